@@ -1,0 +1,88 @@
+"""The environment variables between the worlds, as typed objects.
+
+Torchrun's own are documented at
+https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STRATEGY = "DISTRUN_STRATEGY"
+"""The parallel strategy the recipe should use (`ddp`, `fsdp`, …)."""
+RUN_DIR = "DISTRUN_RUN_DIR"
+"""The directory of this run's record."""
+TAG = "DISTRUN_TAG"
+"""`<run id>/<node rank>`: marks every process of a run, grandchildren included."""
+REPORT = "DISTRUN_REPORT"
+"""`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
+
+_SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
+_SCRUBBED = frozenset(
+    "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT"
+    " GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_NAME ROLE_WORLD_SIZE".split()
+) | {STRATEGY, RUN_DIR, TAG, REPORT}
+_SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASS")
+
+
+@dataclass(frozen=True)
+class TorchrunEnv:
+    """What torchrun tells a worker about its place in the job."""
+
+    rank: int
+    local_rank: int
+    node_rank: int
+    world_size: int
+    local_world_size: int
+    nnodes: int
+    master_addr: str
+    master_port: int
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> TorchrunEnv:
+        """Read the variables; without a launcher, a world of one."""
+        env = os.environ if environ is None else environ
+        return cls(
+            rank=int(env.get("RANK", "0")),
+            local_rank=int(env.get("LOCAL_RANK", "0")),
+            node_rank=int(env.get("GROUP_RANK", "0")),
+            world_size=int(env.get("WORLD_SIZE", "1")),
+            local_world_size=int(env.get("LOCAL_WORLD_SIZE", "1")),
+            nnodes=int(env.get("GROUP_WORLD_SIZE", "1")),
+            master_addr=env.get("MASTER_ADDR", "127.0.0.1"),
+            master_port=int(env.get("MASTER_PORT", "29500")),
+        )
+
+
+def is_inherited_from_a_launcher(name: str) -> bool:
+    """Say whether a variable of an outer launcher would mislead the agents of this one."""
+    return name in _SCRUBBED or name.startswith(_SCRUBBED_PREFIXES)
+
+
+def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` without the variables that an outer launcher left behind."""
+    return {k: v for k, v in environ.items() if not is_inherited_from_a_launcher(k)}
+
+
+def is_secret(name: str) -> bool:
+    """Say whether a variable's value must never be printed or written down."""
+    upper = name.upper()
+    return any(word in upper for word in _SECRET_WORDS)
+
+
+def report_fd(environ: Mapping[str, str] | None = None) -> int | None:
+    """Return the open report pipe of this rank, or None outside of distrun.
+
+    A child that was exec'd inherits the variable but not the descriptor, and may
+    have another file under that number: the inode tells.
+    """
+    value = (os.environ if environ is None else environ).get(REPORT, "")
+    fd, _, inode = value.partition(":")
+    try:
+        if fd and os.fstat(int(fd)).st_ino == int(inode):
+            return int(fd)
+    except (OSError, ValueError):
+        pass
+    return None

@@ -1,0 +1,79 @@
+"""Everything that distrun raises on purpose, and the exit codes of `distrun launch`.
+
+    DistrunError            message + hint; code 70, a fault of distrun itself
+    ├── UsageError          what the user typed or wrote is wrong (2)
+    ├── MachineError        what this machine lacks (3)
+    ├── JoinTimeoutError    nodes did not all join in time (4)
+    └── NodeLostError       an agent or a node went away (5)
+
+A message names the thing, its value and the limit; the hint is the command or
+the setting that cures it. Only `cli` turns an error into an exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of `distrun launch`; any other is the first failing rank's own."""
+
+    OK = 0
+    USAGE = 2
+    MACHINE = 3
+    JOIN_TIMEOUT = 4
+    NODE_LOST = 5
+    INTERNAL = 70
+    TIME_LIMIT = 124
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class DistrunError(Exception):
+    """Something went wrong that distrun can explain.
+
+    Args:
+        message: One sentence: the thing, its value, the limit.
+        hint: The command or the setting that cures it, or "".
+    """
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(DistrunError):
+    """What the user typed, or wrote into a file, cannot be done."""
+
+    exit_code = ExitCode.USAGE
+
+
+class MachineError(DistrunError):
+    """The machine lacks what the job asks for."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class JoinTimeoutError(DistrunError):
+    """Not every node joined within the join timeout."""
+
+    exit_code = ExitCode.JOIN_TIMEOUT
+
+
+class NodeLostError(DistrunError):
+    """An agent or its node went away while the job ran."""
+
+    exit_code = ExitCode.NODE_LOST
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint with the known word nearest to `word`, or with all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(names)

@@ -1,0 +1,1 @@
+"""The few things that three or more recipes need and that hide no idea."""

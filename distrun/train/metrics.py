@@ -1,0 +1,53 @@
+"""Numbers of a training step, for the live status line and `metrics.jsonl`.
+
+    from distrun.train import metrics
+
+    metrics.log(step, total_steps=steps, loss=loss.item(), samples_per_s=rate)
+
+Without distrun around the script (bare torchrun, plain python) it does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+
+from distrun.env import report_fd
+
+_PIPE_ATOMIC_NBYTES = 4096  # PIPE_BUF on Linux; a longer line could be torn by another writer
+
+
+def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
+    """Report the numbers of one step; call it on one rank, usually rank 0.
+
+    Args:
+        step: Steps done so far, counted from 1.
+        total_steps: Steps of the whole run, for the time left; None if unknown.
+        **values: Named numbers. `loss`, `lr`, `samples_per_s` and `tokens_per_s` have
+            a place in the status line; all of them are kept in `metrics.jsonl`.
+
+    Raises:
+        ValueError: The names and values together do not fit one atomic pipe write
+            (4096 bytes as JSON): log fewer of them.
+    """
+    fd = report_fd()
+    if fd is None:
+        return
+    record = {"report": "metrics", "time": round(time.time(), 3), "step": int(step)}
+    if total_steps is not None:
+        record["total_steps"] = int(total_steps)
+    numbers = {name: float(value) for name, value in values.items()}
+    # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
+    record |= {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}  # type: ignore[operator]
+    line = json.dumps(record).encode() + b"\n"
+    if len(line) > _PIPE_ATOMIC_NBYTES:
+        raise ValueError(
+            f"metrics.log: {len(values)} values take {len(line)} bytes,"
+            f" the limit is {_PIPE_ATOMIC_NBYTES}"
+        )
+    try:
+        os.write(fd, line)
+    except OSError:
+        pass  # the agent is gone: training goes on, the launcher tells why
