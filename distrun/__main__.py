@@ -1,0 +1,5 @@
+"""`python -m distrun`."""
+
+from distrun.cli.main import main
+
+main()

@@ -1,0 +1,174 @@
+"""Torch's elastic engine with workers of our own.
+
+`SimpleElasticAgent` is torch's extension point: it does the rendezvous and assigns the
+ranks; this subclass hands the ranks to the node's forkserver and waits for the node's
+word on how they ended (https://docs.pytorch.org/docs/stable/elastic/agent.html).
+The settings are the printed torchrun line's own, read by torchrun's own parser.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.agent.server.api import (
+    RunResult,
+    SimpleElasticAgent,
+    WorkerGroup,
+    WorkerSpec,
+    WorkerState,
+)
+from torch.distributed.elastic.events import Event, EventSource
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous import registry as rendezvous_registry
+from torch.distributed.elastic.utils import macros
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
+
+__all__ = ["Ranks", "SignalException", "parse", "run_engine"]
+
+
+class Ranks(Protocol):
+    """What the engine asks of the node; called from the engine's thread."""
+
+    def start(self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]) -> None:
+        """Start one rank for each local rank."""
+
+    def wait(self) -> bool:
+        """Wait until all ranks ended; True if all of them ended with 0."""
+
+    def wait_for_release(self) -> None:
+        """Wait until the launcher says that every node is done."""
+
+
+def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
+    """Read a torchrun command line (without `torchrun`) with torchrun's own parser.
+
+    Returns:
+        The launch settings, and the command that each rank runs.
+    """
+    config, command, command_args = torchrun.config_from_args(torchrun.parse_args(arguments))
+    return config, [str(command), *command_args]
+
+
+def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: int) -> bool:
+    """Run one node's part of the job to its end.
+
+    Args:
+        arguments: torchrun's command line, without `torchrun`.
+        ranks: Starts and watches the ranks.
+        attempt: How often the launcher has restarted this world, which is more than
+            torch knows: its own restarts are off.
+        max_restarts: How often it may.
+
+    Returns:
+        True if every rank of this node ended with 0.
+
+    Raises:
+        torch.distributed.DistError: The rendezvous failed.
+    """
+    config, command = parse(arguments)
+    _drop_unused_log_dir(config)
+    parameters = RendezvousParameters(
+        backend=config.rdzv_backend,
+        endpoint=config.rdzv_endpoint,
+        run_id=config.run_id,
+        min_nodes=config.min_nodes,
+        max_nodes=config.max_nodes,
+        local_addr=config.local_addr,
+        **config.rdzv_configs,
+    )
+    master_addr, _, master_port = config.rdzv_endpoint.rpartition(":")
+    spec = WorkerSpec(
+        role=config.role,
+        local_world_size=config.nproc_per_node,
+        entrypoint=command[0],
+        args=tuple(command[1:]),
+        rdzv_handler=rendezvous_registry.get_rendezvous_handler(parameters),
+        max_restarts=config.max_restarts,
+        monitor_interval=0.001,  # _monitor_workers waits by itself
+        master_addr=master_addr.strip("[]"),
+        master_port=int(master_port),
+        local_addr=config.local_addr,
+    )
+    counts = {
+        "TORCHELASTIC_RESTART_COUNT": str(attempt),
+        "TORCHELASTIC_MAX_RESTARTS": str(max_restarts),
+    }
+    result = _WarmAgent(spec, ranks, counts).run()
+    return result is not None and not result.is_failed()
+
+
+def _drop_unused_log_dir(config: LaunchConfig) -> None:
+    """Remove the directory in the temp dir that torchrun's parser makes for its own logs."""
+    if config.logs_specs is not None and config.logs_specs.root_log_dir:
+        try:
+            Path(config.logs_specs.root_log_dir).rmdir()
+        except OSError:
+            pass  # not empty or not there: then it is not the one made a moment ago
+
+
+class _WarmAgent(SimpleElasticAgent):
+    def __init__(self, spec: WorkerSpec, ranks: Ranks, counts: dict[str, str]) -> None:
+        super().__init__(spec)
+        self._ranks = ranks
+        self._counts = counts
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        spec = worker_group.spec
+        environs = {}
+        for worker in worker_group.workers:
+            environs[worker.local_rank] = {
+                "LOCAL_RANK": str(worker.local_rank),
+                "RANK": str(worker.global_rank),
+                "GROUP_RANK": str(worker_group.group_rank),
+                "ROLE_RANK": str(worker.role_rank),
+                "ROLE_NAME": spec.role,
+                "LOCAL_WORLD_SIZE": str(spec.local_world_size),
+                "WORLD_SIZE": str(worker.world_size),
+                "GROUP_WORLD_SIZE": str(worker_group.group_world_size),
+                "ROLE_WORLD_SIZE": str(worker.role_world_size),
+                "MASTER_ADDR": worker_group.master_addr or "",
+                "MASTER_PORT": str(worker_group.master_port),
+                "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
+                "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
+                "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.getenv(
+                    "TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"
+                ),
+            } | self._counts
+        commands = {
+            local_rank: [str(spec.entrypoint), *macros.substitute(list(spec.args), str(local_rank))]
+            for local_rank in environs
+        }
+        self._ranks.start(environs, commands)
+        return dict.fromkeys(environs, 0)
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        if self._ranks.wait():
+            values = dict.fromkeys((w.global_rank for w in worker_group.workers), None)
+            return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
+        return RunResult(state=WorkerState.FAILED)
+
+    def _exit_barrier(self) -> None:
+        # The launcher sees every node: no need for 300 s of waiting in the store, deaf
+        # to SIGTERM. Until it says so this process keeps the store of node 0 open.
+        self._ranks.wait_for_release()
+
+    def _stop_workers(self, worker_group: WorkerGroup, *_: Any, **__: Any) -> None:
+        """The node has stopped them already."""
+
+    def _shutdown(self, *_: Any, **__: Any) -> None:
+        """The node stops what is left."""
+
+    def _construct_event(self, state: str, source: EventSource, *_: Any, **__: Any) -> Event:
+        # torch's own resolves this host's full name, which without a DNS server takes
+        # 10 to 20 s, for an event that goes nowhere.
+        return Event(f"torchelastic.worker.status.{state}", source=source, metadata={})
+
+
+assert sys.executable, "distrun needs to know its Python interpreter"

@@ -1,0 +1,99 @@
+"""One rank as its agent sees it: a process and the three files between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from typing import Any
+
+from distrun.processes import send, send_group
+
+_READ_NBYTES = 1 << 16
+_STACKS_LIMIT_NBYTES = 1 << 18
+
+
+class Rank:
+    """Output pipe, report pipe, and a nameless file for stacks; filled in by `open`."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.pid = 0
+        self.status: int | None = None
+        """Wait status once it has ended."""
+        self.report: dict[str, Any] | None = None
+        """How it said that it would end."""
+        self.reported_at: float | None = None
+        self.output_at_eof = False
+        self.report_at_eof = False
+        self._partial_report = b""
+        self.output_fd, self._output_write = os.pipe()
+        self.report_fd, self._report_write = os.pipe()
+        self._stacks_fd = _nameless_file()
+        os.set_blocking(self.output_fd, False)
+        os.set_blocking(self.report_fd, False)
+        self._given: list[int] = []
+
+    def open(self, stdin_fd: int | None) -> list[int]:
+        """Return the descriptors the rank gets: stdin, output, report, stacks."""
+        stdin = os.open(os.devnull, os.O_RDONLY) if stdin_fd is None else os.dup(stdin_fd)
+        self._given = [stdin, self._output_write, self._report_write]
+        return [*self._given, self._stacks_fd]
+
+    def opened(self) -> None:
+        """Close our copies of what the rank has now."""
+        for fd in self._given:
+            os.close(fd)
+
+    def read_output(self) -> bytes:
+        """Return what it has printed since, b"" if nothing."""
+        data = _read(self.output_fd)
+        self.output_at_eof = data == b""
+        return data or b""
+
+    def read_reports(self) -> list[dict[str, Any]]:
+        """Return the whole reports that have come since."""
+        records: list[dict[str, Any]] = []
+        while data := _read(self.report_fd):
+            *lines, self._partial_report = (self._partial_report + data).split(b"\n")
+            for line in lines:
+                try:
+                    records.append(json.loads(line))
+                except ValueError:
+                    pass  # the script wrote into a descriptor that is not its own
+        self.report_at_eof = data == b""
+        return records
+
+    def read_stacks(self) -> str:
+        """Return what faulthandler has written since."""
+        data = os.pread(self._stacks_fd, _STACKS_LIMIT_NBYTES, 0)
+        os.ftruncate(self._stacks_fd, 0)
+        os.lseek(self._stacks_fd, 0, os.SEEK_SET)
+        return data.decode(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL the rank and its process group."""
+        send_group(self.pid, signal.SIGKILL)
+        send(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close what is still open of it."""
+        for fd in (self.output_fd, self.report_fd, self._stacks_fd):
+            os.close(fd)
+
+
+def _read(fd: int) -> bytes | None:
+    """Return bytes, b"" at the end of the file, None if there is nothing now."""
+    try:
+        return os.read(fd, _READ_NBYTES)
+    except BlockingIOError:
+        return None
+
+
+def _nameless_file() -> int:
+    if sys.platform.startswith("linux"):
+        return os.memfd_create("distrun-stacks", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile(prefix="distrun-") as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,203 @@
+"""Launch a job: look, check, plan, start, wait."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distrun import __version__
+from distrun.checks.platform import check_platform
+from distrun.checks.port import check_port
+from distrun.checks.runs_dir import check_runs_dir
+from distrun.checks.script import check_script
+from distrun.checks.torch_installed import check_torch
+from distrun.errors import ExitCode, UsageError
+from distrun.plan.layout import make_plan, run_name
+from distrun.plan.model import LaunchPlan, Program
+from distrun.probe.facts import Facts, read_facts
+from distrun.probe.host import port_holder
+from distrun.probe.script import read_script
+from distrun.runs import directory, record
+from distrun.runs.directory import RunDirectory
+from distrun.schedulers import local
+from distrun.spec import read
+from distrun.spec.job import Header, Job
+from distrun.supervise.client import SupervisorClient
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How a run ended."""
+
+    run_dir: Path
+    outcome: str
+    """succeeded, failed, interrupted, terminated, time limit, node lost, …"""
+    exit_code: int
+    """What `distrun launch` would have exited with."""
+    summary: str
+    """The outcome in a sentence."""
+    hint: str
+    duration_s: float
+    attempts: int
+    verdict: dict[str, Any] | None
+    """Which rank failed first, and of what; None if none failed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that has passed every check and waits to be started."""
+
+    job: Job
+    plan: LaunchPlan
+    facts: Facts
+
+
+def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
+    """Look at the machine, check the job against it, and plan.
+
+    Args:
+        job: What is asked for.
+        sources: Where each of its fields came from, if it is no default.
+        header: The recipe's own table.
+
+    Raises:
+        UsageError: The job is wrong.
+        MachineError: The machine lacks something.
+    """
+    check_platform(sys.platform)
+    script = read_script(job.script, module=job.module, no_python=job.no_python)
+    if job.module and job.no_python:
+        raise UsageError("-m and --no-python exclude each other", "leave one of them out")
+    check_script(job.script, script, module=job.module)
+    check_runs_dir(job.runs_dir)
+    facts = read_facts(
+        want_gpus=job.gpus is not None or job.nproc_per_node == "gpu", hosts=job.hosts
+    )
+    check_torch(facts.torch)
+    if job.master_port is not None and not job.hosts:
+        check_port(job.master_port, port_holder(job.master_port))
+    name = Program(job.script, module=job.module).name
+    plan = make_plan(
+        job,
+        sources,
+        header,
+        facts,
+        run_id=run_name(name, *directory.new_stamp()),
+        secret_env=read.env_file(job.env_file) if job.env_file else {},
+        cold_reason=script.cold_reason,
+    )
+    return Prepared(job, plan, facts)
+
+
+def start(
+    prepared: Prepared,
+    *,
+    command: Sequence[str] = (),
+    detached: bool = False,
+    stdin_fd: int | None = None,
+) -> SupervisorClient:
+    """Make the run directory and start the supervisor.
+
+    Args:
+        prepared: From `prepare`.
+        command: The command line, for the record.
+        detached: The run goes on when the caller ends.
+        stdin_fd: Standard input for rank 0.
+
+    Raises:
+        UsageError: The run directory cannot be made, or the job names other machines.
+    """
+    job, plan = prepared.job, prepared.plan
+    if job.hosts:
+        raise UsageError(
+            f"--hosts {','.join(job.hosts)}: this version starts nodes on this machine only",
+            "--dry-run prints the line to paste on each host",
+        )
+    try:
+        run = directory.create(job.runs_dir, plan.run_id)
+    except OSError as error:
+        raise UsageError(
+            f"--runs-dir {str(job.runs_dir)!r} cannot be used: {error.strerror}",
+            "--runs-dir names another place",
+        ) from None
+    run_record = record.RunRecord(
+        run_id=plan.run_id,
+        recipe=job.script,
+        nnodes=plan.nnodes,
+        nproc_per_node=plan.nproc_per_node,
+        started_at=_now(),
+        command=list(command),
+        plan=record.masked(plan.to_json()),
+        versions=record.versions(prepared.facts.torch.version, __version__),
+    )
+    return local.submit(plan, run, run_record, detached=detached, stdin_fd=stdin_fd)
+
+
+def launch(job: Job) -> LaunchResult:
+    """Run a job to its end and say how it went; prints nothing.
+
+    What the ranks print is in `result.run_dir / "logs"`.
+
+    Raises:
+        UsageError: The job is wrong.
+        MachineError: The machine lacks something.
+        KeyboardInterrupt: The caller was interrupted; the ranks were told and have ended.
+    """
+    header = Header()
+    if not (job.module or job.no_python):
+        header = read.recipe_header(Path(job.script))
+    given = dict.fromkeys(job.model_fields_set, "argument")
+    from_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
+    missing = {name: value for name, value in from_header.items() if name not in given}
+    if missing:
+        job = job.model_copy(update=missing)
+    client = start(prepare(job, given | dict.fromkeys(missing, "recipe header"), header))
+    last: dict[str, Any] = {}
+    try:
+        last = _last_event(client)
+    except KeyboardInterrupt:
+        client.signal(signal.SIGINT)
+        _last_event(client)
+        raise
+    return result_of(client, last)
+
+
+def _last_event(client: SupervisorClient) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    for event in client.events():
+        if event.get("event") == "ended":
+            last = event
+    return last
+
+
+def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResult:
+    """Return the result of a run from its last event; without one the supervisor was killed."""
+    if not ended:
+        client.clean_up()
+        return LaunchResult(
+            client.run.path,
+            "supervisor lost",
+            ExitCode.INTERNAL,
+            f"the supervisor (pid {client.pid}) went away without a word",
+            f"see {client.run.supervisor_log}",
+            0.0,
+            1,
+            None,
+        )
+    if not client.run.supervisor_log.stat().st_size:
+        client.run.supervisor_log.unlink()
+    keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")
+    return LaunchResult(client.run.path, **{key: ended[key] for key in keys})
+
+
+def _now() -> float:
+    import time
+
+    return round(time.time(), 3)
+
+
+__all__ = ["LaunchResult", "Prepared", "RunDirectory", "launch", "prepare", "result_of", "start"]

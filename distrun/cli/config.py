@@ -1,0 +1,22 @@
+"""`distrun config`."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+app = typer.Typer(help="What may stand in a config file.", no_args_is_help=True)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of `[tool.distrun]`."""
+    from distrun.spec.job import Settings
+
+    typer.echo(json.dumps(Settings.model_json_schema(by_alias=True), indent=2))
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `schema` a subcommand though it is the only one."""

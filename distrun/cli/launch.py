@@ -1,0 +1,153 @@
+"""`distrun launch`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.launch import LaunchResult, Prepared
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_TICK_S = 0.25
+
+
+def launch(
+    script: str = typer.Argument(..., help="Script, or module with -m, that every rank runs."),
+    args: list[str] = typer.Argument(None, help="Its arguments, untouched."),
+    nodes: str = typer.Option(None, metavar="N|MIN:MAX", help="Nodes; emulated on this machine."),
+    nproc_per_node: str = typer.Option(
+        None, metavar="auto|gpu|cpu|N", help="Ranks a node [auto: a GPU each, else cores]."
+    ),
+    strategy: str = typer.Option(None, help="dp, ddp, fsdp, hsdp, tp, pp, ep or cp."),
+    gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs to use."),
+    max_restarts: str = typer.Option(None, metavar="N", help="Restarts of a crashed world [0]."),
+    env: list[str] = typer.Option(None, metavar="K=V", help="Variable for the ranks; repeatable."),
+    env_file: str = typer.Option(None, metavar="FILE", help="KEY=VALUE lines, kept secret."),
+    config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
+    module: bool = typer.Option(False, "--module", "-m", help="SCRIPT is a module."),
+    no_python: bool = typer.Option(False, "--no-python", help="SCRIPT is a program of its own."),
+    runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
+    hosts: str = typer.Option(None, metavar="A,B", help="With --dry-run: lines for these hosts."),
+    master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [a free one]."),
+    time_limit: str = typer.Option(None, metavar="TIME", help="Stop after 90s, 5m, 2h …"),
+    grace: str = typer.Option(None, metavar="TIME", help="From SIGTERM to SIGKILL [30s]."),
+    join_timeout: str = typer.Option(None, metavar="TIME", help="For nodes to join [5m]."),
+    start_method: str = typer.Option(None, metavar="forkserver|spawn", help="Warm or cold ranks."),
+    log_max_mib: str = typer.Option(None, metavar="N", help="Rotate rank logs at this size."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only how it ended, if badly."),
+    only_rank: str = typer.Option(None, metavar="R[,R]", help="Show these ranks' output only."),
+    json: bool = typer.Option(False, "--json", help="Print every event as a line of JSON."),
+    detach: bool = typer.Option(False, "--detach", "-d", help="Start it and return at once."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
+    explain: bool = typer.Option(False, "--explain", help="And where each choice came from."),
+) -> None:
+    """Run SCRIPT on all ranks of a job and see it to its end.
+
+    Options stand before SCRIPT; all after it belongs to the script.
+    """
+    given = dict(locals())
+    for name in ("quiet", "only_rank", "json", "detach", "dry_run", "explain", "config"):
+        del given[name]
+    ranks = _ranks(only_rank)
+    prepared = _prepare(given, config)
+    if dry_run or explain:
+        _print_plan(prepared, explain=explain)
+        return
+    if detach:
+        _detach(prepared)
+        return
+    from distrun.cli.console import Console
+    from distrun.cli.show_run import RunView
+
+    result = _run(
+        prepared,
+        lambda run: RunView(run, Console(), only_ranks=ranks, quiet=quiet, as_json=json),
+        quiet=quiet or json,
+    )
+    sys.exit(result.exit_code)
+
+
+def _prepare(given: dict[str, Any], config: Path | None) -> Prepared:
+    from distrun.api.launch import prepare
+    from distrun.spec import read
+
+    flags = {name: value for name, value in given.items() if value not in (None, [], False)}
+    flags["args"] = tuple(given["args"] or ())
+    if "env" in flags:
+        flags["env"] = _assignments(flags["env"])
+    return prepare(*read.job(flags, config))
+
+
+def _assignments(pairs: list[str]) -> dict[str, str]:
+    environ = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--env {name!r} is not NAME=VALUE", f"--env {name or 'NAME'}=VALUE")
+        environ[name] = value
+    return environ
+
+
+def _ranks(text: str | None) -> frozenset[int] | None:
+    if text is None:
+        return None
+    try:
+        return frozenset(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--only-rank {text!r} is not a list of ranks", "--only-rank 0,3"
+        ) from None
+
+
+def _print_plan(prepared: Prepared, *, explain: bool) -> None:
+    from distrun.plan import show
+
+    lines = list(show.dry_run(prepared.plan))
+    if explain:
+        lines += show.explain(prepared.plan.settings)
+    typer.echo("\n".join(lines))
+
+
+def _detach(prepared: Prepared) -> None:
+    from distrun.api.launch import start
+    from distrun.cli.console import say
+
+    client = start(prepared, command=sys.argv, detached=True)
+    for event in client.events():
+        if event:
+            break  # its first word: it is up
+    say(f"running as {client.run.run_id}, supervisor pid {client.pid}")
+    say(f"follow it with: distrun logs {client.run.run_id} -f")
+
+
+def _run(prepared: Prepared, make_view: Any, *, quiet: bool) -> LaunchResult:
+    from distrun.api.launch import result_of, start
+    from distrun.cli.console import say
+    from distrun.cli.stdin import StdinForRank0
+
+    plan = prepared.plan
+    if not quiet:
+        for note in plan.notes:
+            say(note)
+    with StdinForRank0(world_size=plan.world_size) as stdin:
+        client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
+        for signum in _SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(signum, lambda number, _: client.signal(number))
+        view = make_view(client.run)
+        ended: dict[str, Any] = {}
+        for event in client.events(_TICK_S):
+            view.on_event(event)
+            if event.get("event") == "ended":
+                ended = event
+    result = result_of(client, ended)
+    view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
+    return result

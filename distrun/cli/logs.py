@@ -1,0 +1,49 @@
+"""`distrun logs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def logs(
+    run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
+    rank: int = typer.Option(None, "--rank", "-r", help="This rank only, without a prefix."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the run ends."),
+    runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+) -> None:
+    """Print what the ranks of a run have printed, running or finished."""
+    from distrun.api import runs
+    from distrun.cli.console import Console
+    from distrun.cli.show_run import RunView
+    from distrun.errors import UsageError
+
+    directory, record = runs.find(runs_dir, run)
+    if rank is not None and not 0 <= rank < record.nnodes * record.nproc_per_node:
+        raise UsageError(
+            f"run {directory.run_id} has no rank {rank}; its ranks are"
+            f" 0 to {record.nnodes * record.nproc_per_node - 1}"
+        )
+    view = RunView(directory, Console(), only_ranks=None if rank is None else {rank})
+    if not follow:
+        for node, one, _ in directory.rank_logs():
+            view.add_rank(node, one)
+        view.print_logs(bare=rank is not None)
+        return
+    ended = None
+    try:
+        for event in runs.events(directory, follow=True):
+            view.on_event(event)
+            if event.get("event") == "ended":
+                ended = event
+    except KeyboardInterrupt:
+        sys.exit(130)  # only the looking is interrupted, not the run
+    if ended is not None:
+        view.finish(ended)
+    else:
+        raise UsageError(
+            f"run {directory.run_id} is lost: its supervisor is gone without a word",
+            f"see {directory.supervisor_log}",
+        )

@@ -1,0 +1,50 @@
+"""`distrun show`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_format
+import shlex
+import time
+from pathlib import Path
+
+import typer
+
+
+def show(
+    run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
+    runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+    json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
+) -> None:
+    """Print what was run, on what, and how it ended."""
+    from distrun.api import runs
+    from distrun.cli import render
+    from distrun.cli.verdict import verdict_lines
+
+    directory, record = runs.find(runs_dir, run)
+    if json:
+        typer.echo(json_format.dumps({**dataclasses.asdict(record), "state": record.state}))
+        return
+    seconds = (record.ended_at or time.time()) - record.started_at
+    state = record.outcome or record.state
+    if record.exit_code is not None:
+        state += f" (exit code {record.exit_code})"
+    rows = [
+        ("run", record.run_id),
+        ("state", state),
+        ("summary", record.summary),
+        ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
+        ("ranks", f"{record.nnodes} nodes × {record.nproc_per_node}"),
+        ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
+        ("time", render.duration(seconds)),
+        ("attempts", str(record.attempts)),
+        ("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items())),
+        ("git", record.git),
+        ("directory", str(directory.path)),
+    ]
+    for name, value in rows:
+        if value:
+            typer.echo(f"{name:<10} {value}")
+    if directory.verdict.is_file():
+        for line in verdict_lines(json_format.loads(directory.verdict.read_text()), directory):
+            typer.echo(f"  {line}")

@@ -1,0 +1,159 @@
+"""Shows a run while it goes on and says how it ended; for `launch` and `logs -f` alike."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from distrun.api.runs import RunDirectory
+from distrun.cli.console import Console
+from distrun.cli.status import Status
+from distrun.cli.tail import LogTail
+from distrun.cli.verdict import ending_lines
+
+_STATUS_S = 0.1
+
+
+class RunView:
+    """Prints one run's output and events.
+
+    Args:
+        run: Where the logs are.
+        console: Where to print.
+        only_ranks: Show these ranks only; None for all.
+        quiet: Show no output of ranks and nothing but how it ended.
+        as_json: Print every event, output included, as one JSON object a line.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        console: Console,
+        *,
+        only_ranks: Collection[int] | None = None,
+        quiet: bool = False,
+        as_json: bool = False,
+    ) -> None:
+        self._run = run
+        self._console = console
+        self._only = only_ranks
+        self._quiet = quiet
+        self._as_json = as_json
+        self._tails: dict[tuple[int, int], LogTail] = {}
+        self._status = Status()
+        self._status_at = 0.0
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take one event of the run; an empty one says that logs may have grown."""
+        if event:
+            if event["event"] == "rank_started":
+                self.add_rank(event["node"], event["rank"])
+            self._status.on_event(event)
+            if self._as_json:
+                self._console.lines(json.dumps(event).encode() + b"\n")
+            elif event["event"] != "ended":
+                self._say(event)
+        self.pump()
+
+    def add_rank(self, node: int, rank: int) -> None:
+        """Follow one more rank's log."""
+        wanted = self._only is None or rank in self._only
+        if wanted and not self._quiet and (node, rank) not in self._tails:
+            self._tails[node, rank] = LogTail(self._run.log(node, rank))
+
+    def pump(self) -> None:
+        """Print what the logs have got since."""
+        if not self._console.broken:
+            for (node, rank), tail in self._tails.items():
+                for block in tail.read():
+                    self._print(node, rank, block)
+        now = time.monotonic()
+        if self._console.live and not self._quiet and now - self._status_at >= _STATUS_S:
+            self._status_at = now
+            self._console.status(self._status.line())
+
+    def print_logs(self, *, bare: bool) -> None:
+        """Print what the logs hold now, rank by rank; `bare` without prefix."""
+        for (node, rank), tail in self._tails.items():
+            for block in [*tail.read(), tail.close()]:
+                if block:
+                    self._console.lines(block) if bare else self._print(node, rank, block)
+
+    def finish(self, ended: Mapping[str, Any]) -> None:
+        """Print what is left, and how it ended."""
+        self.pump()
+        for (node, rank), tail in self._tails.items():
+            if block := tail.close():
+                self._print(node, rank, block)
+        self._console.status("")
+        self._console.live = False
+        if not self._as_json:
+            for line in ending_lines(ended, self._run, quiet=self._quiet):
+                self._console.say(line)
+
+    def _print(self, node: int, rank: int, block: bytes) -> None:
+        if self._as_json:
+            for line in block[:-1].split(b"\n"):
+                event = {"event": "output", "node": node, "rank": rank, "line": line.decode()}
+                self._console.lines(json.dumps(event).encode() + b"\n")
+            return
+        prefix = self._console.prefix(node, rank)
+        self._console.lines(prefix + block[:-1].replace(b"\n", b"\n" + prefix) + b"\n")
+
+    def _say(self, event: Mapping[str, Any]) -> None:
+        words = _WORDS.get(event["event"])
+        message = words(event) if words else ""
+        if message and not (self._quiet and event["event"] in _CHATTER):
+            self._console.say(message)
+
+
+_CHATTER = ("waiting", "world_started")
+
+
+def _waiting(event: Mapping[str, Any]) -> str:
+    joined = ", ".join(event["joined"]) or "none"
+    return (
+        f"waiting {event['waited_s']} s for nodes · joined: {joined}"
+        f" · missing: {', '.join(event['missing'])}"
+    )
+
+
+def _restart(event: Mapping[str, Any]) -> str:
+    if event["reason"]:
+        return f"starting again: {event['reason']}"
+    return f"starting the whole world again, restart {event['attempt']} of {event['of']}"
+
+
+def _failed(event: Mapping[str, Any]) -> str:
+    report = event["report"] or {}
+    if event["exit_code"] == 0:
+        return ""
+    if "type" in report:
+        what = f"{report['type']} at {report['file']}:{report['line']}"
+    else:
+        code = event["exit_code"]
+        what = f"exit code {code}" if code > 0 else f"signal {-code}"
+    return f"rank {event['rank']} on node {event['node']} ended: {what}"
+
+
+def _forwarded(event: Mapping[str, Any]) -> str:
+    if not event["deaf"]:
+        return ""
+    ranks = ", ".join(map(str, event["deaf"]))
+    return f"signal {event['signal']} was not passed to rank {ranks}: no handler, it would die"
+
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "waiting": _waiting,
+    "notice": lambda e: str(e["message"]),
+    "restart": _restart,
+    "starting_without": lambda e: (
+        f"starting with {e['nnodes']} nodes, without {', '.join(e['missing'])}"
+    ),
+    "node_lost": lambda e: f"lost the agent of {e['host']}; stopping the other nodes",
+    "stopping": lambda e: f"stopping the ranks ({e['reason']})",
+    "rank_ended": _failed,
+    "signal_forwarded": _forwarded,
+}

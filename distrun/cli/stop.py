@@ -1,0 +1,24 @@
+"""`distrun stop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def stop(
+    run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
+    force: bool = typer.Option(False, "--force", help="Kill the ranks without a grace."),
+    runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+) -> None:
+    """Stop a running run as SIGTERM would, and wait for its end."""
+    from distrun.api import runs
+    from distrun.cli.console import say
+
+    directory, _ = runs.find(runs_dir, run)
+    record = runs.stop(directory, force=force)
+    if record.state == "running":
+        say(f"{record.run_id} has been told to stop and has not ended yet")
+    else:
+        say(f"{record.run_id}: {record.outcome or record.state}, {record.summary}")

@@ -1,0 +1,107 @@
+"""From growing log files to whole lines that can be shown.
+
+Whatever a rank prints, each of its lines comes out whole and alone: progress bars are
+reduced to their last state, a line without an end is shown after a moment, and a line
+without any end at all is cut.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_READ_NBYTES = 1 << 20
+_MAX_LINE_NBYTES = 1 << 16
+_PARTIAL_S = 1.0
+_BAR_S = 5.0
+# All up to the last carriage return that something visible follows on the same line.
+_OVERWRITTEN = re.compile(rb"[^\n]*\r(?=[^\r\n])")
+
+
+class LineAssembler:
+    """Cuts one rank's bytes into lines."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._pending_since = 0.0
+        self._bar_shown_at = 0.0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return the whole lines that are complete now, each with its end."""
+        whole, newline, rest = (self._pending + data).rpartition(b"\n")
+        self._pending = rest
+        self._pending_since = time.monotonic()
+        block = whole + newline
+        if len(rest) > _MAX_LINE_NBYTES:
+            if b"\r" in rest:
+                self._pending = rest.rpartition(b"\r")[2][-_MAX_LINE_NBYTES:]
+            else:
+                block += rest + b"\n"
+                self._pending = b""
+        return _clean(block)
+
+    def overdue(self, now: float) -> bytes:
+        """Return the unfinished line if it has waited long enough to be shown."""
+        if not self._pending:
+            return b""
+        if b"\r" in self._pending:  # a progress bar: its newest state, now and then
+            if now - self._bar_shown_at < _BAR_S:
+                return b""
+            self._bar_shown_at = now
+            return _clean(self._pending.rstrip(b"\r") + b"\n")
+        return self.flush() if now - self._pending_since >= _PARTIAL_S else b""
+
+    def flush(self) -> bytes:
+        """Return the unfinished line, for good."""
+        rest, self._pending = self._pending, b""
+        return _clean(rest + b"\n") if rest.strip(b"\r") else b""
+
+
+def _clean(block: bytes) -> bytes:
+    if b"\r" in block:
+        block = _OVERWRITTEN.sub(b"", block).replace(b"\r", b"")
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        block = block.decode(errors="replace").encode()
+    return block
+
+
+class LogTail:
+    """Follows one rank's log file, over rotation."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._lines = LineAssembler()
+
+    def read(self) -> Iterator[bytes]:
+        """Yield blocks of whole lines until the end of what there is."""
+        while data := self._read():
+            if block := self._lines.feed(data):
+                yield block
+        if block := self._lines.overdue(time.monotonic()):
+            yield block
+
+    def close(self) -> bytes:
+        """Close the file; return the last, unfinished line."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        return self._lines.flush()
+
+    def _read(self) -> bytes:
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDONLY)
+            data = os.read(self._file, _READ_NBYTES)
+            if not data and os.stat(self._path).st_ino != os.fstat(self._file).st_ino:
+                os.close(self._file)
+                self._file = os.open(self._path, os.O_RDONLY)
+                data = os.read(self._file, _READ_NBYTES)
+            return data
+        except FileNotFoundError:
+            return b""  # not written yet, or between two names

@@ -1,0 +1,58 @@
+"""How a run ended, in at most fifteen lines or so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distrun.api.runs import RunDirectory
+
+_TRACEBACK_LINES = 12
+
+
+def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) -> Iterator[str]:
+    """Yield the last lines of `launch`."""
+    where = _shown(run.path)
+    if ended["exit_code"] == 0:
+        if not quiet:
+            again = f" after {ended['attempts'] - 1} restarts" if ended["attempts"] > 1 else ""
+            yield f"done in {ended['duration_s']:.1f} s{again} · recorded in {where}"
+        return
+    verdict = ended["verdict"]
+    yield f"{ended['outcome'].upper()}: {ended['summary']}"
+    if verdict:
+        yield from verdict_lines(verdict, run)
+    if ended["hint"]:
+        yield f"hint: {ended['hint']}"
+    if ended["attempts"] > 1:
+        yield f"this was attempt {ended['attempts']}"
+    yield f"exit code {ended['exit_code']} after {ended['duration_s']:.1f} s · recorded in {where}"
+
+
+def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str]:
+    """Yield what a verdict says."""
+    lines = str(verdict["traceback"]).rstrip().splitlines()
+    if len(lines) > _TRACEBACK_LINES:
+        hidden = len(lines) - _TRACEBACK_LINES
+        yield f"  … {hidden} lines above are in errors/rank{verdict['rank']}.json"
+        lines = lines[-_TRACEBACK_LINES:]
+    for line in lines:
+        yield f"  {line}"
+    if verdict["file"]:
+        source = f": {verdict['source']}" if verdict["source"] else ""
+        yield f"at {_shown(Path(verdict['file']))}:{verdict['line']}{source}"
+    if verdict["note"]:
+        yield f"note: {verdict['note']}"
+    if verdict["others"]:
+        same = f", {verdict['same']} with the same error" if verdict["same"] else ""
+        ranks = "1 other rank" if verdict["others"] == 1 else f"{verdict['others']} other ranks"
+        yield f"{ranks} fell after it within {verdict['within_ms'] / 1000:.1f} s{same}"
+    yield f"log of rank {verdict['rank']}: {_shown(run.log(verdict['node'], verdict['rank']))}"
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as it can be from here."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,175 @@
+"""Which rank failed first, of what, and who only fell after it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# What a rank says when somebody else is gone (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
+_VICTIM = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|Application timeout caused pair closure"
+    r"|Connection was likely closed|connection closed by remote|failed to (recv|send)"
+    r"|sendBytes failed|recvValue(WithTimeout)? failed|ncclRemoteError|NCCL communicator was aborted"
+    r"|remote process exited|waiting for connect|Gloo connectFullMesh failed",
+    re.IGNORECASE,
+)
+_STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
+_SIMULTANEOUS_MS = 1.0
+
+
+@dataclass(frozen=True)
+class RankEnd:
+    """How one rank ended."""
+
+    rank: int
+    node: int
+    host: str
+    exit_code: int
+    """Its own code, or -n for signal n."""
+    at: float
+    """Seconds on a clock that all ends share."""
+    after_stop: bool = False
+    """It ended only after the launcher had told it to."""
+    report: dict[str, Any] | None = None
+    """What it said itself: type, message, traceback, file, line, source."""
+    stacks: str = ""
+    """Python stacks written by faulthandler when it crashed."""
+
+    @property
+    def failed(self) -> bool:
+        """It ended with something else than 0."""
+        return self.exit_code != 0
+
+    @property
+    def is_victim(self) -> bool:
+        """Its own words say that somebody else went first."""
+        if self.after_stop:
+            return True
+        return bool(self.report and _VICTIM.search(str(self.report.get("message", ""))))
+
+    @property
+    def signature(self) -> tuple[Any, ...] | None:
+        """Exception type and place, equal for ranks that met the same error."""
+        if self.report is None or "type" not in self.report:
+            return None
+        return self.report["type"], self.report["file"], self.report["line"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What broke first, ready to be printed and to be read by a program."""
+
+    rank: int
+    node: int
+    host: str
+    exit_code: int
+    """Exit code for the command: the rank's own, or 128+n for signal n."""
+    cause: str
+    """One line: `ValueError: …`, `killed by SIGSEGV`, `exited with 3`."""
+    file: str = ""
+    line: int = 0
+    source: str = ""
+    traceback: str = ""
+    others: int = 0
+    """How many other ranks fell."""
+    same: int = 0
+    """How many of them met the same error at the same line."""
+    within_ms: float = 0.0
+    """How long after the first the last of them fell."""
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return asdict(self)
+
+
+def judge(ends: Sequence[RankEnd]) -> Verdict | None:
+    """Return the verdict over how ranks ended, or None if none failed.
+
+    The first failure is the earliest among ranks that do not just say that a peer is
+    gone; if all say so, the earliest of all.
+    """
+    failed = sorted((end for end in ends if end.failed), key=lambda end: end.at)
+    if not failed:
+        return None
+    first = next((end for end in failed if not end.is_victim), failed[0])
+    others = [end for end in failed if end is not first]
+    place = _place(first)
+    return Verdict(
+        rank=first.rank,
+        node=first.node,
+        host=first.host,
+        exit_code=first.exit_code if first.exit_code > 0 else 128 - first.exit_code,
+        cause=cause(first),
+        **place,
+        traceback=str((first.report or {}).get("traceback", "")),
+        others=len(others),
+        same=sum(end.signature is not None and end.signature == first.signature for end in others),
+        within_ms=round(1000 * max((end.at - first.at for end in others), default=0.0), 1),
+        note=_note(first, ends, failed),
+    )
+
+
+def cause(end: RankEnd) -> str:
+    """Return why one rank ended, in a line."""
+    if end.report and "type" in end.report:
+        message = str(end.report["message"]).strip().split("\n")[0]
+        return f"{end.report['type']}: {message}" if message else str(end.report["type"])
+    if end.exit_code < 0:
+        return f"killed by {signal_name(-end.exit_code)}"
+    said = str((end.report or {}).get("message", "")).strip()
+    return f"exited with {end.exit_code}" + (f": {said}" if said else "")
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGSEGV` for 11."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _place(end: RankEnd) -> dict[str, Any]:
+    if end.report and end.report.get("file"):
+        return {key: end.report[key] for key in ("file", "line", "source")}
+    for text in end.stacks.splitlines():
+        match = _STACK_LINE.match(text)
+        if match and "site-packages" not in match["file"] and "/lib/python" not in match["file"]:
+            return {"file": match["file"], "line": int(match["line"]), "source": ""}
+    return {}
+
+
+def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
+    if first.exit_code == -signal.SIGKILL:
+        return "SIGKILL comes from outside: often the kernel, out of memory"
+    early = [end for end in ends if not end.failed and end.at < first.at]
+    if first.is_victim and early:
+        ranks = ", ".join(str(end.rank) for end in early)
+        return f"rank {ranks} had ended with 0 while the others still needed it"
+    if first.is_victim and not first.after_stop:
+        return "it only says that a peer is gone; no rank gave a reason of its own"
+    close = [
+        end.rank
+        for end in failed
+        if end is not first
+        and abs(end.at - first.at) * 1000 < _SIMULTANEOUS_MS
+        and not end.is_victim
+    ]
+    if close:
+        ranks = ", ".join(map(str, close))
+        return f"rank {ranks} failed within {_SIMULTANEOUS_MS:g} ms: the order is not sure"
+    return ""
+
+
+def is_code_bug(attempts: Sequence[Sequence[RankEnd]], world_size: int) -> bool:
+    """Say whether the last two attempts ended in one and the same error on every rank."""
+    if len(attempts) < 2:
+        return False
+    signatures = [{end.signature for end in ends} for ends in attempts[-2:]]
+    complete = all(
+        sum(end.signature is not None for end in ends) == world_size for ends in attempts[-2:]
+    )
+    return complete and signatures[0] == signatures[1] and len(signatures[0]) == 1

@@ -1,0 +1,128 @@
+"""The plan of a launch: the very object that `--dry-run` prints and `launch` executes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SIGNALS_TO_HANDLE = "SIGTERM,SIGINT,SIGHUP,SIGUSR1,SIGUSR2"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice, where it came from, and what it is for."""
+
+    name: str
+    value: str
+    source: str
+    """flag, config file, recipe header, environment, detected or default."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every rank runs."""
+
+    script: str
+    args: tuple[str, ...] = ()
+    module: bool = False
+    no_python: bool = False
+
+    @property
+    def name(self) -> str:
+        """A short name for run directories: `ddp` for `recipes/ddp.py`."""
+        last = self.script.rpartition("/")[2]
+        return last.rpartition(".")[2] if self.module else last.removesuffix(".py")
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node: where it is, and what its environment adds."""
+
+    host: str
+    """Name to show: `node0` for an emulated one."""
+    address: str
+    """IP address the other nodes reach it at."""
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything that decides a launch; nothing is decided after it."""
+
+    run_id: str
+    program: Program
+    nodes: tuple[NodePlan, ...]
+    min_nodes: int
+    nproc_per_node: int
+    master_port: int
+    master_port_is_users: bool
+    warm: bool
+    max_restarts: int
+    grace_s: float
+    join_timeout_s: float
+    time_limit_s: float | None
+    local: bool
+    """All nodes are emulated on this machine."""
+    log_max_nbytes: int
+    secrets: tuple[str, ...]
+    """Names of variables whose values are never printed or written."""
+    settings: tuple[Setting, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should know about choices made for them, one line each."""
+
+    @property
+    def nnodes(self) -> int:
+        """Number of nodes."""
+        return len(self.nodes)
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks in all."""
+        return self.nnodes * self.nproc_per_node
+
+    def torchrun_arguments(self, node_rank: int) -> list[str]:
+        """Return the command line of one node, without the word `torchrun`."""
+        program = self.program
+        arguments = [
+            f"--nnodes={self.nnodes}",
+            f"--nproc-per-node={self.nproc_per_node}",
+            f"--node-rank={node_rank}",
+            f"--master-addr={self.nodes[0].address}",
+            f"--master-port={self.master_port}",
+            f"--local-addr={self.nodes[node_rank].address}",
+            f"--rdzv-id={self.run_id}",
+            f"--rdzv-conf=timeout={max(1, round(self.join_timeout_s))}",
+            "--max-restarts=0",
+            f"--signals-to-handle={SIGNALS_TO_HANDLE}",
+        ]
+        if program.module:
+            arguments.append("--module")
+        if program.no_python:
+            arguments.append("--no-python")
+        return [*arguments, program.script, *program.args]
+
+    def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
+        """Return the plan of a new world: another port and id, maybe fewer nodes."""
+        base = self.run_id.partition(".")[0]
+        return replace(self, run_id=f"{base}.{attempt}", master_port=port, nodes=tuple(nodes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LaunchPlan:
+        """Rebuild a plan from `to_json`'s value."""
+        program = data["program"]
+        return cls(
+            **{
+                **data,
+                "program": Program(**{**program, "args": tuple(program["args"])}),
+                "nodes": tuple(NodePlan(**node) for node in data["nodes"]),
+                "secrets": tuple(data["secrets"]),
+                "settings": tuple(Setting(**setting) for setting in data["settings"]),
+                "notes": tuple(data["notes"]),
+            }
+        )

@@ -1,0 +1,48 @@
+"""The plan as text: a pasteable line a node, and a line for each choice."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from distrun.plan.model import LaunchPlan, Setting
+
+
+def torchrun_line(plan: LaunchPlan, node_rank: int) -> str:
+    """Return one line for a POSIX shell that runs this node with plain torchrun.
+
+    Secret values are left out: the line takes them from the shell it is pasted into.
+    """
+    environ = plan.nodes[node_rank].environ
+    words = ["env"] if environ else []
+    words += [
+        f"{name}={shlex.quote(value)}"
+        for name, value in environ.items()
+        if name not in plan.secrets
+    ]
+    words += ["torchrun", *map(shlex.quote, plan.torchrun_arguments(node_rank))]
+    return " ".join(words)
+
+
+def dry_run(plan: LaunchPlan) -> Iterator[str]:
+    """Yield what `--dry-run` prints: comments begin with `#`, the rest can be pasted."""
+    for note in plan.notes:
+        yield f"# {note}"
+    shown = [name for name in plan.secrets if name in plan.nodes[0].environ]
+    if shown:
+        yield f"# export first, here left out as secret: {' '.join(shown)}"
+    for node_rank, node in enumerate(plan.nodes):
+        first = node_rank * plan.nproc_per_node
+        last = first + plan.nproc_per_node - 1
+        ranks = f"rank {first}" if first == last else f"ranks {first}-{last}"
+        yield f"# node {node_rank} ({node.host}): {ranks} of {plan.world_size}"
+        yield torchrun_line(plan, node_rank)
+
+
+def explain(settings: tuple[Setting, ...]) -> Iterator[str]:
+    """Yield a line for each flag and variable: value, where it came from, what it is for."""
+    width = max(len(f"{s.name}={s.value}") for s in settings)
+    sources = max(len(s.source) for s in settings)
+    for s in settings:
+        assignment = f"{s.name}={s.value}".ljust(min(width, 44))
+        yield f"# {assignment}  {s.source.ljust(sources)}  {s.why}".rstrip()

@@ -1,0 +1,1 @@
+"""Reads this machine into frozen snapshots; never judges what it finds."""

@@ -1,0 +1,46 @@
+"""All that a launch looks at before it plans, in one snapshot."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from distrun.probe.host import Host, free_port, read_host, resolve
+from distrun.probe.nvml import Gpus, read_gpus
+from distrun.probe.torch_facts import TorchFacts, read_torch
+
+
+@dataclass(frozen=True)
+class Facts:
+    """This machine, its torch, its GPUs, and what the host names mean."""
+
+    host: Host
+    torch: TorchFacts
+    gpus: Gpus
+    visible_devices: str | None
+    """CUDA_VISIBLE_DEVICES as it was found."""
+    addresses: dict[str, str | None]
+    free_port: int
+    omp_num_threads: str | None
+    """OMP_NUM_THREADS as it was found."""
+
+
+def read_facts(*, want_gpus: bool, hosts: tuple[str, ...] = ()) -> Facts:
+    """Take the snapshot.
+
+    Args:
+        want_gpus: GPUs were asked for by name; else NVML is left alone when this torch
+            could not use one.
+        hosts: Names to resolve.
+    """
+    torch = read_torch()
+    useful = want_gpus or torch.cuda is not None
+    return Facts(
+        host=read_host(),
+        torch=torch,
+        gpus=read_gpus() if useful else Gpus((), "this torch is a CPU build"),
+        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        addresses={name: resolve(name) for name in hosts},
+        free_port=free_port(),
+        omp_num_threads=os.environ.get("OMP_NUM_THREADS"),
+    )

@@ -1,0 +1,84 @@
+"""What launch needs to know of this machine: cores, addresses, ports."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+LOOPBACK_INTERFACE = "lo" if sys.platform.startswith("linux") else "lo0"
+
+
+@dataclass(frozen=True)
+class Host:
+    """This machine as a process of ours may use it."""
+
+    cores: int
+    """Cores that the affinity mask and the cgroup's quota leave."""
+
+
+def read_host() -> Host:
+    """Take the snapshot."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return Host(cores=max(1, min(cores, _cgroup_cores() or cores)))
+
+
+def _cgroup_cores() -> int:
+    """Return the CPU quota of this container in whole cores, 0 if there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            cfs = Path("/sys/fs/cgroup/cpu")
+            quota = (cfs / "cpu.cfs_quota_us").read_text()
+            period = (cfs / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return 0
+    try:
+        return math.ceil(int(quota) / int(period)) if int(quota) > 0 else 0
+    except ValueError:  # "max"
+        return 0
+
+
+def free_port(address: str = LOOPBACK) -> int:
+    """Return a TCP port that is free at this moment."""
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def port_holder(port: int, address: str = LOOPBACK) -> str | None:
+    """Return who listens on a port (`python, pid 12`, or "" if it cannot be known), or None."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TCPStore does
+        try:
+            listener.bind((address, port))
+        except OSError:
+            return _listener(port)
+    return None
+
+
+def _listener(port: int) -> str:
+    import psutil
+
+    try:
+        for c in psutil.net_connections("tcp"):
+            if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN and c.pid:
+                return f"{psutil.Process(c.pid).name()}, pid {c.pid}"
+    except psutil.Error:
+        pass  # another user's process: nobody may say more
+    return ""
+
+
+def resolve(name: str) -> str | None:
+    """Return the IPv4 address of a host name, or None."""
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return None

@@ -1,0 +1,186 @@
+"""Processes of a run: they die with their parent, are found by a mark, and end for good.
+
+A run marks every process it starts, and so every grandchild, with one environment
+variable (`distrun.env.TAG`). On Linux the kernel helps: PR_SET_PDEATHSIG and
+PR_SET_CHILD_SUBREAPER (prctl(2)) and /proc. Elsewhere a pipe and `ps` do the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from distrun.env import TAG
+
+LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SWEEP_LIMIT_S = 2.0
+
+
+def die_with_parent(parent_pid: int, guard_fd: int | None = None) -> None:
+    """Have the kernel SIGKILL this process when its parent ends.
+
+    Args:
+        parent_pid: The parent as it was before the fork; if it is gone already, this
+            process ends at once.
+        guard_fd: Read end of a pipe whose only writer is the parent. Used where the
+            kernel offers no PR_SET_PDEATHSIG; a thread of this process watches it.
+    """
+    if LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif guard_fd is not None:
+        threading.Thread(target=_die_at_eof, args=(guard_fd,), daemon=True).start()
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at_eof(guard_fd: int) -> None:
+    while os.read(guard_fd, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies (Linux only)."""
+    if LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, as this system writes it, or "" if it is not alive.
+
+    Together with the pid it names one process for ever. A zombie counts as dead.
+    """
+    if LINUX:
+        fields = _stat_fields(pid)
+        return "" if not fields or fields[0] in "ZX" else fields[19]
+    ps = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return ps.stdout.strip()
+
+
+def _stat_fields(pid: int | str) -> list[str]:
+    """Fields 3 (state) and on of /proc/PID/stat; the name before may hold anything."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def marked(tag: str) -> list[int]:
+    """Return the pids of live processes whose mark is `tag`, or begins with it and a slash."""
+    begins = f"{TAG}={tag}"
+    return [
+        pid
+        for pid, environ in _environments()
+        if any(v == begins or v.startswith(begins + "/") for v in environ if v.startswith(TAG))
+    ]
+
+
+def _environments() -> Iterator[tuple[int, list[str]]]:
+    if not LINUX:
+        ps = subprocess.run(
+            ["ps", "-axEww", "-o", "pid=,command="], capture_output=True, text=True, check=False
+        )
+        for line in ps.stdout.splitlines():
+            pid, _, rest = line.strip().partition(" ")
+            yield int(pid), rest.split(" ")
+        return
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                block = Path(entry.path, "environ").read_bytes()
+            except OSError:  # gone, or another user's
+                continue
+            yield int(entry.name), block.decode(errors="replace").split("\0")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the live descendants of a process, nearest first (Linux; elsewhere none)."""
+    if not LINUX:
+        return []
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (fields := _stat_fields(entry.name)) and fields[0] not in "ZX":
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = list(children.get(pid, ()))
+    for child in found:
+        found += children.get(child, ())
+    return found
+
+
+def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) -> int:
+    """SIGKILL every process marked with `tag`, and every descendant of `below`.
+
+    Repeats until none is left, because a process may fork while it is being killed;
+    gives up after two seconds on what cannot be killed (uninterruptible sleep).
+
+    Returns:
+        How many processes were sent SIGKILL.
+    """
+    killed: set[int] = set()
+    keep = {os.getpid(), *spare}
+    deadline = time.monotonic() + _SWEEP_LIMIT_S
+    while time.monotonic() < deadline:
+        reap_children()
+        left = set(marked(tag)) | set(descendants(below) if below is not None else ())
+        left -= keep
+        if not left:
+            break
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        killed |= left
+        time.sleep(0.01)
+    return len(killed)
+
+
+def reap_children() -> None:
+    """Collect children that have ended and that nobody else waits for."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def send(pid: int, signum: int) -> bool:
+    """Send a signal; False if the process is gone."""
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def send_group(pgid: int, signum: int) -> None:
+    """Send a signal to a process group, if there still is one."""
+    try:
+        os.killpg(pgid, signum)
+    except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        pass
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Say whether a process has a handler for a signal (where the system tells; else True)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return not LINUX
+    mask = status.partition("SigCgt:")[2].split(maxsplit=1)[0]
+    return bool(int(mask, 16) >> (signum - 1) & 1)

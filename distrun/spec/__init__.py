@@ -1,0 +1,1 @@
+"""What users write, parsed once: every pydantic model of the project is in this room."""

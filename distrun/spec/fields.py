@@ -1,0 +1,126 @@
+"""Field types that read what people type: node ranges, durations, GPU choices."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+STRATEGIES = ("dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp")
+Strategy = Literal["dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp"]
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class NodeRange(NamedTuple):
+    """How many nodes: exactly `max`, or as many as join from `min` to `max`."""
+
+    min: int
+    max: int
+
+    def __str__(self) -> str:
+        return str(self.max) if self.min == self.max else f"{self.min}:{self.max}"
+
+
+def _nodes(value: Any) -> NodeRange:
+    if isinstance(value, NodeRange):
+        return value
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", str(value).strip())
+    if not match or isinstance(value, bool):
+        raise ValueError("is neither a number nor MIN:MAX")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if low < 1:
+        raise ValueError("is below 1")
+    if low > high:
+        raise ValueError(f"has its minimum {low} above its maximum {high}")
+    return NodeRange(low, high)
+
+
+def _nproc(value: Any) -> int | str:
+    if isinstance(value, str) and value in ("auto", "gpu", "cpu"):
+        return value
+    try:
+        number = int(str(value))
+    except ValueError:
+        raise ValueError("is neither auto, gpu, cpu nor a number") from None
+    if number < 1 or isinstance(value, bool):
+        raise ValueError("is below 1")
+    return number
+
+
+def _seconds(value: Any) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
+    if not match or isinstance(value, bool):
+        raise ValueError("is not a duration such as 90, 90s, 5m, 2h or 1d")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _positive_seconds(value: Any) -> float:
+    if (seconds := _seconds(value)) <= 0:
+        raise ValueError("is not above 0")
+    return seconds
+
+
+def _gpus(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value).strip()
+    if re.fullmatch(r"free:[1-9]\d*", text):
+        return text
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ValueError("is neither a list of GPU numbers such as 0,2 nor free:COUNT")
+    numbers = text.split(",")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("names a GPU twice")
+    return text
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    names = [str(name).strip() for name in names]
+    if not all(names) or any(re.search(r"\s|^-", name) for name in names):
+        raise ValueError("is not a list of host names such as a,b")
+    if len(set(names)) < len(names):
+        raise ValueError("names a host twice")
+    return tuple(names)
+
+
+Nodes = Annotated[
+    NodeRange,
+    BeforeValidator(_nodes),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": r"^\d+(:\d+)?$"},
+            ]
+        }
+    ),
+]
+Nproc = Annotated[
+    int | str,
+    BeforeValidator(_nproc),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", "gpu", "cpu"]}]}
+    ),
+]
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]?$"},
+    ]
+}
+Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_positive_seconds), WithJsonSchema(_DURATION_SCHEMA)
+]
+Gpus = Annotated[
+    str,
+    BeforeValidator(_gpus),
+    WithJsonSchema({"type": "string", "pattern": r"^(free:[1-9]\d*|\d+(,\d+)*)$"}),
+]
+Hosts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_hosts),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+]

@@ -1,0 +1,117 @@
+"""The job: what a launch is asked to do. `Settings` may stand in a config file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+
+from distrun.spec.fields import Gpus, Hosts, NodeRange, Nodes, Nproc, PositiveSeconds, Seconds
+from distrun.spec.fields import Strategy as StrategyName
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Frozen(BaseModel):
+    """A model that is exact and never changes; keys may be written kebab-case."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, alias_generator=_kebab
+    )
+
+
+class Settings(Frozen):
+    """The table `[tool.distrun]` of a config file; every key is a flag of `distrun launch`."""
+
+    nodes: Nodes = NodeRange(1, 1)
+    """Number of nodes, or MIN:MAX for as many as join in time."""
+    nproc_per_node: Nproc = "auto"
+    """Ranks on each node: a number, gpu, cpu, or auto."""
+    strategy: StrategyName | None = None
+    """Parallel strategy; the recipe reads it as DISTRUN_STRATEGY."""
+    gpus: Gpus | None = None
+    """GPUs to use: their numbers, or free:COUNT for unused ones."""
+    max_restarts: NonNegativeInt = 0
+    """How often a crashed world is started again."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Variables to add to every rank's environment."""
+    env_file: Path | None = None
+    """File of KEY=VALUE lines to add; its values are kept secret."""
+    runs_dir: Path = Path("runs")
+    """Directory that records the runs."""
+    hosts: Hosts = ()
+    """Machines to print the lines for."""
+    master_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the rendezvous on node 0; a free one is picked by default."""
+    time_limit: PositiveSeconds | None = None
+    """Stop the run after this time (exit code 124)."""
+    grace: Seconds = 30.0
+    """Time that ranks have to end by themselves when the run is stopped."""
+    join_timeout: PositiveSeconds = 300.0
+    """Time that nodes have to join (exit code 4)."""
+    start_method: Literal["forkserver", "spawn"] = "forkserver"
+    """Fork ranks from one import of torch, or start each afresh."""
+    log_max_mib: NonNegativeInt = 0
+    """Rotate a rank's log when it reaches this size; 0 keeps all of it in one file."""
+
+    @field_validator("env")
+    @classmethod
+    def _names_are_names(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"holds {name!r}, which cannot be a variable")
+        return env
+
+
+class Job(Settings):
+    """A whole job: settings, and the program they are for.
+
+    Build it directly for the Python API: `Job(script="train.py", nodes=2)`.
+    """
+
+    script: str
+    """Script, module (with `module`) or program (with `no_python`) that every rank runs."""
+    args: tuple[str, ...] = ()
+    """Arguments of the script, untouched."""
+    module: bool = False
+    """`script` is a module name, as in `python -m`."""
+    no_python: bool = False
+    """`script` is a program of its own, not Python."""
+
+
+class Range(Frozen):
+    """Bounds on a number."""
+
+    min: int | None = None
+    max: int | None = None
+    multiple_of: int | None = Field(default=None, ge=1)
+
+    def broken_by(self, value: int) -> str:
+        """Return what `value` breaks, as the end of a sentence; "" if nothing."""
+        if self.min is not None and value < self.min:
+            return f"at least {self.min}"
+        if self.max is not None and value > self.max:
+            return f"at most {self.max}"
+        if self.multiple_of is not None and value % self.multiple_of:
+            return f"a multiple of {self.multiple_of}"
+        return ""
+
+
+class Constraints(Frozen):
+    """What a recipe needs to hold; a launch that breaks it is refused before it starts."""
+
+    world_size: Range = Range()
+    nproc_per_node: Range = Range()
+    nodes: Range = Range()
+    strategy: tuple[StrategyName, ...] = ()
+
+
+class Header(Frozen):
+    """The table `[tool.distrun]` in a recipe's inline metadata (PEP 723)."""
+
+    strategy: StrategyName | None = None
+    nproc_per_node: Nproc | None = None
+    constraints: Constraints = Constraints()

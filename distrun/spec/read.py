@@ -1,0 +1,166 @@
+"""Read what users write: config files, a recipe's header, env files, and flags over them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from distrun.errors import UsageError, did_you_mean
+from distrun.spec.fields import STRATEGIES
+from distrun.spec.job import Header, Job, Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_Model = TypeVar("_Model", bound=BaseModel)
+# The block as PEP 723 defines it.
+_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+def job(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Job, dict[str, str], Header]:
+    """Merge flags over the config file over the recipe's header over the defaults.
+
+    Args:
+        flags: Fields of `Job` that were given on the command line.
+        config: The file named with `--config`; else the nearest pyproject.toml is read.
+
+    Returns:
+        The job, the source of each field that is not a default, and the header.
+
+    Raises:
+        UsageError: A file cannot be read, or a key or a value is wrong.
+    """
+    header = Header()
+    if not flags.get("module") and not flags.get("no_python"):
+        header = recipe_header(Path(flags["script"]))
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
+    for source, values in (
+        ("recipe header", in_header),
+        *config_tables(config),
+        ("flag", dict(flags)),
+    ):
+        if source != "flag":
+            validated(Settings, values, source)
+        for name, value in values.items():
+            field = name.replace("-", "_")
+            if field == "env":
+                value = {**merged.get("env", {}), **value}
+            merged[field] = value
+            sources[field] = source
+    return validated(Job, merged, "flag"), sources, header
+
+
+def config_tables(named: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the `[tool.distrun]` table of pyproject.toml and of the named file."""
+    tables = []
+    here = Path.cwd()
+    nearest = next((d for d in (here, *here.parents) if (d / "pyproject.toml").is_file()), None)
+    if nearest is not None:
+        tables.append(_table(nearest / "pyproject.toml", required=False))
+    if named is not None:
+        tables.append(_table(named, required=True))
+    return [(source, table) for source, table in tables if table]
+
+
+def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
+    source = f"config file {path.name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"config file {str(path)!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if not required:
+            return source, {}  # somebody else's broken pyproject.toml is not our concern
+        raise UsageError(f"config file {str(path)!r} is not TOML: {error}") from None
+    table = data.get("tool", {}).get("distrun")
+    if table is None and required:
+        raise UsageError(
+            f"config file {str(path)!r} has no table [tool.distrun]",
+            "`distrun config schema` shows what may stand in it",
+        )
+    return source, dict(table or {})
+
+
+def recipe_header(script: Path) -> Header:
+    """Return the recipe's own `[tool.distrun]` table, or an empty one."""
+    try:
+        text = script.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return Header()  # checks say what is wrong with the script itself
+    match = _BLOCK.search(text)
+    if match is None:
+        return Header()
+    lines = match["content"].splitlines()
+    body = "\n".join(line.removeprefix("# ").removeprefix("#") for line in lines)
+    source = f"header of {script.name}"
+    try:
+        table = tomllib.loads(body).get("tool", {}).get("distrun", {})
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not TOML: {error}") from None
+    return validated(Header, table, source)
+
+
+def env_file(path: Path) -> dict[str, str]:
+    """Read KEY=VALUE lines, quoted as in a shell; `#` begins a comment.
+
+    Raises:
+        UsageError: The file cannot be read, or a line is not an assignment.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UsageError(f"env file {str(path)!r}: {reason}") from None
+    environ: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            words = shlex.split(line.strip().removeprefix("export "), comments=True)
+        except ValueError:
+            words = ["", ""]
+        if not words:
+            continue
+        name, equals, value = words[0].partition("=")
+        if len(words) > 1 or not equals or not name:
+            # The line itself may be a secret: only its number is told.
+            raise UsageError(
+                f"env file {str(path)!r}, line {number} is not KEY=VALUE",
+                "put quotes around a value with spaces",
+            )
+        environ[name] = value
+    return environ
+
+
+def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
+    """Build a model, or raise a UsageError that names key, value, and what would do."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        keys = [str(key) for key in first["loc"]]
+        raise _usage_error(model, keys, first, source) from None
+
+
+def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: str) -> UsageError:
+    where = "" if source == "flag" else f" in the {source}"
+    key = ".".join(keys).replace("_", "-")
+    if error["type"] == "extra_forbidden":
+        known = [name.replace("_", "-") for name in model.model_fields]
+        return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
+    flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key
+    value = error["input"]
+    shown = repr(value) if isinstance(value, (str, int, float, bool, list)) else ""
+    if keys[0] == "strategy" and isinstance(value, str):
+        return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
+    said = str(error["msg"]).removeprefix("Value error, ")
+    reason = said if error["type"] == "value_error" else f"is refused: {said}"
+    return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()))

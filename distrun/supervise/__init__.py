@@ -1,0 +1,1 @@
+"""Long-lived children: start, tee, stop, first failure. The only Popen of them is here."""

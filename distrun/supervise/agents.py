@@ -1,0 +1,123 @@
+"""One node's agent as the supervisor sees it: a child process and three pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distrun.env import TAG
+
+_PROGRAM = str(Path(__file__).parent.parent / "agent" / "__main__.py")
+_READ_NBYTES = 1 << 18
+
+
+@dataclass
+class Agent:
+    """A running agent. `index` is the node's place in the first plan and never changes."""
+
+    index: int
+    host: str
+    tag: str
+    pid: int
+    commands_fd: int
+    events_fd: int
+    stderr_fd: int
+    node_rank: int = -1
+    stage: str = "starting"
+    stopped: bool = False
+    """It has said that no rank of it lives after a stop."""
+    succeeded: bool = False
+    swept: bool = False
+    """It has said that no process of its node is left."""
+    gone: bool = False
+    lost: bool = False
+    """It went away without having been told to."""
+    ranks: dict[int, int] = field(default_factory=dict)
+    """Live ranks and their pids."""
+    _buffer: bytes = b""
+
+    @property
+    def joined(self) -> bool:
+        """It is ready to start its ranks."""
+        return self.stage == "joined"
+
+    def send(self, command: str, **fields: Any) -> None:
+        """Tell the agent to do something."""
+        data = json.dumps({"command": command, **fields}).encode() + b"\n"
+        try:
+            os.write(self.commands_fd, data)
+        except OSError:
+            pass  # it is gone, or stopped with a full pipe: its silence is seen elsewhere
+
+    def read_events(self) -> list[tuple[dict[str, Any], bytes]] | None:
+        """Return what it said, with the raw bytes that came along; None at its end."""
+        data = os.read(self.events_fd, _READ_NBYTES)
+        if not data:
+            return None
+        self._buffer += data
+        events = []
+        start = 0
+        while (newline := self._buffer.find(b"\n", start)) >= 0:
+            event = json.loads(self._buffer[start:newline])
+            end = newline + 1 + event.get("nbytes", 0)
+            if end > len(self._buffer):
+                break
+            events.append((event, self._buffer[newline + 1 : end]))
+            start = end
+        self._buffer = self._buffer[start:]
+        return events
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
+            os.close(fd)
+
+
+def start_agent(
+    index: int,
+    host: str,
+    run_id: str,
+    environ: Mapping[str, str],
+    *,
+    warm: bool,
+    stdin_fd: int | None,
+) -> Agent:
+    """Start the agent of one node on this machine.
+
+    Args:
+        index: Which node.
+        host: Its name for people.
+        run_id: The run it belongs to.
+        environ: The whole environment of the agent, and so of its ranks.
+        warm: Import torch once and fork the ranks from there.
+        stdin_fd: The user's standard input, for rank 0.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    tag = f"{run_id}/{index}"
+    argv = [sys.executable, "-u", _PROGRAM, "warm" if warm else "cold"]
+    # The agents' own pid is waited for by the supervisor, which adopts orphans and must
+    # collect every child anyway; so nothing of Popen is used after the start.
+    child = subprocess.Popen(
+        argv if stdin_fd is None else [*argv, str(stdin_fd)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environ, TAG: tag},
+        start_new_session=True,
+        pass_fds=() if stdin_fd is None else (stdin_fd,),
+    )
+    assert child.stdin and child.stdout and child.stderr
+    fds = [os.dup(pipe.fileno()) for pipe in (child.stdin, child.stdout, child.stderr)]
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        pipe.close()
+    os.set_blocking(fds[0], False)
+    child.returncode = 0  # keeps Popen's destructor from waiting for it
+    return Agent(index, host, tag, child.pid, *fds)

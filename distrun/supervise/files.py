@@ -1,0 +1,72 @@
+"""Writing into the run directory: a full disk is told once, and never stops a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class AppendFile:
+    """A file that is only ever added to.
+
+    Args:
+        path: Where.
+        complain: Called once with a sentence when it cannot be written.
+        max_nbytes: Rotate to `<name>.1` at this size; 0 for never.
+    """
+
+    def __init__(self, path: Path, complain: Callable[[str], None], max_nbytes: int = 0) -> None:
+        self._path = path
+        self._complain = complain
+        self._max_nbytes = max_nbytes
+        self._fd: int | None = None
+        self._nbytes = 0
+        self._broken = False
+
+    def write(self, data: bytes) -> None:
+        """Add `data`, or complain and go on."""
+        try:
+            if self._fd is None:
+                self._open()
+            if self._max_nbytes and self._nbytes and self._nbytes + len(data) > self._max_nbytes:
+                self._rotate()
+            self._write_all(data)
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                name = "/".join(self._path.parts[-3:])
+                self._complain(
+                    f"{name} cannot be written: {error.strerror}; the run goes on without it"
+                )
+
+    def write_json(self, record: dict[str, Any]) -> None:
+        """Add one line of JSON."""
+        self.write(json.dumps(record).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(self._path, flags, 0o600)
+        self._nbytes = os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        self._path.replace(self._path.with_name(self._path.name + ".1"))
+        self._open()
+
+    def _write_all(self, data: bytes) -> None:
+        assert self._fd is not None
+        view = memoryview(data)
+        while view:
+            count = os.write(self._fd, view)
+            self._nbytes += count
+            view = view[count:]

@@ -1,0 +1,78 @@
+"""The one who started the launch, if still there: gets events, sends commands.
+
+The pipe to it never holds up a run: what does not fit is kept up to a limit, and then
+the numbers of training steps, which are in metrics.jsonl anyway, are dropped first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+_BACKLOG_NBYTES = 4 << 20
+_DOORBELL_S = 0.02
+_METRICS_S = 0.1
+
+
+class Observer:
+    """Speaks to the client over two pipes."""
+
+    def __init__(self, commands_fd: int, events_fd: int, received: bytes = b"") -> None:
+        self.commands_fd = commands_fd
+        self.gone = False
+        self._events_fd = events_fd
+        self._backlog = b""
+        self._received = received
+        self._rung_at = 0.0
+        self._news = False
+        self._metrics_at = 0.0
+        os.set_blocking(events_fd, False)
+
+    def read_commands(self) -> list[dict[str, Any]] | None:
+        """Return commands; None when the client is gone."""
+        data = os.read(self.commands_fd, 1 << 16)
+        if not data:
+            self.gone = True
+            return None
+        *lines, self._received = (self._received + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Pass an event on."""
+        if event["event"] == "metrics":
+            now = time.monotonic()
+            if now - self._metrics_at < _METRICS_S:
+                return
+            self._metrics_at = now
+        if len(self._backlog) < _BACKLOG_NBYTES or event["event"] == "ended":
+            self._backlog += json.dumps(event).encode() + b"\n"
+            self.flush()
+
+    def ring(self) -> None:
+        """Note that a log has grown; `flush` lets the client know, not too often."""
+        self._news = True
+
+    def flush(self) -> float | None:
+        """Write what fits; return in how many seconds to call again, None if not needed."""
+        now = time.monotonic()
+        if self._news and now - self._rung_at >= _DOORBELL_S:
+            self._news = False
+            self._rung_at = now
+            self._backlog += b"\n"
+        try:
+            while self._backlog and not self.gone:
+                self._backlog = self._backlog[os.write(self._events_fd, self._backlog) :]
+        except BlockingIOError:
+            return _DOORBELL_S
+        except OSError:
+            self.gone = True
+        return _DOORBELL_S if self._news else None
+
+    def flush_for(self, limit_s: float) -> None:
+        """Keep writing until all is said or the time is over."""
+        deadline = time.monotonic() + limit_s
+        while self._backlog and not self.gone and time.monotonic() < deadline:
+            if self.flush():
+                time.sleep(_DOORBELL_S)

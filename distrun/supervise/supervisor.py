@@ -1,0 +1,332 @@
+"""Supervises one run from the first agent to the last process, in a process of its own.
+
+It imports neither torch nor pydantic, and stays small: it may run for weeks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distrun import env
+from distrun.diagnose.verdict import RankEnd, is_code_bug
+from distrun.plan.model import LaunchPlan
+from distrun.processes import adopt_orphans, reap_children, sweep
+from distrun.runs import record
+from distrun.runs.directory import RunDirectory
+from distrun.runs.record import RunRecord
+from distrun.supervise.agents import Agent, start_agent
+from distrun.supervise.ending import Ending, describe
+from distrun.supervise.files import AppendFile
+from distrun.supervise.observer import Observer
+from distrun.supervise.world import World
+
+_STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+_ORPHANED_GRACE_S = 2.0
+_MAX_PORT_TRIES = 5
+_FAREWELL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the client asks for, on the first line of the commands pipe."""
+
+    plan: LaunchPlan
+    run: RunDirectory
+    record: RunRecord
+    environ: dict[str, str]
+    detached: bool
+    stdin_fd: int | None
+
+
+class Supervisor:
+    """One run."""
+
+    def __init__(self, order: Order, observer: Observer) -> None:
+        self._order = order
+        self._run = order.run
+        self._observer = observer
+        self._events = AppendFile(order.run.events, self._complain)
+        self._metrics = AppendFile(order.run.metrics, self._complain)
+        self._logs: dict[tuple[int, int], AppendFile] = {}
+        self._record = order.record
+        self._selector = selectors.DefaultSelector()
+        self._signal_taken: int | None = None
+        self._client_lost = False
+        self._time_is_up = False
+        self._started_at = time.monotonic()
+        self._limit_at = (
+            self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
+        )
+        self._world: World
+        self._attempt_ends: list[list[RankEnd]] = []
+
+    def run(self) -> int:
+        """Run it; returns the exit code of the command."""
+        adopt_orphans()
+        self._watch_signals()
+        self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
+        self._write_record(self._record)
+        plan, attempt, port_tries, restarts = self._order.plan, 0, 0, 0
+        while True:
+            self._run_world(plan, attempt)
+            world = self._world
+            plan = world.plan
+            self._attempt_ends.append(world.ends)
+            if self._signal_taken or self._client_lost or self._time_is_up or world.succeeded:
+                break
+            if world.port_was_taken and not plan.master_port_is_users:
+                port_tries += 1
+                if port_tries > _MAX_PORT_TRIES:
+                    break
+                self._tell(
+                    "notice",
+                    message=f"port {plan.master_port} was taken by another"
+                    " process after it was chosen; taking a new one",
+                )
+            elif self._loses_a_node_it_can_spare():
+                plan = self._without_lost_nodes(plan)
+                self._tell(
+                    "restart",
+                    attempt=attempt + 1,
+                    of=None,
+                    reason=f"going on with the {plan.nnodes} nodes that are left",
+                )
+            elif world.missing or restarts >= plan.max_restarts:
+                break
+            elif is_code_bug(self._attempt_ends, plan.world_size):
+                self._tell(
+                    "notice",
+                    message="not restarted again: every rank met the same error"
+                    " at the same line twice, so it is in the code",
+                )
+                break
+            else:
+                restarts += 1
+                self._tell("restart", attempt=restarts, of=plan.max_restarts, reason="")
+            attempt += 1
+            plan = plan.next_attempt(attempt, self._next_port(plan), plan.nodes)
+        return self._end(restarts + 1)
+
+    def _loses_a_node_it_can_spare(self) -> bool:
+        lost = len(self._world.lost)
+        return 0 < lost and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
+
+    def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
+        lost = {agent.node_rank for agent in self._world.lost}
+        nodes = [node for rank, node in enumerate(plan.nodes) if rank not in lost]
+        return plan.next_attempt(0, plan.master_port, nodes)
+
+    def _next_port(self, plan: LaunchPlan) -> int:
+        if plan.master_port_is_users:
+            return plan.master_port
+        with socket.socket() as listener:
+            listener.bind((plan.nodes[0].address, 0))
+            port: int = listener.getsockname()[1]
+            return port
+
+    # --- one world ---------------------------------------------------------------------
+
+    def _run_world(self, plan: LaunchPlan, attempt: int) -> None:
+        self._world = World(plan, attempt, [], self._tell)
+        if attempt:
+            self._mark_logs(attempt)
+        self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
+        base = env.scrubbed(self._order.environ)
+        for index, node in enumerate(plan.nodes):
+            environ = {**base, **node.environ, env.RUN_DIR: str(self._run.path)}
+            agent = start_agent(
+                index,
+                node.host,
+                self._run.run_id,
+                environ,
+                warm=plan.warm,
+                stdin_fd=self._order.stdin_fd if index == 0 else None,
+            )
+            self._world.agents.append(agent)
+            for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
+                self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
+        self._loop()
+        for agent in self._world.agents:
+            for fd in (agent.events_fd, agent.stderr_fd):
+                self._unregister(fd)
+            agent.close()
+        sweep(self._run.run_id, below=os.getpid())
+
+    def _loop(self) -> None:
+        while not self._world.finished:
+            timeout = self._world.on_time()
+            if (again := self._observer.flush()) is not None:
+                timeout = min(timeout, again)
+            if self._limit_at is not None:
+                timeout = min(timeout, max(0.0, self._limit_at - time.monotonic()))
+            for key, _ in self._selector.select(timeout):
+                handler: Callable[[], None] = key.data
+                handler()
+            if self._limit_at is not None and time.monotonic() >= self._limit_at:
+                self._limit_at = None
+                self._on_time_limit()
+
+    def _on_agent(self, agent: Agent) -> None:
+        events = agent.read_events()
+        if events is None:
+            self._unregister(agent.events_fd)
+            reap_children()
+            self._world.on_gone(agent)
+            return
+        for event, data in events:
+            if event["event"] == "output":
+                self._log(agent, event["rank"]).write(data)
+                self._observer.ring()
+            elif event["event"] == "metrics":
+                del event["report"]
+                self._metrics.write_json({k: v for k, v in event.items() if k != "event"})
+                self._observer.tell(event)
+            else:
+                self._world.on_event(agent, event)
+
+    def _log(self, agent: Agent, rank: int) -> AppendFile:
+        key = (agent.node_rank, rank)
+        if key not in self._logs:
+            self._logs[key] = AppendFile(
+                self._run.log(*key), self._complain, self._order.plan.log_max_nbytes
+            )
+        return self._logs[key]
+
+    def _mark_logs(self, attempt: int) -> None:
+        """Keep the attempts apart in the ranks' logs."""
+        for log in self._logs.values():
+            log.write(f"--- distrun: attempt {attempt + 1} begins ---\n".encode())
+
+    def _on_log(self, agent: Agent) -> None:
+        data = os.read(agent.stderr_fd, 1 << 16)
+        if not data:
+            self._unregister(agent.stderr_fd)
+            return
+        AppendFile(self._run.agent_log(agent.index), lambda _: None).write(data)
+
+    def _unregister(self, fd: int) -> None:
+        try:
+            self._selector.unregister(fd)
+        except KeyError:
+            pass  # it has reached its end before
+
+    # --- who decides: the clock, the client, signals -------------------------------------
+
+    def _on_time_limit(self) -> None:
+        self._time_is_up = True
+        self._tell("stopping", reason="time limit")
+        self._world.send_all("stacks")
+        self._world.stop(signal.SIGTERM, self._order.plan.grace_s)
+
+    def _on_commands(self) -> None:
+        commands = self._observer.read_commands()
+        if commands is None:
+            self._unregister(self._observer.commands_fd)
+            if not self._order.detached:
+                self._client_lost = True
+                self._world.stop(signal.SIGTERM, min(_ORPHANED_GRACE_S, self._order.plan.grace_s))
+            return
+        for command in commands:
+            if command["command"] == "detach":
+                self._order = Order(**{**vars(self._order), "detached": True})
+            else:
+                self._take_signal(command["signal"])
+
+    def _watch_signals(self) -> None:
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        for signum in (*_STOPPERS, *_FORWARDED, signal.SIGCHLD):
+            signal.signal(signum, lambda *_: None)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+        def on_signals() -> None:
+            for signum in os.read(read, 64):
+                if signum == signal.SIGCHLD:
+                    reap_children()
+                else:
+                    self._take_signal(signum)
+
+        self._selector.register(read, selectors.EVENT_READ, on_signals)
+
+    def _take_signal(self, signum: int) -> None:
+        if signum in _FORWARDED:
+            self._world.send_all("signal", signal=signum)
+        elif self._signal_taken is None:
+            self._signal_taken = signum
+            self._tell("stopping", reason=signal.Signals(signum).name)
+            self._world.stop(signum, self._order.plan.grace_s)
+        else:
+            self._tell("stopping", reason="second signal: killing the ranks")
+            self._world.kill()
+
+    # --- telling ---------------------------------------------------------------------
+
+    def _tell(self, name: str, **fields: Any) -> None:
+        event = {"event": name, "time": round(time.time(), 3), **fields}
+        self._events.write_json(event)
+        self._observer.tell(event)
+
+    def _complain(self, message: str) -> None:
+        self._observer.tell({"event": "notice", "time": round(time.time(), 3), "message": message})
+
+    def _write_record(self, run_record: RunRecord) -> None:
+        self._record = run_record
+        try:
+            record.write(self._run, run_record)
+        except OSError as error:
+            self._complain(f"run.json cannot be written: {error.strerror}")
+
+    def _end(self, attempts: int) -> int:
+        ending = describe(
+            self._world,
+            self._run,
+            signal_taken=self._signal_taken,
+            client_lost=self._client_lost,
+            time_is_up=self._time_is_up,
+        )
+        self._save(ending)
+        duration_s = round(time.monotonic() - self._started_at, 1)
+        self._write_record(
+            record.ended(self._record, ending.outcome, ending.exit_code, ending.summary, attempts)
+        )
+        self._tell(
+            "ended",
+            outcome=ending.outcome,
+            exit_code=ending.exit_code,
+            summary=ending.summary,
+            hint=ending.hint,
+            duration_s=duration_s,
+            attempts=attempts,
+            verdict=ending.verdict and ending.verdict.to_json(),
+        )
+        self._observer.flush_for(_FAREWELL_S)
+        for file in (self._events, self._metrics, *self._logs.values()):
+            file.close()
+        return ending.exit_code
+
+    def _save(self, ending: Ending) -> None:
+        """Write the verdict, each rank's error and the stacks."""
+        files: list[tuple[Any, str]] = []
+        if ending.verdict:
+            files.append((self._run.verdict, json.dumps(ending.verdict.to_json(), indent=1)))
+        for end in self._world.ends:
+            if end.failed and end.report:
+                files.append((self._run.error(end.rank), json.dumps(end.report, indent=1)))
+            if end.stacks:
+                files.append((self._run.stacks(end.rank), end.stacks))
+        files += [(self._run.stacks(rank), text) for rank, text in self._world.stacks.items()]
+        for path, text in files:
+            try:
+                path.write_text(text + "\n", encoding="utf-8")
+            except OSError as error:
+                self._complain(f"{path.name} cannot be written: {error.strerror}")

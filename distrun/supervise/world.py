@@ -1,0 +1,249 @@
+"""One attempt: the agents of all nodes, from their start to the last process.
+
+Pure reaction: `Supervisor` owns the loop and hands over events and the passing of time.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from distrun.diagnose.verdict import RankEnd
+from distrun.plan.model import LaunchPlan, NodePlan
+from distrun.processes import send, sweep
+from distrun.supervise.agents import Agent
+
+SETTLE_S = 0.2
+"""From the first failure to SIGTERM: ranks that meet the same error may say so."""
+_FIRST_WAITING_S, _WAITING_S = 3.0, 10.0
+_OVERTIME_S = 3.0
+"""What an agent has beyond the ranks' grace before it is killed itself."""
+
+
+@dataclass
+class World:
+    """The agents of one attempt and what has become of them."""
+
+    plan: LaunchPlan
+    attempt: int
+    agents: list[Agent]
+    tell: Callable[..., None]
+    """Tells an event to everybody who listens."""
+    ends: list[RankEnd] = field(default_factory=list)
+    engine_errors: list[tuple[Agent, str, str]] = field(default_factory=list)
+    lost: list[Agent] = field(default_factory=list)
+    missing: list[Agent] = field(default_factory=list)
+    """Agents that had not joined at the join timeout."""
+    started: bool = False
+    stopping: bool = False
+    stacks: dict[int, str] = field(default_factory=dict)
+    _started_at: float = field(default_factory=time.monotonic)
+    _next_waiting: float = _FIRST_WAITING_S
+    _stop_at: float | None = None
+    _kill_agents_at: float | None = None
+    _exit_sent: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """No agent is left."""
+        return all(agent.gone for agent in self.agents)
+
+    @property
+    def succeeded(self) -> bool:
+        """Every rank of every node ended with 0, and nothing else went wrong."""
+        return (
+            self.started
+            and len(self.ends) == self.plan.world_size
+            and not any(end.failed for end in self.ends)
+            and not (self.lost or self.missing or self.engine_errors)
+        )
+
+    @property
+    def port_was_taken(self) -> bool:
+        """The rendezvous port was lost between the plan and the bind."""
+        return any("EADDRINUSE" in message for _, _, message in self.engine_errors)
+
+    # --- events ----------------------------------------------------------------------
+
+    def on_event(self, agent: Agent, event: dict[str, Any]) -> None:
+        """React to one event of an agent (its output excepted)."""
+        handler = getattr(self, "_on_" + event.pop("event"))
+        handler(agent, event)
+
+    def _on_node_stage(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.stage = event["stage"]
+        agent.pid = event.get("pid", agent.pid)
+        self.tell("node_stage", node=agent.index, host=agent.host, **event)
+
+    def _on_node_joined(self, agent: Agent, _: dict[str, Any]) -> None:
+        agent.stage = "joined"
+        joined = sum(a.joined for a in self.agents)
+        self.tell(
+            "node_joined", node=agent.index, host=agent.host, joined=joined, of=len(self.agents)
+        )
+        if joined == len(self.agents) and not self.stopping:
+            self._start(self.agents)
+
+    def _start(self, agents: list[Agent]) -> None:
+        """Give every joined node its place and let the ranks begin."""
+        self.started = True
+        for node_rank, agent in enumerate(agents):
+            agent.node_rank = node_rank
+            agent.send(
+                "start",
+                arguments=self.plan.torchrun_arguments(node_rank),
+                attempt=self.attempt,
+                max_restarts=self.plan.max_restarts,
+            )
+        self.tell(
+            "world_started",
+            attempt=self.attempt,
+            nnodes=self.plan.nnodes,
+            world_size=self.plan.world_size,
+            run_id=self.plan.run_id,
+        )
+
+    def _on_rank_started(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.ranks[event["rank"]] = event["pid"]
+        self.tell("rank_started", node=agent.node_rank, **event)
+
+    def _on_rank_ended(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.ranks.pop(event["rank"], None)
+        at = event["monotonic"] if self.plan.local else time.monotonic()
+        end = RankEnd(
+            rank=event["rank"],
+            node=agent.node_rank,
+            host=agent.host,
+            exit_code=event["exit_code"],
+            at=at,
+            after_stop=self.stopping,
+            report=event["report"],
+            stacks=event["stacks"],
+        )
+        self.ends.append(end)
+        self.tell(
+            "rank_ended",
+            node=agent.node_rank,
+            rank=end.rank,
+            exit_code=end.exit_code,
+            report=end.report,
+        )
+        if end.failed and self._stop_at is None and not self.stopping:
+            self._stop_at = time.monotonic() + SETTLE_S
+
+    def _on_node_succeeded(self, agent: Agent, _: dict[str, Any]) -> None:
+        agent.succeeded = True
+        if all(a.succeeded for a in self.agents if not a.gone):
+            self._release()
+
+    def _on_node_stopped(self, agent: Agent, _: dict[str, Any]) -> None:
+        agent.stopped = True
+        if all(a.stopped for a in self.agents if not a.gone):
+            self._release()
+
+    def _on_engine_failed(self, agent: Agent, event: dict[str, Any]) -> None:
+        if not self.stopping:
+            self.engine_errors.append((agent, event["type"], event["message"]))
+            self.stop(signal.SIGTERM, self.plan.grace_s)
+
+    def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
+        self.stacks[event["rank"]] = event["stacks"]
+
+    def _on_signal_forwarded(self, agent: Agent, event: dict[str, Any]) -> None:
+        self.tell("signal_forwarded", node=agent.node_rank, **event)
+
+    def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
+        agent.swept = True
+
+    def on_gone(self, agent: Agent) -> None:
+        """The agent's pipe has ended."""
+        agent.gone = True
+        if agent.swept:
+            return
+        agent.lost = True
+        send(agent.pid, signal.SIGKILL)  # a half-dead agent is of no use to anybody
+        sweep(agent.tag)
+        if not self._exit_sent and agent not in self.missing:
+            self.lost.append(agent)
+            self.tell("node_lost", node=agent.index, host=agent.host, ranks=sorted(agent.ranks))
+        if not self.stopping:
+            self.stop(signal.SIGTERM, self.plan.grace_s)
+        elif all(a.stopped or a.gone for a in self.agents):
+            self._release()
+
+    # --- what the supervisor decides --------------------------------------------------
+
+    def stop(self, signum: int, grace_s: float) -> None:
+        """Ask every rank to end, and see to it that it does within the grace."""
+        self.stopping = True
+        self._stop_at = None
+        self._kill_agents_at = time.monotonic() + grace_s + _OVERTIME_S
+        for agent in self.agents:
+            agent.send("stop", signal=signum, grace_s=grace_s)
+
+    def kill(self) -> None:
+        """End every rank now."""
+        self.stopping = True
+        self._stop_at = None
+        self._kill_agents_at = time.monotonic() + 1.0
+        for agent in self.agents:
+            agent.send("kill")
+
+    def send_all(self, command: str, **fields: Any) -> None:
+        """Send a command to every agent."""
+        for agent in self.agents:
+            agent.send(command, **fields)
+
+    def _release(self) -> None:
+        self._exit_sent = True
+        self._kill_agents_at = time.monotonic() + _OVERTIME_S
+        self.send_all("exit")
+
+    # --- time ------------------------------------------------------------------------
+
+    def on_time(self) -> float:
+        """Do what is due; return in how many seconds to look again."""
+        now = time.monotonic()
+        if self._stop_at is not None and now >= self._stop_at:
+            self.stop(signal.SIGTERM, self.plan.grace_s)
+        if self._kill_agents_at is not None and now >= self._kill_agents_at:
+            self._kill_agents_at = None
+            for agent in self.agents:
+                if not agent.gone:
+                    send(agent.pid, signal.SIGKILL)
+                    sweep(agent.tag)
+        if not self.started and not self.stopping:
+            self._watch_joining(now - self._started_at)
+        due = [t - now for t in (self._stop_at, self._kill_agents_at) if t is not None]
+        if not self.started:
+            due.append(0.2)
+        return max(0.0, min(due, default=60.0))
+
+    def _watch_joining(self, waited_s: float) -> None:
+        absent = [agent for agent in self.agents if not agent.joined]
+        if waited_s >= self.plan.join_timeout_s:
+            self._join_timeout(absent)
+        elif waited_s >= self._next_waiting:
+            self._next_waiting += _WAITING_S
+            self.tell(
+                "waiting",
+                waited_s=round(waited_s),
+                joined=[agent.host for agent in self.agents if agent.joined],
+                missing=[f"{agent.host} ({agent.stage})" for agent in absent],
+            )
+
+    def _join_timeout(self, absent: list[Agent]) -> None:
+        self.missing = absent
+        for agent in absent:
+            send(agent.pid, signal.SIGKILL)
+        present = [agent for agent in self.agents if agent.joined]
+        if len(present) < self.plan.min_nodes:
+            self.stop(signal.SIGTERM, 0.0)
+            return
+        nodes: list[NodePlan] = [self.plan.nodes[self.agents.index(a)] for a in present]
+        self.plan = self.plan.next_attempt(self.attempt, self.plan.master_port, nodes)
+        self.tell("starting_without", missing=[agent.host for agent in absent], nnodes=len(present))
+        self._start(present)
