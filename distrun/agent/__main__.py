@@ -32,8 +32,6 @@ def main() -> None:
     channel.event("node_stage", stage="starting", pid=os.getpid())
     if warm:
         channel.event("node_stage", stage="importing torch")
-        import torch  # noqa: F401 - the point of it all: once a node
-        import torch.distributed
     ours, theirs = socket.socketpair()
     agent = os.getpid()
     if os.fork() == 0:

@@ -21,16 +21,13 @@ from torch.distributed.elastic.agent.server.api import (
     WorkerSpec,
     WorkerState,
 )
-from torch.distributed.elastic.events import Event, EventSource
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.events.api import Event, EventSource
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous import registry as rendezvous_registry
-from torch.distributed.elastic.utils import macros
+from torch.distributed.elastic.utils.api import macros
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
-
-__all__ = ["Ranks", "SignalException", "parse", "run_engine"]
 
 
 class Ranks(Protocol):
@@ -52,7 +49,8 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     Returns:
         The launch settings, and the command that each rank runs.
     """
-    config, command, command_args = torchrun.config_from_args(torchrun.parse_args(arguments))
+    parsed = torchrun.parse_args(arguments)  # type: ignore[no-untyped-call]  # torch's own
+    config, command, command_args = torchrun.config_from_args(parsed)
     return config, [str(command), *command_args]
 
 

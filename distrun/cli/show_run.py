@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -142,7 +143,8 @@ def _forwarded(event: Mapping[str, Any]) -> str:
     if not event["deaf"]:
         return ""
     ranks = ", ".join(map(str, event["deaf"]))
-    return f"signal {event['signal']} was not passed to rank {ranks}: no handler, it would die"
+    name = signal.Signals(event["signal"]).name
+    return f"signal {name} was not passed to rank {ranks}: no handler, it would die"
 
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -98,7 +98,7 @@ class LogTail:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDONLY)
             data = os.read(self._file, _READ_NBYTES)
-            if not data and os.stat(self._path).st_ino != os.fstat(self._file).st_ino:
+            if not data and self._path.stat().st_ino != os.fstat(self._file).st_ino:
                 os.close(self._file)
                 self._file = os.open(self._path, os.O_RDONLY)
                 data = os.read(self._file, _READ_NBYTES)

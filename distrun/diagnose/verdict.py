@@ -12,12 +12,14 @@ from typing import Any
 _VICTIM = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|Application timeout caused pair closure"
     r"|Connection was likely closed|connection closed by remote|failed to (recv|send)"
-    r"|sendBytes failed|recvValue(WithTimeout)? failed|ncclRemoteError|NCCL communicator was aborted"
-    r"|remote process exited|waiting for connect|Gloo connectFullMesh failed",
+    r"|sendBytes failed|recvValue(WithTimeout)? failed|ncclRemoteError"
+    r"|NCCL communicator was aborted|remote process exited|waiting for connect"
+    r"|Gloo connectFullMesh failed",
     re.IGNORECASE,
 )
 _STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
 _SIMULTANEOUS_MS = 1.0
+_LEAVING_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _place(end: RankEnd) -> dict[str, Any]:
 def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
     if first.exit_code == -signal.SIGKILL:
         return "SIGKILL comes from outside: often the kernel, out of memory"
-    early = [end for end in ends if not end.failed and end.at < first.at]
+    # A peer may see the closed connection before the leaver's own exit is seen.
+    early = [e for e in ends if not e.failed and not e.after_stop and e.at < first.at + _LEAVING_S]
     if first.is_victim and early:
         ranks = ", ".join(str(end.rank) for end in early)
         return f"rank {ranks} had ended with 0 while the others still needed it"

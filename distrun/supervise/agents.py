@@ -115,9 +115,11 @@ def start_agent(
         pass_fds=() if stdin_fd is None else (stdin_fd,),
     )
     assert child.stdin and child.stdout and child.stderr
-    fds = [os.dup(pipe.fileno()) for pipe in (child.stdin, child.stdout, child.stderr)]
+    commands_fd, events_fd, stderr_fd = (
+        os.dup(pipe.fileno()) for pipe in (child.stdin, child.stdout, child.stderr)
+    )
     for pipe in (child.stdin, child.stdout, child.stderr):
         pipe.close()
-    os.set_blocking(fds[0], False)
+    os.set_blocking(commands_fd, False)
     child.returncode = 0  # keeps Popen's destructor from waiting for it
-    return Agent(index, host, tag, child.pid, *fds)
+    return Agent(index, host, tag, child.pid, commands_fd, events_fd, stderr_fd)

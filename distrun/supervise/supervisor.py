@@ -118,7 +118,7 @@ class Supervisor:
 
     def _loses_a_node_it_can_spare(self) -> bool:
         lost = len(self._world.lost)
-        return 0 < lost and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
+        return lost > 0 and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
 
     def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
         lost = {agent.node_rank for agent in self._world.lost}

@@ -40,7 +40,7 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         record["total_steps"] = int(total_steps)
     numbers = {name: float(value) for name, value in values.items()}
     # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
-    record |= {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}  # type: ignore[operator]
+    record |= {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
     line = json.dumps(record).encode() + b"\n"
     if len(line) > _PIPE_ATOMIC_NBYTES:
         raise ValueError(

@@ -1,0 +1,246 @@
+"""However a run ends: the right exit code, the right rank, and no process left.
+
+That nothing is left is asserted after every test by the autouse fixture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SCENARIOS, only_run, wait_until
+
+FAULTS = SCENARIOS / "faults.py"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("raise_error", 1, "ValueError: boom of the first rank"),
+        ("raise_without_str", 1, "Broken: <no message: its __str__ raised>"),
+        ("exit_3", 3, "exited with 3"),
+        ("exit_with_text", 1, "exited with 1: the data is not there"),
+        ("hard_exit_7", 7, "exited with 7"),
+        ("sigkill", 137, "killed by SIGKILL"),
+        ("segfault", 139, "killed by SIGSEGV"),
+        ("abort", 134, "killed by SIGABRT"),
+        ("out_of_memory", 1, "MemoryError"),
+    ],
+)
+def test_the_first_failing_rank_gives_the_exit_code_and_is_named(
+    distrun: Run, tmp_path: Path, kind: str, code: int, said: str
+) -> None:
+    result = distrun(
+        "launch", "--nodes", 2, "--nproc-per-node", 2, "--grace", 20, FAULTS, kind, "--rank", 3
+    )
+    assert result.returncode == code, result.stderr
+    assert f"FAILED: rank 3 on node1 failed first: {said}" in result.stderr
+    assert "3 other ranks fell after it" in result.stderr
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert (record["outcome"], record["exit_code"]) == ("failed", code)
+    assert json.loads((only_run(tmp_path) / "verdict.json").read_text())["rank"] == 3
+
+
+def test_a_verdict_shows_traceback_and_source_line_of_an_unmodified_script(distrun: Run) -> None:
+    result = distrun("launch", "--nproc-per-node", 2, FAULTS, "raise_error")
+    lines = FAULTS.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines, 1) if "boom of the first" in line)
+    assert f'File "{FAULTS}", line {number}, in raise_error' in result.stderr
+    assert f"faults.py:{number}: raise ValueError" in result.stderr
+    assert "distrun/agent" not in result.stderr
+
+
+def test_a_crash_in_c_is_told_with_the_python_line(distrun: Run) -> None:
+    result = distrun("launch", "--nproc-per-node", 1, FAULTS, "segfault", "--rank", 0)
+    number = 1 + FAULTS.read_text().splitlines().index("    ctypes.string_at(0)")
+    assert f"faults.py:{number}" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["raise_error", "hard_exit_7", "sigkill"])
+def test_victims_in_a_collective_are_not_blamed(distrun: Run, kind: str) -> None:
+    result = distrun(
+        "launch", "--nodes", 2, "--nproc-per-node", 2, FAULTS, kind, "--rank", 2, "--gloo"
+    )
+    assert "rank 2 on node1 failed first" in result.stderr, result.stderr
+
+
+def test_a_rank_that_leaves_early_with_0_is_mentioned_when_the_others_break(distrun: Run) -> None:
+    result = distrun("launch", "--nproc-per-node", 2, FAULTS, "exit_0_early", "--gloo")
+    assert result.returncode != 0
+    assert "rank 1 had ended with 0 while the others still needed it" in result.stderr
+
+
+def test_ranks_that_die_20_ms_apart_are_told_in_the_right_order_20_of_20(
+    distrun: Run, tmp_path: Path
+) -> None:
+    for number in range(20):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        result = distrun(
+            *("launch", "--nproc-per-node", 3, FAULTS, "die_in_order", "--rank", "0,2"), cwd=cwd
+        )
+        assert "rank 2 on node0 failed first: exited with 5" in result.stderr, result.stderr
+        assert result.returncode == 5
+
+
+@pytest.mark.parametrize("kind", ["children", "children_and_exit_0"])
+def test_grandchildren_are_gone_after_a_failure_and_after_a_clean_end(
+    distrun: Run, kind: str, tmp_path: Path
+) -> None:
+    result = distrun("launch", "--nproc-per-node", 2, FAULTS, kind, "--rank", "all")
+    assert (tmp_path / "children1").exists()
+    assert result.returncode == (1 if kind == "children" else 0), result.stderr
+
+
+class Launched:
+    """A launch that goes on while the test acts on it."""
+
+    def __init__(self, command: list[str], cwd: Path, *words: object) -> None:
+        self.cwd = cwd
+        self.process = subprocess.Popen(
+            [*command, "launch", *map(str, words)],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, *names: str) -> None:
+        for name in names:
+            wait_until((self.cwd / name).exists, 30, name)
+
+    def pid_of(self, who: str) -> int:
+        run = only_run(self.cwd)
+        if who == "supervisor":
+            return int(json.loads((run / "run.json").read_text())["supervisor_pid"])
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+        node = int(who.removeprefix("agent"))
+        return int(next(e["pid"] for e in events if e["event"] == "node_stage" and e["node"] == node))
+
+    def end(self) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=40)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def launched(command: list[str], tmp_path: Path) -> Callable[..., Launched]:
+    return lambda *words: Launched(command, tmp_path, *words)
+
+
+def test_sigkill_of_an_agent_ends_the_run_with_5(launched: Callable[..., Launched]) -> None:
+    run = launched("--nodes", 2, "--nproc-per-node", 2, FAULTS, "children_and_wait")
+    run.wait_for("waiting0", "waiting2", "waiting3", "children1")
+    os.kill(run.pid_of("agent1"), signal.SIGKILL)
+    code, errors = run.end()
+    assert code == 5, errors
+    assert "NODE LOST: the agent of node1 went away" in errors
+
+
+@pytest.mark.parametrize("victims", [["launcher"], ["supervisor"], ["launcher", "supervisor"]])
+def test_sigkill_of_launcher_or_supervisor_leaves_no_process(
+    launched: Callable[..., Launched], victims: list[str]
+) -> None:
+    run = launched("--nodes", 2, "--nproc-per-node", 1, FAULTS, "children_and_wait")
+    run.wait_for("waiting0", "children1")
+    pids = [run.process.pid if who == "launcher" else run.pid_of(who) for who in victims]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    code, errors = run.end()
+    if victims == ["supervisor"]:
+        assert code == 70
+        assert "the supervisor" in errors
+
+
+def test_a_second_ctrl_c_kills_ranks_that_ignore_the_first(
+    launched: Callable[..., Launched],
+) -> None:
+    run = launched("--nproc-per-node", 2, "--grace", "1h", FAULTS, "ignore_sigterm")
+    run.wait_for("waiting0", "waiting1")
+    run.process.send_signal(signal.SIGINT)
+    wait_until(lambda: '"stopping"' in (only_run(run.cwd) / "events.jsonl").read_text())
+    run.process.send_signal(signal.SIGINT)
+    code, errors = run.end()
+    assert code == 130, errors
+    assert "1 of 2 ranks had to be killed" in errors
+
+
+def test_the_grace_is_kept_on_the_failure_path_too(launched: Callable[..., Launched]) -> None:
+    run = launched("--nproc-per-node", 3, "--grace", 1, FAULTS, "ignore_sigterm")
+    run.wait_for("waiting0", "waiting1", "waiting2")
+    events = (only_run(run.cwd) / "events.jsonl").read_text().splitlines()
+    ranks = {e["rank"]: e["pid"] for e in map(json.loads, events) if e["event"] == "rank_started"}
+    os.kill(ranks[2], signal.SIGKILL)
+    code, errors = run.end()
+    assert code == 137
+    assert "rank 2 on node0 failed first" in errors
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_to_the_launcher_ends_the_run_with_its_own_code(
+    launched: Callable[..., Launched], signum: signal.Signals, code: int
+) -> None:
+    run = launched("--nodes", 2, "--nproc-per-node", 1, FAULTS, "wait", "--rank", "all")
+    run.wait_for("waiting0", "waiting1")
+    run.process.send_signal(signum)
+    assert run.end()[0] == code
+
+
+def test_a_recipe_that_saves_on_sigterm_ends_with_143_and_the_note(
+    launched: Callable[..., Launched],
+) -> None:
+    run = launched("--nproc-per-node", 2, FAULTS, "save_on_sigterm", "--rank", "all")
+    run.wait_for("waiting0", "waiting1")
+    run.process.send_signal(signal.SIGTERM)
+    code, errors = run.end()
+    assert code == 143
+    assert "every rank saved what it had to and ended with 0" in errors
+    assert (run.cwd / "saved0").exists() and (run.cwd / "saved1").exists()
+
+
+def test_sigusr1_reaches_ranks_with_a_handler_and_names_the_others(
+    launched: Callable[..., Launched],
+) -> None:
+    run = launched("--nproc-per-node", 2, FAULTS, "count_usr1", "--rank", "all")
+    run.wait_for("waiting0", "waiting1")
+    run.process.send_signal(signal.SIGUSR1)
+    run.wait_for("usr1")
+    run.process.send_signal(signal.SIGTERM)
+    code, errors = run.end()
+    assert code == 143
+    assert "signal SIGUSR1 was not passed to rank 1" in errors
+
+
+def test_the_time_limit_ends_with_124_and_shows_where_each_rank_was(
+    distrun: Run, tmp_path: Path
+) -> None:
+    result = distrun("launch", "--nproc-per-node", 2, "--time-limit", 4, FAULTS, "wait")
+    assert result.returncode == 124, result.stderr
+    for rank in (0, 1):
+        stacks = (only_run(tmp_path) / "stacks" / f"rank{rank}.txt").read_text()
+        assert "faults.py" in stacks and "in wait" in stacks
+
+
+def test_a_clean_run_ends_with_0_and_leaves_nothing_in_temp_or_shm(
+    distrun: Run, tmp_path: Path
+) -> None:
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    before = set(os.listdir("/dev/shm"))
+    result = distrun(
+        *("launch", "--nodes", 2, "--nproc-per-node", 1, FAULTS, "exit_0_early", "--rank", "all"),
+        env={**os.environ, "TMPDIR": str(temp)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(temp.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) <= before

@@ -1,0 +1,186 @@
+"""A worker that fails on purpose: `faults.py KIND [--rank R]`; the other ranks wait.
+
+With `--gloo` all ranks are in a collective when it happens, as in training.
+"""
+
+import argparse
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RANK = int(os.environ["RANK"])
+ATTEMPT = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+
+
+def raise_error() -> None:
+    raise ValueError("boom of the first rank")
+
+
+def raise_without_str() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    raise Broken
+
+
+def exit_3() -> None:
+    sys.exit(3)
+
+
+def exit_with_text() -> None:
+    sys.exit("the data is not there")
+
+
+def hard_exit_7() -> None:
+    os._exit(7)
+
+
+def sigkill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def out_of_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+    bytearray(1 << 33)
+
+
+def exit_0_early() -> None:
+    sys.exit(0)
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wait()
+
+
+def children() -> None:
+    """Leave grandchildren of every sort behind, then fail."""
+    start_children()
+    raise_error()
+
+
+def children_and_wait() -> None:
+    start_children()
+    wait()
+
+
+def children_and_exit_0() -> None:
+    start_children()
+
+
+def start_children() -> None:
+    sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
+    subprocess.Popen(sleeper)
+    subprocess.Popen(sleeper, start_new_session=True)
+    if os.fork() == 0:  # a daemon: its parent is gone at once
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.execv(sleeper[0], sleeper)
+        os._exit(0)
+    os.wait()
+    Path(f"children{RANK}").touch()
+
+
+def save_on_sigterm() -> None:
+    def save(*_: object) -> None:
+        Path(f"saved{RANK}").touch()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, save)
+    signal.signal(signal.SIGHUP, save)
+    wait()
+
+
+def count_usr1() -> None:
+    if RANK == 0:
+        signal.signal(signal.SIGUSR1, lambda *_: Path("usr1").touch())
+    wait()
+
+
+def same_error() -> None:
+    raise KeyError("everywhere")
+
+
+def crash_until_attempt() -> None:
+    """Fail in every attempt but the last, each time at its own message."""
+    if ATTEMPT < int(os.environ["TORCHELASTIC_MAX_RESTARTS"]):
+        raise RuntimeError(f"attempt {ATTEMPT}")
+
+
+def die_in_order() -> None:
+    """Rank 2 first, rank 0 20 ms later: both without a word to anybody."""
+    go = Path("go")
+    if RANK == 2:
+        go.with_suffix(".draft").write_text(str(time.monotonic() + 0.1))
+        go.with_suffix(".draft").rename(go)
+    while not go.exists():
+        time.sleep(0.001)
+    at = float(go.read_text()) + (0.0 if RANK == 2 else 0.02)
+    while time.monotonic() < at:
+        pass
+    os._exit(5 if RANK == 2 else 6)
+
+
+def wait() -> None:
+    """Be a healthy rank that would run for ever."""
+    Path(f"waiting{RANK}").touch()
+    while True:
+        signal.pause()
+
+
+def collectives(steps: int = 1 << 40) -> None:
+    import torch
+    import torch.distributed as dist
+
+    x = torch.ones(8)
+    for _ in range(steps):
+        dist.all_reduce(x)
+        time.sleep(0.01)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind")
+    parser.add_argument("--rank", default="1")
+    parser.add_argument("--gloo", action="store_true")
+    args = parser.parse_args()
+    mine = args.rank == "all" or str(RANK) in args.rank.split(",")
+    if args.gloo:
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo")
+        collectives(3)
+        if mine:
+            globals()[args.kind]()
+        if args.kind == "crash_until_attempt" and ATTEMPT == int(
+            os.environ["TORCHELASTIC_MAX_RESTARTS"]
+        ):
+            collectives(3)
+            dist.destroy_process_group()
+            print("came through")
+            return
+        collectives()
+    if mine:
+        globals()[args.kind]()
+    elif args.kind != "children_and_exit_0":
+        wait()
+
+
+if __name__ == "__main__":
+    main()
