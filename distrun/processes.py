@@ -8,6 +8,7 @@ PR_SET_CHILD_SUBREAPER (prctl(2)) and /proc. Elsewhere a pipe and `ps` do the sa
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from distrun.env import TAG
 LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_F_SETPIPE_SZ = 1031  # Python's fcntl names it on Linux alone
 _SWEEP_LIMIT_S = 2.0
 
 
@@ -184,3 +186,12 @@ def catches(pid: int, signum: int) -> bool:
         return not LINUX
     mask = status.partition("SigCgt:")[2].split(maxsplit=1)[0]
     return bool(int(mask, 16) >> (signum - 1) & 1)
+
+
+def widen_pipe(fd: int) -> None:
+    """Let the writer of a pipe run 1 MiB ahead of its reader, where the system allows it."""
+    if LINUX:
+        try:
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 << 20)
+        except OSError:
+            pass  # this user's limit on pipe memory is reached: it works as it is

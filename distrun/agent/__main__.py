@@ -13,6 +13,7 @@ from pathlib import Path
 if sys.path and sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]
 
+import importlib
 import os
 import signal
 import socket
@@ -23,6 +24,15 @@ from distrun.agent.forkserver import Forkserver
 from distrun.agent.node import Node
 from distrun.processes import adopt_orphans, die_with_parent
 
+PRELOADED = (
+    "torch",
+    "torch.distributed",
+    # DDP imports it later: its default arguments would then hold the process group, and
+    # with it gloo's threads, which abort the process when they are still there at its end.
+    "torch.distributed.nn",
+)
+"""What is imported once a node, before any rank is forked."""
+
 
 def main() -> None:
     """Become the agent, the forkserver or, in the end, a rank."""
@@ -32,6 +42,8 @@ def main() -> None:
     channel.event("node_stage", stage="starting", pid=os.getpid())
     if warm:
         channel.event("node_stage", stage="importing torch")
+        for name in PRELOADED:
+            importlib.import_module(name)
     ours, theirs = socket.socketpair()
     agent = os.getpid()
     if os.fork() == 0:

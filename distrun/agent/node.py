@@ -25,7 +25,8 @@ from distrun.processes import catches, reap_children, send, sweep
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
 _STACKS_WAIT_S = 0.3
-_LAST_WORDS_CHUNKS = 32  # 2 MiB, twice the largest pipe: a grandchild may go on writing
+_LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
+_GATHER_S = 0.005
 
 
 class Node:
@@ -41,6 +42,7 @@ class Node:
         self._released = threading.Event()
         self._to_start: tuple[dict[int, dict[str, str]], dict[int, list[str]]] | None = None
         self._finished = False
+        self._printed = False
         self._stopping = False
         self._told_stopped = False
         self._channel_lost = False
@@ -58,6 +60,10 @@ class Node:
             for key, _ in self._selector.select(timeout):
                 handler: Callable[[], None] = key.data
                 handler()
+            if self._printed:
+                # A rank prints a line at a time: let more come, not a frame for each line.
+                self._printed = False
+                time.sleep(_GATHER_S)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
             if self._stopping and not self._live():
@@ -194,6 +200,7 @@ class Node:
         for _ in range(chunks):
             if not (data := rank.read_output()):
                 break
+            self._printed = True
             self._channel.output(rank.rank, data)
         if rank.output_at_eof:
             self._unregister(rank.output_fd)

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from typing import Any
 
-from distrun.processes import send, send_group
+from distrun.processes import send, send_group, widen_pipe
 
-_READ_NBYTES = 1 << 16
+_READ_NBYTES = 1 << 20
 _STACKS_LIMIT_NBYTES = 1 << 18
 
 
@@ -30,6 +30,7 @@ class Rank:
         self.report_at_eof = False
         self._partial_report = b""
         self.output_fd, self._output_write = os.pipe()
+        widen_pipe(self.output_fd)
         self.report_fd, self._report_write = os.pipe()
         self._stacks_fd = _nameless_file()
         os.set_blocking(self.output_fd, False)

@@ -126,7 +126,7 @@ def run_as_main(arguments: list[str], reporter: Reporter) -> None:
 
 def _run_script(arguments: list[str]) -> None:
     path = arguments[0]
-    absolute = path if path.startswith("/") else str(Path.cwd()) + "/" + path.removeprefix("./")
+    absolute = path if path.startswith("/") else f"{Path.cwd()}/{path}"  # python keeps a "./"
     sys.argv[:] = arguments
     if not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.path.dirname(os.path.realpath(absolute)))  # noqa: PTH120 as site does
@@ -154,6 +154,8 @@ def _fresh_main() -> types.ModuleType:
     if sys.version_info < (3, 14):
         main.__annotations__ = {}
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:
+        sys.modules["__mp_main__"] = main  # multiprocessing, long imported, took ours for it
     return main
 
 
@@ -172,7 +174,11 @@ def _hiding_launcher(hook: _Hook) -> _Hook:
     ) -> None:
         # The way up to the top level has added our frames again.
         error.__traceback__ = _without_launcher(error.__traceback__)
-        hook(kind, error, _without_launcher(tb))
+        try:
+            hook(kind, error, _without_launcher(tb))
+        except BaseException as broken:  # python prints this one as well
+            broken.__traceback__ = _without_launcher(broken.__traceback__)
+            raise
 
     return show
 

@@ -7,6 +7,7 @@ closed or broken ends the showing, never the run.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 _RANK_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -64,7 +65,7 @@ class Console:
         """Replace the line at the bottom; "" takes it away."""
         if not self.live or self.broken:
             return
-        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        columns = shutil.get_terminal_size().columns
         shown = text[: max(0, columns - 1)].encode(errors="replace")
         if shown != self._status:
             self._write(_ERASE_LINE + shown)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from distrun.env import TAG
+from distrun.processes import widen_pipe
 
 _PROGRAM = str(Path(__file__).parent.parent / "agent" / "__main__.py")
-_READ_NBYTES = 1 << 18
+_READ_NBYTES = 1 << 20
 
 
 @dataclass
@@ -121,5 +122,6 @@ def start_agent(
     for pipe in (child.stdin, child.stdout, child.stderr):
         pipe.close()
     os.set_blocking(commands_fd, False)
+    widen_pipe(events_fd)
     child.returncode = 0  # keeps Popen's destructor from waiting for it
     return Agent(index, host, tag, child.pid, commands_fd, events_fd, stderr_fd)

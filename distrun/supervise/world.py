@@ -36,7 +36,9 @@ class World:
     engine_errors: list[tuple[Agent, str, str]] = field(default_factory=list)
     lost: list[Agent] = field(default_factory=list)
     missing: list[Agent] = field(default_factory=list)
-    """Agents that had not joined at the join timeout."""
+    """Agents without which the world could not start in time."""
+    spared: list[Agent] = field(default_factory=list)
+    """Agents that an elastic world started without."""
     started: bool = False
     stopping: bool = False
     stacks: dict[int, str] = field(default_factory=dict)
@@ -161,7 +163,7 @@ class World:
     def on_gone(self, agent: Agent) -> None:
         """The agent's pipe has ended."""
         agent.gone = True
-        if agent.swept:
+        if agent.swept or agent in self.spared:
             return
         agent.lost = True
         send(agent.pid, signal.SIGKILL)  # a half-dead agent is of no use to anybody
@@ -236,13 +238,14 @@ class World:
             )
 
     def _join_timeout(self, absent: list[Agent]) -> None:
-        self.missing = absent
         for agent in absent:
             send(agent.pid, signal.SIGKILL)
         present = [agent for agent in self.agents if agent.joined]
         if len(present) < self.plan.min_nodes:
+            self.missing = absent
             self.stop(signal.SIGTERM, 0.0)
             return
+        self.spared = absent
         nodes: list[NodePlan] = [self.plan.nodes[self.agents.index(a)] for a in present]
         self.plan = self.plan.next_attempt(self.attempt, self.plan.master_port, nodes)
         self.tell("starting_without", missing=[agent.host for agent in absent], nnodes=len(present))

@@ -124,7 +124,9 @@ class Launched:
             return int(json.loads((run / "run.json").read_text())["supervisor_pid"])
         events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
         node = int(who.removeprefix("agent"))
-        return int(next(e["pid"] for e in events if e["event"] == "node_stage" and e["node"] == node))
+        return int(
+            next(e["pid"] for e in events if e["event"] == "node_stage" and e["node"] == node)
+        )
 
     def end(self) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=40)

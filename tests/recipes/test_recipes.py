@@ -96,7 +96,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 # -- training ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "nproc"), [("dp", 0), ("dp", 1), ("ddp", 0), ("ddp", 4)])
+@pytest.mark.parametrize(("name", "nproc"), [("dp", 0), ("ddp", 0), ("ddp", 4)])
 def test_accuracy_is_above_95_percent(
     trained: Callable[[str, int], Finished], name: str, nproc: int
 ) -> None:
@@ -119,13 +119,16 @@ def test_dp_is_ddp_with_one_rank(trained: Callable[[str, int], Finished]) -> Non
     assert trained("dp", 0).losses == pytest.approx(trained("ddp", 0).losses, rel=1e-5)
 
 
-def test_ranks_agree_when_the_last_batch_of_an_epoch_is_not_full(tmp_path: Path) -> None:
-    flags = ("--batch-size", "99", "--epochs", "3")  # 1440 = 14 x 99 + 54
-    one = run_python(tmp_path, str(RECIPES / "ddp.py"), *flags)
-    three = torchrun(tmp_path, 3, RECIPES / "ddp.py", *flags)
+def test_ranks_agree_when_the_last_batch_of_an_epoch_is_not_full(
+    recipe: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dp = recipe("dp")
+    dp.train(dp.Config(batch_size=98, epochs=3), torch.device("cpu"))  # 1440 = 14 x 98 + 68
+    one = Finished(0, capsys.readouterr().out, "")
+    two = torchrun(tmp_path, 2, RECIPES / "ddp.py", "--batch-size", "98", "--epochs", "3")
     assert len(one.losses) == 3
-    assert three.losses == pytest.approx(one.losses, rel=1e-5)
-    assert three.accuracy == one.accuracy
+    assert two.losses == pytest.approx(one.losses, rel=1e-5)
+    assert two.accuracy == one.accuracy
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -227,15 +230,25 @@ def test_a_real_process_ends_with_the_sentence_and_no_traceback(tmp_path: Path) 
     assert run.err.splitlines()[1:] == ["ddp.py: error: --lr must be from 1e-06 to 100, not -1.0"]
 
 
-def test_under_torchrun_both_recipes_refuse_before_a_process_group(tmp_path: Path) -> None:
-    run = torchrun(tmp_path, 2, RECIPES / "dp.py")
-    assert run.code == 1  # torchrun's own
-    assert "dp.py: error: DataParallel is one process, not 2: use ddp.py for more" in run.err
-    assert "exitcode  : 2" in run.err
+def test_under_torchrun_ddp_refuses_before_a_process_group(tmp_path: Path) -> None:
     run = torchrun(tmp_path, 2, RECIPES / "ddp.py", "--batch-size", "7")
-    assert run.code == 1
+    assert run.code == 1  # torchrun's own
     assert "ddp.py: error: --batch-size 7 does not divide among 2 ranks" in run.err
     assert "exitcode  : 2" in run.err
+
+
+def test_dp_refuses_a_second_process(
+    recipe: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dp.py"])
+    with pytest.raises(SystemExit) as ending:
+        recipe("dp").parse_config(TorchrunEnv.read({"WORLD_SIZE": "2"}))
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "dp.py: error: DataParallel is one process, not 2: use ddp.py for more"
+    )
 
 
 # -- the files -----------------------------------------------------------------------------

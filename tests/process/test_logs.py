@@ -1,0 +1,238 @@
+"""What ranks print: whole in their files, readable on the console, never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SCENARIOS, only_run, wait_until
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+PRINTS = SCENARIOS / "prints.py"
+
+
+def log_of(directory: Path, rank: int, node: int = 0) -> bytes:
+    return (only_run(directory) / "logs" / f"node{node}" / f"rank{rank}.log").read_bytes()
+
+
+def test_every_line_of_every_rank_comes_with_its_prefix(distrun: Run) -> None:
+    result = distrun("launch", "--nodes", 2, "--nproc-per-node", 2, PRINTS, "hello")
+    assert sorted(result.stdout.splitlines()) == [
+        f"[{rank // 2}·{rank}] {stream} of rank {rank}"
+        for rank in range(4)
+        for stream in ("stderr", "stdout")
+    ]
+
+
+def test_progress_bars_of_four_ranks_never_share_a_line(distrun: Run, tmp_path: Path) -> None:
+    result = distrun("launch", "--nproc-per-node", 4, PRINTS, "bars")
+    for line in result.stdout.splitlines():
+        assert re.fullmatch(r"\[0·(\d)\] (rank \1: +\d+%\|[#-]*\||done \1)", line), line
+    for rank in range(4):
+        assert f"[0·{rank}] rank {rank}: 100%|##########|" in result.stdout
+        assert log_of(tmp_path, rank).count(b"\r") == 11, "the file keeps the bar as it was"
+
+
+def test_partial_lines_of_two_ranks_stay_apart(distrun: Run) -> None:
+    result = distrun("launch", "--nproc-per-node", 2, PRINTS, "partial")
+    lines = result.stdout.splitlines()
+    for rank in range(2):
+        mine = [line.removeprefix(f"[0·{rank}] ") for line in lines if f"[0·{rank}]" in line]
+        assert "".join(mine) == f"begun by {rank}, ended by {rank}last words without an end {rank}"
+
+
+def test_invalid_utf_8_is_whole_in_the_file_and_replaced_on_the_console(
+    distrun: Run, tmp_path: Path
+) -> None:
+    result = distrun("launch", "--nproc-per-node", 1, PRINTS, "invalid_utf8")
+    assert "[0·0] caf\N{REPLACEMENT CHARACTER} \N{SNOWMAN}" in result.stdout
+    assert log_of(tmp_path, 0).startswith(b"caf\xe9 \xe2\x98\x83\n")
+
+
+def test_output_of_c_and_of_subprocesses_is_caught(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--nproc-per-node", 1, PRINTS, "from_c")
+    assert sorted(log_of(tmp_path, 0).splitlines()) == [b"from a shell", b"from libc", b"raw"]
+
+
+def test_the_last_words_of_a_dying_rank_are_not_lost(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--nproc-per-node", 1, PRINTS, "die_talking")
+    assert log_of(tmp_path, 0).endswith(b"line 19999\nlast words")
+
+
+def test_100_mb_of_spam_arrive_whole_in_bounded_memory(distrun: Run, tmp_path: Path) -> None:
+    with open(tmp_path / "console", "wb") as console:
+        distrun(
+            *("launch", "--nproc-per-node", 2, PRINTS, "spam"),
+            capture_output=False,
+            stdout=console,
+            stderr=subprocess.DEVNULL,
+            text=False,
+        )
+    for rank in (0, 1):
+        log = log_of(tmp_path, rank)
+        assert len(log) == 50_000_000
+        assert log.count(b"x" * 99 + b"\n") == 500_000
+    lines = (tmp_path / "console").read_bytes().splitlines()
+    assert len(lines) == 1_000_000
+    assert all(len(line) == len("[0·0] ".encode()) + 99 for line in lines)
+    usage = (tmp_path / "supervisor_peak_kib").read_text()
+    assert int(usage) < 40 * 1024
+
+
+def test_only_rank_shows_these_ranks_and_the_files_keep_all(distrun: Run, tmp_path: Path) -> None:
+    result = distrun("launch", "--nproc-per-node", 3, "--only-rank", "0,2", PRINTS, "hello")
+    assert {line[:6] for line in result.stdout.splitlines()} == {"[0·0] ", "[0·2] "}
+    assert b"stdout of rank 1" in log_of(tmp_path, 1)
+
+
+def test_quiet_says_nothing_about_a_success_and_the_verdict_of_a_failure(distrun: Run) -> None:
+    good = distrun("launch", "--quiet", "--nproc-per-node", 1, PRINTS, "hello")
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    bad = distrun("launch", "--quiet", "--nproc-per-node", 1, PRINTS, "die_talking")
+    assert bad.returncode == 9
+    assert bad.stdout == ""
+    assert "rank 0 on node0 failed first: exited with 9" in bad.stderr
+
+
+def test_json_gives_one_object_a_line_with_output_and_ending(distrun: Run) -> None:
+    result = distrun("launch", "--json", "--nproc-per-node", 2, PRINTS, "hello")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    output = [e for e in events if e["event"] == "output"]
+    assert {(e["node"], e["rank"], e["line"]) for e in output} == {
+        (0, rank, f"{stream} of rank {rank}") for rank in (0, 1) for stream in ("stderr", "stdout")
+    }
+    names = [e["event"] for e in events]
+    assert names[-1] == "ended" or names[-1] == "output"
+    ended = next(e for e in events if e["event"] == "ended")
+    assert (ended["outcome"], ended["exit_code"]) == ("succeeded", 0)
+    assert {"attempt_started", "node_joined", "world_started", "rank_ended"} <= set(names)
+
+
+def test_a_console_that_is_closed_leaves_run_and_files_whole(
+    command: list[str], tmp_path: Path
+) -> None:
+    words = [*command, "launch", "--nproc-per-node", "1", str(PRINTS), "slowly"]
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stderr
+    assert process.stdout.readline() == "[0·0] line 0\n".encode()
+    process.stdout.close()
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=40) == 0
+    process.stderr.close()
+    assert log_of(tmp_path, 0) == b"".join(b"line %d\n" % i for i in range(20_000))
+
+
+def test_a_console_that_does_not_read_does_not_slow_the_ranks(
+    command: list[str], tmp_path: Path
+) -> None:
+    words = [*command, "launch", "--nproc-per-node", "1", str(PRINTS), "slowly"]
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    (tmp_path / "go").touch()
+    wait_until((tmp_path / "printed").exists, 40, "the rank's end while nobody reads")
+    output, _ = process.communicate(timeout=40)
+    assert output.count(b"\n") == 20_000
+
+
+def test_logs_rotate_at_the_given_size(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--log-max-mib", 1, "--nproc-per-node", 1, PRINTS, "rotate")
+    directory = only_run(tmp_path) / "logs" / "node0"
+    sizes = {path.name: path.stat().st_size for path in directory.iterdir()}
+    assert set(sizes) == {"rank0.log", "rank0.log.1"}
+    assert all(size <= 1 << 20 for size in sizes.values())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a full disk needs root")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs")
+def test_a_full_log_disk_is_told_and_does_not_stop_training(distrun: Run, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk])
+    if mounted.returncode:
+        pytest.skip("this container may not mount a tmpfs")
+    try:
+        result = distrun("launch", "--runs-dir", disk, "--nproc-per-node", 2, PRINTS, "fill")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert result.returncode == 0, result.stderr
+    assert "cannot be written: No space left on device; the run goes on" in result.stderr
+    assert (tmp_path / "trained0").exists() and (tmp_path / "trained1").exists()
+
+
+def read_terminal(words: list[str], cwd: Path, environ: dict[str, str]) -> str:
+    """Run a command on a terminal of 100 columns and return all that it wrote there."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execvpe(words[0], words, environ)
+    written = b""
+    while True:
+        if not select.select([fd], [], [], 60)[0]:
+            pytest.fail(f"the terminal fell silent after {written!r}")
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            break
+        written += data
+    os.close(fd)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, written
+    return written.decode()
+
+
+def test_a_terminal_gets_colours_and_a_live_status_line(command: list[str], tmp_path: Path) -> None:
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    environ.pop("NO_COLOR", None)
+    words = [*command, "launch", "--nproc-per-node", "2", str(PRINTS), "train"]
+    written = read_terminal(words, tmp_path, environ)
+    assert "\x1b[36m[0·0]\x1b[0m step 30" in written
+    status = [part for part in written.split("\r\x1b[2K") if part.startswith("nodes 1/1")]
+    assert any(
+        re.match(
+            r"nodes 1/1 · ranks 2/2 · step \d+/30 · loss 0\.\d+ · \d+ samples/s · ETA 0:0\d", s
+        )
+        for s in status
+    ), status
+    assert "done in" in written.splitlines()[-1], "the status line is gone at the end"
+
+
+def test_a_terminal_passes_stdin_on_to_a_world_of_one(command: list[str], tmp_path: Path) -> None:
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        words = [*command, "launch", "--nproc-per-node", "1", str(PRINTS), "ask"]
+        os.execvp(words[0], words)
+    written = b""
+    while b"your name?" not in written:
+        written += os.read(fd, 65536)
+    os.write(fd, b"Ada\n")
+    while b"hello Ada" not in written:
+        written += os.read(fd, 65536)
+    try:
+        while os.read(fd, 65536):
+            pass
+    except OSError:
+        pass  # the other end is closed
+    os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
