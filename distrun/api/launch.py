@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,8 @@ def start(
         recipe=job.script,
         nnodes=plan.nnodes,
         nproc_per_node=plan.nproc_per_node,
-        started_at=_now(),
-        command=list(command),
+        started_at=round(time.time(), 3),
+        command=record.masked_command(command, plan.secrets),
         plan=record.masked(plan.to_json()),
         versions=record.versions(prepared.facts.torch.version, __version__),
     )
@@ -192,12 +193,6 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
         client.run.supervisor_log.unlink()
     keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")
     return LaunchResult(client.run.path, **{key: ended[key] for key in keys})
-
-
-def _now() -> float:
-    import time
-
-    return round(time.time(), 3)
 
 
 __all__ = ["LaunchResult", "Prepared", "RunDirectory", "launch", "prepare", "result_of", "start"]

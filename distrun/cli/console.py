@@ -7,10 +7,12 @@ closed or broken ends the showing, never the run.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 
 _RANK_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+_LOUD = re.compile(r"^([A-Z][A-Z ]{3,}|error)(?=:)")
 _ERASE_LINE = b"\r\x1b[2K"
 
 
@@ -53,11 +55,11 @@ class Console:
         """Write whole lines to stdout, above the status."""
         self._write(_ERASE_LINE + block + self._status if self._status else block)
 
-    def say(self, message: str) -> None:
-        """Write a line of the launcher's own to stderr."""
+    def say(self, message: str, *, bare: bool = False) -> None:
+        """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
         if self._status:
             self._write(_ERASE_LINE)
-        say(message)
+        say(message, bare=bare)
         if self._status:
             self._write(self._status)
 
@@ -86,10 +88,14 @@ class Console:
             self._status = b""
 
 
-def say(message: str) -> None:
-    """Write a line of the launcher's own to stderr."""
+def say(message: str, *, bare: bool = False) -> None:
+    """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
+    name = "" if bare else "distrun: "
+    if _wants_colour(sys.stderr):
+        name = name and f"\x1b[1m{name}\x1b[0m"
+        message = _LOUD.sub("\x1b[1;31m\\1\x1b[0m", message)
     try:
-        sys.stderr.write(f"distrun: {message}\n")
+        sys.stderr.write(f"{name}{message}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # nobody listens

@@ -10,6 +10,7 @@ from typing import Any
 
 from distrun.api.runs import RunDirectory
 from distrun.cli.console import Console
+from distrun.cli.held_traceback import HeldTraceback, prefixed
 from distrun.cli.status import Status
 from distrun.cli.tail import LogTail
 from distrun.cli.verdict import ending_lines
@@ -43,6 +44,8 @@ class RunView:
         self._quiet = quiet
         self._as_json = as_json
         self._tails: dict[tuple[int, int], LogTail] = {}
+        self._held: dict[tuple[int, int], HeldTraceback] = {}
+        self._failure_told = False
         self._status = Status()
         self._status_at = 0.0
 
@@ -51,6 +54,8 @@ class RunView:
         if event:
             if event["event"] == "rank_started":
                 self.add_rank(event["node"], event["rank"])
+            elif event["event"] == "rank_ended":
+                self._rank_ended(event)
             self._status.on_event(event)
             if self._as_json:
                 self._console.lines(json.dumps(event).encode() + b"\n")
@@ -70,6 +75,7 @@ class RunView:
             for (node, rank), tail in self._tails.items():
                 for block in tail.read():
                     self._print(node, rank, block)
+                self._traceback(node, rank).release_if_due(self._console)
         now = time.monotonic()
         if self._console.live and not self._quiet and now - self._status_at >= _STATUS_S:
             self._status_at = now
@@ -78,9 +84,10 @@ class RunView:
     def print_logs(self, *, bare: bool) -> None:
         """Print what the logs hold now, rank by rank; `bare` without prefix."""
         for (node, rank), tail in self._tails.items():
+            prefix = b"" if bare else self._console.prefix(node, rank)
             for block in [*tail.read(), tail.close()]:
                 if block:
-                    self._console.lines(block) if bare else self._print(node, rank, block)
+                    self._console.lines(prefixed(block, prefix))
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Print what is left, and how it ended."""
@@ -88,11 +95,24 @@ class RunView:
         for (node, rank), tail in self._tails.items():
             if block := tail.close():
                 self._print(node, rank, block)
+            self._traceback(node, rank).release(self._console)
         self._console.status("")
         self._console.live = False
         if not self._as_json:
-            for line in ending_lines(ended, self._run, quiet=self._quiet):
-                self._console.say(line)
+            first, *more = [*ending_lines(ended, self._run, quiet=self._quiet), ""]
+            if first:
+                self._console.say(first)
+            for line in more[:-1]:
+                self._console.say(line, bare=True)
+
+    def _rank_ended(self, event: Mapping[str, Any]) -> None:
+        """The traceback that a rank ends with stays in its file: the verdict has the first."""
+        if event["exit_code"] != 0:
+            self.pump()
+            self._traceback(event["node"], event["rank"]).drop()
+
+    def _traceback(self, node: int, rank: int) -> HeldTraceback:
+        return self._held.setdefault((node, rank), HeldTraceback())
 
     def _print(self, node: int, rank: int, block: bytes) -> None:
         if self._as_json:
@@ -101,11 +121,19 @@ class RunView:
                 self._console.lines(json.dumps(event).encode() + b"\n")
             return
         prefix = self._console.prefix(node, rank)
-        self._console.lines(prefix + block[:-1].replace(b"\n", b"\n" + prefix) + b"\n")
+        free = self._traceback(node, rank).hold(block, prefix)
+        if free:
+            self._console.lines(prefixed(free, prefix))
 
     def _say(self, event: Mapping[str, Any]) -> None:
         words = _WORDS.get(event["event"])
         message = words(event) if words else ""
+        if message and event["event"] == "rank_ended":
+            if self._failure_told:  # one line for the first, none for forty that fall after it
+                return
+            self._failure_told = True
+        elif event["event"] == "attempt_started":
+            self._failure_told = False
         if message and not (self._quiet and event["event"] in _CHATTER):
             self._console.say(message)
 

@@ -20,29 +20,29 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
             again = f" after {ended['attempts'] - 1} restarts" if ended["attempts"] > 1 else ""
             yield f"done in {ended['duration_s']:.1f} s{again} · recorded in {where}"
         return
-    verdict = ended["verdict"]
     yield f"{ended['outcome'].upper()}: {ended['summary']}"
-    if verdict:
-        yield from verdict_lines(verdict, run)
+    if ended["verdict"]:
+        for line in verdict_lines(ended["verdict"], run):
+            yield f"  {line}"
     if ended["hint"]:
-        yield f"hint: {ended['hint']}"
+        yield f"  hint: {ended['hint']}"
+    after = f"after {ended['duration_s']:.1f} s"
     if ended["attempts"] > 1:
-        yield f"this was attempt {ended['attempts']}"
-    yield f"exit code {ended['exit_code']} after {ended['duration_s']:.1f} s · recorded in {where}"
+        after += f" and {ended['attempts']} attempts"
+    yield f"  exit code {ended['exit_code']} {after} · recorded in {where}"
 
 
 def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str]:
-    """Yield what a verdict says."""
-    lines = str(verdict["traceback"]).rstrip().splitlines()
-    if len(lines) > _TRACEBACK_LINES:
-        hidden = len(lines) - _TRACEBACK_LINES
-        yield f"  … {hidden} lines above are in errors/rank{verdict['rank']}.json"
-        lines = lines[-_TRACEBACK_LINES:]
-    for line in lines:
-        yield f"  {line}"
+    """Yield what a verdict says, below its headline."""
     if verdict["file"]:
         source = f": {verdict['source']}" if verdict["source"] else ""
         yield f"at {_shown(Path(verdict['file']))}:{verdict['line']}{source}"
+    lines = str(verdict["traceback"]).rstrip().splitlines()
+    if len(lines) > _TRACEBACK_LINES:
+        hidden = len(lines) - _TRACEBACK_LINES
+        yield f"… {hidden} lines above these are in errors/rank{verdict['rank']}.json"
+        lines = lines[-_TRACEBACK_LINES:]
+    yield from lines
     if verdict["note"]:
         yield f"note: {verdict['note']}"
     if verdict["others"]:

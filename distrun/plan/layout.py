@@ -32,6 +32,8 @@ class _Draft:
         return self.sources.get(name, fallback)
 
     def choose(self, name: str, value: object, source: str, why: str) -> None:
+        """Note a choice; a later one takes the place of an earlier one."""
+        self.settings = [setting for setting in self.settings if setting.name != name]
         self.settings.append(Setting(name, str(value), source, why))
 
 
@@ -70,6 +72,8 @@ def make_plan(
     local = not job.hosts
     gpus = _choose_gpus(draft)
     nproc = _choose_nproc(draft, nnodes, local, gpus)
+    if gpus is None and local and 1 < nnodes <= len(usable := _usable_gpus(draft)):
+        gpus = usable  # each node must see others than its neighbour
     _hold_constraints(header, job, nnodes, nproc)
     port = job.master_port or (facts.free_port if local else _HOSTS_PORT)
     warm = job.start_method == "forkserver" and not cold_reason and not job.no_python
@@ -108,6 +112,12 @@ def _choose_gpus(draft: _Draft) -> list[str] | None:
             f"--gpus {wanted} asks for GPUs and there are none: {found.problem}",
             "leave --gpus out to train on the CPU",
         )
+    if draft.facts.torch.cuda is None:
+        raise MachineError(
+            f"--gpus {wanted} asks for GPUs, and torch {draft.facts.torch.version} is built"
+            " without CUDA",
+            "install a CUDA build of torch, or leave --gpus out to train on the CPU",
+        )
     if wanted.startswith("free:"):
         count = int(wanted.partition(":")[2])
         free = [str(gpu.index) for gpu in found.gpus if not gpu.busy]
@@ -128,29 +138,38 @@ def _choose_gpus(draft: _Draft) -> list[str] | None:
     return wanted.split(",")
 
 
-def _usable_gpus(facts: Facts) -> list[str]:
+def _usable_gpus(draft: _Draft) -> list[str]:
     """Return what `auto` may count: GPUs this torch and CUDA_VISIBLE_DEVICES leave."""
+    facts = draft.facts
     if facts.torch.cuda is None:
         return []
-    if facts.visible_devices is None:
+    if (visible := _visible_devices(draft)) is None:
         return [str(gpu.index) for gpu in facts.gpus.gpus]
-    names = [name.strip() for name in facts.visible_devices.split(",")]
+    names = [name.strip() for name in visible.split(",")]
     listed = []
     for name in names:  # CUDA stops at the first name it does not know
         known = any(name == str(g.index) or g.uuid.startswith(name) for g in facts.gpus.gpus)
         if not name or not (known or name.startswith("MIG-")):
             break
         listed.append(name)
-    return listed
+    return listed if len(set(listed)) == len(listed) else []  # CUDA takes no name twice
+
+
+def _visible_devices(draft: _Draft) -> str | None:
+    return draft.job.env.get("CUDA_VISIBLE_DEVICES", draft.facts.visible_devices)
 
 
 def _choose_nproc(draft: _Draft, nnodes: int, local: bool, gpus: list[str] | None) -> int:
     job, facts = draft.job, draft.facts
     emulated = nnodes if local else 1
-    usable = _usable_gpus(facts) if gpus is None else gpus
+    usable = _usable_gpus(draft) if gpus is None else gpus
     gpus_a_node, cores_a_node = len(usable) // emulated, max(1, facts.host.cores // emulated)
     asked = job.nproc_per_node
     source, why = draft.source("nproc_per_node"), "ranks on each node"
+    if gpus is not None and not gpus_a_node:
+        raise MachineError(
+            f"--gpus {job.gpus} cannot be shared out to {nnodes} nodes", f"--nodes {len(gpus)}"
+        )
     if job.strategy in _ONE_PROCESS:
         if asked not in ("auto", 1) or nnodes > 1:
             raise UsageError(
@@ -161,7 +180,12 @@ def _choose_nproc(draft: _Draft, nnodes: int, local: bool, gpus: list[str] | Non
         nproc, source, why = 1, draft.source("strategy"), f"{job.strategy} is one process"
     elif asked == "gpu":
         if not gpus_a_node:
-            reason = facts.gpus.problem or f"{len(usable)} usable for {emulated} node(s)"
+            reason = facts.gpus.problem
+            if not reason and facts.torch.cuda is None:
+                reason = f"torch {facts.torch.version} is built without CUDA"
+            elif not reason:
+                shared = f" for {emulated} nodes" if emulated > 1 else ""
+                reason = f"{len(usable)} usable{shared}"
             raise MachineError(
                 f"--nproc-per-node gpu finds no GPU: {reason}", "--nproc-per-node cpu"
             )
@@ -207,7 +231,8 @@ def _hold_constraints(header: Header, job: Job, nnodes: int, nproc: int) -> None
     if rules.strategy and job.strategy not in rules.strategy:
         raise UsageError(
             f"{job.script} knows the strategies {', '.join(rules.strategy)};"
-            f" this launch has {job.strategy}"
+            f" this launch has {job.strategy or 'none'}",
+            f"--strategy {rules.strategy[0]}",
         )
 
 
@@ -247,11 +272,13 @@ def _nodes(
         choose(name, value, draft.source("env"), "")
     nodes = []
     share = len(gpus) // nnodes if gpus and local else 0
+    as_found = job.gpus is None and _visible_devices(draft) is not None
+    order = {} if as_found else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     for rank in range(nnodes):
         own = dict(common)
         if gpus:
             mine = gpus[rank * share : (rank + 1) * share] if local else gpus
-            own |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(mine)}
+            own |= order | {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
         host = f"node{rank}" if local else job.hosts[rank]
         address = LOOPBACK if local else (facts.addresses.get(host) or host)
         nodes.append(NodePlan(host, address, own))
@@ -259,10 +286,11 @@ def _nodes(
         draft.choose(
             "CUDA_VISIBLE_DEVICES",
             ",".join(gpus),
-            draft.source("gpus"),
+            draft.source("gpus", "detected"),
             "shared out to the nodes" if share else "on every node",
         )
-        draft.choose("CUDA_DEVICE_ORDER", "PCI_BUS_ID", "default", "numbers as NVML gives them")
+        for name, value in order.items():
+            draft.choose(name, value, "default", "numbers as NVML gives them")
     return tuple(nodes)
 
 
@@ -332,6 +360,12 @@ def _with_settings(plan: LaunchPlan, draft: _Draft) -> LaunchPlan:
             f"{plan.time_limit_s:g} s" if plan.time_limit_s else "none",
             draft.source("time_limit"),
             "for the whole run",
+        ),
+        Setting(
+            "log size",
+            f"{job.log_max_mib} MiB" if job.log_max_mib else "unlimited",
+            draft.source("log_max_mib"),
+            "at which a rank's log is rotated",
         ),
         Setting("runs dir", str(job.runs_dir), draft.source("runs_dir"), "where it is recorded"),
     ]

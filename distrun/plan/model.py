@@ -35,6 +35,11 @@ class Program:
         last = self.script.rpartition("/")[2]
         return last.rpartition(".")[2] if self.module else last.removesuffix(".py")
 
+    @property
+    def path(self) -> str:
+        """The script as an argument that cannot be taken for an option."""
+        return f"./{self.script}" if self.script.startswith("-") else self.script
+
 
 @dataclass(frozen=True)
 class NodePlan:
@@ -101,7 +106,9 @@ class LaunchPlan:
             arguments.append("--module")
         if program.no_python:
             arguments.append("--no-python")
-        return [*arguments, program.script, *program.args]
+        if program.args[:1] == ("--",):
+            arguments.append("--")  # torchrun's parser keeps the first one for itself
+        return [*arguments, _unmacroed(program.path), *map(_unmacroed, program.args)]
 
     def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
         """Return the plan of a new world: another port and id, maybe fewer nodes."""
@@ -126,3 +133,8 @@ class LaunchPlan:
                 "notes": tuple(data["notes"]),
             }
         )
+
+
+def _unmacroed(word: str) -> str:
+    """Return what torchrun's macros make into `word`: a dollar is written twice there."""
+    return word.replace("$$", "$$$$")

@@ -16,7 +16,7 @@ def torchrun_line(plan: LaunchPlan, node_rank: int) -> str:
     environ = plan.nodes[node_rank].environ
     words = ["env"] if environ else []
     words += [
-        f"{name}={shlex.quote(value)}"
+        f"{shlex.quote(name)}={shlex.quote(value)}"
         for name, value in environ.items()
         if name not in plan.secrets
     ]
@@ -27,10 +27,10 @@ def torchrun_line(plan: LaunchPlan, node_rank: int) -> str:
 def dry_run(plan: LaunchPlan) -> Iterator[str]:
     """Yield what `--dry-run` prints: comments begin with `#`, the rest can be pasted."""
     for note in plan.notes:
-        yield f"# {note}"
+        yield _comment(note)
     shown = [name for name in plan.secrets if name in plan.nodes[0].environ]
     if shown:
-        yield f"# export first, here left out as secret: {' '.join(shown)}"
+        yield _comment(f"export first, here left out as secret: {' '.join(shown)}")
     for node_rank, node in enumerate(plan.nodes):
         first = node_rank * plan.nproc_per_node
         last = first + plan.nproc_per_node - 1
@@ -45,4 +45,9 @@ def explain(settings: tuple[Setting, ...]) -> Iterator[str]:
     sources = max(len(s.source) for s in settings)
     for s in settings:
         assignment = f"{s.name}={s.value}".ljust(min(width, 44))
-        yield f"# {assignment}  {s.source.ljust(sources)}  {s.why}".rstrip()
+        yield _comment(f"{assignment}  {s.source.ljust(sources)}  {s.why}".rstrip())
+
+
+def _comment(text: str) -> str:
+    """Return one line that a shell passes over, whatever stands in a file name."""
+    return "# " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -14,7 +14,9 @@ from pathlib import Path
 # Read late enough, or by others than torch: setting them first is no reason to start cold.
 _HARMLESS = ("CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM")
 _HARMLESS_PREFIXES = ("HF_", "WANDB_", "MLFLOW_", "MASTER_", "DISTRUN_")
-_PRELOADED = sys.stdlib_module_names | {"torch", "numpy", "torchgen", "sympy", "networkx"}
+_PRELOADED = sys.stdlib_module_names | {
+    *("torch", "numpy", "torchgen", "sympy", "networkx", "typing_extensions", "pynvml")
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def _read_module(name: str) -> Script:
     """Find a module as `python -m` would, importing none of its packages."""
     search: list[str] | None = [str(Path.cwd()), *sys.path]
     spec = None
+    package = name.rpartition(".")[0]
     done = ""
     for part in name.split("."):
         done = f"{done}.{part}".removeprefix(".")
@@ -57,15 +60,16 @@ def _read_module(name: str) -> Script:
         search = list(spec.submodule_search_locations or ()) or [os.devnull]
     assert spec is not None
     if spec.submodule_search_locations:
+        package = name
         spec = importlib.machinery.PathFinder.find_spec(f"{name}.__main__", search)
         if spec is None:
             return Script(None, "is a package without a __main__ module")
     if not spec.origin or not spec.origin.endswith(".py"):
         return Script(None, "is not a module written in Python")
-    return _read_python(Path(spec.origin), Path.cwd())
+    return _read_python(Path(spec.origin), Path.cwd(), package)
 
 
-def _read_python(path: Path, import_dir: Path) -> Script:
+def _read_python(path: Path, import_dir: Path, package: str = "") -> Script:
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -82,65 +86,89 @@ def _read_python(path: Path, import_dir: Path) -> Script:
         return Script(path, f"has a syntax error in line {error.lineno}: {error.msg}: {text}")
     except (ValueError, UnicodeDecodeError) as error:  # NUL bytes, no known encoding
         return Script(path, f"is not Python: {error}")
-    return Script(path, cold_reason=_cold_reason(tree, import_dir))
+    reading = _Reading(import_dir)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reading.import_module(import_dir, package)  # as -m does, before the module itself
+        reading.follow(tree, path.parent)
+    return Script(path, cold_reason=_cold_reason(reading, import_dir))
 
 
-def _cold_reason(tree: ast.Module, import_dir: Path) -> str:
-    seen: set[Path] = set()
-    if name := _variable_set_before_torch(tree, import_dir, seen)[0]:
-        return f"it sets {name} before it imports torch"
-    try:
-        siblings = {entry.name.removesuffix(".py") for entry in os.scandir(import_dir)}
-    except OSError:
-        return ""
-    imported = {
-        n.name.partition(".")[0]
-        for s in ast.walk(tree)
-        if isinstance(s, ast.Import)
-        for n in s.names
-    }
-    imported |= {
-        (s.module or "").partition(".")[0]
-        for s in ast.walk(tree)
-        if isinstance(s, ast.ImportFrom) and not s.level
-    }
-    if shadowing := sorted(imported & siblings & _PRELOADED):
-        return f"{shadowing[0]}.py beside it takes the place of a module that torch imports"
+def _cold_reason(reading: _Reading, import_dir: Path) -> str:
+    if reading.variable:
+        return f"it sets {reading.variable} before it imports torch"
+    for name in sorted(reading.imported & _PRELOADED):
+        if any(file.is_file() for file in _files(import_dir / name)):
+            return f"{name}.py beside it takes the place of a module that torch imports"
     return ""
 
 
-def _variable_set_before_torch(
-    tree: ast.Module, import_dir: Path, seen: set[Path]
-) -> tuple[str, bool]:
-    """Return the first variable set at import, "" if none, and whether torch was met."""
-    for statement in tree.body:
-        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        for node in ast.walk(statement):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for module in _imported(node):
-                    if module.partition(".")[0] == "torch":
-                        return "", True
-                    sibling = import_dir / (module.replace(".", "/") + ".py")
-                    if sibling in seen or not sibling.is_file():
-                        continue
-                    seen.add(sibling)
-                    try:
-                        inner = ast.parse(sibling.read_bytes())
-                    except (SyntaxError, ValueError):
-                        continue
-                    name, met_torch = _variable_set_before_torch(inner, import_dir, seen)
-                    if name or met_torch:
-                        return name, met_torch
-            elif (name := _environment_write(node)) and not _harmless(name):
-                return name, False
-    return "", False
+class _Reading:
+    """The statements of a script and of the modules beside it, in the order they would run.
+
+    Whether a branch is taken or a function called is not known. When in doubt torch is
+    taken as not imported yet: a script that starts cold without need is merely slower.
+    """
+
+    def __init__(self, import_dir: Path) -> None:
+        self.variable = ""
+        """The first variable that is set before torch is imported, "" if none."""
+        self.imported: set[str] = set()
+        self._torch = False
+        self._import_dir = import_dir
+        self._seen: set[Path] = set()
+
+    def follow(self, node: ast.AST, directory: Path) -> None:
+        """Read a tree of a file that lies in `directory`."""
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                self.import_module(self._import_dir, alias.name)
+                self._note(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = directory if node.level else self._import_dir
+            for _ in range(node.level - 1):
+                base = base.parent
+            for alias in node.names:  # each may be a module
+                self.import_module(base, f"{node.module or ''}.{alias.name}".removeprefix("."))
+            if not node.level:
+                self._note(node.module or "")
+        torch = self._torch
+        self._note_write(node)
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                for inner in ast.walk(child):  # an expression may be too deep to recurse into
+                    self._note_write(inner)
+            else:
+                self.follow(child, directory)
+        if isinstance(node, (ast.If, ast.FunctionDef, ast.AsyncFunctionDef)):
+            self._torch = torch  # it may never run, or run later
+
+    def _note(self, module: str) -> None:
+        top = module.partition(".")[0]
+        self.imported.add(top)
+        self._torch = self._torch or top == "torch"
+
+    def _note_write(self, node: ast.AST) -> None:
+        if not self._torch and (name := _environment_write(node)) and not _harmless(name):
+            self.variable = self.variable or name
+
+    def import_module(self, base: Path, name: str) -> None:
+        """Read the files below `base` that the import of a dotted name runs, if any."""
+        for part in name.split(".") if name else ():
+            base = base / part
+            for file in _files(base):
+                if file in self._seen or not file.is_file():
+                    continue
+                self._seen.add(file)
+                try:
+                    self.follow(ast.parse(file.read_bytes()), file.parent)
+                except (OSError, SyntaxError, ValueError):
+                    continue  # the script itself may say so, or never import it
+                break
 
 
-def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return [node.module] if node.module and not node.level else []
+def _files(module: Path) -> tuple[Path, Path]:
+    return module / "__init__.py", module.with_name(module.name + ".py")
 
 
 def _environment_write(node: ast.AST) -> str:
@@ -150,6 +178,10 @@ def _environment_write(node: ast.AST) -> str:
         targets = node.targets
     elif isinstance(node, ast.AugAssign):
         targets = [node.target]
+        if _is_environ(node.target):
+            return "a variable"
+    elif isinstance(node, ast.Delete):
+        targets = node.targets
     for target in targets:
         if isinstance(target, ast.Subscript) and _is_environ(target.value):
             return _constant(target.slice)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distrun.plan.model import Program
 from distrun.processes import start_time
 from distrun.runs.directory import RunDirectory
 
@@ -111,6 +114,14 @@ def masked(plan: dict[str, Any]) -> dict[str, Any]:
     return {**plan, "nodes": nodes}
 
 
+def masked_command(command: Sequence[str], secrets: Collection[str]) -> list[str]:
+    """Return a command line with the values of secret variables replaced."""
+    assigns = re.compile(r"((?:--env=)?(?:" + "|".join(map(re.escape, secrets)) + ")=)", re.ASCII)
+    return [
+        match[1] + MASK if secrets and (match := assigns.match(word)) else word for word in command
+    ]
+
+
 def versions(torch: str, distrun: str) -> dict[str, str]:
     """Return the versions that a bug report would ask for."""
     return {
@@ -121,8 +132,9 @@ def versions(torch: str, distrun: str) -> dict[str, str]:
     }
 
 
-def git_revision(directory: Path) -> str:
+def git_revision(program: Program) -> str:
     """Return the revision of the tree a recipe lives in, "" outside of git."""
+    directory = Path() if program.module else Path(program.script).resolve().parent
 
     def git(*words: str) -> str:
         try:

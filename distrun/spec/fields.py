@@ -11,6 +11,7 @@ STRATEGIES = ("dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp")
 Strategy = Literal["dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp"]
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAX_SECONDS = 86400.0 * 365
 
 
 class NodeRange(NamedTuple):
@@ -53,7 +54,9 @@ def _seconds(value: Any) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
     if not match or isinstance(value, bool):
         raise ValueError("is not a duration such as 90, 90s, 5m, 2h or 1d")
-    return float(match[1]) * _UNITS_S[match[2]]
+    if (seconds := float(match[1]) * _UNITS_S[match[2]]) > _MAX_SECONDS:
+        raise ValueError("is longer than 365d")
+    return seconds
 
 
 def _positive_seconds(value: Any) -> float:
@@ -75,13 +78,20 @@ def _gpus(value: Any) -> str:
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else list(value)
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise ValueError("is not a list of host names such as a,b")
     names = [str(name).strip() for name in names]
     if not all(names) or any(re.search(r"\s|^-", name) for name in names):
         raise ValueError("is not a list of host names such as a,b")
     if len(set(names)) < len(names):
         raise ValueError("names a host twice")
     return tuple(names)
+
+
+def is_variable(name: str) -> bool:
+    """Say whether env(1) and a shell take `name` for a variable, and for nothing else."""
+    return bool(re.fullmatch(r"[^\s=\0-][^\s=\0]*", name))
 
 
 Nodes = Annotated[

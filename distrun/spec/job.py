@@ -7,7 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
-from distrun.spec.fields import Gpus, Hosts, NodeRange, Nodes, Nproc, PositiveSeconds, Seconds
+from distrun.spec.fields import (
+    Gpus,
+    Hosts,
+    NodeRange,
+    Nodes,
+    Nproc,
+    PositiveSeconds,
+    Seconds,
+    is_variable,
+)
 from distrun.spec.fields import Strategy as StrategyName
 
 
@@ -61,7 +70,7 @@ class Settings(Frozen):
     @classmethod
     def _names_are_names(cls, env: dict[str, str]) -> dict[str, str]:
         for name, value in env.items():
-            if not name or "=" in name or "\0" in name + value:
+            if not is_variable(name) or "\0" in value:
                 raise ValueError(f"holds {name!r}, which cannot be a variable")
         return env
 

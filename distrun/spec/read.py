@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from distrun.errors import UsageError, did_you_mean
-from distrun.spec.fields import STRATEGIES
+from distrun.spec.fields import STRATEGIES, is_variable
 from distrun.spec.job import Header, Job, Settings
 
 if sys.version_info >= (3, 11):
@@ -82,19 +82,24 @@ def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
         if not required:
             return source, {}  # somebody else's broken pyproject.toml is not our concern
         raise UsageError(f"config file {str(path)!r} is not TOML: {error}") from None
-    table = data.get("tool", {}).get("distrun")
-    if table is None and required:
+    tool = data.get("tool")
+    table = tool.get("distrun") if isinstance(tool, dict) else None
+    if not isinstance(table, dict):
+        if not required:
+            return source, {}
         raise UsageError(
             f"config file {str(path)!r} has no table [tool.distrun]",
             "`distrun config schema` shows what may stand in it",
         )
-    return source, dict(table or {})
+    return source, table
 
 
 def recipe_header(script: Path) -> Header:
     """Return the recipe's own `[tool.distrun]` table, or an empty one."""
     try:
-        text = script.read_text(encoding="utf-8", errors="replace")
+        if not script.is_file():
+            return Header()  # a pipe or a device has no end, and no header
+        text = script.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return Header()  # checks say what is wrong with the script itself
     match = _BLOCK.search(text)
@@ -104,9 +109,12 @@ def recipe_header(script: Path) -> Header:
     body = "\n".join(line.removeprefix("# ").removeprefix("#") for line in lines)
     source = f"header of {script.name}"
     try:
-        table = tomllib.loads(body).get("tool", {}).get("distrun", {})
+        tool = tomllib.loads(body).get("tool", {})
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not TOML: {error}") from None
+    table = tool.get("distrun", {}) if isinstance(tool, dict) else None
+    if not isinstance(table, dict):
+        raise UsageError(f"[tool.distrun] in the {source} is not a table")
     return validated(Header, table, source)
 
 
@@ -117,20 +125,20 @@ def env_file(path: Path) -> dict[str, str]:
         UsageError: The file cannot be read, or a line is not an assignment.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UsageError(f"env file {str(path)!r}: {reason}") from None
     environ: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         try:
-            words = shlex.split(line.strip().removeprefix("export "), comments=True)
+            words = shlex.split(re.sub(r"^export\s+", "", line.strip()), comments=True)
         except ValueError:
             words = ["", ""]
         if not words:
             continue
         name, equals, value = words[0].partition("=")
-        if len(words) > 1 or not equals or not name:
+        if len(words) > 1 or not equals or not is_variable(name) or "\0" in value:
             # The line itself may be a secret: only its number is told.
             raise UsageError(
                 f"env file {str(path)!r}, line {number} is not KEY=VALUE",
@@ -152,8 +160,12 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
 
 def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: str) -> UsageError:
     where = "" if source == "flag" else f" in the {source}"
-    key = ".".join(keys).replace("_", "-")
+    key = ".".join([keys[0].replace("_", "-"), *keys[1:]])
     if error["type"] == "extra_forbidden":
+        for outer in keys[:-1]:  # down to the table that the key stands in
+            inner = model.model_fields[outer.replace("-", "_")].annotation
+            assert isinstance(inner, type) and issubclass(inner, BaseModel)
+            model = inner
         known = [name.replace("_", "-") for name in model.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
     flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key

@@ -47,6 +47,9 @@ class SupervisorClient:
             for line in lines:
                 yield json.loads(line) if line else {}
         self._child.wait()
+        self._child.stdout.close()
+        if self._child.stdin:
+            self._child.stdin.close()
 
     def signal(self, signum: int) -> None:
         """Have it treat a signal as if it had got it itself."""
@@ -65,6 +68,8 @@ class SupervisorClient:
 
     def _send(self, **command: Any) -> None:
         assert self._child.stdin
+        if self._child.stdin.closed:
+            return
         try:
             os.write(self._child.stdin.fileno(), json.dumps(command).encode() + b"\n")
         except OSError:

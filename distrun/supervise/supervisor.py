@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distrun import env
@@ -154,6 +154,8 @@ class Supervisor:
             self._world.agents.append(agent)
             for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
+        if not self._record.git:  # now, while the agents import torch
+            self._write_record(replace(self._record, git=record.git_revision(plan.program)))
         self._loop()
         for agent in self._world.agents:
             for fd in (agent.events_fd, agent.stderr_fd):

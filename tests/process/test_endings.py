@@ -238,11 +238,11 @@ def test_a_clean_run_ends_with_0_and_leaves_nothing_in_temp_or_shm(
 ) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
-    before = set(os.listdir("/dev/shm"))
+    before = set(Path("/dev/shm").iterdir())
     result = distrun(
         *("launch", "--nodes", 2, "--nproc-per-node", 1, FAULTS, "exit_0_early", "--rank", "all"),
         env={**os.environ, "TMPDIR": str(temp)},
     )
     assert result.returncode == 0, result.stderr
     assert list(temp.iterdir()) == []
-    assert set(os.listdir("/dev/shm")) <= before
+    assert set(Path("/dev/shm").iterdir()) <= before

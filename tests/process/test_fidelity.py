@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from distrun.probe.script import read_script
 from tests.conftest import SCENARIOS, only_run
 
 FIDELITY = SCENARIOS / "fidelity"
@@ -410,3 +410,114 @@ def test_a_script_cannot_tell_distrun_from_python(
         else:
             assert not says_cold
     assert not differences, differences
+
+
+def test_torch_compile_works_in_a_warm_rank(tmp_path: Path, distrun: Launch) -> None:
+    # The warm rank goes first and finds an empty cache: g++ runs below it, not below python.
+    environ = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    case = Case("compiled", environ=environ, run_timeout_s=110)
+    warm, _ = by_distrun(case, tmp_path / "warm", distrun, "forkserver")
+    expected = by_python(case, tmp_path / "pyth")
+    assert "another process True" in expected.output
+    assert not (diff := difference(expected, warm, "warm")), diff
+
+
+SEEDS = """
+import random, numpy, torch
+def numbers():
+    drawn = random.random(), numpy.random.rand(), torch.rand(1).item(), torch.initial_seed()
+    print(*map(repr, drawn))
+numbers()
+random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
+numbers()
+"""
+
+
+def test_ranks_draw_numbers_of_their_own_until_they_are_seeded(
+    tmp_path: Path, distrun: Launch
+) -> None:
+    case = Case("seeds", SEEDS)
+    seeded = by_python(case, tmp_path / "pyth").output.splitlines()[1]
+    unseeded = []
+    for run in ("first", "second"):
+        directory = laid_out(case, tmp_path / run)
+        distrun("launch", "--nproc-per-node", 2, "recipe.py", cwd=directory)
+        for rank in (0, 1):
+            log = only_run(directory) / "logs" / "node0" / f"rank{rank}.log"
+            own, after_seeding = log.read_text().splitlines()
+            unseeded.append(own.split())
+            assert after_seeding == seeded
+    for drawn in zip(*unseeded, strict=True):  # random's, numpy's, torch's, torch's seed
+        assert len(set(drawn)) == 4, drawn
+
+
+SETS_ENVIRONMENT = {
+    "in the script": {
+        "recipe.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport torch",
+    },
+    "in main, where torch is imported too": {
+        "recipe.py": (
+            "from os import environ\ndef main():\n    environ.update(OMP_NUM_THREADS='1')\n"
+            "    import torch\nmain()\nimport torch"
+        ),
+    },
+    "in a package beside it": {
+        "recipe.py": "import settings.threads\nimport torch",
+        "settings/__init__.py": "from . import threads",
+        "settings/threads.py": "import os\nos.environ |= {'OMP_NUM_THREADS': '1'}",
+    },
+}
+
+
+@pytest.mark.parametrize("files", SETS_ENVIRONMENT.values(), ids=SETS_ENVIRONMENT)
+def test_a_script_that_prepares_the_environment_for_torch_starts_cold_by_itself(
+    files: dict[str, str], tmp_path: Path, distrun: Launch
+) -> None:
+    files = files | {"recipe.py": files["recipe.py"] + "\nprint(torch.get_num_threads())\n"}
+    case = Case("environment", files=files)
+    expected = by_python(case, tmp_path / "pyth")
+    assert expected.output == "1\n"
+    found, done = by_distrun(case, tmp_path / "dist", distrun, "forkserver")
+    assert not (diff := difference(expected, found, "distrun")), diff
+    assert len([line for line in done.stderr.splitlines() if "starts cold" in line]) == 1
+
+
+WARM = [
+    "import torch, os\nos.environ['OMP_NUM_THREADS'] = '1'",
+    "import os\nos.environ['WANDB_MODE'] = 'offline'\nimport torch",
+    "import helper\nimport os\nos.environ['A'] = '1'",
+    "import os\nprint(os.environ['A'], os.environ.get('B'))\nimport torch",
+]
+COLD = [
+    "import os\nif os.name:\n    os.environ.setdefault('A', '1')\n    import torch",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+    "import os\nos.environ['A'] = '1'\nimport torch",
+    "import os\ndel os.environ['A']\nimport torch",
+    "import os\ntry:\n    os.unsetenv('A')\nfinally:\n    import torch",
+    "from pkg import setting\nimport torch",
+    "import pkg.inner\nimport torch",
+]
+
+
+@pytest.mark.parametrize("source", [*WARM, *COLD])
+def test_only_what_torch_could_read_makes_a_script_start_cold(source: str, tmp_path: Path) -> None:
+    files = {
+        "recipe.py": source,
+        "helper.py": "import torch",
+        "pkg/__init__.py": "",
+        "pkg/setting.py": "import os\nos.environ['A'] = '1'",
+        "pkg/inner.py": "from . import setting",
+    }
+    laid_out(Case("reading", files=files), tmp_path)
+    script = read_script(str(tmp_path / "recipe.py"), module=False, no_python=False)
+    assert bool(script.cold_reason) == (source in COLD), script.cold_reason
+
+
+def test_a_warm_rank_has_torch_before_it_asks_and_a_cold_one_has_not(
+    tmp_path: Path, distrun: Launch
+) -> None:
+    # Without this, every other test here would pass with nothing warm in it.
+    case = Case("warm", "import sys\nprint('torch' in sys.modules)")
+    for method, expected in (("forkserver", "True\n"), ("spawn", "False\n")):
+        found, _ = by_distrun(case, tmp_path / method, distrun, method)
+        assert found.output == expected

@@ -1,4 +1,5 @@
 """Everything an interpreter lets a script see of how it was started, a fact a line."""
+# ruff: noqa: E402 - the globals are looked at before the imports add to them
 
 import sys
 
@@ -60,7 +61,7 @@ for name in ("stdin", "stdout", "stderr"):
     fact(name, (stream is getattr(sys, f"__{name}__"), stream.isatty(), os.get_inheritable(0)))
 fact("locale", (locale.getlocale(), sys.getfilesystemencoding(), sys.getdefaultencoding()))
 
-fact("cwd", (os.getcwd(), os.environ.get("PWD")))
+fact("cwd", (str(Path.cwd()), os.environ.get("PWD")))
 fact("leads its process group", os.getpgid(0) == os.getsid(0))
 fact("umask", oct(os.umask(0o022)))
 fact("nice", os.nice(0))

@@ -96,7 +96,7 @@ async def conversation() -> None:
 asyncio.run(conversation())
 with tempfile.TemporaryDirectory(dir=".") as directory:
     Path(directory, "made").touch()
-    print(os.listdir(directory))
+    print(sorted(path.name for path in Path(directory).iterdir()))
 Path("made").mkdir()
 Path("made/here.txt").write_text("written by the script\n")
 print(oct(Path("made/here.txt").stat().st_mode))

@@ -1,7 +1,7 @@
 """Where a script believes it is."""
 
-import os
 import sys
+from pathlib import Path
 
 import sibling
 
@@ -11,6 +11,6 @@ print(__file__)
 print(__loader__.path)
 print(sys.path[0])
 print(sibling.__file__)
-print(os.getcwd())
+print(Path.cwd())
 print(sys._getframe().f_code.co_filename)
 raise RuntimeError("where am I?")

@@ -1,0 +1,61 @@
+"""Keeps the tracebacks of dying ranks off the console until it is known what they were.
+
+Of forty ranks that fall after the first, forty tracebacks would bury the one that
+matters. They stay in the ranks' files; one that was no rank's last word is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from distrun.cli.console import Console
+
+_HOLD_S = 0.7
+_MAX_NBYTES = 1 << 18
+_BEGINS = re.compile(
+    rb"^(?:\[rank\d+\]: )?(?:Traceback \(most recent call last\):| +\+ Exception Group Traceback)",
+    re.MULTILINE,
+)
+
+
+class HeldTraceback:
+    """One rank's output from the first line of a traceback on, for a moment."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._prefix = b""
+        self._until = 0.0
+
+    def hold(self, block: bytes, prefix: bytes) -> bytes:
+        """Take whole lines; return those that can be shown at once."""
+        self._prefix = prefix
+        if self._held:
+            self._held += block
+            return b""
+        match = _BEGINS.search(block)
+        if match is None:
+            return block
+        self._held = block[match.start() :]
+        self._until = time.monotonic() + _HOLD_S
+        return block[: match.start()]
+
+    def release_if_due(self, console: Console) -> None:
+        """Show what was held when the rank lives on after it."""
+        if self._held and (time.monotonic() >= self._until or len(self._held) > _MAX_NBYTES):
+            self.release(console)
+
+    def release(self, console: Console) -> None:
+        """Show what was held."""
+        if self._held:
+            console.lines(prefixed(self._held, self._prefix))
+            self._held = b""
+
+    def drop(self) -> None:
+        """Leave it in the file."""
+        self._held = b""
+
+
+def prefixed(block: bytes, prefix: bytes) -> bytes:
+    """Put a prefix before each of the whole lines of a block."""
+    return prefix + block[:-1].replace(b"\n", b"\n" + prefix) + b"\n" if prefix else block

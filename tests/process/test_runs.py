@@ -1,0 +1,188 @@
+"""Runs from another terminal: ps, logs, show, stop, detach, and the Python API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distrun.api import Job, launch
+from tests.conftest import SCENARIOS, only_run, wait_until
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+PRINTS = SCENARIOS / "prints.py"
+FAULTS = SCENARIOS / "faults.py"
+
+
+def test_a_detached_run_is_listed_followed_and_stopped_from_elsewhere(
+    distrun: Run, command: list[str], tmp_path: Path
+) -> None:
+    started = distrun("launch", "--detach", "--nproc-per-node", 2, PRINTS, "wait")
+    assert started.returncode == 0, started.stderr
+    name = only_run(tmp_path).name
+    assert f"distrun logs {name} -f" in started.stderr
+    wait_until((tmp_path / "waiting1").exists, 30)
+    wait_until((tmp_path / "waiting0").exists, 30)
+    assert name in distrun("ps", "--running").stdout
+    follower = subprocess.Popen(
+        [*command, "logs", name, "-f"],
+        cwd=tmp_path,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert follower.stdout
+    seen = {follower.stdout.readline() for _ in range(2)}
+    assert seen == {"[0·0] rank 0 waits\n", "[0·1] rank 1 waits\n"}
+    stopped = distrun("stop", name)
+    assert stopped.returncode == 0
+    assert f"{name}: terminated, stopped by SIGTERM" in stopped.stderr
+    _, errors = follower.communicate(timeout=20)
+    assert "TERMINATED" in errors
+    assert distrun("ps", "--running").stdout == ""
+    assert distrun("stop", name).returncode == 2
+
+
+def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--nodes", 2, "--nproc-per-node", 1, PRINTS, "hello")
+    name = only_run(tmp_path).name
+    (row,) = json.loads(distrun("ps", "--json").stdout)
+    assert (row["run_id"], row["state"], row["outcome"]) == (name, "ended", "succeeded")
+    assert distrun("logs").stdout.splitlines() == [
+        f"[{rank}·{rank}] {stream} of rank {rank}"
+        for rank in (0, 1)
+        for stream in ("stdout", "stderr")
+    ]
+    assert distrun("logs", name[-4:], "--rank", 1).stdout.splitlines() == [
+        "stdout of rank 1",
+        "stderr of rank 1",
+    ]
+    assert distrun("logs", "--rank", 7).returncode == 2
+    shown = distrun("show", name).stdout
+    assert "every rank ended with 0" in shown and "2 nodes × 1" in shown
+    assert distrun("ps", "--prune", 0).returncode == 0
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_show_tells_the_verdict_of_a_failed_run(distrun: Run) -> None:
+    distrun("launch", "--nproc-per-node", 2, FAULTS, "raise_error")
+    shown = distrun("show").stdout
+    assert "failed (exit code 1)" in shown
+    assert "ValueError: boom of the first rank" in shown
+
+
+def test_secrets_are_neither_printed_nor_recorded_but_reach_the_ranks(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "secrets.env").write_text("WANDB_NAME='file secret'\n")
+    (tmp_path / "show.py").write_text(
+        "import os\nprint(os.environ['WANDB_NAME'][::-1], os.environ['MY_TOKEN'][::-1])\n"
+    )
+    words = ("--env-file", "secrets.env", "--env", "MY_TOKEN=flag secret", "show.py")
+    dry = distrun("launch", "--dry-run", "--explain", *words)
+    result = distrun("launch", "--nproc-per-node", 1, *words)
+    assert "terces elif terces galf" in result.stdout
+    texts = [dry.stdout, dry.stderr, result.stdout, result.stderr]
+    files = [p for p in only_run(tmp_path).rglob("*") if p.is_file() and p.suffix != ".log"]
+    texts += [path.read_text() for path in files]
+    for text in texts:
+        assert "file secret" not in text and "flag secret" not in text
+    assert "MY_TOKEN WANDB_NAME" in dry.stdout, "it says which to export"
+
+
+def test_the_run_directory_is_private(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--nproc-per-node", 1, PRINTS, "hello")
+    assert only_run(tmp_path).stat().st_mode & 0o777 == 0o700
+
+
+def test_metrics_are_kept_line_by_line(distrun: Run, tmp_path: Path) -> None:
+    distrun("launch", "--nproc-per-node", 1, PRINTS, "train")
+    lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
+
+
+def test_the_api_returns_a_frozen_result_and_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    good = launch(Job(script=str(PRINTS), args=("hello",), nodes=2, nproc_per_node=1,
+                      runs_dir=tmp_path / "runs"))  # fmt: skip
+    assert (good.outcome, good.exit_code, good.attempts) == ("succeeded", 0, 1)
+    assert (good.run_dir / "logs" / "node1" / "rank1.log").is_file()
+    bad = launch(Job(script=str(FAULTS), args=("exit_3",), nproc_per_node=2,
+                     runs_dir=tmp_path / "runs"))  # fmt: skip
+    assert bad.exit_code == 3
+    assert bad.verdict and bad.verdict["rank"] == 1
+    assert capfd.readouterr() == ("", "")
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_the_api_works_from_a_thread(tmp_path: Path) -> None:
+    results = []
+    job = Job(script=str(PRINTS), args=("hello",), nproc_per_node=1, runs_dir=tmp_path)
+    thread = threading.Thread(target=lambda: results.append(launch(job)))
+    thread.start()
+    thread.join(60)
+    assert [result.exit_code for result in results] == [0]
+
+
+def test_ranks_are_forked_from_one_import_of_torch(distrun: Run, tmp_path: Path) -> None:
+    (tmp_path / "parents.py").write_text(
+        "import os, pathlib\n"
+        "parent = os.getppid()\n"
+        "maps = pathlib.Path(f'/proc/{parent}/maps').read_text()\n"
+        "print(parent, 'libtorch_cpu' in maps)\n"
+    )
+    warm = distrun("launch", "--nproc-per-node", 3, "parents.py").stdout.splitlines()
+    assert len({line.split()[1] for line in warm}) == 1
+    assert all(line.endswith("True") for line in warm)
+    cold = distrun("launch", "--start-method", "spawn", "--nproc-per-node", 1, "parents.py").stdout
+    assert cold.rstrip().endswith("False")
+
+
+def test_a_launch_under_torchruns_variables_is_not_misled(distrun: Run) -> None:
+    result = distrun(
+        "launch", "--nproc-per-node", 2, SCENARIOS / "all_reduce.py",
+        env={**os.environ, "RANK": "7", "WORLD_SIZE": "9", "MASTER_ADDR": "nowhere",
+             "PET_NNODES": "3", "TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "5"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("sum 1.0") == 2
+
+
+def test_a_program_that_is_not_python_runs_too(distrun: Run, tmp_path: Path) -> None:
+    script = tmp_path / "hello.sh"
+    script.write_text('#!/bin/sh\necho "rank $RANK of $WORLD_SIZE $1"\nexit $RANK\n')
+    script.chmod(0o755)
+    result = distrun("launch", "--no-python", "--nproc-per-node", 2, script, "--nodes")
+    assert sorted(result.stdout.splitlines()) == [
+        "[0·0] rank 0 of 2 --nodes",
+        "[0·1] rank 1 of 2 --nodes",
+    ]
+    assert result.returncode == 1
+
+
+def test_the_wheel_holds_types_licence_and_recipes(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    pytest.importorskip("hatchling", reason="building a wheel here needs hatchling")
+    subprocess.run(
+        ["python", "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"distrun/py.typed", "distrun/_recipes/ddp.py", "distrun/_recipes/digits.npz"} <= set(
+        names
+    )
+    assert any(name.endswith("LICENSE") for name in names)
+    assert not any(name.startswith(("recipes/", "tests/")) for name in names)
