@@ -18,7 +18,8 @@ _MAX_LINE_NBYTES = 1 << 16
 _PARTIAL_S = 1.0
 _BAR_S = 5.0
 # All up to the last carriage return that something visible follows on the same line.
-_OVERWRITTEN = re.compile(rb"[^\n]*\r(?=[^\r\n])")
+# Anchored: without the ^ a long line would be searched again from each of its bytes.
+_OVERWRITTEN = re.compile(rb"(?m)^[^\n]*\r(?=[^\r\n])")
 
 
 class LineAssembler:

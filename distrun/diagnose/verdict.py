@@ -110,7 +110,7 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         traceback=str((first.report or {}).get("traceback", "")),
         others=len(others),
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
-        within_ms=round(1000 * max((end.at - first.at for end in others), default=0.0), 1),
+        within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
         note=_note(first, ends, failed),
     )
 

@@ -108,7 +108,8 @@ class LaunchPlan:
             arguments.append("--no-python")
         if program.args[:1] == ("--",):
             arguments.append("--")  # torchrun's parser keeps the first one for itself
-        return [*arguments, _unmacroed(program.path), *map(_unmacroed, program.args)]
+        script = program.script if program.no_python else _unmacroed(program.path)
+        return [*arguments, script, *map(_unmacroed, program.args)]
 
     def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
         """Return the plan of a new world: another port and id, maybe fewer nodes."""

@@ -169,6 +169,7 @@ CASES = [
             "PYTHONPATH": "site",
             "PYTHONWARNINGS": "error::UserWarning",
             "PYTHONHASHSEED": "7",
+            "PYTHONSAFEPATH": "1",
             "PYTHONIOENCODING": "ascii:backslashreplace",
         },
         exit_code=1,
@@ -331,6 +332,8 @@ def laid_out(case: Case, directory: Path) -> Path:
 def environment(case: Case) -> dict[str, str]:
     # The launcher shares the cores out among the ranks; python would be told nothing.
     environ = {"OMP_NUM_THREADS": "2", **os.environ, **case.environ}
+    for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # they would hide differences
+        environ.pop(name, None)
     if "PYTHONPATH" in case.environ and "PYTHONPATH" in os.environ:
         environ["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
     return environ
@@ -413,13 +416,12 @@ def test_a_script_cannot_tell_distrun_from_python(
 
 
 def test_torch_compile_works_in_a_warm_rank(tmp_path: Path, distrun: Launch) -> None:
-    # The warm rank goes first and finds an empty cache: g++ runs below it, not below python.
+    # In an empty cache g++ has to run; python would take as long and print the same.
     environ = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     case = Case("compiled", environ=environ, run_timeout_s=110)
     warm, _ = by_distrun(case, tmp_path / "warm", distrun, "forkserver")
-    expected = by_python(case, tmp_path / "pyth")
-    assert "another process True" in expected.output
-    assert not (diff := difference(expected, warm, "warm")), diff
+    assert warm.output.splitlines() == [str([1.0] * 8), "graphs 1", "another process True"]
+    assert warm.exit_code == 0
 
 
 SEEDS = """
@@ -521,3 +523,13 @@ def test_a_warm_rank_has_torch_before_it_asks_and_a_cold_one_has_not(
     for method, expected in (("forkserver", "True\n"), ("spawn", "False\n")):
         found, _ = by_distrun(case, tmp_path / method, distrun, method)
         assert found.output == expected
+
+
+@pytest.mark.xfail(reason="the frames of the launcher lie below the script's first", strict=True)
+def test_the_stack_ends_with_the_script(tmp_path: Path, distrun: Launch) -> None:
+    # What is left to see of it: walks of the stack (traceback.print_stack, pdb's `where`), a
+    # warning whose stacklevel reaches beyond the script, six calls less before RecursionError.
+    case = Case("stack", "import traceback\ntraceback.print_stack()")
+    expected = by_python(case, tmp_path / "pyth")
+    found, _ = by_distrun(case, tmp_path / "warm", distrun, "forkserver")
+    assert not difference(expected, found, "warm")

@@ -98,6 +98,22 @@ def train() -> None:
     print("step 30")
 
 
+def screen() -> None:
+    """Stand still in the middle of training."""
+    from distrun.train import metrics
+
+    if RANK == "0":
+        print("epoch 1/3  loss 0.5000")
+        for step in (10, 20):
+            metrics.log(step, total_steps=30, loss=0.25, samples_per_s=1234.0)
+            time.sleep(0.3)
+        sys.stdout.write("\rval:  40%|####      |")
+    while not Path("enough").exists():
+        time.sleep(0.01)
+    if RANK == "0":
+        print("\rval: 100%|##########|\ntest accuracy 97.5 %")
+
+
 def ask() -> None:
     print("hello " + input("your name? "))
 

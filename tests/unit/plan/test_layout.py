@@ -114,9 +114,7 @@ def test_gpus_that_this_torch_cannot_use_do_not_count() -> None:
 
 def test_gpu_without_a_gpu_is_what_the_machine_lacks() -> None:
     error = refusal(MachineError, nproc_per_node="gpu")
-    assert error.message == (
-        "--nproc-per-node gpu finds no GPU: no NVIDIA driver is installed"
-    )
+    assert error.message == ("--nproc-per-node gpu finds no GPU: no NVIDIA driver is installed")
     assert error.hint == "--nproc-per-node cpu"
     error = refusal(MachineError, machine(1), nproc_per_node="gpu", nodes=2)
     assert "1 usable for 2 nodes" in error.message

@@ -62,6 +62,7 @@ def test_a_join_timeout_below_a_second_is_not_rounded_to_none() -> None:
         (Program("train.py"), ["train.py"]),
         (Program("pkg.train", ("a",), module=True), ["--module", "pkg.train", "a"]),
         (Program("/bin/sh", ("-c", "x"), no_python=True), ["--no-python", "/bin/sh", "-c", "x"]),
+        (Program("a$$", ("$$",), no_python=True), ["--no-python", "a$$", "$$$$"]),
         (Program("-train.py"), ["./-train.py"]),
         # Without the first `--` torchrun's parser would keep the script's own for itself.
         (Program("train.py", ("--", "a")), ["--", "train.py", "--", "a"]),

@@ -38,7 +38,9 @@ def words_for(plan: LaunchPlan) -> list[str]:
 
 @settings(deadline=None)
 @given(
-    script=texts.filter(bool), args=st.lists(texts, max_size=4), environ=st.dictionaries(names, texts)
+    script=texts.filter(bool),
+    args=st.lists(texts, max_size=4),
+    environ=st.dictionaries(names, texts),
 )
 def test_a_line_splits_into_exactly_the_plans_words(
     script: str, args: list[str], environ: dict[str, str]
@@ -99,9 +101,7 @@ def test_a_plan_without_variables_needs_no_env() -> None:
 def test_every_flag_and_variable_is_explained() -> None:
     plan = planned(machine(4), gpus="0,1", strategy="ddp", env={"A": "1"})
     explained = {line.removeprefix("# ").partition("=")[0] for line in explain(plan.settings)}
-    flags = {
-        word.partition("=")[0] for word in plan.torchrun_arguments(0) if word.startswith("--")
-    }
+    flags = {word.partition("=")[0] for word in plan.torchrun_arguments(0) if word.startswith("--")}
     assert flags | set(plan.nodes[0].environ) <= explained
 
 

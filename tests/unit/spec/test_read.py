@@ -141,9 +141,7 @@ def test_a_wrong_line_of_a_config_file_is_named(
         (b"\xff\xfe", "is not TOML"),
     ],
 )
-def test_a_config_file_without_a_table_is_refused(
-    here: Path, text: str | bytes, said: str
-) -> None:
+def test_a_config_file_without_a_table_is_refused(here: Path, text: str | bytes, said: str) -> None:
     (here / "c.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     error = refusal({"script": "train.py"}, here / "c.toml")
     assert error.message.startswith("config file ")

@@ -1,0 +1,78 @@
+"""The live line: what is known, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distrun.cli import status
+from distrun.cli.status import Status
+
+STARTED = [
+    {"event": "attempt_started", "nnodes": 2},
+    {"event": "node_joined", "joined": 1, "of": 2},
+    {"event": "node_joined", "joined": 2, "of": 2},
+    {"event": "world_started", "world_size": 4},
+    *({"event": "rank_started"} for _ in range(4)),
+]
+
+
+def metrics(step: int, at: float, **values: Any) -> dict[str, Any]:
+    return {"event": "metrics", "step": step, "time": at, **values}
+
+
+def line_after(*events: dict[str, Any]) -> str:
+    shown = Status()
+    for event in events:
+        shown.on_event(event)
+    return shown.line()
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ([], "starting"),
+        (STARTED[:1], "nodes 0/2"),
+        (STARTED[:2], "nodes 1/2"),
+        (STARTED, "nodes 2/2 · ranks 4/4"),
+        ([*STARTED, {"event": "rank_ended"}], "nodes 2/2 · ranks 3/4"),
+        ([*STARTED, {"event": "stopping"}], "nodes 2/2 · ranks 4/4 · stopping"),
+        ([*STARTED, {"event": "of the future"}], "nodes 2/2 · ranks 4/4"),
+        ([metrics(3, 0.0)], "starting · step 3"),
+        ([metrics(3, 0.0, total_steps=9)], "starting · step 3/9"),
+        ([metrics(3, 0.0, loss=1.23456)], "starting · step 3 · loss 1.235"),
+        ([metrics(3, 0.0, loss="nan")], "starting · step 3 · loss nan"),
+        ([metrics(3, 0.0, samples_per_s=1234.5)], "starting · step 3 · 1234 samples/s"),
+        ([metrics(3, 0.0, tokens_per_s=2.6)], "starting · step 3 · 3 tokens/s"),
+        ([metrics(3, 0.0, tokens_per_s="inf")], "starting · step 3"),
+        ([metrics(3, 0.0, other=1.0)], "starting · step 3"),
+    ],
+)
+def test_events_become_a_line(events: list[dict[str, Any]], line: str) -> None:
+    assert line_after(*events) == line
+
+
+@pytest.mark.parametrize(("now", "left"), [(10.0, "1:30"), (40.0, "1:00"), (1000.0, "0:00")])
+def test_the_time_left_follows_the_pace(
+    monkeypatch: pytest.MonkeyPatch, now: float, left: str
+) -> None:
+    monkeypatch.setattr(status.time, "time", lambda: now)
+    line = line_after(metrics(10, 0.0, total_steps=110), metrics(20, 10.0, total_steps=110))
+    assert line == f"starting · step 20/110 · ETA {left}"
+
+
+def test_a_restart_forgets_the_numbers_of_the_last_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status.time, "time", lambda: 101.0)
+    before = [metrics(50, 0.0, total_steps=99), metrics(60, 10.0, total_steps=99)]
+    again = [*STARTED, *before, *STARTED]
+    assert line_after(*again) == "nodes 2/2 · ranks 4/4"
+    after = [metrics(1, 100.0, total_steps=3), metrics(2, 101.0, total_steps=3)]
+    assert line_after(*again, *after).endswith("step 2/3 · ETA 0:01")
+
+
+def test_a_resumed_counter_that_goes_back_does_not_break_the_pace() -> None:
+    line = line_after(metrics(50, 0.0, total_steps=99), metrics(10, 1.0, total_steps=99))
+    assert line == "starting · step 10/99"
