@@ -1,5 +1,10 @@
 """`python -m distrun`."""
 
-from distrun.cli.main import main
+import sys
+
+# -m puts the current directory first; a random.py of the user's is not ours to import.
+del sys.path[0]
+
+from distrun.cli.main import main  # noqa: E402 - after the line above, on purpose
 
 main()

@@ -77,3 +77,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(names)
+
+
+def require_supported_system(name: str) -> None:
+    """Refuse systems without fork, signals and process groups, by name.
+
+    Args:
+        name: `sys.platform`.
+
+    Raises:
+        MachineError: It is neither Linux nor macOS.
+    """
+    if not name.startswith(("linux", "darwin")):
+        raise MachineError(
+            f"distrun does not run on {name}; it runs on Linux and macOS",
+            "on Windows, WSL 2 is a Linux",
+        )

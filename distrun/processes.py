@@ -145,11 +145,22 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
         left -= keep
         if not left:
             break
-        for pid in left:
+        # multiprocessing's tracker ends by itself once its users are gone, and removes
+        # what they have left in /dev/shm; only one that does not is killed.
+        patient = time.monotonic() < deadline - _SWEEP_LIMIT_S / 2
+        doomed = {pid for pid in left if not (patient and _is_resource_tracker(pid))}
+        for pid in doomed:
             send(pid, signal.SIGKILL)
-        killed |= left
+        killed |= doomed
         time.sleep(0.01)
     return len(killed)
+
+
+def _is_resource_tracker(pid: int) -> bool:
+    try:
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def reap_children() -> None:

@@ -17,6 +17,7 @@ import importlib
 import os
 import signal
 import socket
+import threading
 import time
 
 from distrun.agent.channel import Channel
@@ -44,6 +45,13 @@ def main() -> None:
         channel.event("node_stage", stage="importing torch")
         for name in PRELOADED:
             importlib.import_module(name)
+        if threading.active_count() > 1:  # a sitecustomize, say: no fork of this may go on
+            warm = False
+            channel.event(
+                "notice",
+                message="starting cold: something has started a thread in"
+                " every Python process of this environment",
+            )
     ours, theirs = socket.socketpair()
     agent = os.getpid()
     if os.fork() == 0:

@@ -113,10 +113,13 @@ class Forkserver:
         for fd in fds:
             os.set_inheritable(fd, False)
         request = json.loads(data)
+        stdin, output, report, stacks = fds
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            return self._become_rank(request, Descriptors(*fds, guard=self._guard[0]), server)
+            return self._become_rank(
+                request, Descriptors(stdin, output, report, stacks, self._guard[0]), server
+            )
         for fd in fds:
             os.close(fd)
         self._send({"pid": pid})

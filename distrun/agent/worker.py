@@ -80,9 +80,8 @@ def _message(error: BaseException) -> str:
 
 def _is_library(filename: str) -> bool:
     return (
-        filename.startswith("<")
+        filename.startswith(("<", str(Path(os.__file__).parent)))
         or f"{os.sep}site-packages{os.sep}" in filename
-        or filename.startswith(str(Path(os.__file__).parent))
     )
 
 
@@ -192,11 +191,15 @@ def _destroy_gloo_groups() -> None:
     torch = sys.modules.get("torch")
     try:
         dist = torch.distributed if torch else None
-        if dist and dist.is_available() and dist.is_initialized():
-            if set(dist.get_backend_config().split(",")) <= {"cpu:gloo", "gloo"}:
-                dist.destroy_process_group()
+        if dist and dist.is_available() and dist.is_initialized() and _is_gloo_alone(dist):
+            dist.destroy_process_group()
     except Exception:  # a nicety: it must never turn the script's ending into another
         pass
+
+
+def _is_gloo_alone(dist: types.ModuleType) -> bool:
+    # "cpu:gloo", or "cpu:gloo,cuda:gloo" where gloo was asked for by name
+    return all(part.endswith("gloo") for part in dist.get_backend_config().split(","))
 
 
 def cold_main() -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from distrun import __version__
-from distrun.checks.platform import check_platform
 from distrun.checks.port import check_port
 from distrun.checks.runs_dir import check_runs_dir
 from distrun.checks.script import check_script
 from distrun.checks.torch_installed import check_torch
-from distrun.errors import ExitCode, UsageError
+from distrun.errors import ExitCode, UsageError, require_supported_system
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
 from distrun.probe.facts import Facts, read_facts
@@ -69,7 +68,7 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
         UsageError: The job is wrong.
         MachineError: The machine lacks something.
     """
-    check_platform(sys.platform)
+    require_supported_system(sys.platform)
     script = read_script(job.script, module=job.module, no_python=job.no_python)
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")

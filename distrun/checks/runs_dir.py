@@ -19,7 +19,10 @@ def check_runs_dir(runs_dir: Path) -> None:
         while not place.exists():
             place = place.parent
     except OSError as error:
-        raise UsageError(f"--runs-dir {str(runs_dir)!r}: {error.strerror}") from None
+        raise UsageError(
+            f"--runs-dir {str(runs_dir)!r} cannot be used: {error.strerror}",
+            "--runs-dir names another place",
+        ) from None
     if not place.is_dir():
         problem = f"{str(place)!r} is not a directory"
     elif not os.access(place, os.W_OK | os.X_OK) or _read_only(place):

@@ -29,7 +29,10 @@ def _hint(name: str, script: Script, *, module: bool) -> str:
         hint = did_you_mean(Path(name).name, nearby) if nearby else ""
         return hint if hint.startswith("did") else ""
     if script.error == "is a directory":
-        return f"-m {name.strip('/').replace('/', '.')} runs a package with a __main__.py"
+        parts = Path(name).parts
+        if not all(part.isidentifier() for part in parts):
+            return ""
+        return f"-m {'.'.join(parts)} runs a package with a __main__.py"
     if module and "not found" in script.error:
         return "-m looks in the current directory and in the installed packages"
     return ""

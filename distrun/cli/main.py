@@ -1,51 +1,20 @@
-"""The app, and the one place where an error becomes an exit code."""
+"""The entry, and the one place where an error becomes an exit code."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-import typer
-
-from distrun.cli import config, launch, logs, ps, show, stop
 from distrun.cli.console import report_error
-from distrun.errors import DistrunError, ExitCode
-
-app = typer.Typer(
-    name="distrun",
-    help="Take PyTorch training from a laptop to a cluster.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # rich costs 50 ms on every command
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("launch", context_settings={"allow_interspersed_args": False}, no_args_is_help=True)(
-    launch.launch
-)
-app.command("ps")(ps.ps)
-app.command("logs")(logs.logs)
-app.command("stop")(stop.stop)
-app.command("show")(show.show)
-app.add_typer(config.app, name="config")
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of distrun itself."),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    if debug:
-        os.environ["DISTRUN_DEBUG"] = "1"
-    if version:
-        from distrun import __version__
-
-        typer.echo(f"distrun {__version__}")
-        raise typer.Exit
+from distrun.errors import DistrunError, ExitCode, require_supported_system
 
 
 def main() -> None:
     """Run the command line."""
     try:
+        require_supported_system(sys.platform)
+        from distrun.cli.app import app  # the commands need what other systems do not have
+
         app()
     except DistrunError as error:
         report_error(error.message, error.hint)

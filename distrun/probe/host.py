@@ -80,5 +80,5 @@ def resolve(name: str) -> str | None:
     """Return the IPv4 address of a host name, or None."""
     try:
         return socket.gethostbyname(name)
-    except OSError:
+    except (OSError, UnicodeError):  # not known; or no name at all, as the idna codec says
         return None

@@ -55,10 +55,11 @@ def read_gpus(deadline_s: float = _DEADLINE_S) -> Gpus:
         return Gpus((), f"NVML did not answer within {deadline_s:g} s")
     try:
         data = json.loads(child.stdout)
-    except ValueError:
-        return Gpus((), f"the NVML reader failed: {child.stderr.strip().splitlines()[-1:]}")
-    gpus = tuple(Gpu(**{**gpu, "pids": tuple(gpu["pids"])}) for gpu in data["gpus"])
-    return Gpus(gpus, data["problem"])
+        gpus = tuple(Gpu(**{**gpu, "pids": tuple(gpu["pids"])}) for gpu in data["gpus"])
+        return Gpus(gpus, data["problem"])
+    except (ValueError, TypeError, KeyError):  # it died, or a library printed beside it
+        said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        return Gpus((), f"the NVML reader failed: {said[0]}")
 
 
 def _read_here() -> dict[str, object]:

@@ -80,6 +80,9 @@ class World:
         agent.pid = event.get("pid", agent.pid)
         self.tell("node_stage", node=agent.index, host=agent.host, **event)
 
+    def _on_notice(self, _: Agent, event: dict[str, Any]) -> None:
+        self.tell("notice", **event)
+
     def _on_node_joined(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.stage = "joined"
         joined = sum(a.joined for a in self.agents)

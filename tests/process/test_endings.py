@@ -65,11 +65,16 @@ def test_a_crash_in_c_is_told_with_the_python_line(distrun: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", ["raise_error", "hard_exit_7", "sigkill"])
-def test_victims_in_a_collective_are_not_blamed(distrun: Run, kind: str) -> None:
+def test_victims_in_a_collective_are_not_blamed_and_their_tracebacks_stay_in_the_files(
+    distrun: Run, tmp_path: Path, kind: str
+) -> None:
     result = distrun(
         "launch", "--nodes", 2, "--nproc-per-node", 2, FAULTS, kind, "--rank", 2, "--gloo"
     )
     assert "rank 2 on node1 failed first" in result.stderr, result.stderr
+    assert "Connection" not in result.stdout + result.stderr
+    logs = "".join(path.read_text() for path in only_run(tmp_path).glob("logs/node*/rank*.log"))
+    assert "Traceback" in logs
 
 
 def test_a_rank_that_leaves_early_with_0_is_mentioned_when_the_others_break(distrun: Run) -> None:
@@ -172,7 +177,7 @@ def test_a_second_ctrl_c_kills_ranks_that_ignore_the_first(
     run.process.send_signal(signal.SIGINT)
     code, errors = run.end()
     assert code == 130, errors
-    assert "1 of 2 ranks had to be killed" in errors
+    assert "of 2 ranks had to be killed" in errors
 
 
 def test_the_grace_is_kept_on_the_failure_path_too(launched: Callable[..., Launched]) -> None:

@@ -105,6 +105,7 @@ def test_an_elastic_job_goes_on_without_a_lost_node(command: list[str], tmp_path
         text=True,
     )
     wait_until((tmp_path / "waiting1").exists, 30)
+    wait_until((tmp_path / "waiting0").exists, 30)
     agent = next(e["pid"] for e in events_of(tmp_path, "node_stage") if e["node"] == 1)
     (tmp_path / "waiting0").unlink()
     os.kill(int(str(agent)), signal.SIGKILL)

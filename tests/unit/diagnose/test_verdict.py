@@ -16,8 +16,12 @@ PEER_GONE = "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.
 
 def error(kind: str = "ValueError", message: str = "boom", line: int = 7) -> dict[str, Any]:
     return {
-        **{"type": kind, "message": message, "traceback": f"Traceback …\n{kind}: {message}\n"},
-        **{"file": "/home/me/train.py", "line": line, "source": "raise ValueError('boom')"},
+        "type": kind,
+        "message": message,
+        "traceback": f"Traceback …\n{kind}: {message}\n",
+        "file": "/home/me/train.py",
+        "line": line,
+        "source": "raise ValueError('boom')",
     }
 
 

@@ -109,10 +109,20 @@ def test_every_flag_and_variable_is_explained() -> None:
 def test_the_source_of_every_setting_is_told(field: str) -> None:
     """A value that came from a flag is explained as one."""
     examples = {
-        **{"nodes": "2", "nproc_per_node": "2", "strategy": "ddp", "gpus": "0"},
-        **{"max_restarts": 1, "env": {"A": "1"}, "runs_dir": "r", "hosts": "a,b"},
-        **{"master_port": 1234, "time_limit": "5", "grace": "5", "join_timeout": "5"},
-        **{"start_method": "spawn", "log_max_mib": 3},
+        "nodes": "2",
+        "nproc_per_node": "2",
+        "strategy": "ddp",
+        "gpus": "0",
+        "max_restarts": 1,
+        "env": {"A": "1"},
+        "runs_dir": "r",
+        "hosts": "a,b",
+        "master_port": 1234,
+        "time_limit": "5",
+        "grace": "5",
+        "join_timeout": "5",
+        "start_method": "spawn",
+        "log_max_mib": 3,
     }
     if field == "env_file":
         plan = planned(secret_env={"A": "1"})

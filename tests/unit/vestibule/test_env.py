@@ -16,9 +16,14 @@ def test_without_a_launcher_the_world_is_one_process() -> None:
 
 def test_what_torchrun_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {
-        **{"RANK": "5", "LOCAL_RANK": "1", "GROUP_RANK": "2", "WORLD_SIZE": "8"},
-        **{"LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "4"},
-        **{"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"},
+        "RANK": "5",
+        "LOCAL_RANK": "1",
+        "GROUP_RANK": "2",
+        "WORLD_SIZE": "8",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_WORLD_SIZE": "4",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "1234",
     }
     expected = TorchrunEnv(5, 1, 2, 8, 2, 4, "10.0.0.1", 1234)
     assert TorchrunEnv.read(said) == expected
@@ -76,9 +81,7 @@ def test_the_report_pipe_is_known_by_its_inode() -> None:
 
 
 @pytest.mark.parametrize("value", ["", ":", "3", "3:", ":7", "x:7", "3:x", "-1:0", "9999:1"])
-def test_a_broken_report_variable_is_no_pipe(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_a_broken_report_variable_is_no_pipe(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert report_fd({env.REPORT: value}) is None
     assert report_fd({}) is None
     monkeypatch.setenv(env.REPORT, value)

@@ -42,8 +42,16 @@ def test_every_kind_of_error_is_in_the_list_above() -> None:
 
 def test_the_exit_codes_are_those_of_the_design() -> None:
     assert {code.name: code.value for code in ExitCode} == {
-        **{"OK": 0, "USAGE": 2, "MACHINE": 3, "JOIN_TIMEOUT": 4, "NODE_LOST": 5, "INTERNAL": 70},
-        **{"TIME_LIMIT": 124, "HUNG_UP": 129, "INTERRUPTED": 130, "TERMINATED": 143},
+        "OK": 0,
+        "USAGE": 2,
+        "MACHINE": 3,
+        "JOIN_TIMEOUT": 4,
+        "NODE_LOST": 5,
+        "INTERNAL": 70,
+        "TIME_LIMIT": 124,
+        "HUNG_UP": 129,
+        "INTERRUPTED": 130,
+        "TERMINATED": 143,
     }
 
 

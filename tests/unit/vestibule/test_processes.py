@@ -79,7 +79,7 @@ def test_processes_are_found_by_their_mark_and_by_nobody_elses(start: Start) -> 
     whole = start("print(flush=True);" + WAIT, **{TAG: "run-a"})
     node = start("print(flush=True);" + WAIT, **{TAG: "run-a/1"})
     other = start("print(flush=True);" + WAIT, **{TAG: "run-ab"})
-    later = start("print(flush=True);" + WAIT, **{"X": f"{TAG}=run-a"})
+    later = start("print(flush=True);" + WAIT, X=f"{TAG}=run-a")
     for child in (whole, node, other, later):
         said(child)
     assert set(processes.marked("run-a")) == {whole.pid, node.pid}
