@@ -43,6 +43,8 @@ def read_script(name: str, *, module: bool, no_python: bool) -> Script:
         return Script(None, "is a directory")
     if not path.exists():
         return Script(None, "does not exist")
+    if not path.is_file():
+        return Script(None, "is not a regular file, which every rank could read")
     return _read_python(path, path.resolve().parent)
 
 
@@ -82,10 +84,14 @@ def _read_python(path: Path, import_dir: Path, package: str = "") -> Script:
             compile(source, str(path), "exec", dont_inherit=True)
             tree = ast.parse(source)
     except SyntaxError as error:
+        if error.lineno is None:  # NUL bytes, no known encoding
+            return Script(path, f"is not Python: {error.msg}")
         text = (error.text or "").strip()
         return Script(path, f"has a syntax error in line {error.lineno}: {error.msg}: {text}")
-    except (ValueError, UnicodeDecodeError) as error:  # NUL bytes, no known encoding
+    except (ValueError, UnicodeDecodeError) as error:  # what older Pythons say of the same
         return Script(path, f"is not Python: {error}")
+    except (RecursionError, MemoryError):
+        return Script(path, "is nested too deeply for Python's own parser")
     reading = _Reading(import_dir)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

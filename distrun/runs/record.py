@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distrun.plan.model import Program
 from distrun.processes import start_time
 from distrun.runs.directory import RunDirectory
 
@@ -132,9 +131,8 @@ def versions(torch: str, distrun: str) -> dict[str, str]:
     }
 
 
-def git_revision(program: Program) -> str:
+def git_revision(directory: Path) -> str:
     """Return the revision of the tree a recipe lives in, "" outside of git."""
-    directory = Path() if program.module else Path(program.script).resolve().parent
 
     def git(*words: str) -> str:
         try:

@@ -12,6 +12,7 @@ Strategy = Literal["dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp"]
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_SECONDS = 86400.0 * 365
+_MAX_GRACE_S = 86400.0 * 7  # poll(2) counts milliseconds in an int: 24 days
 
 
 class NodeRange(NamedTuple):
@@ -62,6 +63,12 @@ def _seconds(value: Any) -> float:
 def _positive_seconds(value: Any) -> float:
     if (seconds := _seconds(value)) <= 0:
         raise ValueError("is not above 0")
+    return seconds
+
+
+def _grace(value: Any) -> float:
+    if (seconds := _seconds(value)) > _MAX_GRACE_S:
+        raise ValueError("is longer than 7d")
     return seconds
 
 
@@ -120,7 +127,7 @@ _DURATION_SCHEMA = {
         {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]?$"},
     ]
 }
-Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)]
+Grace = Annotated[float, BeforeValidator(_grace), WithJsonSchema(_DURATION_SCHEMA)]
 PositiveSeconds = Annotated[
     float, BeforeValidator(_positive_seconds), WithJsonSchema(_DURATION_SCHEMA)
 ]

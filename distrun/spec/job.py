@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 
 from distrun.spec.fields import (
     Gpus,
+    Grace,
     Hosts,
     NodeRange,
     Nodes,
     Nproc,
     PositiveSeconds,
-    Seconds,
     is_variable,
 )
 from distrun.spec.fields import Strategy as StrategyName
@@ -57,7 +57,7 @@ class Settings(Frozen):
     """Port of the rendezvous on node 0; a free one is picked by default."""
     time_limit: PositiveSeconds | None = None
     """Stop the run after this time (exit code 124)."""
-    grace: Seconds = 30.0
+    grace: Grace = 30.0
     """Time that ranks have to end by themselves when the run is stopped."""
     join_timeout: PositiveSeconds = 300.0
     """Time that nodes have to join (exit code 4)."""

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from distrun import env
@@ -155,7 +156,8 @@ class Supervisor:
             for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
         if not self._record.git:  # now, while the agents import torch
-            self._write_record(replace(self._record, git=record.git_revision(plan.program)))
+            home = Path() if plan.program.module else Path(plan.program.script).parent
+            self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
         for agent in self._world.agents:
             for fd in (agent.events_fd, agent.stderr_fd):

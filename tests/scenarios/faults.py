@@ -119,7 +119,7 @@ def same_error() -> None:
 
 def crash_until_attempt() -> None:
     """Fail in every attempt but the last, each time at its own message."""
-    if ATTEMPT < int(os.environ["TORCHELASTIC_MAX_RESTARTS"]):
+    if int(os.environ["TORCHELASTIC_MAX_RESTARTS"]) > ATTEMPT:
         raise RuntimeError(f"attempt {ATTEMPT}")
 
 
@@ -168,8 +168,9 @@ def main() -> None:
         collectives(3)
         if mine:
             globals()[args.kind]()
-        if args.kind == "crash_until_attempt" and ATTEMPT == int(
-            os.environ["TORCHELASTIC_MAX_RESTARTS"]
+        if (
+            args.kind == "crash_until_attempt"
+            and int(os.environ["TORCHELASTIC_MAX_RESTARTS"]) == ATTEMPT
         ):
             collectives(3)
             dist.destroy_process_group()

@@ -50,7 +50,8 @@ from distrun.agent import engine
 
 def plain(config):
     fields = {k: v for k, v in vars(config).items() if k != "logs_specs"}
-    logs = {k: v for k, v in vars(config.logs_specs).items() if k not in ("_root_log_dir", "_run_log_dir")}
+    made_afresh = ("_root_log_dir", "_run_log_dir")
+    logs = {k: v for k, v in vars(config.logs_specs).items() if k not in made_afresh}
     return {k: repr(v) for k, v in sorted({**fields, **logs}.items())}
 
 answers = []

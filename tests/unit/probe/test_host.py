@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -83,12 +84,11 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml.ctypes, "CDLL", lambda name: None)
 
 
-def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str], code: str) -> None:
+def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
     """Put another program in the place of the NVML reader."""
-    path = os.path.join(tmp_path, "reader.py")
-    with open(path, "w") as file:
-        file.write(code)
-    monkeypatch.setattr(nvml, "__file__", path)
+    path = tmp_path / "reader.py"
+    path.write_text(code)
+    monkeypatch.setattr(nvml, "__file__", str(path))
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     ids=["hangs", "raises", "exits", "crashes", "says nonsense"],
 )
 def test_a_reader_that_fails_is_told_and_never_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str], code: str, problem: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, problem: str
 ) -> None:
     reader(monkeypatch, tmp_path, code)
     assert read_gpus(0.5).gpus == ()
@@ -121,7 +121,7 @@ def test_a_reader_that_fails_is_told_and_never_waited_for(
 
 @pytest.mark.usefixtures("driver")
 def test_what_the_reader_prints_becomes_the_snapshot(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told = {"index": 1, "name": "H100", "uuid": "GPU-1", "used_nbytes": 5, "pids": [7, 8]}
     answer = {"gpus": [told], "problem": "GPU 0: GPU is lost"}

@@ -91,6 +91,7 @@ def test_what_is_typed_is_read(field: str, typed: object, read: object) -> None:
         ("time_limit", True, "--time-limit True is not a duration"),
         ("time_limit", "9" * 400, "is longer than"),
         ("join_timeout", "0s", "--join-timeout '0s' is not above 0"),
+        ("grace", "8d", "--grace '8d' is longer than 7d"),
         ("grace", "-3s", "--grace '-3s' is not a duration"),
         ("max_restarts", "-1", "--max-restarts '-1' is refused"),
         ("max_restarts", "many", "--max-restarts 'many' is refused"),

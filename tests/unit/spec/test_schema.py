@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import typer.main
 
-from distrun.cli.main import app
+from distrun.cli.app import app
 from distrun.spec.job import Job, Settings
 
 ONLY_ON_THE_COMMAND_LINE = {
