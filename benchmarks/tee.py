@@ -19,7 +19,7 @@ from benchmarks import sides
 
 WORKER = """
 import sys
-line = "step 123456  loss 0.123456  some more words to make it a line of a hundred bytes or so, as they are" + chr(10)
+line = "step 123456  loss 0.123456  " + "more words " * 7 + chr(10)
 for _ in range(int(sys.argv[1]) * 1_000_000 // len(line)):
     sys.stdout.write(line)
 """

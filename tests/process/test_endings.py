@@ -251,3 +251,16 @@ def test_a_clean_run_ends_with_0_and_leaves_nothing_in_temp_or_shm(
     assert result.returncode == 0, result.stderr
     assert list(temp.iterdir()) == []
     assert set(Path("/dev/shm").iterdir()) <= before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_shared_memory_of_ranks_that_are_stopped_is_removed(
+    launched: Callable[..., Launched], signum: signal.Signals
+) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    run = launched("--nproc-per-node", 2, FAULTS, "semaphores", "--rank", "all")
+    run.wait_for("waiting0", "waiting1")
+    assert set(Path("/dev/shm").iterdir()) - before
+    run.process.send_signal(signum)
+    run.end()
+    wait_until(lambda: not set(Path("/dev/shm").iterdir()) - before, 5, "an empty /dev/shm")

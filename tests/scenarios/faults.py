@@ -79,6 +79,18 @@ def children_and_wait() -> None:
     wait()
 
 
+def semaphores() -> None:
+    """Hold what multiprocessing's resource tracker has to remove from /dev/shm."""
+    from multiprocessing import get_context
+    from multiprocessing.shared_memory import SharedMemory
+
+    context = get_context("spawn")
+    keep = context.Queue(), SharedMemory(create=True, size=4096)
+    context.Process(target=time.sleep, args=(3600,)).start()
+    assert keep
+    wait()
+
+
 def children_and_exit_0() -> None:
     start_children()
 

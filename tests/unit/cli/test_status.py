@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from distrun.cli import status
 from distrun.cli.status import Status
 
-STARTED = [
+STARTED: list[dict[str, Any]] = [
     {"event": "attempt_started", "nnodes": 2},
     {"event": "node_joined", "joined": 1, "of": 2},
     {"event": "node_joined", "joined": 2, "of": 2},
@@ -57,7 +56,7 @@ def test_events_become_a_line(events: list[dict[str, Any]], line: str) -> None:
 def test_the_time_left_follows_the_pace(
     monkeypatch: pytest.MonkeyPatch, now: float, left: str
 ) -> None:
-    monkeypatch.setattr(status.time, "time", lambda: now)
+    monkeypatch.setattr("distrun.cli.status.time.time", lambda: now)
     line = line_after(metrics(10, 0.0, total_steps=110), metrics(20, 10.0, total_steps=110))
     assert line == f"starting · step 20/110 · ETA {left}"
 
@@ -65,7 +64,7 @@ def test_the_time_left_follows_the_pace(
 def test_a_restart_forgets_the_numbers_of_the_last_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(status.time, "time", lambda: 101.0)
+    monkeypatch.setattr("distrun.cli.status.time.time", lambda: 101.0)
     before = [metrics(50, 0.0, total_steps=99), metrics(60, 10.0, total_steps=99)]
     again = [*STARTED, *before, *STARTED]
     assert line_after(*again) == "nodes 2/2 · ranks 4/4"

@@ -57,7 +57,8 @@ _PIECES = st.sampled_from(
 )
 def test_however_the_bytes_are_cut_the_same_lines_come_out(text: bytes, sizes: list[int]) -> None:
     text = text.replace(b"\r", b"")
-    chunks, start = [], 0
+    chunks: list[bytes] = []
+    start = 0
     while start < len(text):
         size = sizes[len(chunks) % len(sizes)]
         chunks.append(text[start : start + size])
@@ -75,7 +76,8 @@ def test_bars_too_come_out_the_same_however_they_are_cut(
     lines: list[str], sizes: list[int]
 ) -> None:
     text = "".join(line + "\n" for line in lines).encode()
-    chunks, start = [], 0
+    chunks: list[bytes] = []
+    start = 0
     while start < len(text):
         size = sizes[len(chunks) % len(sizes)]
         chunks.append(text[start : start + size])

@@ -276,7 +276,8 @@ def test_an_elastic_range_plans_the_most_and_keeps_the_least() -> None:
 
 @pytest.mark.parametrize(("port", "users"), [(None, False), (12345, True)])
 def test_a_port_is_free_or_the_users_own(port: int | None, users: bool) -> None:
-    plan = planned(**({} if port is None else {"master_port": port}))
+    given: dict[str, Any] = {} if port is None else {"master_port": port}
+    plan = planned(**given)
     assert (plan.master_port, plan.master_port_is_users) == (port or 40000, users)
     assert chosen(plan, "--master-port")[1] == ("flag" if users else "detected")
 

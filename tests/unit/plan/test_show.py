@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -64,7 +66,7 @@ def test_a_real_shell_reads_the_line_as_it_is_meant(tmp_path: Path) -> None:
     line = torchrun_line(plan, 0)
     path = f"{tmp_path}:/usr/bin:/bin"
     subprocess.run(["sh", "-c", line], env={"PATH": path}, check=True, cwd=tmp_path, timeout=30)
-    arguments, seen = __import__("json").loads(record.read_text())
+    arguments, seen = json.loads(record.read_text())
     assert arguments == plan.torchrun_arguments(0)
     assert environ.items() <= seen.items()
 
@@ -108,7 +110,7 @@ def test_every_flag_and_variable_is_explained() -> None:
 @pytest.mark.parametrize("field", sorted(Settings.model_fields))
 def test_the_source_of_every_setting_is_told(field: str) -> None:
     """A value that came from a flag is explained as one."""
-    examples = {
+    examples: dict[str, Any] = {
         "nodes": "2",
         "nproc_per_node": "2",
         "strategy": "ddp",

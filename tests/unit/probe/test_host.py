@@ -81,7 +81,7 @@ def test_a_gpu_is_busy_when_somebody_computes_on_it_or_holds_its_memory(
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the driver's library is there."""
-    monkeypatch.setattr(nvml.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr("distrun.probe.nvml.ctypes.CDLL", lambda name: None)
 
 
 def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
@@ -95,7 +95,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(nvml.ctypes, "CDLL", missing)
+    monkeypatch.setattr("distrun.probe.nvml.ctypes.CDLL", missing)
     assert read_gpus() == Gpus((), "no NVIDIA driver is installed")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,9 @@ def test_a_line_that_is_no_assignment_is_named_by_its_number_alone(
     ],
     ids=["missing", "directory", "not UTF-8"],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, make, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
     path = tmp_path / "secrets.env"
     make(path)
     with pytest.raises(UsageError) as refused:

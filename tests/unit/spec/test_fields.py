@@ -157,6 +157,6 @@ def test_a_range_says_which_bound_is_broken(rule: Range, value: int, broken: str
 def test_a_job_cannot_be_changed_and_knows_no_other_fields() -> None:
     job = Job(script="train.py", nodes=2)  # type: ignore[arg-type]  # as the README writes it
     with pytest.raises(ValueError, match="frozen"):
-        job.script = "other.py"  # type: ignore[misc]
+        job.script = "other.py"
     with pytest.raises(ValueError, match="nnodes"):
         Job(script="train.py", nnodes=2)  # type: ignore[call-arg]

@@ -1,0 +1,121 @@
+"""GPUs through pynvml's real ctypes, over a stand-in for the driver's library."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from distrun.probe.nvml import read_gpus
+
+SOURCE = Path(__file__).parents[1] / "fakes" / "nvml.c"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc builds the stand-in")
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a libnvidia-ml.so.1 of our own."""
+    directory = tmp_path_factory.mktemp("driver")
+    soname = "-Wl,-soname,libnvidia-ml.so.1"
+    library = directory / "libnvidia-ml.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", soname, "-o", library, SOURCE], check=True)
+    return directory
+
+
+@pytest.fixture
+def machine(driver: Path, tmp_path: Path) -> Callable[..., Mapping[str, str]]:
+    """An environment with that driver and a torch that says it was built for CUDA."""
+    torch = tmp_path / "site" / "torch"
+    torch.mkdir(parents=True)
+    (torch / "__init__.py").write_text("raise ImportError('only its version may be read')")
+    (torch / "version.py").write_text("__version__ = '2.13.0'\ncuda: str = '13.0'\n")
+
+    def environment(**fakes: object) -> Mapping[str, str]:
+        environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+        paths = [str(torch.parent), os.environ.get("PYTHONPATH", "")]
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environ["LD_LIBRARY_PATH"] = str(driver)
+        return environ | {name: str(value) for name, value in fakes.items()}
+
+    (tmp_path / "train.py").write_text("import torch\n")
+    return environment
+
+
+def environments(dry_run: str) -> list[dict[str, str]]:
+    """Return the variables of each printed line."""
+    lines = [shlex.split(line) for line in dry_run.splitlines() if not line.startswith("#")]
+    return [dict(w.split("=", 1) for w in line[1 : line.index("torchrun")]) for line in lines]
+
+
+def test_auto_takes_one_rank_a_gpu(distrun: Run, machine: Callable[..., Mapping[str, str]]) -> None:
+    result = distrun("launch", "--dry-run", "train.py", env=machine(FAKE_GPUS=4))
+    assert "--nproc-per-node=4" in result.stdout, result.stderr
+
+
+def test_emulated_nodes_share_the_named_gpus_out(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    words = ("launch", "--dry-run", "--nodes", 2, "--gpus", "0,1,3,2", "train.py")
+    result = distrun(*words, env=machine(FAKE_GPUS=4))
+    found = environments(result.stdout)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in found] == ["0,1", "3,2"]
+    assert all(e["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID" for e in found)
+
+
+def test_free_takes_gpus_that_nobody_uses(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    environ = machine(FAKE_GPUS=4, FAKE_BUSY="0,2")
+    result = distrun("launch", "--dry-run", "--gpus", "free:2", "train.py", env=environ)
+    assert environments(result.stdout)[0]["CUDA_VISIBLE_DEVICES"] == "1,3"
+    refused = distrun("launch", "--dry-run", "--gpus", "free:3", "train.py", env=environ)
+    assert refused.returncode == 3
+    assert "asks for 3 unused GPUs, 2 of 4 are unused" in refused.stderr
+
+
+def test_more_ranks_than_the_named_gpus_are_refused(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    words = ("launch", "--gpus", "0,1", "--nproc-per-node", 4, "train.py")
+    result = distrun(*words, env=machine(FAKE_GPUS=4))
+    assert result.returncode == 3
+    assert "--nproc-per-node 4 is above the 2 GPUs a node" in result.stderr
+
+
+def test_a_lost_gpu_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, machine: Callable[..., Mapping[str, str]], distrun: Run
+) -> None:
+    environ = machine(FAKE_GPUS=3, FAKE_LOST="1")
+    result = distrun("launch", "--dry-run", "--gpus", "0,1", "train.py", env=environ)
+    assert result.returncode == 3
+    assert "names GPU 1; this machine has 2: 0, 2" in result.stderr
+
+
+def test_a_driver_that_is_not_loaded_is_told(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    environ = machine(FAKE_GPUS=3, FAKE_INIT=9)
+    result = distrun("launch", "--nproc-per-node", "gpu", "train.py", env=environ)
+    assert result.returncode == 3
+    assert "finds no GPU: Driver Not Loaded" in result.stderr
+
+
+def test_a_driver_that_hangs_is_given_up(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    environ = machine(FAKE_GPUS=3, FAKE_HANG=1)
+    result = distrun("launch", "--nproc-per-node", "gpu", "train.py", env=environ)
+    assert result.returncode == 3
+    assert "NVML did not answer within 5 s" in result.stderr
+
+
+def test_without_a_driver_there_is_no_gpu() -> None:
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has a driver")
+    assert read_gpus().gpus == ()
