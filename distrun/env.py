@@ -84,6 +84,6 @@ def report_fd(environ: Mapping[str, str] | None = None) -> int | None:
     try:
         if fd and os.fstat(int(fd)).st_ino == int(inode):
             return int(fd)
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         pass
     return None

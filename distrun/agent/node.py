@@ -27,6 +27,7 @@ _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewe
 _STACKS_WAIT_S = 0.3
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.005
+_LONGEST_WAIT_S = 3600.0  # a selector takes no number of seconds beyond some 24 days
 
 
 class Node:
@@ -56,7 +57,9 @@ class Node:
     def run(self) -> None:
         """Serve until the supervisor lets go, then leave no process behind."""
         while not self._finished:
-            timeout = None if self._kill_at is None else max(0, self._kill_at - time.monotonic())
+            timeout = _LONGEST_WAIT_S
+            if self._kill_at is not None:
+                timeout = min(timeout, max(0.0, self._kill_at - time.monotonic()))
             for key, _ in self._selector.select(timeout):
                 handler: Callable[[], None] = key.data
                 handler()

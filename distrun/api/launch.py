@@ -19,7 +19,7 @@ from distrun.errors import ExitCode, UsageError, require_supported_system
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
 from distrun.probe.facts import Facts, read_facts
-from distrun.probe.host import port_holder
+from distrun.probe.host import port_problem
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
 from distrun.runs.directory import RunDirectory
@@ -79,7 +79,7 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
     )
     check_torch(facts.torch)
     if job.master_port is not None and not job.hosts:
-        check_port(job.master_port, port_holder(job.master_port))
+        check_port(job.master_port, port_problem(job.master_port))
     name = Program(job.script, module=job.module).name
     plan = make_plan(
         job,

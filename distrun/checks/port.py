@@ -5,20 +5,17 @@ from __future__ import annotations
 from distrun.errors import MachineError
 
 
-def check_port(port: int, holder: str | None) -> None:
-    """Refuse a port that somebody listens on; another one is never taken instead.
+def check_port(port: int, problem: str) -> None:
+    """Refuse a port that cannot be had; another one is never taken instead.
 
     Args:
         port: What `--master-port` names.
-        holder: Who listens on it (`probe.host.port_holder`), None if nobody.
+        problem: What is wrong with it (`probe.host.port_problem`), "" if nothing.
 
     Raises:
-        MachineError: It is in use.
+        MachineError: It is in use, or reserved.
     """
-    if holder is None:
-        return
-    by = f" ({holder})" if holder else ""
-    raise MachineError(
-        f"--master-port {port} is in use by another process{by}",
-        "leave --master-port out, and a free one is taken",
-    )
+    if problem:
+        raise MachineError(
+            f"--master-port {port} {problem}", "leave --master-port out, and a free one is taken"
+        )

@@ -133,11 +133,11 @@ def _run(prepared: Prepared, make_view: Any, *, quiet: bool) -> LaunchResult:
     from distrun.cli.stdin import StdinForRank0
 
     plan = prepared.plan
-    if not quiet:
-        for note in plan.notes:
-            say(note)
     with StdinForRank0(world_size=plan.world_size) as stdin:
         client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
+        if not quiet:
+            for note in plan.notes:
+                say(note)
         for signum in _SIGNALS:
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(signum, lambda number, _: client.signal(number))

@@ -13,6 +13,8 @@ def main() -> None:
     """Run the command line."""
     try:
         require_supported_system(sys.platform)
+        # A file name may hold bytes that are no text: print them as they are.
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         from distrun.cli.app import app  # the commands need what other systems do not have
 
         app()

@@ -53,15 +53,18 @@ def free_port(address: str = LOOPBACK) -> int:
         return port
 
 
-def port_holder(port: int, address: str = LOOPBACK) -> str | None:
-    """Return who listens on a port (`python, pid 12`, or "" if it cannot be known), or None."""
+def port_problem(port: int, address: str = LOOPBACK) -> str:
+    """Return why a port cannot be had, as the end of a sentence; "" if it can."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TCPStore does
         try:
             listener.bind((address, port))
+        except PermissionError:
+            return "is for root alone"
         except OSError:
-            return _listener(port)
-    return None
+            holder = _listener(port)
+            return "is in use by another process" + (f" ({holder})" if holder else "")
+    return ""
 
 
 def _listener(port: int) -> str:

@@ -225,7 +225,7 @@ class World:
         due = [t - now for t in (self._stop_at, self._kill_agents_at) if t is not None]
         if not self.started:
             due.append(0.2)
-        return max(0.0, min(due, default=60.0))
+        return max(0.0, min([*due, 60.0]))
 
     def _watch_joining(self, waited_s: float) -> None:
         absent = [agent for agent in self.agents if not agent.joined]

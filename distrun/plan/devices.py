@@ -1,0 +1,137 @@
+"""How many ranks a node gets, and which GPUs."""
+
+from __future__ import annotations
+
+from distrun.errors import MachineError, UsageError
+from distrun.plan.draft import Draft
+
+MAX_AUTO_NPROC = 4
+_ONE_PROCESS = ("dp",)
+
+
+def choose_gpus(draft: Draft) -> list[str] | None:
+    """Return the GPUs to hand out as CUDA_VISIBLE_DEVICES names, None to leave them alone."""
+    found = draft.facts.gpus
+    wanted = draft.job.gpus
+    if wanted is None:
+        return None
+    if not found.gpus:
+        raise MachineError(
+            f"--gpus {wanted} asks for GPUs and there are none: {found.problem}",
+            "leave --gpus out to train on the CPU",
+        )
+    if draft.facts.torch.cuda is None:
+        raise MachineError(
+            f"--gpus {wanted} asks for GPUs, and torch {draft.facts.torch.version} is built"
+            " without CUDA",
+            "install a CUDA build of torch, or leave --gpus out to train on the CPU",
+        )
+    if wanted.startswith("free:"):
+        count = int(wanted.partition(":")[2])
+        free = [str(gpu.index) for gpu in found.gpus if not gpu.busy]
+        if len(free) < count:
+            raise MachineError(
+                f"--gpus {wanted} asks for {count} unused GPUs, {len(free)} of"
+                f" {len(found.gpus)} are unused",
+                f"--gpus free:{len(free)}" if free else "wait for the others, or name GPUs",
+            )
+        return free[:count]
+    known = {str(gpu.index) for gpu in found.gpus}
+    for number in wanted.split(","):
+        if number not in known:
+            raise MachineError(
+                f"--gpus {wanted} names GPU {number}; this machine has {len(known)}:"
+                f" {', '.join(sorted(known))}"
+            )
+    return wanted.split(",")
+
+
+def usable_gpus(draft: Draft) -> list[str]:
+    """Return what `auto` may count: GPUs this torch and CUDA_VISIBLE_DEVICES leave."""
+    facts = draft.facts
+    if facts.torch.cuda is None:
+        return []
+    if (visible := visible_devices(draft)) is None:
+        return [str(gpu.index) for gpu in facts.gpus.gpus]
+    names = [name.strip() for name in visible.split(",")]
+    listed = []
+    for name in names:  # CUDA stops at the first name it does not know
+        known = any(name == str(g.index) or g.uuid.startswith(name) for g in facts.gpus.gpus)
+        if not name or not (known or name.startswith("MIG-")):
+            break
+        listed.append(name)
+    return listed if len(set(listed)) == len(listed) else []  # CUDA takes no name twice
+
+
+def visible_devices(draft: Draft) -> str | None:
+    """Return CUDA_VISIBLE_DEVICES as the job or the environment has it."""
+    return draft.job.env.get("CUDA_VISIBLE_DEVICES", draft.facts.visible_devices)
+
+
+def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None) -> int:
+    """Return the ranks of a node.
+
+    Args:
+        draft: Takes down the choice.
+        nnodes: Number of nodes.
+        local: They are emulated, and share this machine's cores and GPUs.
+        gpus: What `--gpus` gives, None without it.
+
+    Raises:
+        UsageError: The strategy is one process and more were asked for.
+        MachineError: There are fewer GPUs than asked for.
+    """
+    job, facts = draft.job, draft.facts
+    emulated = nnodes if local else 1
+    usable = usable_gpus(draft) if gpus is None else gpus
+    gpus_a_node, cores_a_node = len(usable) // emulated, max(1, facts.host.cores // emulated)
+    asked = job.nproc_per_node
+    source, why = draft.source("nproc_per_node"), "ranks on each node"
+    if gpus is not None and not gpus_a_node:
+        raise MachineError(
+            f"--gpus {job.gpus} cannot be shared out to {nnodes} nodes", f"--nodes {len(gpus)}"
+        )
+    if job.strategy in _ONE_PROCESS:
+        if asked not in ("auto", 1) or nnodes > 1:
+            raise UsageError(
+                f"strategy {job.strategy} is one process; --nodes {job.nodes}"
+                f" --nproc-per-node {asked} asks for more",
+                "--strategy ddp, or leave both flags out",
+            )
+        nproc, source, why = 1, draft.source("strategy"), f"{job.strategy} is one process"
+    elif asked == "gpu":
+        if not gpus_a_node:
+            raise _no_gpu(draft, len(usable), emulated)
+        nproc, source, why = gpus_a_node, "detected", "one rank a GPU"
+    elif asked == "cpu":
+        nproc, source, why = cores_a_node, "detected", "one rank a core"
+    elif asked == "auto" and gpus_a_node:
+        nproc, source, why = gpus_a_node, "detected", f"{len(usable)} GPUs, one rank each"
+    elif asked == "auto":
+        nproc, source = min(MAX_AUTO_NPROC, cores_a_node), "detected"
+        shared = f" over {emulated} emulated nodes" if emulated > 1 else ""
+        why = f"{facts.host.cores} cores{shared}, at most {MAX_AUTO_NPROC} ranks a node"
+        draft.notes.append(f"{nproc} {'rank' if nproc == 1 else 'ranks'} a node: no GPU, {why}")
+    else:
+        nproc = int(asked)
+        if gpus is not None and nproc > gpus_a_node:
+            raise MachineError(
+                f"--nproc-per-node {nproc} is above the {gpus_a_node} GPUs a node"
+                f" that --gpus {job.gpus} gives",
+                f"--nproc-per-node {gpus_a_node}" if gpus_a_node else "fewer nodes",
+            )
+        if 0 < gpus_a_node < nproc:
+            draft.notes.append(
+                f"fewer GPUs ({gpus_a_node}) than ranks ({nproc}) a node: recipes use gloo on CPU"
+            )
+    draft.choose("--nproc-per-node", nproc, source, why)
+    return nproc
+
+
+def _no_gpu(draft: Draft, usable: int, emulated: int) -> MachineError:
+    facts = draft.facts
+    shared = f" for {emulated} nodes" if emulated > 1 else ""
+    reason = facts.gpus.problem or f"{usable} usable{shared}"
+    if not facts.gpus.problem and facts.torch.cuda is None:
+        reason = f"torch {facts.torch.version} is built without CUDA"
+    return MachineError(f"--nproc-per-node gpu finds no GPU: {reason}", "--nproc-per-node cpu")

@@ -1,0 +1,30 @@
+"""The choices of a plan while they are being made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from distrun.plan.model import Setting
+from distrun.probe.facts import Facts
+from distrun.spec.job import Job
+
+
+@dataclass
+class Draft:
+    """The choices while they are being made."""
+
+    job: Job
+    sources: Mapping[str, str]
+    facts: Facts
+    settings: list[Setting] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def source(self, name: str, fallback: str = "default") -> str:
+        """Return where a field of the job came from."""
+        return self.sources.get(name, fallback)
+
+    def choose(self, name: str, value: object, source: str, why: str) -> None:
+        """Note a choice; a later one takes the place of an earlier one."""
+        self.settings = [setting for setting in self.settings if setting.name != name]
+        self.settings.append(Setting(name, str(value), source, why))

@@ -1,0 +1,82 @@
+"""The choices that follow from the plan itself, for `--explain`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from distrun.plan.draft import Draft
+from distrun.plan.model import LaunchPlan, Setting
+
+
+def with_settings(plan: LaunchPlan, draft: Draft) -> LaunchPlan:
+    """Return the plan with every choice in it, in the order of the printed line."""
+    own = [Setting(*row) for row in (*_flags(plan, draft), *_supervision(plan, draft))]
+    hidden = set(plan.secrets)
+    shown = [replace(s, value="***") if s.name in hidden else s for s in (*own, *draft.settings)]
+    return replace(plan, settings=tuple(shown), notes=tuple(draft.notes))
+
+
+def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
+    job, head, source = draft.job, plan.nodes[0], draft.source
+    port_source = source("master_port", "detected" if plan.local else "default")
+    resolved = "detected" if not plan.local and head.address != head.host else "default"
+    emulated = plan.local and plan.nnodes > 1
+    ranks = f"0..{plan.nnodes - 1}" if plan.nnodes > 1 else "0"
+    timeout_s = max(1, round(plan.join_timeout_s))
+    return [
+        (
+            "--nnodes",
+            str(job.nodes) if plan.local else str(plan.nnodes),
+            source("hosts" if job.hosts else "nodes"),
+            "emulated on this machine" if emulated else "nodes",
+        ),
+        ("--node-rank", ranks, "default", "in the order of the hosts, so rank order is host order"),
+        ("--master-addr", head.address, resolved, "an address, never a name to guess"),
+        (
+            "--master-port",
+            str(plan.master_port),
+            port_source,
+            "free a moment ago" if port_source == "detected" else "rendezvous on node 0",
+        ),
+        ("--local-addr", head.address, resolved, "what a node tells the others"),
+        ("--rdzv-id", plan.run_id, "default", "of this run alone"),
+        (
+            "--rdzv-conf",
+            f"timeout={timeout_s}",
+            source("join_timeout"),
+            "torch's own would be 900 s of silence",
+        ),
+        (
+            "--max-restarts",
+            "0",
+            "default",
+            f"distrun restarts the world itself, {plan.max_restarts} times at most"
+            f" ({source('max_restarts')})",
+        ),
+        (
+            "--signals-to-handle",
+            "SIGTERM,…,SIGUSR2",
+            "default",
+            "torchrun alone dies of SIGUSR1 and leaves its ranks",
+        ),
+    ]
+
+
+def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
+    job, source = draft.job, draft.source
+    start = "warm fork" if plan.warm else "cold start"
+    limit = f"{plan.time_limit_s:g} s" if plan.time_limit_s else "none"
+    size = f"{job.log_max_mib} MiB" if job.log_max_mib else "unlimited"
+    return [
+        (
+            "start method",
+            start,
+            source("start_method"),
+            "distrun's ranks; a pasted line always starts cold",
+        ),
+        ("grace", f"{plan.grace_s:g} s", source("grace"), "from SIGTERM to SIGKILL"),
+        ("join timeout", f"{plan.join_timeout_s:g} s", source("join_timeout"), "for nodes to join"),
+        ("time limit", limit, source("time_limit"), "for the whole run"),
+        ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
+        ("runs dir", str(job.runs_dir), source("runs_dir"), "where it is recorded"),
+    ]
