@@ -26,7 +26,7 @@ from distrun.processes import catches, reap_children, send, sweep
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
 _STACKS_WAIT_S = 0.3
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
-_GATHER_S = 0.005
+_GATHER_S = 0.002
 _LONGEST_WAIT_S = 3600.0  # a selector takes no number of seconds beyond some 24 days
 
 

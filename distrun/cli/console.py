@@ -11,6 +11,8 @@ import re
 import shutil
 import sys
 
+from distrun.processes import widen_pipe
+
 _RANK_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _LOUD = re.compile(r"^([A-Z][A-Z ]{3,}|error)(?=:)")
 _ERASE_LINE = b"\r\x1b[2K"
@@ -39,6 +41,10 @@ class Console:
         self._colour = _wants_colour(sys.stdout)
         self._status = b""
         self._prefixes: dict[tuple[int, int], bytes] = {}
+        try:
+            widen_pipe(sys.stdout.fileno())
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, or no file at all
 
     def prefix(self, node: int, rank: int) -> bytes:
         """Return `[node·rank] `, coloured by rank."""

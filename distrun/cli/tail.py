@@ -32,10 +32,12 @@ class LineAssembler:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the whole lines that are complete now, each with its end."""
-        whole, newline, rest = (self._pending + data).rpartition(b"\n")
+        if self._pending:
+            data = self._pending + data
+        end = data.rfind(b"\n") + 1
+        block, rest = data[:end], data[end:]
         self._pending = rest
         self._pending_since = time.monotonic()
-        block = whole + newline
         if len(rest) > _MAX_LINE_NBYTES:
             if b"\r" in rest:
                 self._pending = rest.rpartition(b"\r")[2][-_MAX_LINE_NBYTES:]
@@ -64,9 +66,7 @@ class LineAssembler:
 def _clean(block: bytes) -> bytes:
     if b"\r" in block:
         block = _OVERWRITTEN.sub(b"", block).replace(b"\r", b"")
-    try:
-        block.decode()
-    except UnicodeDecodeError:
+    if not block.isascii():
         block = block.decode(errors="replace").encode()
     return block
 
