@@ -6,9 +6,12 @@ https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 STRATEGY = "DISTRUN_STRATEGY"
 """The parallel strategy the recipe should use (`ddp`, `fsdp`, …)."""
@@ -19,6 +22,10 @@ TAG = "DISTRUN_TAG"
 REPORT = "DISTRUN_REPORT"
 """`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
 
+BOOT = "DISTRUN_BOOT"
+"""What `agent/boot/sitecustomize.py` is to do; it takes the variable away again."""
+
+_BOOT_DIR = str(Path(__file__).parent / "agent" / "boot")
 _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
 _SCRUBBED = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
@@ -87,3 +94,16 @@ def report_fd(environ: Mapping[str, str] | None = None) -> int | None:
     except (OSError, ValueError, OverflowError):
         pass
     return None
+
+
+def booted(environ: Mapping[str, str], **order: Any) -> dict[str, str]:
+    """Return an environment in which Python runs `agent/boot/sitecustomize.py` first.
+
+    Args:
+        environ: The environment that the script is to see.
+        **order: What the boot is to do, as plain JSON.
+    """
+    before = environ.get("PYTHONPATH")
+    path = _BOOT_DIR if before is None else _BOOT_DIR + os.pathsep + before
+    boot = json.dumps({**order, "pythonpath": before})
+    return {**environ, "PYTHONPATH": path, BOOT: boot}

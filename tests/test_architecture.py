@@ -254,7 +254,7 @@ def test_the_command_line_starts_light() -> None:
     heavy = {"torch", "numpy", "pydantic", "rich", "psutil", "pynvml", "tomllib", "asyncio"}
     assert not packages(loaded) & heavy
     own = {name for name in loaded if name.startswith("distrun.")}
-    assert {room_of(name) for name in own} == {"cli", "errors"}
+    assert {room_of(name) for name in own} == {"cli", "env", "errors", "processes"}
     others = packages(loaded) - sys.stdlib_module_names - {"distrun"}
     assert others <= {"typer", "click", "shellingham", "typing_extensions", "annotated_doc"}
 

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 
 from distrun import env
-from distrun.agent import worker
+from distrun.agent import rank_boot
 from distrun.processes import die_with_parent
 
 _MAX_REQUEST_NBYTES = 1 << 20
@@ -37,33 +37,6 @@ class Descriptors:
     guard: int
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a freshly forked rank has to do."""
-
-    command: list[str]
-    environ: dict[str, str]
-    warm: bool
-    descriptors: Descriptors
-
-    def run(self) -> None:
-        """Become the user's program; returns when the script came to its end."""
-        fds = self.descriptors
-        python = self.command[:2] == [sys.executable, "-u"]
-        if not python:
-            os.execvpe(self.command[0], self.command, self.environ)
-        if self.warm:
-            worker.write_stacks_to(fds.stacks)
-            worker.reseed_as_a_fresh_interpreter_would()
-            worker.run_as_main(self.command[2:], worker.Reporter(fds.report, os.getpid()))
-            return
-        passed = (fds.report, fds.stacks, fds.guard)
-        for fd in passed:
-            os.set_inheritable(fd, True)
-        arguments = [*map(str, passed), *self.command[2:]]
-        os.execve(sys.executable, [sys.executable, "-u", worker.__file__, *arguments], self.environ)
-
-
 class Forkserver:
     """Serves the agent until the agent is gone."""
 
@@ -72,14 +45,10 @@ class Forkserver:
         self._warm = warm
         self._fresh_handlers = {s: signal.getsignal(s) for s in _QUIET}
 
-    def serve(self) -> Task | None:
-        """Fork ranks on request.
-
-        Returns:
-            In a forked rank, its task; in the server itself None, when the agent is gone.
-        """
+    def serve(self) -> None:
+        """Fork ranks on request; returns in a warm rank alone, ready for its script."""
         self._guard = os.pipe()  # this process alone holds the write end: see die_with_parent
-        wake_read, wake_write = os.pipe()
+        self._wake = wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -96,20 +65,16 @@ class Forkserver:
                     if key.fd == wake_read:
                         os.read(wake_read, 4096)
                         self._tell_deaths()
-                    elif (task := self._take_request()) is not None:
-                        for fd in (wake_read, wake_write):
-                            os.close(fd)
-                        return task
-                    elif self._channel.fileno() < 0:
-                        return None
+                    elif self._take_request():
+                        return
 
-    def _take_request(self) -> Task | None:
+    def _take_request(self) -> bool:
+        """Fork one rank; True in that rank, if it is to go on in this interpreter."""
         data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 4)
         while data and not data.endswith(b"\n"):
             data += self._channel.recv(_MAX_REQUEST_NBYTES)
         if not data:
-            self._channel.close()
-            return None
+            os._exit(0)  # the agent is gone
         for fd in fds:
             os.set_inheritable(fd, False)
         request = json.loads(data)
@@ -117,21 +82,23 @@ class Forkserver:
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            return self._become_rank(
-                request, Descriptors(stdin, output, report, stacks, self._guard[0]), server
-            )
+            descriptors = Descriptors(stdin, output, report, stacks, self._guard[0])
+            self._become_rank(server, descriptors)
+            begin(request["command"], request["environ"], descriptors, warm=self._warm)
+            return True
         for fd in fds:
             os.close(fd)
         self._send({"pid": pid})
-        return None
+        return False
 
-    def _become_rank(self, request: dict[str, object], fds: Descriptors, server: int) -> Task:
+    def _become_rank(self, server: int, fds: Descriptors) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for signum, handler in self._fresh_handlers.items():
             signal.signal(signum, handler)
         os.setsid()
-        os.close(self._guard[1])
+        for fd in (self._guard[1], *self._wake):
+            os.close(fd)
         die_with_parent(server, fds.guard)
         self._channel.close()
         os.dup2(fds.stdin, 0)
@@ -139,11 +106,6 @@ class Forkserver:
         os.dup2(fds.output, 2)
         os.close(fds.stdin)
         os.close(fds.output)
-        environ: dict[str, str] = request["environ"]  # type: ignore[assignment]
-        environ[env.REPORT] = f"{fds.report}:{os.fstat(fds.report).st_ino}"
-        os.environ.clear()
-        os.environ.update(environ)
-        return Task(request["command"], environ, self._warm, fds)  # type: ignore[arg-type]
 
     def _tell_deaths(self) -> None:
         while True:
@@ -160,3 +122,32 @@ class Forkserver:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             pass  # the agent is gone; the next read says so too
+
+
+def begin(command: list[str], environ: dict[str, str], fds: Descriptors, *, warm: bool) -> None:
+    """Turn this fork into a rank; returns when the rest is the interpreter's to do.
+
+    Args:
+        command: As torchrun would run it: `python -u …`, or a program of its own.
+        environ: The rank's whole environment.
+        fds: Its descriptors.
+        warm: Go on in this interpreter, which has imported torch.
+    """
+    environ[env.REPORT] = f"{fds.report}:{os.fstat(fds.report).st_ino}"
+    python = command[:2] == [sys.executable, "-u"]
+    if python and warm:
+        os.environ.clear()
+        os.environ.update(environ)
+        rank_boot.begin_warm(fds.report, fds.stacks)
+        return
+    if python:
+        for fd in (fds.report, fds.stacks, fds.guard):
+            os.set_inheritable(fd, True)
+        environ = env.booted(
+            environ, role="rank", report_fd=fds.report, stacks_fd=fds.stacks, guard_fd=fds.guard
+        )
+    try:
+        os.execvpe(command[0], command, environ)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode(errors="surrogateescape"))
+        os._exit(127)  # as a shell would

@@ -19,7 +19,7 @@ from typing import Any
 
 from distrun.agent.channel import Channel
 from distrun.agent.rank import Rank
-from distrun.agent.worker import STACKS_SIGNAL
+from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import TAG
 from distrun.processes import catches, reap_children, send, sweep
 
@@ -193,6 +193,7 @@ class Node:
             monotonic=min(reply["monotonic"], rank.reported_at or reply["monotonic"]),
             report=rank.report,
             stacks=rank.read_stacks() if rank.status else "",
+            last_words=rank.last_words.decode(errors="replace") if rank.status else "",
         )
         if not self._live():
             self._all_ended.set()

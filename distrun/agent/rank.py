@@ -12,6 +12,7 @@ from typing import Any
 from distrun.processes import send, send_group, widen_pipe
 
 _READ_NBYTES = 1 << 20
+_LAST_WORDS_NBYTES = 2048
 _STACKS_LIMIT_NBYTES = 1 << 18
 
 
@@ -26,6 +27,8 @@ class Rank:
         self.report: dict[str, Any] | None = None
         """How it said that it would end."""
         self.reported_at: float | None = None
+        self.last_words = b""
+        """The end of what it has printed."""
         self.output_at_eof = False
         self.report_at_eof = False
         self._partial_report = b""
@@ -52,6 +55,8 @@ class Rank:
         """Return what it has printed since, b"" if nothing."""
         data = _read(self.output_fd)
         self.output_at_eof = data == b""
+        if data:
+            self.last_words = (self.last_words + data)[-_LAST_WORDS_NBYTES:]
         return data or b""
 
     def read_reports(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import time
 
 from distrun.cli.console import Console
 
-_HOLD_S = 0.7
+_HOLD_S = 2.0
 _MAX_NBYTES = 1 << 18
 _BEGINS = re.compile(
     rb"^(?:\[rank\d+\]: )?(?:Traceback \(most recent call last\):| +\+ Exception Group Traceback)",
@@ -40,9 +40,15 @@ class HeldTraceback:
         self._until = time.monotonic() + _HOLD_S
         return block[: match.start()]
 
-    def release_if_due(self, console: Console) -> None:
-        """Show what was held when the rank lives on after it."""
-        if self._held and (time.monotonic() >= self._until or len(self._held) > _MAX_NBYTES):
+    def release_if_due(self, console: Console, *, dying: bool) -> None:
+        """Show what was held when the rank lives on after it.
+
+        Args:
+            console: Where to show it.
+            dying: A rank has failed, so this one is about to end as well.
+        """
+        overdue = not dying and time.monotonic() >= self._until
+        if self._held and (overdue or len(self._held) > _MAX_NBYTES):
             self.release(console)
 
     def release(self, console: Console) -> None:

@@ -75,7 +75,7 @@ class RunView:
             for (node, rank), tail in self._tails.items():
                 for block in tail.read():
                     self._print(node, rank, block)
-                self._traceback(node, rank).release_if_due(self._console)
+                self._traceback(node, rank).release_if_due(self._console, dying=self._failure_told)
         now = time.monotonic()
         if self._console.live and not self._quiet and now - self._status_at >= _STATUS_S:
             self._status_at = now

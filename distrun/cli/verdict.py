@@ -43,6 +43,9 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         yield f"… {hidden} lines above these are in errors/rank{verdict['rank']}.json"
         lines = lines[-_TRACEBACK_LINES:]
     yield from lines
+    if verdict["last_words"]:
+        yield "the last it printed:"
+        yield from (f"  {line}" for line in verdict["last_words"].splitlines())
     if verdict["note"]:
         yield f"note: {verdict['note']}"
     if verdict["others"]:

@@ -20,6 +20,7 @@ _VICTIM = re.compile(
 _STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
 _SIMULTANEOUS_MS = 1.0
 _LEAVING_S = 1.0
+_LAST_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class RankEnd:
     """What it said itself: type, message, traceback, file, line, source."""
     stacks: str = ""
     """Python stacks written by faulthandler when it crashed."""
+    last_words: str = ""
+    """The end of what it printed."""
 
     @property
     def failed(self) -> bool:
@@ -55,7 +58,7 @@ class RankEnd:
     @property
     def signature(self) -> tuple[Any, ...] | None:
         """Exception type and place, equal for ranks that met the same error."""
-        if self.report is None or "type" not in self.report:
+        if self.report is None:
             return None
         return self.report["type"], self.report["file"], self.report["line"]
 
@@ -75,6 +78,8 @@ class Verdict:
     line: int = 0
     source: str = ""
     traceback: str = ""
+    last_words: str = ""
+    """The last lines it printed, if it gave no exception."""
     others: int = 0
     """How many other ranks fell."""
     same: int = 0
@@ -108,6 +113,7 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         cause=cause(first),
         **place,
         traceback=str((first.report or {}).get("traceback", "")),
+        last_words="" if first.report else _last_lines(first.last_words),
         others=len(others),
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
         within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
@@ -117,13 +123,17 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
 
 def cause(end: RankEnd) -> str:
     """Return why one rank ended, in a line."""
-    if end.report and "type" in end.report:
+    if end.report:
         message = str(end.report["message"]).strip().split("\n")[0]
         return f"{end.report['type']}: {message}" if message else str(end.report["type"])
     if end.exit_code < 0:
         return f"killed by {signal_name(-end.exit_code)}"
-    said = str((end.report or {}).get("message", "")).strip()
-    return f"exited with {end.exit_code}" + (f": {said}" if said else "")
+    return f"exited with {end.exit_code}"
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return "\n".join(lines[-_LAST_LINES:])
 
 
 def signal_name(number: int) -> str:

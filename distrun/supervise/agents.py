@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distrun.env import TAG
+from distrun.env import TAG, booted
+from distrun.plan.model import Program
 from distrun.processes import widen_pipe
 
-_PROGRAM = str(Path(__file__).parent.parent / "agent" / "__main__.py")
+_COLD_AGENT = str(Path(__file__).parent.parent / "agent" / "main.py")
 _READ_NBYTES = 1 << 20
 
 
@@ -86,7 +87,7 @@ def start_agent(
     run_id: str,
     environ: Mapping[str, str],
     *,
-    warm: bool,
+    program: Program | None,
     stdin_fd: int | None,
 ) -> Agent:
     """Start the agent of one node on this machine.
@@ -96,18 +97,25 @@ def start_agent(
         host: Its name for people.
         run_id: The run it belongs to.
         environ: The whole environment of the agent, and so of its ranks.
-        warm: Import torch once and fork the ranks from there.
+        program: What warm ranks, forked from the agent's own interpreter, will find as
+            its command line; None for cold ranks.
         stdin_fd: The user's standard input, for rank 0.
 
     Raises:
         OSError: The process cannot be started.
     """
     tag = f"{run_id}/{index}"
-    argv = [sys.executable, "-u", _PROGRAM, "warm" if warm else "cold"]
+    stdin = [] if stdin_fd is None else [str(stdin_fd)]
+    if program is None:
+        argv = [sys.executable, "-u", _COLD_AGENT, *stdin]
+    else:
+        module = ["-m"] if program.module else []
+        argv = [sys.executable, "-u", *module, program.path, *program.args]
+        environ = booted(environ, role="agent", stdin_fd=stdin_fd)
     # The agents' own pid is waited for by the supervisor, which adopts orphans and must
     # collect every child anyway; so nothing of Popen is used after the start.
     child = subprocess.Popen(
-        argv if stdin_fd is None else [*argv, str(stdin_fd)],
+        argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

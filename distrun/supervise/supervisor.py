@@ -149,7 +149,7 @@ class Supervisor:
                 node.host,
                 self._run.run_id,
                 environ,
-                warm=plan.warm,
+                program=plan.program if plan.warm else None,
                 stdin_fd=self._order.stdin_fd if index == 0 else None,
             )
             self._world.agents.append(agent)

@@ -127,6 +127,7 @@ class World:
             after_stop=self.stopping,
             report=event["report"],
             stacks=event["stacks"],
+            last_words=event["last_words"],
         )
         self.ends.append(end)
         self.tell(

@@ -141,6 +141,8 @@ def by_distrun(
     assert logs.is_dir(), f"{done.stdout}\n{done.stderr}"
     log = only_run(directory) / "logs" / "node0" / "rank0.log"
     output = log.read_bytes() if log.exists() else b""
+    # One is ours: it closes gloo's threads, which may abort an exit that left them running.
+    output = re.sub(rb"(?<=atexit callbacks: )\d+", lambda m: b"%d" % (int(m[0]) - 1), output)
     return Outcome(seen(output, directory), done.returncode, written(directory)), done
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(90)
         ("raise_error", 1, "ValueError: boom of the first rank"),
         ("raise_without_str", 1, "Broken: <no message: its __str__ raised>"),
         ("exit_3", 3, "exited with 3"),
-        ("exit_with_text", 1, "exited with 1: the data is not there"),
+        ("exit_with_text", 1, "exited with 1\n  the last it printed:\n    the data is not there"),
         ("hard_exit_7", 7, "exited with 7"),
         ("sigkill", 137, "killed by SIGKILL"),
         ("segfault", 139, "killed by SIGSEGV"),

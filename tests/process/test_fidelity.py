@@ -156,7 +156,6 @@ def test_a_warm_rank_has_torch_before_it_asks_and_a_cold_one_has_not(
         assert found.output == expected
 
 
-@pytest.mark.xfail(reason="the frames of the launcher lie below the script's first", strict=True)
 def test_the_stack_ends_with_the_script(tmp_path: Path, distrun: Launch) -> None:
     # What is left to see of it: walks of the stack (traceback.print_stack, pdb's `where`), a
     # warning whose stacklevel reaches beyond the script, six calls less before RecursionError.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,6 +143,17 @@ def test_a_crash_without_words_is_placed_by_the_users_own_frame() -> None:
     assert (verdict.file, verdict.line, verdict.source) == ("/home/my me/train.py", 12, "")
 
 
+def test_a_rank_without_an_exception_is_quoted_with_the_last_it_printed() -> None:
+    printed = "step 1\n\nstep 2\r\nbar 10%\rbar 20%\nterminate called\n  what():  8 vs 4\n"
+    silent = RankEnd(0, 0, "node0", -signal.SIGABRT, 1.0, last_words=printed)
+    verdict = judge([silent])
+    assert verdict is not None
+    assert verdict.last_words == "bar 10%\nbar 20%\nterminate called\n  what():  8 vs 4"
+    spoken = judge([replace(silent, exit_code=1, report=error())])
+    assert spoken is not None
+    assert spoken.last_words == ""
+
+
 @pytest.mark.parametrize(
     ("exit_code", "report", "said"),
     [
@@ -149,11 +161,9 @@ def test_a_crash_without_words_is_placed_by_the_users_own_frame() -> None:
         (1, error("KeyError", "'a'\nand more"), "KeyError: 'a'"),
         (1, error("AssertionError", ""), "AssertionError"),
         (1, error("AssertionError", " \n "), "AssertionError"),
-        (1, {"report": "exit", "message": "no data"}, "exited with 1: no data"),
-        (3, {"report": "exit", "message": ""}, "exited with 3"),
         (7, None, "exited with 7"),
         (-11, None, "killed by SIGSEGV"),
-        (-6, {"report": "exit", "message": "x"}, "killed by SIGABRT"),
+        (-6, None, "killed by SIGABRT"),
         (-64, None, "killed by SIGRTMAX"),
         (-45, None, "killed by signal 45"),
     ],

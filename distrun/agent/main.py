@@ -1,8 +1,8 @@
-"""The agent: `python -u …/agent/__main__.py warm|cold [STDIN_FD]`, one a node.
+"""The agent: one process a node. It imports torch once and forks the forkserver.
 
-Run as a file, not with -m, so that no module in the user's directory can come first.
-It imports torch once and forks the forkserver, then becomes the node's agent; a rank
-returns from here into the user's script, with nothing but the interpreter below it.
+A warm agent runs inside `boot/sitecustomize.py`, so that a rank, forked from it, returns
+into an interpreter that is about to run the user's script. A cold one is this file, run
+as a program; not with -m, so that no module in the user's directory can come first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if sys.path and sys.path[0] == str(Path(__file__).parent):
+if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]
 
 import importlib
@@ -19,6 +19,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 
 from distrun.agent.channel import Channel
 from distrun.agent.forkserver import Forkserver
@@ -35,11 +36,22 @@ PRELOADED = (
 """What is imported once a node, before any rank is forked."""
 
 
-def main() -> None:
-    """Become the agent, the forkserver or, in the end, a rank."""
+def run_agent(*, warm: bool, user_stdin: int | None) -> None:
+    """Become the agent and the forkserver, which end in here; returns in warm ranks alone.
+
+    Args:
+        warm: Import torch now, and fork the ranks from this process.
+        user_stdin: Descriptor that rank 0 gets as its standard input.
+    """
+    try:
+        _run(warm=warm, user_stdin=user_stdin)
+    except BaseException:  # whatever it is, nothing of it may reach the user's script
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _run(*, warm: bool, user_stdin: int | None) -> None:
     channel = _take_stdin_and_stdout()
-    warm = sys.argv[1] == "warm"
-    user_stdin = int(sys.argv[2]) if len(sys.argv) > 2 else None
     channel.event("node_stage", stage="starting", pid=os.getpid())
     if warm:
         channel.event("node_stage", stage="importing torch")
@@ -60,14 +72,14 @@ def main() -> None:
         if user_stdin is not None:
             os.close(user_stdin)
         die_with_parent(agent)
-        task = Forkserver(theirs, warm=warm).serve()
-        if task is not None:
-            task.run()
+        Forkserver(theirs, warm=warm).serve()
         return
     theirs.close()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and says so on the pipe
     adopt_orphans()
+    # In this thread: `site` is still being imported, and another thread would wait for it.
+    importlib.import_module("distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic())
     Node(channel, ours, user_stdin).run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
@@ -84,4 +96,4 @@ def _take_stdin_and_stdout() -> Channel:
 
 
 if __name__ == "__main__":
-    main()
+    run_agent(warm=False, user_stdin=int(sys.argv[1]) if len(sys.argv) > 1 else None)

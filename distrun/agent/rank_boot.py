@@ -1,0 +1,128 @@
+"""What a rank has before its script begins: a way to tell its end, and stacks on request.
+
+All of it is invisible to the script. That matters: a warm rank, forked from a process
+that has imported torch, must not be told apart from `python -u recipe.py`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distrun.processes import die_with_parent
+
+STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
+"""On this signal a rank writes the stacks of its threads; users have no use for it."""
+
+
+def begin(report_fd: int, stacks_fd: int) -> None:
+    """Prepare this process, a rank, for its script.
+
+    Args:
+        report_fd: Pipe to the agent.
+        stacks_fd: File for Python stacks, on a crash or when the agent asks.
+    """
+    faulthandler.enable(file=stacks_fd)
+    if STACKS_SIGNAL:
+        faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
+    reporter = Reporter(report_fd, os.getpid())
+    # Told before sys.excepthook is called, and whatever the script has put there.
+    sys.addaudithook(reporter.on_audit)
+    atexit.register(close_gloo)
+
+
+def begin_cold(order: Mapping[str, Any]) -> None:
+    """Prepare a rank in an interpreter of its own."""
+    for fd in (order["report_fd"], order["stacks_fd"], order["guard_fd"]):
+        os.set_inheritable(fd, False)  # they came through one exec, and go no further
+    die_with_parent(os.getppid(), order["guard_fd"])
+    begin(order["report_fd"], order["stacks_fd"])
+
+
+def begin_warm(report_fd: int, stacks_fd: int) -> None:
+    """Prepare a rank that was forked from a process with torch in it."""
+    # `random` and `tempfile` do so by themselves; CUDA's generators are made after the fork.
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
+    begin(report_fd, stacks_fd)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Tells the agent of an exception that nobody caught, at the moment it ends the script."""
+
+    fd: int
+    pid: int
+
+    def on_audit(self, event: str, args: tuple[Any, ...]) -> None:
+        """Audit hook (PEP 578): `sys.excepthook` comes with hook, type, value, traceback."""
+        if event == "sys.excepthook" and os.getpid() == self.pid:
+            self._uncaught(args[2])
+
+    def _uncaught(self, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if not _is_library(f.filename)] or list(frames)
+        last = own[-1] if own else None
+        if isinstance(error, SyntaxError) and error.filename:
+            last = traceback.FrameSummary(error.filename, error.lineno or 0, "<module>")
+        record = {
+            "report": "error",
+            "type": type(error).__name__,
+            "message": _message(error),
+            "traceback": "".join(traceback.format_exception(error)),
+            "file": last.filename if last else "",
+            "line": last.lineno if last else 0,
+            "function": last.name if last else "",
+            "source": (last.line or "") if last else "",
+            "monotonic": time.monotonic(),
+        }
+        try:
+            os.write(self.fd, json.dumps(record).encode() + b"\n")
+        except OSError:
+            pass  # the script closed what it did not open; the exit code still tells
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a broken __str__ of the user's must not hide the error
+        return "<no message: its __str__ raised>"
+
+
+def _is_library(filename: str) -> bool:
+    return (
+        filename.startswith(("<", str(Path(os.__file__).parent)))
+        or f"{os.sep}site-packages{os.sep}" in filename
+    )
+
+
+def close_gloo() -> None:
+    """Close gloo's threads: left to the C++ teardown they abort one exit in some hundred.
+
+    Only gloo: closing NCCL's communicators may wait for the peers.
+    """
+    torch = sys.modules.get("torch")
+    try:
+        dist = torch.distributed if torch else None
+        if dist and dist.is_available() and dist.is_initialized() and _is_gloo_alone(dist):
+            dist.destroy_process_group()
+    except Exception:  # a nicety: it must never turn the script's ending into another
+        pass
+
+
+def _is_gloo_alone(dist: ModuleType) -> bool:
+    # "cpu:gloo", or "cpu:gloo,cuda:gloo" where gloo was asked for by name
+    return all(part.endswith("gloo") for part in dist.get_backend_config().split(","))
