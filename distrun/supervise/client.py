@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.plan.model import LaunchPlan
-from distrun.processes import sweep
+from distrun.processes import marked, sweep
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 
@@ -53,34 +53,22 @@ class SupervisorClient:
 
     def signal(self, signum: int) -> None:
         """Have it treat a signal as if it had got it itself."""
-        self._send(command="signal", signal=int(signum))
-
-    def detach(self) -> None:
-        """Let it run on without us."""
-        self._send(command="detach")
-
-    def clean_up(self) -> None:
-        """After it was killed: wait for its agents to see it, then leave no process behind."""
-        deadline = time.monotonic() + 3.0
-        while time.monotonic() < deadline and sweep_is_needed(self.run.run_id):
-            time.sleep(0.05)
-        sweep(self.run.run_id)
-
-    def _send(self, **command: Any) -> None:
         assert self._child.stdin
         if self._child.stdin.closed:
             return
         try:
-            os.write(self._child.stdin.fileno(), json.dumps(command).encode() + b"\n")
+            os.write(
+                self._child.stdin.fileno(), json.dumps({"signal": int(signum)}).encode() + b"\n"
+            )
         except OSError:
             pass  # it has just ended: its last event says how
 
-
-def sweep_is_needed(run_id: str) -> bool:
-    """Say whether a process of the run is still there."""
-    from distrun.processes import marked
-
-    return bool(marked(run_id))
+    def clean_up(self) -> None:
+        """After it was killed: wait for its agents to see it, then leave no process behind."""
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline and marked(self.run.run_id):
+            time.sleep(0.05)
+        sweep(self.run.run_id)
 
 
 def start_supervisor(

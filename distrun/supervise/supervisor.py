@@ -240,10 +240,7 @@ class Supervisor:
                 self._world.stop(signal.SIGTERM, min(_ORPHANED_GRACE_S, self._order.plan.grace_s))
             return
         for command in commands:
-            if command["command"] == "detach":
-                self._order = Order(**{**vars(self._order), "detached": True})
-            else:
-                self._take_signal(command["signal"])
+            self._take_signal(command["signal"])
 
     def _watch_signals(self) -> None:
         read, write = os.pipe()
