@@ -2,9 +2,7 @@
 
     DistrunError            message + hint; code 70, a fault of distrun itself
     ├── UsageError          what the user typed or wrote is wrong (2)
-    ├── MachineError        what this machine lacks (3)
-    ├── JoinTimeoutError    nodes did not all join in time (4)
-    └── NodeLostError       an agent or a node went away (5)
+    └── MachineError        what this machine lacks (3)
 
 A message names the thing, its value and the limit; the hint is the command or
 the setting that cures it. Only `cli` turns an error into an exit code.
@@ -58,18 +56,6 @@ class MachineError(DistrunError):
     """The machine lacks what the job asks for."""
 
     exit_code = ExitCode.MACHINE
-
-
-class JoinTimeoutError(DistrunError):
-    """Not every node joined within the join timeout."""
-
-    exit_code = ExitCode.JOIN_TIMEOUT
-
-
-class NodeLostError(DistrunError):
-    """An agent or its node went away while the job ran."""
-
-    exit_code = ExitCode.NODE_LOST
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

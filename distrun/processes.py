@@ -8,7 +8,6 @@ PR_SET_CHILD_SUBREAPER (prctl(2)) and /proc. Elsewhere a pipe and `ps` do the sa
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -98,7 +97,11 @@ def marked(tag: str) -> list[int]:
 def _environments() -> Iterator[tuple[int, list[str]]]:
     if not LINUX:
         ps = subprocess.run(
-            ["ps", "-axEww", "-o", "pid=,command="], capture_output=True, text=True, check=False
+            ["ps", "-axEww", "-o", "pid=,command="],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": os.environ.get("PATH", "/bin:/usr/bin")},  # or it would find itself
         )
         for line in ps.stdout.splitlines():
             pid, _, rest = line.strip().partition(" ")
@@ -140,7 +143,8 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
     keep = {os.getpid(), *spare}
     deadline = time.monotonic() + _SWEEP_LIMIT_S
     while time.monotonic() < deadline:
-        reap_children()
+        if below is not None:
+            reap_children()
         left = set(marked(tag)) | set(descendants(below) if below is not None else ())
         left -= keep
         if not left:
@@ -149,8 +153,7 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
         # what they have left in /dev/shm; only one that does not is killed.
         patient = time.monotonic() < deadline - _SWEEP_LIMIT_S / 2
         doomed = {pid for pid in left if not (patient and _is_resource_tracker(pid))}
-        for pid in doomed:
-            send(pid, signal.SIGKILL)
+        keep |= {pid for pid in doomed if not send(pid, signal.SIGKILL)}
         killed |= doomed
         time.sleep(0.01)
     return len(killed)
@@ -173,10 +176,10 @@ def reap_children() -> None:
 
 
 def send(pid: int, signum: int) -> bool:
-    """Send a signal; False if the process is gone."""
+    """Send a signal; False if the process is gone, or not ours (sudo, ping)."""
     try:
         os.kill(pid, signum)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     return True
 
@@ -190,11 +193,11 @@ def send_group(pgid: int, signum: int) -> None:
 
 
 def catches(pid: int, signum: int) -> bool:
-    """Say whether a process has a handler for a signal (where the system tells; else True)."""
+    """Say whether a process has a handler for a signal; False where the system does not tell."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return not LINUX
+        return False
     mask = status.partition("SigCgt:")[2].split(maxsplit=1)[0]
     return bool(int(mask, 16) >> (signum - 1) & 1)
 
@@ -202,6 +205,8 @@ def catches(pid: int, signum: int) -> bool:
 def widen_pipe(fd: int) -> None:
     """Let the writer of a pipe run 1 MiB ahead of its reader, where the system allows it."""
     if LINUX:
+        import fcntl  # not on every system that is to be refused by name
+
         try:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 << 20)
         except OSError:

@@ -171,13 +171,12 @@ def main() -> None:
     # A world of one needs no address, so plain `python ddp.py` works too.
     store = dist.HashStore() if env.world_size == 1 else None  # type: ignore[attr-defined]
     dist.init_process_group(backend, rank=env.rank, world_size=env.world_size, store=store)
-    try:
-        train(config, env, device)
-    finally:
-        # Ends gloo's threads, which can otherwise abort the exit (SIGABRT), but only if nothing
-        # else holds the group. DDP() imports torch.distributed.nn, whose default arguments keep
-        # the group that exists by then: imported at the top, they keep None.
-        dist.destroy_process_group()
+    train(config, env, device)
+    # Ends gloo's threads, which can otherwise abort the exit (SIGABRT), but only if nothing
+    # else holds the group. DDP() imports torch.distributed.nn, whose default arguments keep
+    # the group that exists by then: imported at the top, they keep None. Not in a `finally`:
+    # after an error NCCL would wait here for its peers, and hide the error meanwhile.
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

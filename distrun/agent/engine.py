@@ -9,7 +9,6 @@ The settings are the printed torchrun line's own, read by torchrun's own parser.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,7 +53,7 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     return config, [str(command), *command_args]
 
 
-def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: int) -> bool:
+def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: int) -> None:
     """Run one node's part of the job to its end.
 
     Args:
@@ -63,9 +62,6 @@ def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: i
         attempt: How often the launcher has restarted this world, which is more than
             torch knows: its own restarts are off.
         max_restarts: How often it may.
-
-    Returns:
-        True if every rank of this node ended with 0.
 
     Raises:
         torch.distributed.DistError: The rendezvous failed.
@@ -98,8 +94,7 @@ def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: i
         "TORCHELASTIC_RESTART_COUNT": str(attempt),
         "TORCHELASTIC_MAX_RESTARTS": str(max_restarts),
     }
-    result = _WarmAgent(spec, ranks, counts).run()
-    return result is not None and not result.is_failed()
+    _WarmAgent(spec, ranks, counts).run()
 
 
 def _drop_unused_log_dir(config: LaunchConfig) -> None:
@@ -167,6 +162,3 @@ class _WarmAgent(SimpleElasticAgent):
         # torch's own resolves this host's full name, which without a DNS server takes
         # 10 to 20 s, for an event that goes nowhere.
         return Event(f"torchelastic.worker.status.{state}", source=source, metadata={})
-
-
-assert sys.executable, "distrun needs to know its Python interpreter"

@@ -57,7 +57,7 @@ class Forkserver:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # a collection in a rank must not touch, and so copy, the shared pages
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:  # a kqueue does not live on in a fork
             selector.register(self._channel, selectors.EVENT_READ)
             selector.register(wake_read, selectors.EVENT_READ)
             while True:
@@ -72,7 +72,8 @@ class Forkserver:
         """Fork one rank; True in that rank, if it is to go on in this interpreter."""
         data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 4)
         while data and not data.endswith(b"\n"):
-            data += self._channel.recv(_MAX_REQUEST_NBYTES)
+            more = self._channel.recv(_MAX_REQUEST_NBYTES)
+            data = data + more if more else b""
         if not data:
             os._exit(0)  # the agent is gone
         for fd in fds:
@@ -84,7 +85,7 @@ class Forkserver:
         if pid == 0:
             descriptors = Descriptors(stdin, output, report, stacks, self._guard[0])
             self._become_rank(server, descriptors)
-            begin(request["command"], request["environ"], descriptors, warm=self._warm)
+            become_program(request["command"], request["environ"], descriptors, warm=self._warm)
             return True
         for fd in fds:
             os.close(fd)
@@ -124,7 +125,9 @@ class Forkserver:
             pass  # the agent is gone; the next read says so too
 
 
-def begin(command: list[str], environ: dict[str, str], fds: Descriptors, *, warm: bool) -> None:
+def become_program(
+    command: list[str], environ: dict[str, str], fds: Descriptors, *, warm: bool
+) -> None:
     """Turn this fork into a rank; returns when the rest is the interpreter's to do.
 
     Args:
@@ -138,7 +141,7 @@ def begin(command: list[str], environ: dict[str, str], fds: Descriptors, *, warm
     if python and warm:
         os.environ.clear()
         os.environ.update(environ)
-        rank_boot.begin_warm(fds.report, fds.stacks)
+        rank_boot.prepare_warm(fds.report, fds.stacks)
         return
     if python:
         for fd in (fds.report, fds.stacks, fds.guard):

@@ -14,12 +14,16 @@ if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).par
     del sys.path[0]
 
 import importlib
+import json
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from distrun.agent.channel import Channel
 from distrun.agent.forkserver import Forkserver
@@ -36,34 +40,31 @@ PRELOADED = (
 """What is imported once a node, before any rank is forked."""
 
 
-def run_agent(*, warm: bool, user_stdin: int | None) -> None:
+def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
     """Become the agent and the forkserver, which end in here; returns in warm ranks alone.
 
     Args:
+        order: Descriptors: `commands_fd`, `events_fd`, and `stdin_fd` for rank 0 or None.
         warm: Import torch now, and fork the ranks from this process.
-        user_stdin: Descriptor that rank 0 gets as its standard input.
     """
     try:
-        _run(warm=warm, user_stdin=user_stdin)
+        _run(order, warm=warm)
     except BaseException:  # whatever it is, nothing of it may reach the user's script
         traceback.print_exc()
         os._exit(1)
 
 
-def _run(*, warm: bool, user_stdin: int | None) -> None:
-    channel = _take_stdin_and_stdout()
+def _run(order: Mapping[str, Any], *, warm: bool) -> None:
+    user_stdin = order["stdin_fd"]
+    for fd in (order["commands_fd"], order["events_fd"], user_stdin):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    channel = Channel(order["commands_fd"], order["events_fd"])
     channel.event("node_stage", stage="starting", pid=os.getpid())
+    channel.event("node_stage", stage="importing torch")
     if warm:
-        channel.event("node_stage", stage="importing torch")
-        for name in PRELOADED:
-            importlib.import_module(name)
-        if threading.active_count() > 1:  # a sitecustomize, say: no fork of this may go on
-            warm = False
-            channel.event(
-                "notice",
-                message="starting cold: something has started a thread in"
-                " every Python process of this environment",
-            )
+        _import(channel, *PRELOADED)
+        warm = _one_thread(channel)
     ours, theirs = socket.socketpair()
     agent = os.getpid()
     if os.fork() == 0:
@@ -78,22 +79,42 @@ def _run(*, warm: bool, user_stdin: int | None) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and says so on the pipe
     adopt_orphans()
-    # In this thread: `site` is still being imported, and another thread would wait for it.
-    importlib.import_module("distrun.agent.engine")
+    _raise_descriptor_limit()
+    # In this thread: `site` is still being imported here, and another would wait for it.
+    _import(channel, "distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic())
     Node(channel, ours, user_stdin).run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
 
 
-def _take_stdin_and_stdout() -> Channel:
-    """Move the two pipes off 0 and 1, where libraries and ranks expect other things."""
-    commands, events = os.dup(0), os.dup(1)  # dup'd descriptors are not inherited by exec
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    return Channel(commands, events)
+def _import(channel: Channel, *names: str) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            words = str(error).split("\n")[0]
+            channel.event("import_failed", message=f"{type(error).__name__}: {words}")
+            raise
+
+
+def _one_thread(channel: Channel) -> bool:
+    """Say whether this process may fork ranks that go on in its interpreter."""
+    if threading.active_count() == 1:
+        return True
+    message = "starting cold: something has started a thread in every Python process here"
+    channel.event("notice", message=message)
+    return False
+
+
+def _raise_descriptor_limit() -> None:
+    """Let this process, not the ranks, open as many files as it may: some for each rank."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # macOS calls its limit infinite and takes less
 
 
 if __name__ == "__main__":
-    run_agent(warm=False, user_stdin=int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    run_agent(json.loads(sys.argv[1]), warm=False)

@@ -43,6 +43,7 @@ class Node:
         self._released = threading.Event()
         self._to_start: tuple[dict[int, dict[str, str]], dict[int, list[str]]] | None = None
         self._finished = False
+        self._early_deaths: list[dict[str, Any]] = []
         self._printed = False
         self._stopping = False
         self._told_stopped = False
@@ -94,7 +95,7 @@ class Node:
     def wait(self) -> bool:
         """See engine.Ranks."""
         self._all_ended.wait()
-        return bool(self._ranks) and all(r.status == 0 for r in self._ranks.values())
+        return bool(self._ranks) and all(r.status == 0 for r in [*self._ranks.values()])
 
     def wait_for_release(self) -> None:
         """See engine.Ranks."""
@@ -132,6 +133,19 @@ class Node:
             return
         environs, commands = self._to_start
         self._to_start = None
+        try:
+            self._fork_all(environs, commands)
+        except OSError as error:  # out of descriptors or processes
+            self._channel.event(
+                "engine_failed", type="OSError", message=f"a rank cannot be started: {error}"
+            )
+        deaths, self._early_deaths = self._early_deaths, []
+        for reply in deaths:
+            self._ended(reply)
+
+    def _fork_all(
+        self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]
+    ) -> None:
         base = dict(os.environ)
         for local_rank, environ in environs.items():
             stdin = self._stdin_fd if environ["RANK"] == "0" else None
@@ -153,10 +167,12 @@ class Node:
         sent = socket.send_fds(self._forkserver, [data], fds)
         self._forkserver.sendall(data[sent:])
         while True:
-            for reply in self._read_replies():
+            # One read may bring the answer and, behind it, the news that it has ended already.
+            replies = self._read_replies()
+            self._early_deaths += [reply for reply in replies if "ended" in reply]
+            for reply in replies:
                 if "pid" in reply:
                     return int(reply["pid"])
-                self._ended(reply)
 
     def _read_replies(self) -> list[dict[str, Any]]:
         data = self._forkserver.recv(1 << 16)
@@ -211,8 +227,9 @@ class Node:
 
     def _on_report(self, rank: Rank) -> None:
         for record in rank.read_reports():
-            if record.get("report") == "metrics":
-                self._channel.event("metrics", **(record | {"rank": rank.rank}))
+            if record["report"] == "metrics":
+                numbers = {key: record[key] for key in ("time", "step", "total_steps", "values")}
+                self._channel.event("metrics", rank=rank.rank, **numbers)
             else:
                 rank.report = record
                 rank.reported_at = record["monotonic"]
@@ -245,7 +262,8 @@ class Node:
         for rank in self._live():
             send(rank.pid, command["signal"])
             send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
-        self._kill_at = time.monotonic() + command["grace_s"]
+        kill_at = time.monotonic() + command["grace_s"]
+        self._kill_at = min(self._kill_at or kill_at, kill_at)  # a second stop gives no more time
 
     def _stacks(self, _: dict[str, Any]) -> None:
         """Collect where every live rank is; a rank writes it from C, stuck or not."""

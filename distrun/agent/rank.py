@@ -12,6 +12,20 @@ from typing import Any
 from distrun.processes import send, send_group, widen_pipe
 
 _READ_NBYTES = 1 << 20
+_REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
+    "metrics": {
+        "step": (int,),
+        "total_steps": (int, type(None)),
+        "time": (int, float),
+        "values": (dict,),
+    },
+    "error": {
+        **dict.fromkeys(("type", "message", "traceback", "file", "source"), (str,)),
+        "line": (int,),
+        "monotonic": (int, float),
+    },
+}
+"""What a rank may report, and what must stand in it."""
 _LAST_WORDS_NBYTES = 2048
 _STACKS_LIMIT_NBYTES = 1 << 18
 
@@ -61,16 +75,11 @@ class Rank:
 
     def read_reports(self) -> list[dict[str, Any]]:
         """Return the whole reports that have come since."""
-        records: list[dict[str, Any]] = []
-        while data := _read(self.report_fd):
-            *lines, self._partial_report = (self._partial_report + data).split(b"\n")
-            for line in lines:
-                try:
-                    records.append(json.loads(line))
-                except ValueError:
-                    pass  # the script wrote into a descriptor that is not its own
+        data = _read(self.report_fd)
         self.report_at_eof = data == b""
-        return records
+        *lines, rest = (self._partial_report + (data or b"")).split(b"\n")
+        self._partial_report = rest if len(rest) <= _READ_NBYTES else b""
+        return [record for line in lines if (record := _report(line))]
 
     def read_stacks(self) -> str:
         """Return what faulthandler has written since."""
@@ -88,6 +97,16 @@ class Rank:
         """Close what is still open of it."""
         for fd in (self.output_fd, self.report_fd, self._stacks_fd):
             os.close(fd)
+
+
+def _report(line: bytes) -> dict[str, Any]:
+    """Return a report, or {} for whatever else a script has written into this descriptor."""
+    try:
+        record = json.loads(line)
+        wanted = _REPORTS[record["report"]]
+        return record if all(type(record[name]) in kinds for name, kinds in wanted.items()) else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _read(fd: int) -> bytes | None:

@@ -26,7 +26,7 @@ STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """On this signal a rank writes the stacks of its threads; users have no use for it."""
 
 
-def begin(report_fd: int, stacks_fd: int) -> None:
+def prepare(report_fd: int, stacks_fd: int) -> None:
     """Prepare this process, a rank, for its script.
 
     Args:
@@ -36,41 +36,47 @@ def begin(report_fd: int, stacks_fd: int) -> None:
     faulthandler.enable(file=stacks_fd)
     if STACKS_SIGNAL:
         faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
-    reporter = Reporter(report_fd, os.getpid())
-    # Told before sys.excepthook is called, and whatever the script has put there.
-    sys.addaudithook(reporter.on_audit)
-    atexit.register(close_gloo)
+    reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
+    atexit.register(reporter.at_exit)  # the first to be registered is the last to be called
 
 
-def begin_cold(order: Mapping[str, Any]) -> None:
+def prepare_cold(order: Mapping[str, Any]) -> None:
     """Prepare a rank in an interpreter of its own."""
     for fd in (order["report_fd"], order["stacks_fd"], order["guard_fd"]):
         os.set_inheritable(fd, False)  # they came through one exec, and go no further
     die_with_parent(os.getppid(), order["guard_fd"])
-    begin(order["report_fd"], order["stacks_fd"])
+    prepare(order["report_fd"], order["stacks_fd"])
 
 
-def begin_warm(report_fd: int, stacks_fd: int) -> None:
+def prepare_warm(report_fd: int, stacks_fd: int) -> None:
     """Prepare a rank that was forked from a process with torch in it."""
     # `random` and `tempfile` do so by themselves; CUDA's generators are made after the fork.
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     if torch := sys.modules.get("torch"):
         torch.default_generator.seed()
-    begin(report_fd, stacks_fd)
+    prepare(report_fd, stacks_fd)
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Tells the agent of an exception that nobody caught, at the moment it ends the script."""
+    """Tells the agent of an exception that nobody caught."""
 
     fd: int
+    inode: int
     pid: int
 
-    def on_audit(self, event: str, args: tuple[Any, ...]) -> None:
-        """Audit hook (PEP 578): `sys.excepthook` comes with hook, type, value, traceback."""
-        if event == "sys.excepthook" and os.getpid() == self.pid:
-            self._uncaught(args[2])
+    def at_exit(self) -> None:
+        """Report what the interpreter has noted before it called `sys.excepthook`.
+
+        Neither a hook of the script's own nor a wrapper of ours, which the script could
+        see, is between. (An audit hook would be told earlier, and make every `id()` of the
+        script twenty times slower.)
+        """
+        if os.getpid() == self.pid:  # not a process that the script forked
+            if (error := getattr(sys, "last_value", None)) is not None:
+                self._uncaught(error)
+            close_gloo()
 
     def _uncaught(self, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
@@ -84,15 +90,17 @@ class Reporter:
             "message": _message(error),
             "traceback": "".join(traceback.format_exception(error)),
             "file": last.filename if last else "",
-            "line": last.lineno if last else 0,
+            "line": (last.lineno or 0) if last else 0,
             "function": last.name if last else "",
             "source": (last.line or "") if last else "",
             "monotonic": time.monotonic(),
         }
         try:
+            if os.fstat(self.fd).st_ino != self.inode:
+                return  # the script has closed it, and opened a file of its own
             os.write(self.fd, json.dumps(record).encode() + b"\n")
         except OSError:
-            pass  # the script closed what it did not open; the exit code still tells
+            pass  # closed, or the agent is gone; the exit code still tells
 
 
 def _message(error: BaseException) -> str:

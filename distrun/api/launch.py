@@ -22,7 +22,6 @@ from distrun.probe.facts import Facts, read_facts
 from distrun.probe.host import port_problem
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
-from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
 from distrun.spec import read
 from distrun.spec.job import Header, Job
@@ -134,6 +133,7 @@ def start(
         plan=record.masked(plan.to_json()),
         versions=record.versions(prepared.facts.torch.version, __version__),
     )
+    record.write(run, run_record)
     return local.submit(plan, run, run_record, detached=detached, stdin_fd=stdin_fd)
 
 
@@ -188,10 +188,21 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
             1,
             None,
         )
-    if not client.run.supervisor_log.stat().st_size:
-        client.run.supervisor_log.unlink()
+    try:
+        if not client.run.supervisor_log.stat().st_size:
+            client.run.supervisor_log.unlink()
+    except OSError:
+        pass  # the run directory was removed meanwhile
     keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")
     return LaunchResult(client.run.path, **{key: ended[key] for key in keys})
 
 
-__all__ = ["LaunchResult", "Prepared", "RunDirectory", "launch", "prepare", "result_of", "start"]
+__all__ = [
+    "LaunchResult",
+    "Prepared",
+    "SupervisorClient",
+    "launch",
+    "prepare",
+    "result_of",
+    "start",
+]

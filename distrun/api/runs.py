@@ -40,7 +40,10 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
         offset += len(data)
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
-            yield json.loads(line)
+            try:
+                yield json.loads(line)
+            except ValueError:
+                pass  # torn by a full disk
         if not data:
             if over or not follow:
                 return
@@ -69,7 +72,7 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         now = record.read(run)
-        if local.status(now) != "running":
+        if now.state != "running":
             return now
         time.sleep(_POLL_S)
     return record.read(run)

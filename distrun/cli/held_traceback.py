@@ -57,9 +57,18 @@ class HeldTraceback:
             console.lines(prefixed(self._held, self._prefix))
             self._held = b""
 
-    def drop(self) -> None:
-        """Leave it in the file."""
-        self._held = b""
+    def drop(self, last_line: bytes, console: Console) -> None:
+        """Leave a traceback in the file, and show what was printed after it.
+
+        Args:
+            last_line: The last line of the traceback.
+            console: Where to show the rest.
+        """
+        held, self._held = self._held, b""
+        end = held.rfind(last_line)
+        rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
+        if rest:
+            console.lines(prefixed(rest, self._prefix))
 
 
 def prefixed(block: bytes, prefix: bytes) -> bytes:

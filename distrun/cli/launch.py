@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distrun.errors import UsageError
+from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
-    from distrun.api.launch import LaunchResult, Prepared
+    from distrun.api.launch import LaunchResult, Prepared, SupervisorClient
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _TICK_S = 0.25
+_DEAF_S = 2.5
 
 
 def launch(
@@ -57,6 +59,9 @@ def launch(
         del given[name]
     ranks = _ranks(only_rank)
     prepared = _prepare(given, config)
+    world_size = prepared.plan.world_size
+    if ranks is not None and not ranks <= set(range(world_size)):
+        raise UsageError(f"--only-rank {only_rank} is not among the ranks 0 to {world_size - 1}")
     if dry_run or explain:
         _print_plan(prepared, explain=explain)
         return
@@ -120,9 +125,10 @@ def _detach(prepared: Prepared) -> None:
     from distrun.cli.console import say
 
     client = start(prepared, command=sys.argv, detached=True)
-    for event in client.events():
-        if event:
-            break  # its first word: it is up
+    if not any(client.events()):  # its first word says that it is up
+        raise DistrunError(
+            "the supervisor ended before it had begun", f"see {client.run.supervisor_log}"
+        )
     say(f"running as {client.run.run_id}, supervisor pid {client.pid}")
     say(f"follow it with: distrun logs {client.run.run_id} -f")
 
@@ -138,15 +144,37 @@ def _run(prepared: Prepared, make_view: Any, *, quiet: bool) -> LaunchResult:
         if not quiet:
             for note in plan.notes:
                 say(note)
+        patience = _Patience(client)
         for signum in _SIGNALS:
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(signum, lambda number, _: client.signal(number))
+                signal.signal(signum, patience.on_signal)
         view = make_view(client.run)
         ended: dict[str, Any] = {}
         for event in client.events(_TICK_S):
             view.on_event(event)
+            patience.check()
             if event.get("event") == "ended":
                 ended = event
     result = result_of(client, ended)
     view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
     return result
+
+
+class _Patience:
+    """Passes signals on, and ends a supervisor that does not act on a second one."""
+
+    def __init__(self, client: SupervisorClient) -> None:
+        self._client = client
+        self._stops = 0
+        self._kill_at: float | None = None
+
+    def on_signal(self, signum: int, _: object) -> None:
+        self._client.signal(signum)
+        if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._stops += 1
+            if self._stops > 1 and self._kill_at is None:
+                self._kill_at = time.monotonic() + _DEAF_S
+
+    def check(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._client.kill()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from pathlib import Path
 
 from distrun.cli.console import report_error
-from distrun.errors import DistrunError, ExitCode, require_supported_system
+from distrun.errors import DistrunError, ExitCode, UsageError, require_supported_system
 
 
 def main() -> None:
     """Run the command line."""
+    _open_missing_streams()
     try:
         require_supported_system(sys.platform)
         # A file name may hold bytes that are no text: print them as they are.
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        _require_current_directory()
         from distrun.cli.app import app  # the commands need what other systems do not have
 
         app()
@@ -26,8 +30,32 @@ def main() -> None:
     except Exception as error:  # the last resort: whatever is left is our own fault
         if os.environ.get("DISTRUN_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            report_error(f"{error.filename or 'standard output'}: {error.strerror}")
+            sys.exit(ExitCode.MACHINE)
         report_error(
             f"a fault of distrun itself: {type(error).__name__}: {error}",
             "`distrun --debug …` shows where; please report it",
         )
         sys.exit(ExitCode.INTERNAL)
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where the caller has closed stdin, stdout or stderr.
+
+    Else the next file that is opened would take the number, and get what is printed.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))
+
+
+def _require_current_directory() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory is gone", "cd to one that exists") from None

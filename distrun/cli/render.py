@@ -9,13 +9,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; into a pipe it is as wide as it needs to be."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=1000)
     drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # a file name may look like markup
     console.print(drawn, highlight=False)
 
 

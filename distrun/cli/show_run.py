@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from distrun.api.runs import RunDirectory
@@ -13,7 +14,7 @@ from distrun.cli.console import Console
 from distrun.cli.held_traceback import HeldTraceback, prefixed
 from distrun.cli.status import Status
 from distrun.cli.tail import LogTail
-from distrun.cli.verdict import ending_lines
+from distrun.cli.verdict import ending_lines, shown
 
 _STATUS_S = 0.1
 
@@ -51,6 +52,14 @@ class RunView:
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take one event of the run; an empty one says that logs may have grown."""
+        try:
+            self._show(event)
+        except Exception as error:  # what we show must never end what is shown
+            if not self._console.broken:
+                self._console.broken = True
+                self._console.say(f"showing stops here, the run goes on: {error!r}")
+
+    def _show(self, event: Mapping[str, Any]) -> None:
         if event:
             if event["event"] == "rank_started":
                 self.add_rank(event["node"], event["rank"])
@@ -98,7 +107,11 @@ class RunView:
             self._traceback(node, rank).release(self._console)
         self._console.status("")
         self._console.live = False
-        if not self._as_json:
+        if self._as_json:
+            if "event" not in ended:  # the supervisor was lost, and could not say so
+                record = {"event": "ended", **ended}
+                self._console.lines(json.dumps(record, default=str).encode() + b"\n")
+        else:
             first, *more = [*ending_lines(ended, self._run, quiet=self._quiet), ""]
             if first:
                 self._console.say(first)
@@ -109,7 +122,12 @@ class RunView:
         """The traceback that a rank ends with stays in its file: the verdict has the first."""
         if event["exit_code"] != 0:
             self.pump()
-            self._traceback(event["node"], event["rank"]).drop()
+            held = self._traceback(event["node"], event["rank"])
+            if event["report"] is None:  # it caught the exception itself: no verdict has it
+                held.release(self._console)
+            else:
+                last = event["report"]["traceback"].rstrip().rpartition("\n")[2]
+                held.drop(last.encode(errors="replace"), self._console)
 
     def _traceback(self, node: int, rank: int) -> HeldTraceback:
         return self._held.setdefault((node, rank), HeldTraceback())
@@ -160,7 +178,7 @@ def _failed(event: Mapping[str, Any]) -> str:
     if event["exit_code"] == 0:
         return ""
     if "type" in report:
-        what = f"{report['type']} at {report['file']}:{report['line']}"
+        what = f"{report['type']} at {shown(Path(report['file']))}:{report['line']}"
     else:
         code = event["exit_code"]
         what = f"exit code {code}" if code > 0 else f"signal {-code}"

@@ -57,11 +57,12 @@ class Status:
             return []
         step, total = numbers["step"], numbers.get("total_steps")
         parts = [f"step {step}/{total}" if total else f"step {step}"]
-        if "loss" in numbers:
-            loss = numbers["loss"]
+        values = numbers["values"]
+        if "loss" in values:
+            loss = values["loss"]
             parts.append(f"loss {loss:.4g}" if isinstance(loss, (int, float)) else f"loss {loss}")
         for name in _RATES:
-            if isinstance(rate := numbers.get(name), (int, float)):
+            if isinstance(rate := values.get(name), (int, float)):
                 parts.append(f"{rate:.0f} {name.removesuffix('_per_s')}/s")
         if total and self._first and step > self._first[1]:
             pace = (numbers["time"] - self._first[0]) / (step - self._first[1])

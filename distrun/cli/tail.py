@@ -16,6 +16,7 @@ from pathlib import Path
 _READ_NBYTES = 1 << 20
 _MAX_LINE_NBYTES = 1 << 16
 _PARTIAL_S = 1.0
+_SKIPPED = b"(distrun: the log was rotated before all of it could be shown)\n"
 _BAR_S = 5.0
 # All up to the last carriage return that something visible follows on the same line.
 # Anchored: without the ^ a long line would be searched again from each of its bytes.
@@ -98,11 +99,23 @@ class LogTail:
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDONLY)
-            data = os.read(self._file, _READ_NBYTES)
-            if not data and self._path.stat().st_ino != os.fstat(self._file).st_ino:
-                os.close(self._file)
-                self._file = os.open(self._path, os.O_RDONLY)
-                data = os.read(self._file, _READ_NBYTES)
-            return data
+            return os.read(self._file, _READ_NBYTES) or self._read_after_rotation()
         except FileNotFoundError:
             return b""  # not written yet, or between two names
+
+    def _read_after_rotation(self) -> bytes:
+        assert self._file is not None
+        old = os.fstat(self._file).st_ino
+        if self._path.stat().st_ino == old:
+            return b""
+        newest = os.open(self._path, os.O_RDONLY)
+        # The old file may have grown between our reading its end and its renaming.
+        rest = os.read(self._file, _READ_NBYTES)
+        if rest:
+            os.close(newest)
+            return rest
+        before = self._path.with_name(self._path.name + ".1")
+        skipped = before.exists() and before.stat().st_ino != old
+        os.close(self._file)
+        self._file = newest
+        return _SKIPPED * skipped + os.read(newest, _READ_NBYTES)

@@ -14,7 +14,7 @@ _TRACEBACK_LINES = 12
 
 def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) -> Iterator[str]:
     """Yield the last lines of `launch`."""
-    where = _shown(run.path)
+    where = shown(run.path)
     if ended["exit_code"] == 0:
         if not quiet:
             again = f" after {ended['attempts'] - 1} restarts" if ended["attempts"] > 1 else ""
@@ -36,7 +36,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
     """Yield what a verdict says, below its headline."""
     if verdict["file"]:
         source = f": {verdict['source']}" if verdict["source"] else ""
-        yield f"at {_shown(Path(verdict['file']))}:{verdict['line']}{source}"
+        yield f"at {shown(Path(verdict['file']))}:{verdict['line']}{source}"
     lines = str(verdict["traceback"]).rstrip().splitlines()
     if len(lines) > _TRACEBACK_LINES:
         hidden = len(lines) - _TRACEBACK_LINES
@@ -52,10 +52,10 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         same = f", {verdict['same']} with the same error" if verdict["same"] else ""
         ranks = "1 other rank" if verdict["others"] == 1 else f"{verdict['others']} other ranks"
         yield f"{ranks} fell after it within {verdict['within_ms'] / 1000:.1f} s{same}"
-    yield f"log of rank {verdict['rank']}: {_shown(run.log(verdict['node'], verdict['rank']))}"
+    yield f"log of rank {verdict['rank']}: {shown(run.log(verdict['node'], verdict['rank']))}"
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """Return a path as short as it can be from here."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

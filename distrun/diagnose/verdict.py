@@ -17,6 +17,10 @@ _VICTIM = re.compile(
     r"|Gloo connectFullMesh failed",
     re.IGNORECASE,
 )
+# Only torch's: a download of the user's own may be reset by its peer too.
+_VICTIM_TYPES = frozenset(
+    ("RuntimeError", "DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
+)
 _STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
 _SIMULTANEOUS_MS = 1.0
 _LEAVING_S = 1.0
@@ -53,7 +57,11 @@ class RankEnd:
         """Its own words say that somebody else went first."""
         if self.after_stop:
             return True
-        return bool(self.report and _VICTIM.search(str(self.report.get("message", ""))))
+        return bool(
+            self.report
+            and self.report["type"] in _VICTIM_TYPES
+            and _VICTIM.search(str(self.report["message"]))
+        )
 
     @property
     def signature(self) -> tuple[Any, ...] | None:

@@ -58,7 +58,7 @@ def make_plan(
     nproc = choose_nproc(draft, nnodes, local, gpus)
     if gpus is None and local and 1 < nnodes <= len(usable := usable_gpus(draft)):
         gpus = usable  # each node must see others than its neighbour
-    for count in {nnodes, job.nodes.min if local else nnodes}:
+    for count in range(job.nodes.min if local else nnodes, nnodes + 1):
         _hold_constraints(header, job, count, nproc)
     if local and nnodes * nproc > MAX_LOCAL_RANKS:
         raise UsageError(

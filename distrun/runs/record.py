@@ -56,15 +56,24 @@ class RunRecord:
 
 
 def write(run: RunDirectory, record: RunRecord) -> None:
-    """Write the record so that a reader sees the old one or the new one, whole.
+    """Write the record.
 
     Raises:
         OSError: It cannot be written.
     """
-    draft = run.record.with_suffix(f".{os.getpid()}")
+    replace_text(run.record, json.dumps(asdict(record), indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-        draft.replace(run.record)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
@@ -137,7 +146,7 @@ def git_revision(directory: Path) -> str:
     def git(*words: str) -> str:
         try:
             return subprocess.run(
-                ["git", "-C", str(directory), *words],
+                ["git", "--no-optional-locks", "-C", str(directory), *words],
                 capture_output=True,
                 text=True,
                 timeout=2,

@@ -5,16 +5,10 @@ from __future__ import annotations
 import signal
 
 from distrun.plan.model import LaunchPlan
-from distrun.plan.show import torchrun_line
 from distrun.processes import send, start_time
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.supervise.client import SupervisorClient, start_supervisor
-
-
-def render(plan: LaunchPlan) -> list[str]:
-    """Return one pasteable line a node."""
-    return [torchrun_line(plan, node_rank) for node_rank in range(plan.nnodes)]
 
 
 def submit(
@@ -29,13 +23,8 @@ def submit(
     return start_supervisor(plan, run, record, detached=detached, stdin_fd=stdin_fd)
 
 
-def status(record: RunRecord) -> str:
-    """Return running, ended or lost."""
-    return record.state
-
-
 def cancel(record: RunRecord, *, force: bool = False) -> bool:
-    """Ask a running run to end, as SIGTERM would; `force` as a second one would.
+    """Ask a running run to end, as SIGTERM would; `force` as a second signal would.
 
     Returns:
         False if it is not running.
@@ -44,4 +33,5 @@ def cancel(record: RunRecord, *, force: bool = False) -> bool:
     if not pid or start_time(pid) != record.supervisor_start:
         return False
     sent = send(pid, signal.SIGTERM)
-    return send(pid, signal.SIGTERM) if sent and force else sent
+    # Another signal: two equal ones that are pending together become one.
+    return send(pid, signal.SIGINT) if sent and force else sent

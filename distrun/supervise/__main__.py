@@ -1,10 +1,11 @@
-"""The supervisor's program: `python …/supervise/__main__.py [STDIN_FD]`, started by `client`."""
+"""The supervisor's program: `…/supervise/__main__.py COMMANDS_FD EVENTS_FD [STDIN_FD]`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if sys.path and sys.path[0] == str(Path(__file__).parent):
@@ -20,10 +21,9 @@ from distrun.supervise.supervisor import Order, Supervisor
 
 def main() -> int:
     """Read the order from the commands pipe and carry it out."""
-    commands, events = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
+    commands, events, *stdin = (int(word) for word in sys.argv[1:])
+    for fd in (commands, events, *stdin):
+        os.set_inheritable(fd, False)
     data = b""
     while b"\n" not in data:
         if not (more := os.read(commands, 1 << 20)):
@@ -31,21 +31,19 @@ def main() -> int:
         data += more
     line, _, early_commands = data.partition(b"\n")
     order = json.loads(line)
-    record = RunRecord(**order["record"])
+    record = replace(
+        RunRecord(**order["record"]),
+        supervisor_pid=os.getpid(),
+        supervisor_start=start_time(os.getpid()),
+    )
     return Supervisor(
         Order(
             plan=LaunchPlan.from_json(order["plan"]),
             run=RunDirectory(Path(order["run"])),
-            record=RunRecord(
-                **{
-                    **vars(record),
-                    "supervisor_pid": os.getpid(),
-                    "supervisor_start": start_time(os.getpid()),
-                }
-            ),
+            record=record,
             environ=order["environ"],
             detached=order["detached"],
-            stdin_fd=int(sys.argv[1]) if len(sys.argv) > 1 else None,
+            stdin_fd=stdin[0] if stdin else None,
         ),
         Observer(commands, events, early_commands),
     ).run()

@@ -38,11 +38,14 @@ class Agent:
     swept: bool = False
     """It has said that no process of its node is left."""
     gone: bool = False
-    lost: bool = False
-    """It went away without having been told to."""
+    killed: bool = False
+    """It was killed by the supervisor."""
+    last_words: bytes = b""
+    """The end of what it wrote to stderr."""
     ranks: dict[int, int] = field(default_factory=dict)
     """Live ranks and their pids."""
     _buffer: bytes = b""
+    _outgoing: bytes = b""
 
     @property
     def joined(self) -> bool:
@@ -51,11 +54,19 @@ class Agent:
 
     def send(self, command: str, **fields: Any) -> None:
         """Tell the agent to do something."""
-        data = json.dumps({"command": command, **fields}).encode() + b"\n"
+        self._outgoing += json.dumps({"command": command, **fields}).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what fits into the pipe; True if more is to come."""
         try:
-            os.write(self.commands_fd, data)
+            while self._outgoing and not self.gone:
+                self._outgoing = self._outgoing[os.write(self.commands_fd, self._outgoing) :]
+        except BlockingIOError:
+            return True
         except OSError:
-            pass  # it is gone, or stopped with a full pipe: its silence is seen elsewhere
+            self._outgoing = b""  # it is gone: that is seen elsewhere
+        return False
 
     def read_events(self) -> list[tuple[dict[str, Any], bytes]] | None:
         """Return what it said, with the raw bytes that came along; None at its end."""
@@ -104,32 +115,37 @@ def start_agent(
     Raises:
         OSError: The process cannot be started.
     """
-    tag = f"{run_id}/{index}"
-    stdin = [] if stdin_fd is None else [str(stdin_fd)]
+    commands_read, commands_write = os.pipe()
+    events_read, events_write = os.pipe()
+    stderr_read, stderr_write = os.pipe()
+    fds = {"commands_fd": commands_read, "events_fd": events_write, "stdin_fd": stdin_fd}
     if program is None:
-        argv = [sys.executable, "-u", _COLD_AGENT, *stdin]
+        argv = [sys.executable, "-u", _COLD_AGENT, json.dumps(fds)]
     else:
         module = ["-m"] if program.module else []
         argv = [sys.executable, "-u", *module, program.path, *program.args]
-        environ = booted(environ, role="agent", stdin_fd=stdin_fd)
-    # The agents' own pid is waited for by the supervisor, which adopts orphans and must
-    # collect every child anyway; so nothing of Popen is used after the start.
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**environ, TAG: tag},
-        start_new_session=True,
-        pass_fds=() if stdin_fd is None else (stdin_fd,),
-    )
-    assert child.stdin and child.stdout and child.stderr
-    commands_fd, events_fd, stderr_fd = (
-        os.dup(pipe.fileno()) for pipe in (child.stdin, child.stdout, child.stderr)
-    )
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        pipe.close()
-    os.set_blocking(commands_fd, False)
-    widen_pipe(events_fd)
+        environ = booted(environ, role="agent", **fds)
+    tag = f"{run_id}/{index}"
+    try:
+        # Its pid is waited for by the supervisor, which adopts orphans and must collect
+        # every child anyway; so nothing of Popen is used after the start.
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr_write,  # whatever a sitecustomize prints is not an event
+            stderr=stderr_write,
+            env={**environ, TAG: tag},
+            start_new_session=True,
+            pass_fds=[fd for fd in fds.values() if fd is not None],
+        )
+    except OSError:
+        for fd in (commands_write, events_read, stderr_read):
+            os.close(fd)
+        raise
+    finally:
+        for fd in (commands_read, events_write, stderr_write):
+            os.close(fd)
+    os.set_blocking(commands_write, False)
+    widen_pipe(events_read)
     child.returncode = 0  # keeps Popen's destructor from waiting for it
-    return Agent(index, host, tag, child.pid, commands_fd, events_fd, stderr_fd)
+    return Agent(index, host, tag, child.pid, commands_write, events_read, stderr_read)

@@ -24,8 +24,13 @@ _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 class SupervisorClient:
     """A supervisor that was started here."""
 
-    def __init__(self, child: subprocess.Popen[bytes], run: RunDirectory) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], run: RunDirectory, commands_fd: int, events_fd: int
+    ) -> None:
         self._child = child
+        self._commands_fd: int | None = commands_fd
+        self._events_fd = events_fd
+        self._buffer = b""
         self.run = run
 
     @property
@@ -35,33 +40,33 @@ class SupervisorClient:
 
     def events(self, tick_s: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield its events until it is gone; `{}` says that a log has grown, or a tick passed."""
-        assert self._child.stdout
-        fd, buffer = self._child.stdout.fileno(), b""
         while True:
-            if tick_s is not None and not select.select([fd], [], [], tick_s)[0]:
+            if tick_s is not None and not select.select([self._events_fd], [], [], tick_s)[0]:
                 yield {}
                 continue
-            if not (data := os.read(fd, 1 << 16)):
+            if not (data := os.read(self._events_fd, 1 << 16)):
                 break
-            *lines, buffer = (buffer + data).split(b"\n")
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
             for line in lines:
                 yield json.loads(line) if line else {}
         self._child.wait()
-        self._child.stdout.close()
-        if self._child.stdin:
-            self._child.stdin.close()
+        os.close(self._events_fd)
+        if self._commands_fd is not None:
+            os.close(self._commands_fd)
+            self._commands_fd = None
 
     def signal(self, signum: int) -> None:
         """Have it treat a signal as if it had got it itself."""
-        assert self._child.stdin
-        if self._child.stdin.closed:
+        if self._commands_fd is None:
             return
         try:
-            os.write(
-                self._child.stdin.fileno(), json.dumps({"signal": int(signum)}).encode() + b"\n"
-            )
+            os.write(self._commands_fd, json.dumps({"signal": int(signum)}).encode() + b"\n")
         except OSError:
             pass  # it has just ended: its last event says how
+
+    def kill(self) -> None:
+        """End a supervisor that no longer listens; `clean_up` does the rest."""
+        self._child.kill()
 
     def clean_up(self) -> None:
         """After it was killed: wait for its agents to see it, then leave no process behind."""
@@ -84,16 +89,21 @@ def start_supervisor(
     Raises:
         OSError: The process cannot be started.
     """
-    argv = [sys.executable, _PROGRAM]
+    commands_read, commands_write = os.pipe()
+    events_read, events_write = os.pipe()
+    # Descriptors of their own: what a sitecustomize prints must not be taken for an event.
+    passed = [commands_read, events_write, *([] if stdin_fd is None else [stdin_fd])]
     with open(run.supervisor_log, "wb") as log:
         child = subprocess.Popen(
-            argv if stdin_fd is None else [*argv, str(stdin_fd)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, _PROGRAM, *map(str, passed)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches it through us, as a decision
-            pass_fds=() if stdin_fd is None else (stdin_fd,),
+            pass_fds=passed,
         )
+    os.close(commands_read)
+    os.close(events_write)
     order = {
         "plan": plan.to_json(),
         "run": str(run.path),
@@ -101,7 +111,6 @@ def start_supervisor(
         "environ": dict(os.environ),
         "detached": detached,
     }
-    assert child.stdin
-    child.stdin.write(json.dumps(order).encode() + b"\n")
-    child.stdin.flush()
-    return SupervisorClient(child, run)
+    with open(os.dup(commands_write), "wb") as commands:
+        commands.write(json.dumps(order).encode() + b"\n")
+    return SupervisorClient(child, run, commands_write, events_read)

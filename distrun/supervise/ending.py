@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode
 from distrun.runs.directory import RunDirectory
+from distrun.supervise.agents import Agent
 from distrun.supervise.world import World
 
 _BY_SIGNAL = {
@@ -28,36 +29,52 @@ class Ending:
     verdict: Verdict | None = None
 
 
-def describe(
-    world: World,
-    run: RunDirectory,
-    *,
-    signal_taken: int | None,
-    client_lost: bool,
-    time_is_up: bool,
-) -> Ending:
-    """Return the ending of the last world of a run."""
-    if signal_taken is not None:
-        outcome, code = _BY_SIGNAL[signal.Signals(signal_taken)]
-        return Ending(
-            outcome,
-            code,
-            f"stopped by {signal.Signals(signal_taken).name}" + _how_ranks_took_it(world),
-        )
-    if client_lost:
-        return Ending(
-            "terminated", ExitCode.TERMINATED, "stopped: the command that had started it was killed"
-        )
-    if time_is_up:
-        return Ending(
-            "time limit",
-            ExitCode.TIME_LIMIT,
-            f"stopped at the time limit of {world.plan.time_limit_s:g} s"
-            + _how_ranks_took_it(world),
-            _where_ranks_were(world, run),
-        )
+@dataclass(frozen=True)
+class Stop:
+    """Who ended the run before its ranks did; at most one of them counts."""
+
+    signal_taken: int | None = None
+    client_lost: bool = False
+    time_is_up: bool = False
+
+    def __bool__(self) -> bool:
+        return self.signal_taken is not None or self.client_lost or self.time_is_up
+
+
+def describe(world: World, run: RunDirectory, stop: Stop) -> Ending:
+    """Return the ending of the last world of a run; what came first counts."""
+    verdict = judge(world.ends)
+    if stop and not any(end.failed and not end.after_stop for end in world.ends):
+        return _stopped(world, run, stop)
     if world.succeeded:
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
+    if verdict is not None and not _lost_came_first(world):
+        summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
+        return Ending("failed", verdict.exit_code, summary, verdict=verdict)
+    return _never_began(world) or _node_lost(world, verdict)
+
+
+def _stopped(world: World, run: RunDirectory, stop: Stop) -> Ending:
+    if stop.signal_taken is not None:
+        signum = signal.Signals(stop.signal_taken)
+        outcome, code = _BY_SIGNAL[signum]
+        return Ending(outcome, code, f"stopped by {signum.name}{_how_ranks_took_it(world)}")
+    if stop.client_lost:
+        summary = "stopped: the command that had started it was killed"
+        return Ending("terminated", ExitCode.TERMINATED, summary)
+    limit = f"{world.plan.time_limit_s:g} s"
+    return Ending(
+        "time limit",
+        ExitCode.TIME_LIMIT,
+        f"stopped at the time limit of {limit}{_how_ranks_took_it(world)}",
+        _where_ranks_were(world, run),
+    )
+
+
+def _never_began(world: World) -> Ending | None:
+    if world.start_error:
+        hint = "see logs/node*/agent.log in the run directory"
+        return Ending("not started", ExitCode.MACHINE, world.start_error, hint)
     if world.missing:
         names = ", ".join(f"{a.host} ({a.stage})" for a in world.missing)
         return Ending(
@@ -67,23 +84,6 @@ def describe(
             f" {world.plan.join_timeout_s:g} s: {names}",
             "--join-timeout gives them longer; logs/node*/agent.log has their words",
         )
-    verdict = judge(world.ends)
-    if verdict is not None and not _lost_came_first(world):
-        return Ending(
-            "failed",
-            verdict.exit_code,
-            f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}",
-            verdict=verdict,
-        )
-    if world.lost:
-        names = ", ".join(agent.host for agent in world.lost)
-        return Ending(
-            "node lost",
-            ExitCode.NODE_LOST,
-            f"the agent of {names} went away without a word while the run was going",
-            "killed from outside, or out of memory? --max-restarts starts it again",
-            verdict,
-        )
     if world.port_was_taken:
         return Ending(
             "port taken",
@@ -91,20 +91,32 @@ def describe(
             f"--master-port {world.plan.master_port} was taken by another process",
             "leave --master-port out, and a free one is taken",
         )
+    return None
+
+
+def _node_lost(world: World, verdict: Verdict | None) -> Ending:
     if world.engine_errors:
         agent, kind, message = world.engine_errors[0]
+        summary = f"the agent of {agent.host} could not go on: {kind}: {message}"
+        hint = f"see logs/node{agent.index}/agent.log in the run directory"
+        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
+    if world.lost:
+        names = ", ".join(agent.host for agent in world.lost)
         return Ending(
             "node lost",
             ExitCode.NODE_LOST,
-            f"the agent of {agent.host} could not go on: {kind}: {message}",
-            f"see logs/node{agent.index}/agent.log in the run directory",
+            f"the agent of {names} went away{_last_line(world.lost[0])}",
+            "killed from outside, or out of memory? --max-restarts starts it again",
+            verdict,
         )
-    return Ending(
-        "failed",
-        ExitCode.INTERNAL,
-        "the run ended without a reason",
-        "this is a fault of distrun: please report it with events.jsonl",
-    )
+    hint = "this is a fault of distrun: please report it with events.jsonl"
+    return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)
+
+
+def _last_line(agent: Agent) -> str:
+    lines = agent.last_words.decode(errors="replace").split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), "")
+    return f"; its last words: {said.strip()}" if said else " without a word"
 
 
 def _lost_came_first(world: World) -> bool:

@@ -36,7 +36,12 @@ class Observer:
         if not data:
             self.gone = True
             return None
-        *lines, self._received = (self._received + data).split(b"\n")
+        self._received += data
+        return self.early_commands()
+
+    def early_commands(self) -> list[dict[str, Any]]:
+        """Return commands that have been read already."""
+        *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines]
 
     def tell(self, event: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.supervise.agents import Agent, start_agent
-from distrun.supervise.ending import Ending, describe
+from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.files import AppendFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.world import World
@@ -34,6 +34,9 @@ _FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _ORPHANED_GRACE_S = 2.0
 _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
+_LAST_WORDS_NBYTES = 2048
+_AGENT_LOG_NBYTES = 16 << 20
+_SAME_SIGNAL_S = 0.5  # schedulers tell a job and its processes: the same word, twice
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,11 @@ class Supervisor:
         self._events = AppendFile(order.run.events, self._complain)
         self._metrics = AppendFile(order.run.metrics, self._complain)
         self._logs: dict[tuple[int, int], AppendFile] = {}
+        self._agent_logs: dict[int, AppendFile] = {}
         self._record = order.record
         self._selector = selectors.DefaultSelector()
         self._signal_taken: int | None = None
+        self._signal_at = 0.0
         self._client_lost = False
         self._time_is_up = False
         self._started_at = time.monotonic()
@@ -101,7 +106,7 @@ class Supervisor:
                     of=None,
                     reason=f"going on with the {plan.nnodes} nodes that are left",
                 )
-            elif world.missing or restarts >= plan.max_restarts:
+            elif world.missing or world.start_error or restarts >= plan.max_restarts:
                 break
             elif is_code_bug(self._attempt_ends, plan.world_size):
                 self._tell(
@@ -122,9 +127,8 @@ class Supervisor:
         return lost > 0 and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
 
     def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
-        lost = {agent.node_rank for agent in self._world.lost}
-        nodes = [node for rank, node in enumerate(plan.nodes) if rank not in lost]
-        return plan.next_attempt(0, plan.master_port, nodes)
+        lost = {agent.host for agent in self._world.lost}
+        return replace(plan, nodes=tuple(node for node in plan.nodes if node.host not in lost))
 
     def _next_port(self, plan: LaunchPlan) -> int:
         if plan.master_port_is_users:
@@ -142,20 +146,16 @@ class Supervisor:
             self._mark_logs(attempt)
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
         base = env.scrubbed(self._order.environ)
-        for index, node in enumerate(plan.nodes):
-            environ = {**base, **node.environ, env.RUN_DIR: str(self._run.path)}
-            agent = start_agent(
-                index,
-                node.host,
-                self._run.run_id,
-                environ,
-                program=plan.program if plan.warm else None,
-                stdin_fd=self._order.stdin_fd if index == 0 else None,
-            )
+        for index in range(plan.nnodes):
+            try:
+                agent = self._start_agent(plan, index, base)
+            except OSError as error:
+                self._world.cannot_start(index, error)
+                break
             self._world.agents.append(agent)
             for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
-        if not self._record.git:  # now, while the agents import torch
+        if attempt == 0:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
@@ -165,7 +165,20 @@ class Supervisor:
             agent.close()
         sweep(self._run.run_id, below=os.getpid())
 
+    def _start_agent(self, plan: LaunchPlan, index: int, base: dict[str, str]) -> Agent:
+        node = plan.nodes[index]
+        return start_agent(
+            index,
+            node.host,
+            self._run.run_id,
+            {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
+            program=plan.program if plan.warm else None,
+            stdin_fd=self._order.stdin_fd if index == 0 else None,
+        )
+
     def _loop(self) -> None:
+        for command in self._observer.early_commands():
+            self._take_signal(command["signal"])
         while not self._world.finished:
             timeout = self._world.on_time()
             if (again := self._observer.flush()) is not None:
@@ -191,8 +204,8 @@ class Supervisor:
                 self._log(agent, event["rank"]).write(data)
                 self._observer.ring()
             elif event["event"] == "metrics":
-                del event["report"]
-                self._metrics.write_json({k: v for k, v in event.items() if k != "event"})
+                own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
+                self._metrics.write_json({**event["values"], **own})
                 self._observer.tell(event)
             else:
                 self._world.on_event(agent, event)
@@ -215,7 +228,14 @@ class Supervisor:
         if not data:
             self._unregister(agent.stderr_fd)
             return
-        AppendFile(self._run.agent_log(agent.index), lambda _: None).write(data)
+        agent.last_words = (agent.last_words + data)[-_LAST_WORDS_NBYTES:]
+        self._agent_log(agent).write(data)
+
+    def _agent_log(self, agent: Agent) -> AppendFile:
+        if agent.index not in self._agent_logs:
+            path = self._run.agent_log(agent.index)
+            self._agent_logs[agent.index] = AppendFile(path, lambda _: None, _AGENT_LOG_NBYTES)
+        return self._agent_logs[agent.index]
 
     def _unregister(self, fd: int) -> None:
         try:
@@ -237,7 +257,8 @@ class Supervisor:
             self._unregister(self._observer.commands_fd)
             if not self._order.detached:
                 self._client_lost = True
-                self._world.stop(signal.SIGTERM, min(_ORPHANED_GRACE_S, self._order.plan.grace_s))
+                grace_s = min(_ORPHANED_GRACE_S, self._order.plan.grace_s)
+                self._world.stop(signal.SIGTERM, grace_s, overtime_s=1.0)
             return
         for command in commands:
             self._take_signal(command["signal"])
@@ -263,10 +284,10 @@ class Supervisor:
         if signum in _FORWARDED:
             self._world.send_all("signal", signal=signum)
         elif self._signal_taken is None:
-            self._signal_taken = signum
+            self._signal_taken, self._signal_at = signum, time.monotonic()
             self._tell("stopping", reason=signal.Signals(signum).name)
             self._world.stop(signum, self._order.plan.grace_s)
-        else:
+        elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:
             self._tell("stopping", reason="second signal: killing the ranks")
             self._world.kill()
 
@@ -288,13 +309,8 @@ class Supervisor:
             self._complain(f"run.json cannot be written: {error.strerror}")
 
     def _end(self, attempts: int) -> int:
-        ending = describe(
-            self._world,
-            self._run,
-            signal_taken=self._signal_taken,
-            client_lost=self._client_lost,
-            time_is_up=self._time_is_up,
-        )
+        stop = Stop(self._signal_taken, self._client_lost, self._time_is_up)
+        ending = describe(self._world, self._run, stop)
         self._save(ending)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(
@@ -311,7 +327,8 @@ class Supervisor:
             verdict=ending.verdict and ending.verdict.to_json(),
         )
         self._observer.flush_for(_FAREWELL_S)
-        for file in (self._events, self._metrics, *self._logs.values()):
+        logs = (*self._logs.values(), *self._agent_logs.values())
+        for file in (self._events, self._metrics, *logs):
             file.close()
         return ending.exit_code
 
@@ -328,6 +345,6 @@ class Supervisor:
         files += [(self._run.stacks(rank), text) for rank, text in self._world.stacks.items()]
         for path, text in files:
             try:
-                path.write_text(text + "\n", encoding="utf-8")
+                record.replace_text(path, text + "\n")
             except OSError as error:
                 self._complain(f"{path.name} cannot be written: {error.strerror}")

@@ -39,6 +39,8 @@ class World:
     """Agents without which the world could not start in time."""
     spared: list[Agent] = field(default_factory=list)
     """Agents that an elastic world started without."""
+    start_error: str = ""
+    """Why an agent could not be started, or get as far as its ranks."""
     started: bool = False
     stopping: bool = False
     stacks: dict[int, str] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class World:
             self.started
             and len(self.ends) == self.plan.world_size
             and not any(end.failed for end in self.ends)
-            and not (self.lost or self.missing or self.engine_errors)
+            and not (self.lost or self.missing or self.engine_errors or self.start_error)
         )
 
     @property
@@ -155,8 +157,15 @@ class World:
             self.engine_errors.append((agent, event["type"], event["message"]))
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
+    def _on_import_failed(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.killed = True
+        self.start_error = f"torch cannot be imported on {agent.host}: {event['message']}"
+        if not self.stopping:
+            self.stop(signal.SIGTERM, 0.0)
+
     def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
-        self.stacks[event["rank"]] = event["stacks"]
+        if event["stacks"]:
+            self.stacks[event["rank"]] = event["stacks"]
 
     def _on_signal_forwarded(self, agent: Agent, event: dict[str, Any]) -> None:
         self.tell("signal_forwarded", node=agent.node_rank, **event)
@@ -169,10 +178,10 @@ class World:
         agent.gone = True
         if agent.swept or agent in self.spared:
             return
-        agent.lost = True
         send(agent.pid, signal.SIGKILL)  # a half-dead agent is of no use to anybody
         sweep(agent.tag)
-        if not self._exit_sent and agent not in self.missing:
+        failed = any(agent is a for a, _, _ in self.engine_errors)
+        if not (self._exit_sent or agent.killed or failed or agent in self.missing):
             self.lost.append(agent)
             self.tell("node_lost", node=agent.index, host=agent.host, ranks=sorted(agent.ranks))
         if not self.stopping:
@@ -182,13 +191,17 @@ class World:
 
     # --- what the supervisor decides --------------------------------------------------
 
-    def stop(self, signum: int, grace_s: float) -> None:
+    def stop(self, signum: int, grace_s: float, overtime_s: float = _OVERTIME_S) -> None:
         """Ask every rank to end, and see to it that it does within the grace."""
         self.stopping = True
         self._stop_at = None
-        self._kill_agents_at = time.monotonic() + grace_s + _OVERTIME_S
+        kill_at = time.monotonic() + grace_s + overtime_s
+        self._kill_agents_at = min(self._kill_agents_at or kill_at, kill_at)
         for agent in self.agents:
-            agent.send("stop", signal=signum, grace_s=grace_s)
+            if agent.joined:
+                agent.send("stop", signal=signum, grace_s=grace_s)
+            else:  # it has no ranks: there is nothing to save
+                self._kill_agent(agent)
 
     def kill(self) -> None:
         """End every rank now."""
@@ -202,6 +215,16 @@ class World:
         """Send a command to every agent."""
         for agent in self.agents:
             agent.send(command, **fields)
+
+    def _kill_agent(self, agent: Agent) -> None:
+        agent.killed = True
+        send(agent.pid, signal.SIGKILL)
+        sweep(agent.tag)
+
+    def cannot_start(self, index: int, error: OSError) -> None:
+        """An agent's process could not even be made."""
+        self.start_error = f"the agent of {self.plan.nodes[index].host} cannot be started: {error}"
+        self.stop(signal.SIGTERM, 0.0)
 
     def _release(self) -> None:
         self._exit_sent = True
@@ -219,13 +242,15 @@ class World:
             self._kill_agents_at = None
             for agent in self.agents:
                 if not agent.gone:
-                    send(agent.pid, signal.SIGKILL)
-                    sweep(agent.tag)
+                    self._kill_agent(agent)
         if not self.started and not self.stopping:
             self._watch_joining(now - self._started_at)
+        writing = [agent for agent in self.agents if agent.flush()]
         due = [t - now for t in (self._stop_at, self._kill_agents_at) if t is not None]
         if not self.started:
             due.append(0.2)
+        if writing:
+            due.append(0.02)
         return max(0.0, min([*due, 60.0]))
 
     def _watch_joining(self, waited_s: float) -> None:
@@ -243,7 +268,7 @@ class World:
 
     def _join_timeout(self, absent: list[Agent]) -> None:
         for agent in absent:
-            send(agent.pid, signal.SIGKILL)
+            self._kill_agent(agent)
         present = [agent for agent in self.agents if agent.joined]
         if len(present) < self.plan.min_nodes:
             self.missing = absent

@@ -35,12 +35,15 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
     fd = report_fd()
     if fd is None:
         return
-    record = {"report": "metrics", "time": round(time.time(), 3), "step": int(step)}
-    if total_steps is not None:
-        record["total_steps"] = int(total_steps)
     numbers = {name: float(value) for name, value in values.items()}
-    # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
-    record |= {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
+    record = {
+        "report": "metrics",
+        "time": round(time.time(), 3),
+        "step": int(step),
+        "total_steps": None if total_steps is None else int(total_steps),
+        # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
+        "values": {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()},
+    }
     line = json.dumps(record).encode() + b"\n"
     if len(line) > _PIPE_ATOMIC_NBYTES:
         raise ValueError(

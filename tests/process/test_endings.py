@@ -134,7 +134,7 @@ class Launched:
         )
 
     def end(self) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=40)
+        _, errors = self.process.communicate(timeout=25)
         return self.process.returncode, errors
 
 
@@ -181,6 +181,7 @@ def test_a_second_ctrl_c_kills_ranks_that_ignore_the_first(
 
 
 def test_the_grace_is_kept_on_the_failure_path_too(launched: Callable[..., Launched]) -> None:
+    # With the default grace of 30 s it would not end within end()'s own 25 s.
     run = launched("--nproc-per-node", 3, "--grace", 1, FAULTS, "ignore_sigterm")
     run.wait_for("waiting0", "waiting1", "waiting2")
     events = (only_run(run.cwd) / "events.jsonl").read_text().splitlines()
@@ -189,6 +190,74 @@ def test_the_grace_is_kept_on_the_failure_path_too(launched: Callable[..., Launc
     code, errors = run.end()
     assert code == 137
     assert "rank 2 on node0 failed first" in errors
+
+
+def test_a_first_failure_counts_though_ctrl_c_follows_in_the_grace(
+    launched: Callable[..., Launched],
+) -> None:
+    run = launched("--nproc-per-node", 2, "--grace", 2, FAULTS, "fail_then_linger", "--rank", "all")
+    run.wait_for("waiting1")
+    wait_until(lambda: '"exit_code": 1' in (only_run(run.cwd) / "events.jsonl").read_text(), 30)
+    run.process.send_signal(signal.SIGINT)
+    code, errors = run.end()
+    assert code == 1
+    assert "rank 0 on node0 failed first: ValueError" in errors
+
+
+def test_a_signal_in_the_first_moments_is_not_lost(launched: Callable[..., Launched]) -> None:
+    run = launched("--nproc-per-node", 1, FAULTS, "wait")
+    runs = run.cwd / "runs"
+    wait_until(lambda: runs.exists() and list(runs.glob("*/run.json")), 20)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end()[0] == 143
+
+
+@pytest.mark.parametrize("kind", ["warm", "cold"])
+def test_ranks_that_end_at_once_are_not_missed(distrun: Run, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "leave.py").write_text("import os\nos._exit(0)\n")
+    words = ("leave.py",) if kind == "warm" else ("--no-python", "true")
+    result = distrun("launch", "--nproc-per-node", 12, *words)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_traceback_that_the_script_logged_itself_is_shown(distrun: Run) -> None:
+    result = distrun("launch", "--nproc-per-node", 1, FAULTS, "log_and_exit", "--rank", 0)
+    assert result.returncode == 1
+    assert "[0·0] ValueError: boom of the first rank" in result.stdout
+    assert "[0·0] after the traceback" in result.stdout
+
+
+def test_what_is_printed_after_a_traceback_is_shown(distrun: Run) -> None:
+    words = (FAULTS, "raise_and_say_goodbye", "--rank", 0)
+    result = distrun("launch", "--nproc-per-node", 1, *words)
+    assert result.stdout == "[0·0] goodbye, after the traceback\n"
+    assert result.stderr.count("boom of the first rank") > 1
+
+
+@pytest.mark.parametrize("kind", ["garbage_reports", "hostile_metrics"])
+def test_a_rank_cannot_harm_its_agent_by_what_it_reports(distrun: Run, kind: str) -> None:
+    result = distrun("launch", "--nproc-per-node", 1, FAULTS, kind, "--rank", 0)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_killed_forkserver_ends_the_run_with_5(launched: Callable[..., Launched]) -> None:
+    run = launched("--nproc-per-node", 2, FAULTS, "wait", "--rank", "all")
+    run.wait_for("waiting0", "waiting1")
+    status = Path(f"/proc/{run.pid_of('agent0')}/task/{run.pid_of('agent0')}/children").read_text()
+    os.kill(int(status.split()[0]), signal.SIGKILL)
+    code, errors = run.end()
+    assert code == 5, errors
+
+
+def test_a_supervisor_that_hears_nothing_is_ended_by_the_second_ctrl_c(
+    launched: Callable[..., Launched],
+) -> None:
+    run = launched("--nproc-per-node", 1, FAULTS, "wait", "--rank", "all")
+    run.wait_for("waiting0")
+    os.kill(run.pid_of("supervisor"), signal.SIGSTOP)
+    run.process.send_signal(signal.SIGINT)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end()[0] == 70
 
 
 @pytest.mark.parametrize(
@@ -215,17 +284,18 @@ def test_a_recipe_that_saves_on_sigterm_ends_with_143_and_the_note(
     assert (run.cwd / "saved0").exists() and (run.cwd / "saved1").exists()
 
 
-def test_sigusr1_reaches_ranks_with_a_handler_and_names_the_others(
-    launched: Callable[..., Launched],
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+def test_sigusr_reaches_ranks_with_a_handler_and_names_the_others(
+    launched: Callable[..., Launched], signum: signal.Signals
 ) -> None:
-    run = launched("--nproc-per-node", 2, FAULTS, "count_usr1", "--rank", "all")
+    run = launched("--nproc-per-node", 2, FAULTS, "count_usr", "--rank", "all")
     run.wait_for("waiting0", "waiting1")
-    run.process.send_signal(signal.SIGUSR1)
-    run.wait_for("usr1")
+    run.process.send_signal(signum)
+    run.wait_for(signum.name)
     run.process.send_signal(signal.SIGTERM)
     code, errors = run.end()
     assert code == 143
-    assert "signal SIGUSR1 was not passed to rank 1" in errors
+    assert f"signal {signum.name} was not passed to rank 1" in errors
 
 
 def test_the_time_limit_ends_with_124_and_shows_where_each_rank_was(

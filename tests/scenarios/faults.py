@@ -79,6 +79,55 @@ def children_and_wait() -> None:
     wait()
 
 
+def log_and_exit() -> None:
+    """Catch the exception, log it, and leave: the pattern of many frameworks."""
+    import logging
+
+    try:
+        raise_error()
+    except ValueError:
+        logging.exception("training failed")
+        print("after the traceback")
+        sys.exit(1)
+
+
+def raise_and_say_goodbye() -> None:
+    import atexit
+
+    atexit.register(print, "goodbye, after the traceback")
+    raise_error()
+
+
+def garbage_reports() -> None:
+    """Write into the pipe on which ranks report what no rank would."""
+    fd = int(os.environ["DISTRUN_REPORT"].partition(":")[0])
+    for line in (
+        b"5",
+        b"[1]",
+        b"{",
+        b'{"report": "x"}',
+        b'{"report": "metrics"}',
+        b'{"report": ["error"]}',
+        b'{"report": "error", "monotonic": "x"}',
+        b"[" * 4000,
+        b"\xff\x00",
+    ):
+        os.write(fd, line + b"\n")
+    os.write(fd, b"x" * 3_000_000 + b"\n")
+
+
+def hostile_metrics() -> None:
+    from distrun.train import metrics
+
+    metrics.log(1, nbytes=3.0, event=1.0, report=2.0, name=1.0, rank=7.0, time=1.0)
+
+
+def fail_then_linger() -> None:
+    if RANK == 0:
+        raise_error()
+    ignore_sigterm()
+
+
 def semaphores() -> None:
     """Hold what multiprocessing's resource tracker has to remove from /dev/shm."""
     from multiprocessing import get_context
@@ -119,9 +168,10 @@ def save_on_sigterm() -> None:
     wait()
 
 
-def count_usr1() -> None:
+def count_usr() -> None:
     if RANK == 0:
-        signal.signal(signal.SIGUSR1, lambda *_: Path("usr1").touch())
+        for signum in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, lambda number, _: Path(signal.Signals(number).name).touch())
     wait()
 
 

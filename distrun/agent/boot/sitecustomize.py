@@ -29,13 +29,13 @@ del sys.modules["sitecustomize"]
 site.execsitecustomize()
 
 if _order["role"] == "rank":
-    from distrun.agent.rank_boot import begin_cold
+    from distrun.agent.rank_boot import prepare_cold
 
-    begin_cold(_order)
+    prepare_cold(_order)
 else:
     from distrun.agent.main import run_agent
 
-    run_agent(warm=True, user_stdin=_order["stdin_fd"])
+    run_agent(_order, warm=True)
 
 if "sitecustomize" not in sys.modules:
     # What site says to itself where there is none.

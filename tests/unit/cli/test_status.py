@@ -17,8 +17,9 @@ STARTED: list[dict[str, Any]] = [
 ]
 
 
-def metrics(step: int, at: float, **values: Any) -> dict[str, Any]:
-    return {"event": "metrics", "step": step, "time": at, **values}
+def metrics(step: int, at: float, total_steps: int | None = None, **values: Any) -> dict[str, Any]:
+    numbers = {"step": step, "time": at, "total_steps": total_steps, "values": values}
+    return {"event": "metrics", "rank": 0, **numbers}
 
 
 def line_after(*events: dict[str, Any]) -> str:

@@ -7,9 +7,7 @@ import pytest
 from distrun.errors import (
     DistrunError,
     ExitCode,
-    JoinTimeoutError,
     MachineError,
-    NodeLostError,
     UsageError,
     did_you_mean,
 )
@@ -21,8 +19,6 @@ from distrun.errors import (
         (DistrunError, 70),
         (UsageError, 2),
         (MachineError, 3),
-        (JoinTimeoutError, 4),
-        (NodeLostError, 5),
     ],
 )
 def test_each_error_has_its_exit_code(kind: type[DistrunError], code: int) -> None:
@@ -36,7 +32,8 @@ def test_each_error_has_its_exit_code(kind: type[DistrunError], code: int) -> No
 
 def test_every_kind_of_error_is_in_the_list_above() -> None:
     assert {kind.__name__ for kind in DistrunError.__subclasses__()} == {
-        *("UsageError", "MachineError", "JoinTimeoutError", "NodeLostError"),
+        "UsageError",
+        "MachineError",
     }
 
 
