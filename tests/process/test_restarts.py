@@ -61,10 +61,10 @@ def test_a_rank_that_crashes_more_often_than_allowed_fails_the_run(
     assert len(events_of(tmp_path, "attempt_started")) == 2
 
 
-def hold_back_node_1(directory: Path) -> dict[str, str]:
+def hold_back_node_1(directory: Path, action: str = "signal.pause()") -> dict[str, str]:
     """Return an environment in which the agent of node 1 never gets to its first line."""
     (directory / "sitecustomize.py").write_text(
-        "import os, signal\nif os.environ.get('DISTRUN_TAG', '').endswith('/1'): signal.pause()\n"
+        f"import os, signal\nif os.environ.get('DISTRUN_TAG', '').endswith('/1'): {action}\n"
     )
     path = os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path}
@@ -115,6 +115,46 @@ def test_an_elastic_job_goes_on_without_a_lost_node(command: list[str], tmp_path
     assert process.returncode == 143, errors
     assert "going on with the 1 nodes that are left" in errors
     assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [2, 1]
+
+
+def test_an_elastic_job_whose_node_dies_before_it_joins_does_not_start_for_ever(
+    distrun: Run, tmp_path: Path
+) -> None:
+    result = distrun(
+        *("launch", "--nodes", "1:2", "--nproc-per-node", 1, FAULTS, "exit_0_early"),
+        *("--rank", "all"),
+        env=hold_back_node_1(tmp_path, "os._exit(9)"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [1]
+
+
+def test_torch_that_cannot_be_imported_is_told_and_ends_with_3(
+    distrun: Run, tmp_path: Path
+) -> None:
+    broken = tmp_path / "site" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('libtorch_cpu.so: not today')")
+    (broken / "version.py").write_text("__version__ = '2.13.0'\n")
+    path = os.pathsep.join(filter(None, [str(broken.parent), os.environ.get("PYTHONPATH")]))
+    result = distrun("launch", FAULTS, "wait", env={**os.environ, "PYTHONPATH": path})
+    assert result.returncode == 3, result.stderr
+    assert "torch cannot be imported on node0: ImportError: libtorch_cpu.so" in result.stderr
+
+
+def test_a_sitecustomize_that_prints_disturbs_nothing(distrun: Run, tmp_path: Path) -> None:
+    environ = hold_back_node_1(tmp_path, "pass")
+    (tmp_path / "sitecustomize.py").write_text("print('hello from sitecustomize')\n")
+    result = distrun("launch", "--nproc-per-node", 2, SCENARIOS / "all_reduce.py", env=environ)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("sum 1.0") == 2
+
+
+def test_a_long_command_line_arrives_whole(distrun: Run, tmp_path: Path) -> None:
+    (tmp_path / "count.py").write_text("import sys\nprint(len(sys.argv), len(sys.argv[-1]))\n")
+    names = [f"shard-{number:06d}-" + "x" * 40 for number in range(6000)]
+    result = distrun("launch", "--nproc-per-node", 2, "count.py", *names)
+    assert result.stdout.count("6001 53") == 2, result.stderr
 
 
 def test_a_busy_master_port_is_refused_and_never_swapped_for_another(

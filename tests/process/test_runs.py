@@ -51,6 +51,22 @@ def test_a_detached_run_is_listed_followed_and_stopped_from_elsewhere(
     assert distrun("stop", name).returncode == 2
 
 
+def test_stop_with_force_does_not_wait_for_the_grace(distrun: Run, tmp_path: Path) -> None:
+    words = ("--grace", "1h", "--nproc-per-node", 1, FAULTS, "ignore_sigterm", "--rank", 0)
+    distrun("launch", "--detach", *words)
+    wait_until((tmp_path / "waiting0").exists, 30)
+    assert "terminated" in distrun("stop", "--force").stderr
+
+
+def test_a_script_with_brackets_in_its_name_does_not_break_the_list(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "[").mkdir()
+    (tmp_path / "[" / "b].py").write_text("")
+    distrun("launch", "--nproc-per-node", 1, "[/b].py")
+    assert "[/b].py" in distrun("ps").stdout
+
+
 def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
     distrun("launch", "--nodes", 2, "--nproc-per-node", 1, PRINTS, "hello")
     name = only_run(tmp_path).name
