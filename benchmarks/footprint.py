@@ -33,7 +33,7 @@ for step in range(1, int(sys.argv[1]) * 20 + 1):
 
 
 def measured(command: list[str], cwd: Path, seconds: float) -> dict[str, tuple[float, float]]:
-    """Return (peak RSS in MiB, percent of a core) of the processes above the ranks."""
+    """Return (RSS in MiB, percent of a core) of the processes above the ranks."""
     process = subprocess.Popen(
         command,
         cwd=cwd,

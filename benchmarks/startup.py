@@ -58,7 +58,7 @@ def idle_pss_mib(side: Side, nproc: int, script: Path, cwd: Path) -> float:
         stderr=subprocess.DEVNULL,
     )
     pids = [cwd / f"pid{rank}" for rank in range(nproc)]
-    while not all(path.exists() and path.read_text() for path in pids):
+    while process.poll() is None and not all(p.exists() and p.read_text() for p in pids):
         time.sleep(0.1)
     total = sum(_pss_kib(int(path.read_text())) for path in pids) / 1024
     (cwd / "enough").touch()

@@ -34,7 +34,8 @@ class Channel:
     def output(self, rank: int, data: bytes) -> None:
         """Pass on what a rank printed."""
         header = json.dumps({"event": "output", "rank": rank, "nbytes": len(data)})
-        self._write(header.encode() + b"\n" + data)
+        self._write(header.encode() + b"\n")
+        self._write(data)
 
     def close(self) -> None:
         """Close both ends here, in a process that is not the agent."""

@@ -26,7 +26,8 @@ from distrun.processes import catches, reap_children, send, sweep
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
 _STACKS_WAIT_S = 0.3
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
-_GATHER_S = 0.002
+_GATHER_S = 0.003
+_METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the supervisor
 _LONGEST_WAIT_S = 3600.0  # a selector takes no number of seconds beyond some 24 days
 
 
@@ -45,6 +46,8 @@ class Node:
         self._finished = False
         self._early_deaths: list[dict[str, Any]] = []
         self._printed = False
+        self._metrics: list[dict[str, Any]] = []
+        self._metrics_due = 0.0
         self._stopping = False
         self._told_stopped = False
         self._channel_lost = False
@@ -61,6 +64,8 @@ class Node:
             timeout = _LONGEST_WAIT_S
             if self._kill_at is not None:
                 timeout = min(timeout, max(0.0, self._kill_at - time.monotonic()))
+            if self._metrics:
+                timeout = min(timeout, max(0.0, self._metrics_due - time.monotonic()))
             for key, _ in self._selector.select(timeout):
                 handler: Callable[[], None] = key.data
                 handler()
@@ -68,6 +73,8 @@ class Node:
                 # A rank prints a line at a time: let more come, not a frame for each line.
                 self._printed = False
                 time.sleep(_GATHER_S)
+            if self._metrics and time.monotonic() >= self._metrics_due:
+                self._send_metrics()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
             if self._stopping and not self._live():
@@ -200,6 +207,7 @@ class Node:
             return
         self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the news of the death
         self._on_report(rank)
+        self._send_metrics()
         rank.status = reply["status"]
         self._channel.event(
             "rank_ended",
@@ -229,12 +237,19 @@ class Node:
         for record in rank.read_reports():
             if record["report"] == "metrics":
                 numbers = {key: record[key] for key in ("time", "step", "total_steps", "values")}
-                self._channel.event("metrics", rank=rank.rank, **numbers)
+                if not self._metrics:
+                    self._metrics_due = time.monotonic() + _METRICS_S
+                self._metrics.append({"rank": rank.rank, **numbers})
             else:
                 rank.report = record
                 rank.reported_at = record["monotonic"]
         if rank.report_at_eof:
             self._unregister(rank.report_fd)
+
+    def _send_metrics(self) -> None:
+        for numbers in self._metrics:
+            self._channel.event("metrics", **numbers)
+        self._metrics.clear()
 
     def _unregister(self, fd: int) -> None:
         try:

@@ -33,7 +33,8 @@ class HeldTraceback:
         if self._held:
             self._held += block
             return b""
-        match = _BEGINS.search(block) if b"Traceback" in block else None  # 10 times faster
+        # Looked for in vain in much output, `in` is ten times faster than the pattern.
+        match = _BEGINS.search(block) if b"Traceback" in block else None
         if match is None:
             return block
         self._held = block[match.start() :]

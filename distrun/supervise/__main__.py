@@ -8,8 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-if sys.path and sys.path[0] == str(Path(__file__).parent):
-    del sys.path[0]
+sys.path.append(str(Path(__file__).parents[2]))  # started without site: see client
 
 from distrun.plan.model import LaunchPlan
 from distrun.processes import start_time

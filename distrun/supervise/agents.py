@@ -44,7 +44,9 @@ class Agent:
     """The end of what it wrote to stderr."""
     ranks: dict[int, int] = field(default_factory=dict)
     """Live ranks and their pids."""
-    _buffer: bytes = b""
+    _partial: bytes = b""
+    _raw_header: dict[str, Any] = field(default_factory=dict)
+    _raw_left: int = 0
     _outgoing: bytes = b""
 
     @property
@@ -68,22 +70,33 @@ class Agent:
             self._outgoing = b""  # it is gone: that is seen elsewhere
         return False
 
-    def read_events(self) -> list[tuple[dict[str, Any], bytes]] | None:
-        """Return what it said, with the raw bytes that came along; None at its end."""
+    def read_events(self) -> list[tuple[dict[str, Any], memoryview]] | None:
+        """Return what it said, with the raw bytes that came along; None at its end.
+
+        Output that has come in part is returned in part: much of it is never copied.
+        """
         data = os.read(self.events_fd, _READ_NBYTES)
         if not data:
             return None
-        self._buffer += data
-        events = []
-        start = 0
-        while (newline := self._buffer.find(b"\n", start)) >= 0:
-            event = json.loads(self._buffer[start:newline])
-            end = newline + 1 + event.get("nbytes", 0)
-            if end > len(self._buffer):
+        events, view, at = [], memoryview(data), 0
+        while at < len(data):
+            if self._raw_left:
+                end = min(at + self._raw_left, len(data))
+                events.append((self._raw_header, view[at:end]))
+                self._raw_left -= end - at
+                at = end
+                continue
+            newline = data.find(b"\n", at)
+            if newline < 0:
+                self._partial += data[at:]
                 break
-            events.append((event, self._buffer[newline + 1 : end]))
-            start = end
-        self._buffer = self._buffer[start:]
+            header = json.loads(self._partial + data[at:newline])
+            self._partial, at = b"", newline + 1
+            self._raw_left = header.get("nbytes", 0)
+            if self._raw_left:
+                self._raw_header = header
+            else:
+                events.append((header, view[:0]))
         return events
 
     def close(self) -> None:

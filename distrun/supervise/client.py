@@ -95,7 +95,8 @@ def start_supervisor(
     passed = [commands_read, events_write, *([] if stdin_fd is None else [stdin_fd])]
     with open(run.supervisor_log, "wb") as log:
         child = subprocess.Popen(
-            [sys.executable, _PROGRAM, *map(str, passed)],
+            # Without the user's PYTHONPATH and site: it needs the standard library alone.
+            [sys.executable, "-I", "-S", _PROGRAM, *map(str, passed)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -26,7 +26,7 @@ class AppendFile:
         self._nbytes = 0
         self._broken = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add `data`, or complain and go on."""
         try:
             if self._fd is None:
@@ -63,7 +63,7 @@ class AppendFile:
         self._path.replace(self._path.with_name(self._path.name + ".1"))
         self._open()
 
-    def _write_all(self, data: bytes) -> None:
+    def _write_all(self, data: bytes | memoryview) -> None:
         assert self._fd is not None
         view = memoryview(data)
         while view:
