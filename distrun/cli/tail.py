@@ -37,8 +37,11 @@ class LineAssembler:
             data = self._pending + data
         end = data.rfind(b"\n") + 1
         block, rest = data[:end], data[end:]
+        now = time.monotonic()
+        if b"\r" in rest and b"\r" not in self._pending:
+            self._bar_shown_at = now  # a bar begins: it may well end before it has to be shown
         self._pending = rest
-        self._pending_since = time.monotonic()
+        self._pending_since = now
         if len(rest) > _MAX_LINE_NBYTES:
             if b"\r" in rest:
                 self._pending = rest.rpartition(b"\r")[2][-_MAX_LINE_NBYTES:]

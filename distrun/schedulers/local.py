@@ -32,6 +32,4 @@ def cancel(record: RunRecord, *, force: bool = False) -> bool:
     pid = record.supervisor_pid
     if not pid or start_time(pid) != record.supervisor_start:
         return False
-    sent = send(pid, signal.SIGTERM)
-    # Another signal: two equal ones that are pending together become one.
-    return send(pid, signal.SIGINT) if sent and force else sent
+    return send(pid, signal.SIGQUIT if force else signal.SIGTERM)

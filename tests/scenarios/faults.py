@@ -134,9 +134,10 @@ def semaphores() -> None:
     from multiprocessing.shared_memory import SharedMemory
 
     context = get_context("spawn")
-    keep = context.Queue(), SharedMemory(create=True, size=4096)
+    memory, queue = SharedMemory(create=True, size=4096), context.Queue()
     context.Process(target=time.sleep, args=(3600,)).start()
-    assert keep
+    Path(f"memory{RANK}").write_text(memory.name)
+    assert queue
     wait()
 
 
