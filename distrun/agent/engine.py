@@ -53,13 +53,13 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     return config, [str(command), *command_args]
 
 
-def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: int) -> None:
+def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: int) -> None:
     """Run one node's part of the job to its end.
 
     Args:
         arguments: torchrun's command line, without `torchrun`.
         ranks: Starts and watches the ranks.
-        attempt: How often the launcher has restarted this world, which is more than
+        restarts: How often the launcher has restarted this world, which is more than
             torch knows: its own restarts are off.
         max_restarts: How often it may.
 
@@ -91,7 +91,7 @@ def run_engine(arguments: list[str], ranks: Ranks, attempt: int, max_restarts: i
         local_addr=config.local_addr,
     )
     counts = {
-        "TORCHELASTIC_RESTART_COUNT": str(attempt),
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
         "TORCHELASTIC_MAX_RESTARTS": str(max_restarts),
     }
     _WarmAgent(spec, ranks, counts).run()

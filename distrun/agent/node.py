@@ -69,6 +69,7 @@ class Node:
             for key, _ in self._selector.select(timeout):
                 handler: Callable[[], None] = key.data
                 handler()
+            reap_children()  # orphans that this process has adopted
             if self._printed:
                 # A rank prints a line at a time: let more come, not a frame for each line.
                 self._printed = False
@@ -127,7 +128,7 @@ class Node:
         from distrun.agent.engine import run_engine
 
         try:
-            run_engine(command["arguments"], self, command["attempt"], command["max_restarts"])
+            run_engine(command["arguments"], self, command["restarts"], command["max_restarts"])
         except Exception as error:  # whatever torch raises belongs into the launcher's verdict
             traceback.print_exc()  # into the agent's log
             self._channel.event(

@@ -12,9 +12,9 @@ app = typer.Typer(help="What may stand in a config file.", no_args_is_help=True)
 @app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of `[tool.distrun]`."""
-    from distrun.spec.job import Settings
+    from distrun.spec.schema import config_schema
 
-    typer.echo(json.dumps(Settings.model_json_schema(by_alias=True), indent=2))
+    typer.echo(json.dumps(config_schema(), indent=2))
 
 
 @app.callback()

@@ -21,13 +21,17 @@ _DEAF_S = 2.5
 
 
 def launch(
-    script: str = typer.Argument(..., help="Script, or module with -m, that every rank runs."),
-    args: list[str] = typer.Argument(None, help="Its arguments, untouched."),
+    script: str = typer.Argument(
+        ..., metavar="SCRIPT", help="Script, or module with -m, that every rank runs."
+    ),
+    args: list[str] = typer.Argument(None, metavar="[ARGS]...", help="Its arguments, untouched."),
     nodes: str = typer.Option(None, metavar="N|MIN:MAX", help="Nodes; emulated on this machine."),
     nproc_per_node: str = typer.Option(
         None, metavar="auto|gpu|cpu|N", help="Ranks a node [auto: a GPU each, else cores]."
     ),
-    strategy: str = typer.Option(None, help="dp, ddp, fsdp, hsdp, tp, pp, ep or cp."),
+    strategy: str = typer.Option(
+        None, metavar="NAME", help="dp, ddp, fsdp, hsdp, tp, pp, ep or cp."
+    ),
     gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs to use."),
     max_restarts: str = typer.Option(None, metavar="N", help="Restarts of a crashed world [0]."),
     env: list[str] = typer.Option(None, metavar="K=V", help="Variable for the ranks; repeatable."),

@@ -47,24 +47,20 @@ def make_plan(
     """
     draft = Draft(job, sources, facts)
     nnodes = len(job.hosts) or job.nodes.max
-    if job.hosts and "nodes" in sources and job.nodes.max != len(job.hosts):
+    local = not job.hosts
+    if not local and "nodes" in sources and job.nodes.max != nnodes:
         raise UsageError(
-            f"--nodes {job.nodes} and --hosts with {len(job.hosts)} names do not agree",
+            f"--nodes {job.nodes} and --hosts with {nnodes} names do not agree",
             "leave one of them out",
         )
-    local = not job.hosts
     _hold_limits(job, nnodes, local, facts)
     gpus = choose_gpus(draft)
     nproc = choose_nproc(draft, nnodes, local, gpus)
     if gpus is None and local and 1 < nnodes <= len(usable := usable_gpus(draft)):
         gpus = usable  # each node must see others than its neighbour
+    _hold_local_ranks(local, nnodes * nproc)
     for count in range(job.nodes.min if local else nnodes, nnodes + 1):
         _hold_constraints(header, job, count, nproc)
-    if local and nnodes * nproc > MAX_LOCAL_RANKS:
-        raise UsageError(
-            f"{nnodes * nproc} ranks on one machine are above the limit of {MAX_LOCAL_RANKS}",
-            "fewer --nodes or --nproc-per-node",
-        )
     port = job.master_port or (facts.free_port if local else _HOSTS_PORT)
     warm = job.start_method == "forkserver" and not cold_reason and not job.no_python
     if cold_reason and job.start_method == "forkserver":
@@ -104,6 +100,14 @@ def _hold_limits(job: Job, nnodes: int, local: bool, facts: Facts) -> None:
                 f"host {host!r} is {address} here, which no other machine can reach",
                 "name it by its address in the network of the others",
             )
+
+
+def _hold_local_ranks(local: bool, world_size: int) -> None:
+    if local and world_size > MAX_LOCAL_RANKS:
+        raise UsageError(
+            f"{world_size} ranks on one machine are above the limit of {MAX_LOCAL_RANKS}",
+            "fewer --nodes or --nproc-per-node",
+        )
 
 
 def _hold_constraints(header: Header, job: Job, nnodes: int, nproc: int) -> None:

@@ -45,7 +45,7 @@ class Observer:
         return [json.loads(line) for line in lines]
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Pass an event on."""
+        """Pass an event on; of the numbers of training, ten a second."""
         if event["event"] == "metrics":
             now = time.monotonic()
             if now - self._metrics_at < _METRICS_S:

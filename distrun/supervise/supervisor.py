@@ -83,7 +83,7 @@ class Supervisor:
         self._write_record(self._record)
         plan, attempt, port_tries, restarts = self._order.plan, 0, 0, 0
         while True:
-            self._run_world(plan, attempt)
+            self._run_world(plan, attempt, restarts)
             world = self._world
             plan = world.plan
             self._attempt_ends.append(world.ends)
@@ -140,8 +140,8 @@ class Supervisor:
 
     # --- one world ---------------------------------------------------------------------
 
-    def _run_world(self, plan: LaunchPlan, attempt: int) -> None:
-        self._world = World(plan, attempt, [], self._tell)
+    def _run_world(self, plan: LaunchPlan, attempt: int, restarts: int) -> None:
+        self._world = World(plan, attempt, restarts, [], self._tell)
         if attempt:
             self._mark_logs(attempt)
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)

@@ -29,6 +29,8 @@ class World:
 
     plan: LaunchPlan
     attempt: int
+    restarts: int
+    """How many of the attempts before were crashes: fewer than attempts, if a port was lost."""
     agents: list[Agent]
     tell: Callable[..., None]
     """Tells an event to everybody who listens."""
@@ -102,7 +104,7 @@ class World:
             agent.send(
                 "start",
                 arguments=self.plan.torchrun_arguments(node_rank),
-                attempt=self.attempt,
+                restarts=self.restarts,
                 max_restarts=self.plan.max_restarts,
             )
         self.tell(
@@ -144,7 +146,7 @@ class World:
 
     def _on_node_succeeded(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.succeeded = True
-        if all(a.succeeded for a in self.agents if not a.gone):
+        if all(a.succeeded for a in self.agents if not a.gone and a not in self.spared):
             self._release()
 
     def _on_node_stopped(self, agent: Agent, _: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -186,19 +187,26 @@ def test_a_program_that_is_not_python_runs_too(distrun: Run, tmp_path: Path) -> 
     assert result.returncode == 1
 
 
-def test_the_wheel_holds_types_licence_and_recipes(tmp_path: Path) -> None:
+def test_the_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    pytest.importorskip("hatchling", reason="building a wheel here needs hatchling")
-    subprocess.run(
-        ["python", "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
-        cwd=root,
-        check=True,
-        capture_output=True,
-    )
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"distrun/py.typed", "distrun/_recipes/ddp.py", "distrun/_recipes/digits.npz"} <= set(
-        names
-    )
+    wanted = {"distrun/py.typed", "distrun/_recipes/ddp.py", "distrun/_recipes/digits.npz"}
+    assert wanted <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("recipes/", "tests/")) for name in names)
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:  # what an installer does with a pure wheel
+        archive.extractall(site)
+    (tmp_path / "where.py").write_text("import distrun\nprint(distrun.__file__)\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "distrun", "launch", "--nproc-per-node", "1", "where.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stdout == f"[0·0] {site}/distrun/__init__.py\n", result.stderr

@@ -38,6 +38,7 @@ def test_the_schema_lists_exactly_the_settings_as_they_are_written_in_a_file(
 ) -> None:
     schema = json.loads(distrun("config", "schema").stdout)
     assert set(schema["properties"]) == {n.replace("_", "-") for n in Settings.model_fields}
+    assert all(rule["description"] for rule in schema["properties"].values())
     assert schema["additionalProperties"] is False
     assert "required" not in schema
     assert schema["properties"]["strategy"]["anyOf"][0]["enum"] == [
