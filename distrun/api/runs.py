@@ -17,6 +17,7 @@ from distrun.runs.record import RunRecord
 from distrun.schedulers import local
 
 _POLL_S = 0.1
+_AGAIN_S = 0.6  # the same signal sooner than half a second later is taken for the same word
 
 __all__ = ["RunDirectory", "RunRecord", "events", "find", "list_runs", "prune", "stop"]
 
@@ -66,8 +67,11 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
         UsageError: It is not running.
     """
     before = record.read(run)
-    if not local.cancel(before, force=force):
+    if not local.cancel(before):
         raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
+    if force:
+        time.sleep(_AGAIN_S)
+        local.cancel(before)
     limit_s = wait_s if wait_s is not None else before.plan.get("grace_s", 30.0) + 10.0
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

@@ -23,8 +23,8 @@ def submit(
     return start_supervisor(plan, run, record, detached=detached, stdin_fd=stdin_fd)
 
 
-def cancel(record: RunRecord, *, force: bool = False) -> bool:
-    """Ask a running run to end, as SIGTERM would; `force` as a second signal would.
+def cancel(record: RunRecord) -> bool:
+    """Ask a running run to end, as SIGTERM would; asked again, it kills its ranks.
 
     Returns:
         False if it is not running.
@@ -32,4 +32,4 @@ def cancel(record: RunRecord, *, force: bool = False) -> bool:
     pid = record.supervisor_pid
     if not pid or start_time(pid) != record.supervisor_start:
         return False
-    return send(pid, signal.SIGQUIT if force else signal.SIGTERM)
+    return send(pid, signal.SIGTERM)

@@ -267,7 +267,7 @@ class Supervisor:
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        for signum in (*_STOPPERS, *_FORWARDED, signal.SIGQUIT, signal.SIGCHLD):
+        for signum in (*_STOPPERS, *_FORWARDED, signal.SIGCHLD):
             # What is ignored here (nohup, a shell's background job) is to be so in the ranks.
             if signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, lambda *_: None)
@@ -285,10 +285,6 @@ class Supervisor:
     def _take_signal(self, signum: int) -> None:
         if signum in _FORWARDED:
             self._world.send_all("signal", signal=signum)
-        elif signum == signal.SIGQUIT:  # `stop --force`
-            self._signal_taken = self._signal_taken or signal.SIGTERM
-            self._tell("stopping", reason="killing the ranks")
-            self._world.kill()
         elif self._signal_taken is None:
             self._signal_taken, self._signal_at = signum, time.monotonic()
             self._tell("stopping", reason=signal.Signals(signum).name)
