@@ -148,6 +148,9 @@ def _run(prepared: Prepared, make_view: Any, *, quiet: bool) -> LaunchResult:
         if not quiet:
             for note in plan.notes:
                 say(note)
+            for word in plan.program.args:
+                if word.partition("=")[0] in ("--nodes", "--nproc-per-node"):
+                    say(f"{word} stands after the script, so it is the script's own")
         patience = _Patience(client)
         for signum in _SIGNALS:
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup

@@ -8,14 +8,18 @@ from collections.abc import Iterable, Sequence
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; into a pipe it is as wide as it needs to be."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=1000)
-    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
+    lines = list(rows)
+    # The first names what other commands are to be given: never cut short.
+    width = max((len(row[0]) for row in lines), default=0)
+    first = Column(columns[0], min_width=width, no_wrap=True)
+    drawn = Table(first, *columns[1:], box=None, pad_edge=False, header_style="bold")
+    for row in lines:
         drawn.add_row(*map(Text, row))  # a file name may look like markup
     console.print(drawn, highlight=False)
 

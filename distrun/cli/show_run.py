@@ -168,21 +168,22 @@ def _waiting(event: Mapping[str, Any]) -> str:
 
 
 def _restart(event: Mapping[str, Any]) -> str:
-    if event["reason"]:
+    if event["of"] is None:
         return f"starting again: {event['reason']}"
-    return f"starting the whole world again, restart {event['attempt']} of {event['of']}"
+    restart = f"restart {event['attempt']} of {event['of']}"
+    return f"starting the whole world again, {restart}: {event['reason']}"
 
 
 def _failed(event: Mapping[str, Any]) -> str:
     report = event["report"] or {}
-    if event["exit_code"] == 0:
+    if event["exit_code"] == 0 or event["victim"]:
         return ""
     if "type" in report:
         what = f"{report['type']} at {shown(Path(report['file']))}:{report['line']}"
     else:
         code = event["exit_code"]
         what = f"exit code {code}" if code > 0 else f"signal {-code}"
-    return f"rank {event['rank']} on node {event['node']} ended: {what}"
+    return f"rank {event['rank']} on node{event['node']} ended: {what}"
 
 
 def _forwarded(event: Mapping[str, Any]) -> str:
@@ -201,7 +202,11 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"starting with {e['nnodes']} nodes, without {', '.join(e['missing'])}"
     ),
     "node_lost": lambda e: f"lost the agent of {e['host']}; stopping the other nodes",
-    "stopping": lambda e: f"stopping the ranks ({e['reason']})",
+    "stopping": lambda e: (
+        f"stopping the ranks ({e['reason']}), within {e['grace_s']:g} s; once more kills them"
+        if e["grace_s"]
+        else f"stopping the ranks ({e['reason']})"
+    ),
     "rank_ended": _failed,
     "signal_forwarded": _forwarded,
 }

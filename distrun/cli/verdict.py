@@ -17,7 +17,11 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
     where = shown(run.path)
     if ended["exit_code"] == 0:
         if not quiet:
-            again = f" after {ended['attempts'] - 1} restarts" if ended["attempts"] > 1 else ""
+            again = (
+                f" after {ended['attempts'] - 1} restart{'s' * (ended['attempts'] > 2)}"
+                if ended["attempts"] > 1
+                else ""
+            )
             yield f"done in {ended['duration_s']:.1f} s{again} · recorded in {where}"
         return
     yield f"{ended['outcome'].upper()}: {ended['summary']}"
@@ -51,7 +55,9 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
     if verdict["others"]:
         same = f", {verdict['same']} with the same error" if verdict["same"] else ""
         ranks = "1 other rank" if verdict["others"] == 1 else f"{verdict['others']} other ranks"
-        yield f"{ranks} fell after it within {verdict['within_ms'] / 1000:.1f} s{same}"
+        ms = verdict["within_ms"]
+        within = f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+        yield f"{ranks} fell after it within {within}{same}"
     yield f"log of rank {verdict['rank']}: {shown(run.log(verdict['node'], verdict['rank']))}"
 
 

@@ -79,7 +79,7 @@ def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"config file {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        if not required:
+        if not required and b"tool.distrun" not in path.read_bytes():
             return source, {}  # somebody else's broken pyproject.toml is not our concern
         raise UsageError(f"config file {str(path)!r} is not TOML: {error}") from None
     tool = data.get("tool")
@@ -103,6 +103,8 @@ def recipe_header(script: Path) -> Header:
     except OSError:
         return Header()  # checks say what is wrong with the script itself
     match = _BLOCK.search(text)
+    if match is None and re.search(r"(?m)^# /// script$", text) and "tool.distrun" in text:
+        raise UsageError(f"the header of {script.name} has no end", "a line `# ///` ends it")
     if match is None:
         return Header()
     lines = match["content"].splitlines()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode
-from distrun.runs.directory import RunDirectory
 from distrun.supervise.agents import Agent
 from distrun.supervise.world import World
 
@@ -41,11 +40,11 @@ class Stop:
         return self.signal_taken is not None or self.client_lost or self.time_is_up
 
 
-def describe(world: World, run: RunDirectory, stop: Stop) -> Ending:
+def describe(world: World, stop: Stop) -> Ending:
     """Return the ending of the last world of a run; what came first counts."""
     verdict = judge(world.ends)
     if stop and not any(end.failed and not end.after_stop for end in world.ends):
-        return _stopped(world, run, stop)
+        return _stopped(world, stop)
     if world.succeeded:
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if verdict is not None and not _lost_came_first(world):
@@ -54,11 +53,12 @@ def describe(world: World, run: RunDirectory, stop: Stop) -> Ending:
     return _never_began(world) or _node_lost(world, verdict)
 
 
-def _stopped(world: World, run: RunDirectory, stop: Stop) -> Ending:
+def _stopped(world: World, stop: Stop) -> Ending:
     if stop.signal_taken is not None:
         signum = signal.Signals(stop.signal_taken)
         outcome, code = _BY_SIGNAL[signum]
-        return Ending(outcome, code, f"stopped by {signum.name}{_how_ranks_took_it(world)}")
+        summary = f"stopped by {signum.name}{_how_ranks_took_it(world)}"
+        return Ending(outcome, code, summary, _where_ranks_were(world))
     if stop.client_lost:
         summary = "stopped: the command that had started it was killed"
         return Ending("terminated", ExitCode.TERMINATED, summary)
@@ -67,7 +67,7 @@ def _stopped(world: World, run: RunDirectory, stop: Stop) -> Ending:
         "time limit",
         ExitCode.TIME_LIMIT,
         f"stopped at the time limit of {limit}{_how_ranks_took_it(world)}",
-        _where_ranks_were(world, run),
+        _where_ranks_were(world),
     )
 
 
@@ -132,11 +132,12 @@ def _how_ranks_took_it(world: World) -> str:
         return "; every rank saved what it had to and ended with 0 by itself"
     killed = sum(code == -signal.SIGKILL for code in codes)
     if killed:
-        return f"; {killed} of {len(codes)} ranks had to be killed after the grace"
+        return f"; {killed} of {len(codes)} ranks had to be killed"
     return ""
 
 
-def _where_ranks_were(world: World, run: RunDirectory) -> str:
+def _where_ranks_were(world: World) -> str:
     if not world.stacks:
         return ""
-    return f"where the {len(world.stacks)} ranks were then is in {run.path.name}/stacks/"
+    ranks = "rank was" if len(world.stacks) == 1 else "ranks were"
+    return f"where the {len(world.stacks)} {ranks} then is in stacks/ of the run directory"

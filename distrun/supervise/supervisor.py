@@ -117,7 +117,8 @@ class Supervisor:
                 break
             else:
                 restarts += 1
-                self._tell("restart", attempt=restarts, of=plan.max_restarts, reason="")
+                reason = describe(world, Stop()).summary
+                self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
             plan = plan.next_attempt(attempt, self._next_port(plan), plan.nodes)
         return self._end(restarts + 1)
@@ -247,7 +248,7 @@ class Supervisor:
 
     def _on_time_limit(self) -> None:
         self._time_is_up = True
-        self._tell("stopping", reason="time limit")
+        self._tell("stopping", reason="time limit", grace_s=0)
         self._world.send_all("stacks")
         self._world.stop(signal.SIGTERM, self._order.plan.grace_s)
 
@@ -287,10 +288,13 @@ class Supervisor:
             self._world.send_all("signal", signal=signum)
         elif self._signal_taken is None:
             self._signal_taken, self._signal_at = signum, time.monotonic()
-            self._tell("stopping", reason=signal.Signals(signum).name)
+            grace_s = self._order.plan.grace_s
+            self._tell("stopping", reason=signal.Signals(signum).name, grace_s=grace_s)
+            if signum == signal.SIGINT:  # who interrupts a run wants to know where it hangs
+                self._world.send_all("stacks")
             self._world.stop(signum, self._order.plan.grace_s)
         elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:
-            self._tell("stopping", reason="second signal: killing the ranks")
+            self._tell("stopping", reason="second signal: killing them", grace_s=0)
             self._world.kill()
 
     # --- telling ---------------------------------------------------------------------
@@ -312,7 +316,7 @@ class Supervisor:
 
     def _end(self, attempts: int) -> int:
         stop = Stop(self._signal_taken, self._client_lost, self._time_is_up)
-        ending = describe(self._world, self._run, stop)
+        ending = describe(self._world, stop)
         self._save(ending)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(

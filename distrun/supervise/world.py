@@ -139,6 +139,7 @@ class World:
             node=agent.node_rank,
             rank=end.rank,
             exit_code=end.exit_code,
+            victim=end.is_victim,
             report=end.report,
         )
         if end.failed and self._stop_at is None and not self.stopping:

@@ -270,6 +270,8 @@ def test_a_signal_to_the_launcher_ends_the_run_with_its_own_code(
     run.wait_for("waiting0", "waiting1")
     run.process.send_signal(signum)
     assert run.end()[0] == code
+    kept = list((only_run(run.cwd) / "stacks").iterdir())
+    assert len(kept) == (2 if signum == signal.SIGINT else 0)
 
 
 def test_a_recipe_that_saves_on_sigterm_ends_with_143_and_the_note(

@@ -154,10 +154,22 @@ def test_a_config_file_that_cannot_be_read_is_named(name: str, said: str) -> Non
     assert error.message.startswith(f"config file '{name}': {said}")
 
 
-@pytest.mark.parametrize("text", ["[tool.distrun", "tool = 5", "[tool]\ndistrun = 5", ""])
+@pytest.mark.parametrize("text", ["[tool.ruff", "tool = 5", "[tool]\ndistrun = 5", ""])
 def test_a_pyproject_that_is_nobody_elses_business_is_left_alone(here: Path, text: str) -> None:
     (here / "pyproject.toml").write_text(text)
     assert read.job({"script": "train.py"})[1] == {"script": "flag"}
+
+
+def test_a_broken_pyproject_that_speaks_of_us_is_refused(here: Path) -> None:
+    (here / "pyproject.toml").write_text("[tool.distrun\nnodes = 2\n")
+    assert "is not TOML" in refusal({"script": "train.py"}).message
+
+
+def test_a_header_without_an_end_is_refused(here: Path) -> None:
+    (here / "train.py").write_text("# /// script\n# [tool.distrun]\n# strategy = 'ddp'\n")
+    error = refusal({"script": "train.py"})
+    assert error.message == "the header of train.py has no end"
+    assert "# ///" in error.hint
 
 
 def test_an_unknown_key_in_pyproject_is_told_with_the_nearest_name(here: Path) -> None:
@@ -203,14 +215,13 @@ def test_a_header_gives_strategy_ranks_and_constraints(here: Path, text: str) ->
     "text",
     [
         "",
-        "# /// script\n# [tool.distrun]\n# strategy = 'ddp'\n",  # never closed
         "# /// other\n# [tool.distrun]\n# strategy = 'ddp'\n# ///\n",
         "    # /// script\n    # [tool.distrun]\n    # ///\n",
         "# /// script\n# dependencies = []\n# ///\n",
         "# /// script\n# ///\n",
         b"\xff\xfe\x00 not text",
     ],
-    ids=["empty", "open", "another block", "indented", "no table", "nothing in it", "binary"],
+    ids=["empty", "another block", "indented", "no table", "nothing in it", "binary"],
 )
 def test_what_is_no_header_is_none(here: Path, text: str | bytes) -> None:
     assert header_of(here, text) == Header()
