@@ -223,7 +223,7 @@ def test_a_runs_dir_without_the_right_to_write_is_refused(distrun: Run, desk: Pa
         (["--nodez", "2", "train.py"], "No such option: --nodez"),
         (["--nodes"], "requires an argument"),
         (["--", "--nodes", "2"], "script '--nodes' does not exist"),
-        (["--quiet"], "Missing argument 'script'"),
+        (["--quiet"], "Missing argument 'SCRIPT'"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_a_usage_error(
