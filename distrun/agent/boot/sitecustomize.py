@@ -1,6 +1,6 @@
 """Runs distrun's part of a process before the user's script, and leaves no trace.
 
-Agents and cold ranks are started as `python -u recipe.py args`, with this directory first
+A warm agent and a cold rank are started as `python -u recipe.py args`, with this directory first
 on PYTHONPATH: the interpreter imports `sitecustomize`, and so this file, before it turns
 to the script. Here an agent lives and dies; a rank, forked from it, just returns, and the
 interpreter runs the script as it always does, with nothing of a launcher below it: its
