@@ -21,18 +21,24 @@ def check_script(name: str, script: Script, *, module: bool) -> None:
 
 
 def _hint(name: str, script: Script, *, module: bool) -> str:
-    if "another interpreter" in script.error:
+    if module:
+        if "without a __main__" in script.error:
+            return f"-m {name}.MODULE runs one of its modules"
+        return "-m looks in the current directory and in the installed packages"
+    if "syntax error" in script.error:
+        return "mend that line; no rank was started"
+    if script.error.startswith("is not Python"):
         return "--no-python runs a program that is not Python"
+    if script.error == "is no executable program":
+        return "--no-python looks in PATH; a program of your own needs its path and chmod +x"
+    if script.error == "is a directory":
+        parts = Path(name).parts
+        if parts and all(part.isidentifier() for part in parts):
+            return f"-m {'.'.join(parts)} runs a package with a __main__.py"
+        return "name the script in it"
     if script.error == "does not exist":
         parent = Path(name).parent
         nearby = [path.name for path in parent.glob("*.py")] if parent.is_dir() else []
-        hint = did_you_mean(Path(name).name, nearby) if nearby else ""
-        return hint if hint.startswith("did") else ""
-    if script.error == "is a directory":
-        parts = Path(name).parts
-        if not all(part.isidentifier() for part in parts):
-            return ""
-        return f"-m {'.'.join(parts)} runs a package with a __main__.py"
-    if module and "not found" in script.error:
-        return "-m looks in the current directory and in the installed packages"
-    return ""
+        if nearby and (near := did_you_mean(Path(name).name, nearby)).startswith("did"):
+            return near
+    return "a path is taken from the current directory"

@@ -65,7 +65,10 @@ def launch(
     prepared = _prepare(given, config)
     world_size = prepared.plan.world_size
     if ranks is not None and not ranks <= set(range(world_size)):
-        raise UsageError(f"--only-rank {only_rank} is not among the ranks 0 to {world_size - 1}")
+        raise UsageError(
+            f"--only-rank {only_rank} is not among the ranks 0 to {world_size - 1}",
+            "leave it out to see all ranks",
+        )
     if dry_run or explain:
         _print_plan(prepared, explain=explain)
         return

@@ -41,7 +41,8 @@ def choose_gpus(draft: Draft) -> list[str] | None:
         if number not in known:
             raise MachineError(
                 f"--gpus {wanted} names GPU {number}; this machine has {len(known)}:"
-                f" {', '.join(sorted(known))}"
+                f" {', '.join(sorted(known))}",
+                "nvidia-smi -L lists them",
             )
     return wanted.split(",")
 

@@ -21,6 +21,19 @@ else:
     import tomli as tomllib
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_DURATION = "for example 90, 90s, 5m, 2h or 1d"
+_HINTS = {
+    "nodes": "for example 2, or 1:4 for as many as join",
+    "nproc_per_node": "auto, gpu, cpu, or a number from 1",
+    "gpus": "for example 0,2 or free:4",
+    "max_restarts": "a number from 0",
+    "master_port": "a number from 1 to 65535, or none for a free one",
+    "start_method": "forkserver or spawn",
+    "hosts": "for example a,b",
+    "env": "a name of letters, digits and _, and its value",
+    **dict.fromkeys(("time_limit", "grace", "join_timeout"), _DURATION),
+}
+"""What would do, by setting."""
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -77,11 +90,16 @@ def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"config file {str(path)!r}: {error.strerror}") from None
+        raise UsageError(
+            f"config file {str(path)!r}: {error.strerror}",
+            "--config names a TOML file with a table [tool.distrun]",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         if not required and b"tool.distrun" not in path.read_bytes():
             return source, {}  # somebody else's broken pyproject.toml is not our concern
-        raise UsageError(f"config file {str(path)!r} is not TOML: {error}") from None
+        raise UsageError(
+            f"config file {str(path)!r} is not TOML: {error}", "https://toml.io shows the format"
+        ) from None
     tool = data.get("tool")
     table = tool.get("distrun") if isinstance(tool, dict) else None
     if not isinstance(table, dict):
@@ -113,7 +131,9 @@ def recipe_header(script: Path) -> Header:
     try:
         tool = tomllib.loads(body).get("tool", {})
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is not TOML: {error}") from None
+        raise UsageError(
+            f"{source} is not TOML: {error}", "the block is TOML, each line behind `# ` (PEP 723)"
+        ) from None
     table = tool.get("distrun", {}) if isinstance(tool, dict) else None
     if not isinstance(table, dict):
         raise UsageError(f"[tool.distrun] in the {source} is not a table")
@@ -130,7 +150,9 @@ def env_file(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UsageError(f"env file {str(path)!r}: {reason}") from None
+        raise UsageError(
+            f"env file {str(path)!r}: {reason}", "--env-file names a file of KEY=VALUE lines"
+        ) from None
     environ: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -177,4 +199,7 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
     said = str(error["msg"]).removeprefix("Value error, ")
     reason = said if error["type"] == "value_error" else f"is refused: {said}"
-    return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()))
+    hint = _HINTS.get(
+        keys[0].replace("-", "_"), "`distrun config schema` shows what may stand there"
+    )
+    return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()), hint)

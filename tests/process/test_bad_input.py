@@ -190,7 +190,7 @@ def refused_as(result: subprocess.CompletedProcess[str], wrong: Wrong) -> None:
         len(lines) - 1
     )
     hints = [line.removeprefix("distrun: hint: ") for line in lines[1:]]
-    assert len(hints) <= 1
+    assert len(hints) == 1
     assert all(line.startswith("distrun: hint: ") for line in lines[1:])
     assert not wrong.hint or hints[0].startswith(wrong.hint)
     assert "Traceback" not in result.stderr

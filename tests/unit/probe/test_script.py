@@ -211,6 +211,8 @@ def test_a_neighbour_named_like_a_preloaded_module_means_a_cold_start(name: str)
 
 # --- the rule over the snapshot --------------------------------------------------------------
 
+HERE = "a path is taken from the current directory"
+
 
 @pytest.mark.parametrize(
     ("name", "found", "is_module", "message", "hint"),
@@ -222,8 +224,8 @@ def test_a_neighbour_named_like_a_preloaded_module_means_a_cold_start(name: str)
             "script 'trian.py' does not exist",
             "did you mean 'train.py'?",
         ),
-        ("zzz", Script(None, "does not exist"), False, "script 'zzz' does not exist", ""),
-        ("no/x.py", Script(None, "does not exist"), False, "script 'no/x.py' does not exist", ""),
+        ("zzz", Script(None, "does not exist"), False, "script 'zzz' does not exist", HERE),
+        ("no/x.py", Script(None, "does not exist"), False, "script 'no/x.py' does not exist", HERE),
         (
             "pkg/sub/",
             Script(None, "is a directory"),
@@ -260,4 +262,4 @@ def test_the_rule_names_what_is_wrong_and_what_would_do(
 def test_a_path_to_a_folder_above_offers_no_impossible_module() -> None:
     with pytest.raises(UsageError) as refused:
         check_script("/tmp", Script(None, "is a directory"), module=False)
-    assert refused.value.hint == ""
+    assert refused.value.hint == "name the script in it"
