@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ TAG = "DISTRUN_TAG"
 """`<run id>/<node rank>`: marks every process of a run, grandchildren included."""
 REPORT = "DISTRUN_REPORT"
 """`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
+COMM_CHECK = "DISTRUN_COMM_CHECK"
+"""Set to 1, `distrun.comm` compares every call over the ranks before anything is sent."""
 
 BOOT = "DISTRUN_BOOT"
 """What `agent/boot/sitecustomize.py` is to do; it takes the variable away again."""
@@ -62,6 +64,10 @@ class TorchrunEnv:
             master_addr=env.get("MASTER_ADDR", "127.0.0.1"),
             master_port=int(env.get("MASTER_PORT", "29500")),
         )
+
+    def renumbered(self, ranks: Sequence[int]) -> TorchrunEnv:
+        """Return this rank's place in a world of some of the ranks, numbered in order."""
+        return replace(self, rank=sorted(ranks).index(self.rank), world_size=len(ranks))
 
 
 def is_inherited_from_a_launcher(name: str) -> bool:

@@ -1,0 +1,44 @@
+"""Collectives that can be tested, and that do not go silently wrong.
+
+from distrun import comm
+
+with comm.init() as world:
+    total = world.all_reduce(loss)
+    whole = world.all_gather(part, dim=1)
+"""
+
+from distrun.comm.errors import (
+    ClosedError,
+    CollectiveMismatchError,
+    CommError,
+    CommUsageError,
+    GroupDeadError,
+    JoinError,
+    NoGpuError,
+    PortBusyError,
+    RankLateError,
+    RankLeftError,
+)
+from distrun.comm.handle import Handle, UnwaitedHandleWarning
+from distrun.comm.mesh import Mesh
+from distrun.comm.setup import attach, init
+from distrun.comm.world import World
+
+__all__ = [
+    "ClosedError",
+    "CollectiveMismatchError",
+    "CommError",
+    "CommUsageError",
+    "GroupDeadError",
+    "Handle",
+    "JoinError",
+    "Mesh",
+    "NoGpuError",
+    "PortBusyError",
+    "RankLateError",
+    "RankLeftError",
+    "UnwaitedHandleWarning",
+    "World",
+    "attach",
+    "init",
+]

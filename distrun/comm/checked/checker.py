@@ -1,0 +1,137 @@
+"""Compares each call of a group, and says on every rank what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from distrun.comm.checked.board import Board, Entry, State
+from distrun.comm.checked.record import Record, decode, encode
+from distrun.comm.checked.report import ranks_text, table
+from distrun.comm.checked.watch import Watch
+from distrun.comm.errors import (
+    CollectiveMismatchError,
+    GroupDeadError,
+    RankLateError,
+    RankLeftError,
+)
+from distrun.comm.site import call_site
+
+_ROOTED = ("src=", "dst=")
+_REMEMBERED = 64
+
+
+class BoardChecker:
+    """Checks the calls of one group, on one rank.
+
+    Args:
+        board: Shared with the other ranks.
+        name: Of the group.
+        timeout_s: How long a rank may be late.
+        watch: Is to tell the board where this rank is.
+    """
+
+    def __init__(
+        self, board: Board, name: str, timeout_s: float, watch: Watch | None = None
+    ) -> None:
+        self.board = board
+        self._watch = watch
+        if watch is not None:
+            watch.add(board)
+        self._name = name
+        self._timeout_s = timeout_s
+        self._number = 0
+        self._diverged: list[list[Record]] = []
+
+    def check(self, call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any]) -> None:
+        """Return if every rank makes this call.
+
+        Raises:
+            CollectiveMismatchError: They do not: on every rank.
+        """
+        self._number += 1
+        record = encode(call, tensors, rule, call_site())
+        entries = self.board.exchange(self._number, record, self._timeout_s)
+        if entries is None:
+            self._diverged = []
+        else:
+            self._judge(call, entries)
+
+    def leave(self) -> None:
+        """Tell the others that this rank will make no more calls, and forget the board."""
+        if self._watch is not None:
+            self._watch.remove(self.board)
+        self.board.leave(f"closed at {call_site()}")
+        self.board.close()
+
+    def _judge(self, call: str, entries: Sequence[Entry]) -> None:
+        what = f"{call} #{self._number}"
+        ranks: dict[State, list[int]] = {state: [] for state in State}
+        for rank, entry in enumerate(entries):
+            ranks[entry.state].append(rank)
+        if gave_up := ranks[State.GAVE_UP]:
+            self.board.give_up(self._number)
+            raise GroupDeadError(
+                f"{ranks_text(gave_up)} of {self._name} gave up waiting for {what} of the others"
+                f" after {self._timeout_s:g} s; the group is dead\n{table(entries)}",
+                "world.rebuild() on every rank makes a new group; comm.init(timeout_s=…) waits"
+                " longer",
+            )
+        if left := ranks[State.LEFT]:
+            raise RankLeftError(
+                f"{ranks_text(left)} of {self._name} left before {what}; nothing was sent\n"
+                + table(entries),
+                "see how that rank ended; the others must not call more often than it does",
+            )
+        if late := ranks[State.LATE]:
+            self.board.give_up(self._number)
+            raise RankLateError(
+                f"{ranks_text(late)} of {self._name} {'have' if len(late) > 1 else 'has'} not"
+                f" called {what} within {self._timeout_s:g} s; nothing was sent, and the group is"
+                f" dead\n{table(entries)}",
+                "every rank has to make the same calls in the same order; world.rebuild() makes a"
+                " new group, comm.init(timeout_s=…) waits longer",
+            )
+        self._compare(what, entries)
+
+    def _compare(self, what: str, entries: Sequence[Entry]) -> None:
+        records = [decode(entry.record) for entry in entries]
+        if len({record.what for record in records}) > 1:
+            raise CollectiveMismatchError(
+                f"the ranks of {self._name} called different things as call #{self._number};"
+                f" nothing was sent\n{table(entries)}",
+                "every rank has to make the same calls, of the same shapes and dtypes, in the"
+                " same order",
+            )
+        if any(mark in records[0].details for mark in _ROOTED):
+            self._diverged = []  # the root and the others often call from two branches
+            return
+        self._require_order(what, records, entries)
+
+    def _require_order(
+        self, what: str, records: Sequence[Record], entries: Sequence[Entry]
+    ) -> None:
+        """Tell calls of equal shapes in swapped order, which nothing else shows.
+
+        Ranks may well call from different lines. But if, after a few calls, they have called
+        from the same lines in different orders, they have mixed up what belongs to which.
+        """
+        self._diverged = [*self._diverged, list(records)][-_REMEMBERED:]
+        paths = [
+            tuple(calls[rank].site for calls in self._diverged) for rank in range(len(records))
+        ]
+        if len(set(paths)) == 1 or any(Counter(path) != Counter(paths[0]) for path in paths):
+            return
+        self._diverged = []
+        orders = "\n".join(
+            f"  rank {rank}: " + ", then ".join(map(str, path)) for rank, path in enumerate(paths)
+        )
+        raise CollectiveMismatchError(
+            f"the ranks of {self._name} made the calls up to {what} in different orders; what the"
+            f" earlier ones returned is mixed up\n{orders}\n{table(entries)}",
+            "every rank has to make the same calls in the same order; mind the order of sets, of"
+            " files in a directory, and of threads",
+        )

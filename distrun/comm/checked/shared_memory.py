@@ -1,0 +1,165 @@
+"""The board of a group whose ranks share a host: one page of memory that all of them map.
+
+A rank writes its call, then its number. Whoever has seen every number has seen every call;
+the memory of a call is written again only two calls later, when all have read it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from distrun.comm.checked.board import Board, Entry, State
+from distrun.comm.checked.record import MAX_NBYTES
+from distrun.processes import start_time
+
+_PLACE_NBYTES = 512
+_RECORD_NBYTES = 512
+_HEADER_NBYTES = 64
+_SLOT_NBYTES = _HEADER_NBYTES + _PLACE_NBYTES + 2 * _RECORD_NBYTES
+assert MAX_NBYTES + 2 <= _RECORD_NBYTES
+assert _SLOT_NBYTES % 8 == 0
+
+_LEFT = 1 << 62
+_GAVE_UP = 1 << 61
+_NUMBER = _GAVE_UP - 1
+_YIELDS = 200
+"""So often a waiting rank lets others run before it sleeps: the way of ranks in step."""
+_FIRST_SLEEP_S, _LONGEST_SLEEP_S = 20e-6, 1e-3
+_LOOK_S = 0.02
+"""So often a waiting rank looks whether the process it waits for is alive."""
+
+
+class SharedMemoryBoard(Board):
+    """A board in a file that is mapped by every rank, and has no name any more.
+
+    Args:
+        path: A file of `nbytes(world_size)` bytes; the caller unlinks it when all have opened it.
+        rank: This rank.
+        processes: pid and start time of each rank's process.
+    """
+
+    def __init__(self, path: Path, rank: int, processes: Sequence[tuple[int, str]]) -> None:
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), nbytes(len(processes)))
+        self._bytes = memoryview(self._map)
+        self._numbers = self._bytes.cast("Q")
+        self._slots = [r * _SLOT_NBYTES for r in range(len(processes))]
+        self._words = [slot // 8 for slot in self._slots]
+        self._own, self._own_word = self._slots[rank], self._words[rank]
+        self._others = [(r, self._words[r]) for r in range(len(processes)) if r != rank]
+        self._processes = processes
+
+    def exchange(self, number: int, record: bytes, timeout_s: float) -> list[Entry] | None:
+        page = _HEADER_NBYTES + _PLACE_NBYTES + (number & 1) * _RECORD_NBYTES
+        line = len(record).to_bytes(2, "little") + record
+        begin = self._own + page
+        self._bytes[begin : begin + len(line)] = line
+        numbers = self._numbers
+        numbers[self._own_word] = number
+        deadline = time.monotonic() + timeout_s
+        alike = True
+        for rank, word in self._others:
+            if numbers[word] - number not in (0, 1) and not self._wait(rank, number, deadline):
+                return self._entries(number)
+            begin = self._slots[rank] + page
+            alike = alike and self._bytes[begin : begin + len(line)] == line
+        return None if alike else self._entries(number)
+
+    def _wait(self, rank: int, number: int, deadline: float) -> bool:
+        """Wait until a rank has put up a call; False if it does not, or no longer waits."""
+        word, numbers = self._words[rank], self._numbers
+        for _ in range(_YIELDS):
+            if numbers[word] >= number:
+                break
+            os.sched_yield()
+        sleep_s, next_look = _FIRST_SLEEP_S, time.monotonic() + _LOOK_S
+        while (seen := numbers[word]) < number:
+            time.sleep(sleep_s)
+            sleep_s = min(sleep_s * 1.5, _LONGEST_SLEEP_S)
+            if (now := time.monotonic()) > next_look:
+                next_look = now + _LOOK_S
+                if now > deadline or self._is_hopeless(number):
+                    return numbers[word] & _NUMBER >= number
+        return not seen & _GAVE_UP and seen & _NUMBER >= number
+
+    def _is_hopeless(self, number: int) -> bool:
+        """Say whether some rank can be known never to make this call."""
+        return any(
+            self._numbers[word] & _GAVE_UP
+            or (self._numbers[word] & _NUMBER < number and self._has_ended(rank, word))
+            for rank, word in self._others
+        )
+
+    def _has_ended(self, rank: int, word: int) -> bool:
+        pid, started = self._processes[rank]
+        return bool(self._numbers[word] & _LEFT) or start_time(pid) != started
+
+    def _entries(self, number: int) -> list[Entry]:
+        time.sleep(0.001)  # on a machine that reorders stores, a record may trail its number
+        return [self._entry(rank, number) for rank in range(len(self._slots))]
+
+    def _entry(self, rank: int, number: int) -> Entry:
+        seen = self._numbers[self._words[rank]]
+        place = self._text(self._slots[rank] + _HEADER_NBYTES).decode(errors="replace")
+        if rank * _SLOT_NBYTES != self._own and seen & _GAVE_UP:
+            state = State.GAVE_UP
+        elif seen & _NUMBER >= number:
+            state = State.CALLED
+        elif seen & _LEFT:
+            state = State.LEFT
+        elif start_time(self._processes[rank][0]) != self._processes[rank][1]:
+            state, place = State.LEFT, f"its process {self._processes[rank][0]} is gone"
+        else:
+            state = State.LATE
+        page = _HEADER_NBYTES + _PLACE_NBYTES + (number & 1) * _RECORD_NBYTES
+        called = seen & _NUMBER >= number
+        return Entry(state, self._text(self._slots[rank] + page) if called else b"", place)
+
+    def _text(self, begin: int) -> bytes:
+        size = int.from_bytes(self._bytes[begin : begin + 2], "little")
+        return bytes(self._bytes[begin + 2 : begin + 2 + size])
+
+    def give_up(self, number: int) -> None:
+        self._numbers[self._own_word] |= _GAVE_UP
+
+    def leave(self, place: str) -> None:
+        self.locate(place)
+        self._numbers[self._own_word] |= _LEFT
+
+    def locate(self, place: str) -> None:
+        text = place.encode(errors="replace")[: _PLACE_NBYTES - 2]
+        begin = self._own + _HEADER_NBYTES
+        line = len(text).to_bytes(2, "little") + text
+        self._bytes[begin : begin + len(line)] = line
+
+    def close(self) -> None:
+        self._numbers.release()
+        self._bytes.release()
+        self._map.close()
+
+
+def nbytes(world_size: int) -> int:
+    """Return the size of the file for a board."""
+    return world_size * _SLOT_NBYTES
+
+
+def new_file(world_size: int) -> Path:
+    """Make an empty board: in memory where the system has a place for it."""
+    folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    fd, name = tempfile.mkstemp(prefix="distrun-", dir=folder)
+    with os.fdopen(fd, "wb") as file:
+        file.truncate(nbytes(world_size))
+    return Path(name)
+
+
+def host_key() -> str:
+    """Return a text that is equal for processes that can map the same file and see one another."""
+    spaces = [f"/proc/self/ns/{kind}" for kind in ("mnt", "pid")]
+    links = [str(Path(space).readlink()) for space in spaces if Path(space).exists()]
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return "|".join([os.uname().nodename, boot.read_text() if boot.exists() else "", *links])

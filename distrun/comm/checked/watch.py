@@ -1,0 +1,46 @@
+"""Tells the boards, twice a second, where this rank is: what others say of it if it is late."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from distrun.comm.checked.board import Board
+from distrun.comm.site import user_site
+
+_PERIOD_S = 0.5
+
+
+class Watch:
+    """Watches the thread that makes it. The thread of its own sleeps but for some 50 µs a second.
+
+    It exists in checked mode alone: Python warns of a fork in a process with two threads.
+    """
+
+    def __init__(self) -> None:
+        self._watched = threading.get_ident()
+        self._boards: list[Board] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="distrun-comm-watch", daemon=True)
+
+    def add(self, board: Board) -> None:
+        """Tell this board too."""
+        with self._lock:
+            self._boards.append(board)
+        if not self._thread.is_alive() and not self._stopped.is_set():
+            self._thread.start()
+
+    def remove(self, board: Board) -> None:
+        """Tell this board no longer: it is about to be closed. After the last one it ends."""
+        with self._lock:
+            self._boards = [each for each in self._boards if each is not board]
+        if not self._boards:
+            self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_PERIOD_S):
+            place = str(user_site(sys._current_frames().get(self._watched)))
+            with self._lock:
+                for board in self._boards:
+                    board.locate(place)

@@ -1,0 +1,172 @@
+"""all_gather, gather, scatter and all_to_all: tensors are moved, and none is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec
+
+from distrun.comm.errors import CommUsageError
+from distrun.comm.group import Group
+from distrun.comm.handle import Handle
+from distrun.comm.layout import from_rows, require_dim, require_sizes, to_rows
+from distrun.comm.parcel import Parcel, wire
+from distrun.comm.staging import dense
+from distrun.comm.tree import flatten, unflatten
+
+Tree = TypeVar("Tree")
+Sizes = Sequence[int] | Literal["equal"] | None
+
+
+class Gathering(Group):
+    """Collectives that cut tensors into parts, and join the parts of several ranks.
+
+    They take any dtype and strides, and dicts, lists and tuples of tensors: all leaves then
+    travel as one message.
+    """
+
+    @overload
+    def all_gather(self, x: Tree, dim: int = ..., *, sizes: Sizes = ...) -> Tree: ...
+    @overload
+    def all_gather(
+        self, x: Tree, dim: int = ..., *, sizes: Sizes = ..., async_op: bool
+    ) -> Handle[Tree]: ...
+    def all_gather(
+        self, x: Any, dim: int = 0, *, sizes: Sizes = None, async_op: bool = False
+    ) -> Any:
+        """Join the tensors of all ranks, in rank order; every rank gets the result.
+
+        Stands on `torch.distributed.all_gather_single`, before torch 2.12
+        `all_gather_into_tensor`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_gather_into_tensor).
+
+        Args:
+            x: [..., l, ...] on each rank, where l may differ from rank to rank; a scalar
+                counts as [1]. Or a dict, list or tuple of such tensors.
+            dim: Where l is: the dimension along which they are joined.
+            sizes: l of each rank, equal on all ranks; "equal" says that all are as here. None:
+                they are found out, which costs one more message of 8 bytes a tensor.
+                Unequal parts are padded to the longest while they travel.
+            async_op: Return a handle at once.
+
+        Returns:
+            [..., sum of l, ...]
+
+        Raises:
+            CommUsageError: There is no such dim, or `sizes` is not what is here.
+        """
+        leaves, dims, spec = self._leaves("all_gather", x, dim)
+        lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
+        known = None if sizes is None else self._stated("all_gather", sizes, lengths)
+        self._begin("all_gather", leaves, dim=dim, sizes=sizes, uneven=sizes != "equal")
+        if not leaves:
+            return self._carry("all_gather", list, lambda: x, async_op)
+        everyones = known or self._everyones(lengths)
+        rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
+        if len(rows) == 1 and all(each == lengths for each in everyones):
+            out = rows[0].new_empty((self.world_size * lengths[0], *rows[0].shape[1:]))
+            return self._carry(
+                "all_gather",
+                lambda: [self._transport.all_gather(wire(out), wire(rows[0]), async_op)],
+                lambda: unflatten([from_rows(out, dims[0])], spec),
+                async_op,
+            )
+        parcel = Parcel.of(rows)
+        longest = max(parcel.nbytes(each) for each in everyones)
+        sent = parcel.pack(rows, longest)
+        blocks = sent.new_empty(self.world_size * longest)
+        return self._carry(
+            "all_gather",
+            lambda: [self._transport.all_gather(blocks, sent, async_op)],
+            lambda: joined(parcel, blocks, [longest] * self.world_size, everyones, dims, spec),
+            async_op,
+        )
+
+    @overload
+    def gather(self, x: Tree, dst: int = ..., dim: int = ...) -> Tree | None: ...
+    @overload
+    def gather(
+        self, x: Tree, dst: int = ..., dim: int = ..., *, async_op: bool
+    ) -> Handle[Tree | None]: ...
+    def gather(self, x: Any, dst: int = 0, dim: int = 0, *, async_op: bool = False) -> Any:
+        """Join the tensors of all ranks, in rank order; dst alone gets the result.
+
+        Stands on `torch.distributed.all_to_all_single`, where only dst is sent anything
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single).
+
+        Args:
+            x: [..., l, ...] on each rank, as in `all_gather`.
+            dst: The rank that gets the result.
+            dim: The dimension along which they are joined.
+            async_op: Return a handle at once.
+
+        Returns:
+            [..., sum of l, ...] on dst, None elsewhere.
+
+        Raises:
+            CommUsageError: There is no such dim or rank.
+        """
+        self._require_rank("gather", "dst", dst)
+        leaves, dims, spec = self._leaves("gather", x, dim)
+        self._begin("gather", leaves, dim=dim, dst=dst, uneven=True)
+        if not leaves:
+            return self._carry("gather", list, lambda: x if self.rank == dst else None, async_op)
+        lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
+        everyones = self._everyones(lengths)
+        rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
+        parcel = Parcel.of(rows)
+        sent = parcel.pack(rows, parcel.nbytes(lengths))
+        here = self.rank == dst
+        out_sizes = [parcel.nbytes(each) if here else 0 for each in everyones]
+        blocks = sent.new_empty(sum(out_sizes))
+        sizes = [len(sent) if rank == dst else 0 for rank in range(self.world_size)]
+        return self._carry(
+            "gather",
+            lambda: [self._transport.all_to_all(blocks, sent, out_sizes, sizes, async_op)],
+            lambda: joined(parcel, blocks, out_sizes, everyones, dims, spec) if here else None,
+            async_op,
+        )
+
+    def _leaves(self, call: str, x: Any, dim: int) -> tuple[list[Tensor], list[int], TreeSpec]:
+        """Return the leaves of x, scalars as [1], with `dim` of each counted from the front."""
+        leaves, spec = flatten(x)
+        leaves = [leaf.reshape(1) if leaf.ndim == 0 else leaf for leaf in leaves]
+        return leaves, [require_dim(call, leaf, dim) for leaf in leaves], spec
+
+    def _stated(self, call: str, sizes: Sizes, lengths: list[int]) -> list[list[int]]:
+        """Return every rank's lengths of the leaves, as `sizes` says they are: [n][leaves]."""
+        if sizes is None or isinstance(sizes, str):
+            return [lengths] * self.world_size
+        stated = require_sizes(call, sizes, self.world_size)
+        if any(length != stated[self.rank] for length in lengths):
+            raise CommUsageError(
+                f"{call}: sizes[{self.rank}] is {stated[self.rank]}, the tensors of this rank"
+                f" have {lengths}"
+            )
+        return [[size] * len(lengths) for size in stated]
+
+    def _everyones(self, mine: list[int]) -> list[list[int]]:
+        """Return the numbers that each rank gives, as many on each: [n][k]."""
+        sent = torch.tensor(mine, dtype=torch.int64, device=self._transport.control_device)
+        found = sent.new_empty(self.world_size * len(mine))
+        self._carry(
+            "all_gather", lambda: [self._transport.all_gather(found, sent, False)], bool, False
+        )
+        numbers: list[list[int]] = found.view(self.world_size, len(mine)).tolist()
+        return numbers
+
+
+def joined(
+    parcel: Parcel,
+    blocks: Tensor,
+    nbytes: Sequence[int],
+    lengths: Sequence[Sequence[int]],
+    dims: Sequence[int],
+    spec: TreeSpec,
+) -> Any:
+    """Return the tree whose leaves' rows came in blocks, one block of `nbytes` a rank."""
+    rows = parcel.unpack_all(blocks, nbytes, lengths)
+    return unflatten([from_rows(r, d) for r, d in zip(rows, dims, strict=True)], spec)

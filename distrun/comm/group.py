@@ -1,0 +1,148 @@
+"""What every collective of a group begins and ends with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from distrun.comm.errors import (
+    ClosedError,
+    CommError,
+    CommUsageError,
+    GroupDeadError,
+    RankLateError,
+)
+from distrun.comm.handle import Handle
+from distrun.comm.site import call_site
+from distrun.comm.transport import Transport, Work
+
+T = TypeVar("T")
+
+
+class Checker(Protocol):
+    """Compares a call with those of the other ranks, before anything is sent."""
+
+    def check(self, call: str, tensors: Sequence[Tensor], rule: dict[str, Any]) -> None:
+        """Return if every rank makes this call, else raise on every rank."""
+
+    def leave(self) -> None:
+        """Tell the others that this rank will make no more calls."""
+
+
+class Group:
+    """A group of ranks: who is in it, and whether it can still be used.
+
+    Args:
+        transport: Carries its messages.
+        local_rank: This rank's number on its node.
+        checker: Compares every call first (checked mode), or None.
+        name: For messages: "the world", "tp", …
+    """
+
+    def __init__(
+        self, transport: Transport, local_rank: int, checker: Checker | None, name: str
+    ) -> None:
+        self._transport = transport
+        self._checker = checker
+        self._unfit: CommError | ClosedError | None = None
+        self.name = name
+        self.rank = transport.rank
+        """This rank's number in the group, from 0."""
+        self.world_size = transport.world_size
+        """The number of ranks in the group."""
+        self.local_rank = local_rank
+        """This rank's number on its node: which GPU is its own."""
+        self.device = transport.device
+        """Where tensors must be."""
+        self.backend = transport.backend
+        """What carries the messages: gloo, nccl, or threads in tests."""
+
+    def _begin(self, call: str, tensors: Sequence[Tensor], **rule: Any) -> None:
+        """Refuse what cannot work; in checked mode, compare the call with the other ranks'.
+
+        Args:
+            call: The collective's name.
+            tensors: What this rank gives.
+            **rule: What else has to agree: op, root, dim, sizes.
+        """
+        self._require_fit(call, tensors)
+        if self._checker is not None:
+            try:
+                self._checker.check(call, tensors, rule)
+            except (RankLateError, GroupDeadError) as error:
+                self._unfit = GroupDeadError(f"{self.name} is dead: {error.message}", error.hint)
+                raise
+
+    def _require_fit(self, call: str, tensors: Sequence[Tensor]) -> None:
+        """Refuse a group that is closed or dead, and tensors that cannot travel."""
+        if self._unfit is not None:
+            raise type(self._unfit)(self._unfit.message, self._unfit.hint)
+        for x in tensors:
+            if x.device != self.device or x.layout != torch.strided or type(x) is not Tensor:
+                self._require_usable(call, x)
+
+    def _require_usable(self, call: str, x: Tensor) -> None:
+        if hasattr(x, "to_local"):
+            raise CommUsageError(
+                f"{call} was given a {type(x).__name__}, which is a part of a tensor on each rank",
+                "x.to_local() is this rank's part, x.full_tensor() the whole",
+            )
+        if x.layout != torch.strided:
+            raise CommUsageError(f"{call} was given a {x.layout} tensor", "x.to_dense() first")
+        if x.device != self.device:
+            raise CommUsageError(
+                f"{call} was given a tensor on {x.device}, this group works on {self.device}",
+                "x.to(world.device) first",
+            )
+
+    def _require_rank(self, call: str, what: str, rank: int) -> None:
+        if not isinstance(rank, int) or not 0 <= rank < self.world_size:
+            raise CommUsageError(
+                f"{call}: {what}={rank!r} is no rank of {self.name},"
+                f" which has ranks 0 to {self.world_size - 1}"
+            )
+
+    def _carry(
+        self,
+        call: str,
+        start: Callable[[], Sequence[Work]],
+        finish: Callable[[], T],
+        async_op: bool,
+    ) -> T | Handle[T]:
+        """Start messages; wait and return their result, or return a handle to do so."""
+        try:
+            works = start()
+        except RuntimeError as error:
+            raise self._broken(call, error) from error
+        if async_op:
+            return Handle(call, works, self._wait, finish, call_site())
+        for work in works:
+            self._wait(work, call)
+        return finish()
+
+    def _wait(self, work: Work, call: str) -> None:
+        try:
+            work.wait()
+        except RuntimeError as error:
+            raise self._broken(call, error) from error
+
+    def _broken(self, call: str, error: RuntimeError) -> CommError:
+        """Note that the group is dead, and why: c10d's groups do not survive an error."""
+        if isinstance(error, CommError):
+            return error
+        reason = re.sub(r"^\[.*?\] |This is typically.*", "", str(error).splitlines()[0])[
+            :300
+        ].strip()
+        timed_out = "timed out" in reason.lower() or "timeout" in reason.lower()
+        what = "a rank did not answer in time" if timed_out else "a peer was lost"
+        self._unfit = GroupDeadError(
+            f"{call} on rank {self.rank} of {self.name} failed, and the group is dead: {what}"
+            f" ({reason})",
+            "look for the rank that failed first; world.rebuild() makes a new group of all ranks;"
+            " DISTRUN_COMM_CHECK=1 names the rank that is late or gone",
+        )
+        return self._unfit

@@ -1,0 +1,82 @@
+"""How the ranks find one another: the store, and who is missing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import timedelta
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
+
+from distrun.comm.checked.report import ranks_text
+from distrun.comm.errors import JoinError, PortBusyError
+from distrun.env import TorchrunEnv
+
+
+def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
+    """Return the store at which the ranks of the job meet.
+
+    Rank 0 keeps it, unless torchrun's agent does; a world of one has it in memory.
+
+    Raises:
+        PortBusyError: Rank 0 cannot listen on MASTER_PORT.
+        JoinError: This rank cannot reach it within the timeout.
+    """
+    if env.world_size == 1:
+        return HashStore()
+    kept_by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address = f"{env.master_addr}:{env.master_port}"
+    try:
+        store = TCPStore(
+            env.master_addr,
+            env.master_port,
+            env.world_size,
+            is_master=env.rank == 0 and not kept_by_agent,
+            timeout=timedelta(seconds=timeout_s),
+            wait_for_workers=False,  # that would name nobody: see `require_all`
+        )
+    except dist.DistNetworkError as error:
+        reason = str(error).splitlines()[0]
+        if "EADDRINUSE" in reason or os.strerror(errno.EADDRINUSE) in reason:
+            raise PortBusyError(
+                f"rank 0 cannot listen at {address}: another program has that port",
+                "MASTER_PORT=… another; `distrun launch` takes a free one by itself",
+            ) from None
+        raise _unreachable(env.rank, address, timeout_s, reason) from None
+    except (dist.DistStoreError, RuntimeError) as error:
+        raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
+    # A world that was restarted, by torchrun too, must not read the addresses of the last.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"distrun/attempt{attempt}", store)
+
+
+def _unreachable(rank: int, address: str, timeout_s: float, reason: str) -> JoinError:
+    return JoinError(
+        f"rank {rank} could not reach the ranks' store at {address} within {timeout_s:g} s"
+        f" ({reason[:200]})",
+        "rank 0 keeps it: is it running, is MASTER_ADDR its address, is the port open, and"
+        " nobody else's?",
+    )
+
+
+def require_all(store: Store, env: TorchrunEnv, timeout_s: float) -> None:
+    """Wait until every rank has come.
+
+    Raises:
+        JoinError: Some did not within the timeout; they are named.
+    """
+    keys = [f"here/{rank}" for rank in range(env.world_size)]
+    try:
+        store.set(keys[env.rank], "")
+        store.wait(keys, timedelta(seconds=timeout_s))
+    except dist.DistNetworkError as error:
+        address = f"{env.master_addr}:{env.master_port}"
+        raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
+    except dist.DistStoreError:
+        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
+        raise JoinError(
+            f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s:"
+            f" {ranks_text(missing)}",
+            "are they started, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?",
+        ) from None

@@ -1,0 +1,92 @@
+"""How tensors are cut along a dimension into one part a rank, and put together again.
+
+"Rows" are a tensor with the dimension in question moved to the front, contiguous: the part
+of each rank is then one run of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distrun.comm.errors import CommUsageError
+
+
+def require_dim(call: str, x: Tensor, dim: int) -> int:
+    """Return `dim` counted from the front.
+
+    Raises:
+        CommUsageError: x has no such dimension.
+    """
+    if not -x.ndim <= dim < x.ndim:
+        raise CommUsageError(
+            f"{call}: dim={dim} is outside of a tensor with shape {list(x.shape)}",
+            f"from {-x.ndim} to {x.ndim - 1}" if x.ndim else "a scalar has none: x.reshape(1)",
+        )
+    return dim % x.ndim
+
+
+def to_rows(x: Tensor, dim: int) -> Tensor:
+    """Return x with `dim` in front, contiguous: [..., L, ...] -> [L, ...]."""
+    return x.movedim(dim, 0).contiguous() if dim else x
+
+
+def from_rows(rows: Tensor, dim: int) -> Tensor:
+    """Undo `to_rows`: [L, ...] -> [..., L, ...]."""
+    return rows.movedim(0, dim).contiguous() if dim else rows
+
+
+def require_sizes(call: str, sizes: Sequence[int], world_size: int) -> list[int]:
+    """Return sizes as a list.
+
+    Raises:
+        CommUsageError: They are not one number from 0 up for each rank.
+    """
+    if len(sizes) != world_size or any(size < 0 for size in sizes):
+        raise CommUsageError(
+            f"{call}: sizes={list(sizes)} has to be {world_size} numbers from 0 up, one a rank"
+        )
+    return [int(size) for size in sizes]
+
+
+def cut(call: str, x: Tensor, dim: int, sizes: Sequence[int] | None, world_size: int) -> list[int]:
+    """Return how many rows of x go to each rank: [n].
+
+    Args:
+        call: For messages.
+        x: [..., L, ...]
+        dim: Where L is.
+        sizes: As asked for; None: equal parts.
+        world_size: n.
+
+    Raises:
+        CommUsageError: L is not a multiple of n, or the sizes do not add up to L.
+    """
+    length = x.shape[dim]
+    if sizes is None:
+        if length % world_size:
+            raise CommUsageError(
+                f"{call}: dim {dim} has {length} rows, which do not divide among"
+                f" {world_size} ranks",
+                f"pad it to {length + -length % world_size}, or say sizes=[…], one number a rank",
+            )
+        return [length // world_size] * world_size
+    wanted = require_sizes(call, sizes, world_size)
+    if sum(wanted) != length:
+        raise CommUsageError(
+            f"{call}: sizes={wanted} add up to {sum(wanted)}, dim {dim} has {length} rows"
+        )
+    return wanted
+
+
+def padded(parts: Sequence[Tensor]) -> Tensor:
+    """Put flat parts into one buffer, each in a place as long as the longest: [n * longest]."""
+    longest = max(len(part) for part in parts)
+    if all(len(part) == longest for part in parts):
+        return torch.cat(tuple(parts))
+    buffer = parts[0].new_zeros((len(parts), longest))
+    for place, part in zip(buffer, parts, strict=True):
+        place[: len(part)] = part
+    return buffer.view(-1)

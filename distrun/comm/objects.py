@@ -1,0 +1,139 @@
+"""The same for any Python object, pickled."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distrun.comm.errors import CommUsageError
+from distrun.comm.gathering import Gathering
+
+
+class Objects(Gathering):
+    """Collectives on Python objects that can be pickled.
+
+    They wait, and they are slow beside tensors: for settings, names and counts. Unpickling
+    runs code of the sender's choice; the ranks of a job trust one another.
+    """
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """Return the objects of all ranks, in rank order.
+
+        Stands on two `all_gather`s, of lengths and of bytes; compare
+        `torch.distributed.all_gather_object`.
+
+        Args:
+            value: What this rank gives.
+        """
+        self._begin("all_gather_object", ())
+        return self._all_gather_object(value)
+
+    def _all_gather_object(self, value: Any) -> list[Any]:
+        data = pickle.dumps(value)
+        lengths = [length for (length,) in self._everyones([len(data)])]
+        longest = max(lengths)
+        sent = self._bytes(data + bytes(longest - len(data)))
+        found = sent.new_empty(self.world_size * longest)
+        self._carry(
+            "all_gather_object",
+            lambda: [self._transport.all_gather(found, sent, False)],
+            bool,
+            False,
+        )
+        rows = found.view(self.world_size, longest)
+        return [_loaded(row[:n]) for row, n in zip(rows, lengths, strict=True)]
+
+    def gather_object(self, value: Any, dst: int = 0) -> list[Any] | None:
+        """Return the objects of all ranks on dst, in rank order, and None elsewhere.
+
+        Args:
+            value: What this rank gives.
+            dst: The rank that gets them.
+
+        Raises:
+            CommUsageError: There is no rank dst.
+        """
+        self._require_rank("gather_object", "dst", dst)
+        self._begin("gather_object", (), dst=dst)
+        data = pickle.dumps(value)
+        lengths = [length for (length,) in self._everyones([len(data)])]
+        here = self.rank == dst
+        coming = lengths if here else [0] * self.world_size
+        found = self._exchanged(
+            data, [len(data) if r == dst else 0 for r in range(self.world_size)], coming
+        )
+        return [_loaded(part) for part in found.split_with_sizes(lengths)] if here else None
+
+    def broadcast_object(self, value: Any = None, src: int = 0) -> Any:
+        """Return the object of src on every rank.
+
+        Args:
+            value: Looked at on src alone.
+            src: The rank whose object it is.
+
+        Raises:
+            CommUsageError: There is no rank src.
+        """
+        self._require_rank("broadcast_object", "src", src)
+        self._begin("broadcast_object", (), src=src)
+        return self._broadcast_object(value, src)
+
+    def _broadcast_object(self, value: Any, src: int) -> Any:
+        data = pickle.dumps(value) if self.rank == src else b""
+        length = torch.tensor([len(data)], device=self._transport.control_device)
+        self._send_all(length, src)
+        payload = self._bytes(data) if self.rank == src else self._bytes(bytes(int(length)))
+        self._send_all(payload, src)
+        return value if self.rank == src else _loaded(payload)
+
+    def scatter_object(self, values: Sequence[Any] | None = None, src: int = 0) -> Any:
+        """Return, on rank i, `values[i]` of src.
+
+        Args:
+            values: One object a rank; looked at on src alone.
+            src: The rank whose objects they are.
+
+        Raises:
+            CommUsageError: There is no rank src, or on src are not as many objects as ranks:
+                on every rank.
+        """
+        self._require_rank("scatter_object", "src", src)
+        self._begin("scatter_object", (), src=src)
+        here = self.rank == src
+        count = (len(values) if values is not None else 0) if here else None
+        count = self._broadcast_object(count, src)
+        if count != self.world_size:
+            raise CommUsageError(
+                f"scatter_object: rank {src} gave {count} objects for {self.world_size} ranks"
+            )
+        parts = [pickle.dumps(v) for v in values] if here and values is not None else []
+        sizes = [len(part) for part in parts] or [0] * self.world_size
+        coming = [0] * self.world_size
+        coming[src] = self._broadcast_object(sizes, src)[self.rank]
+        return _loaded(self._exchanged(b"".join(parts), sizes, coming))
+
+    def _exchanged(self, data: bytes, sizes: Sequence[int], coming: Sequence[int]) -> Tensor:
+        sent = self._bytes(data if any(sizes) else b"")
+        found = sent.new_empty(sum(coming))
+        self._carry(
+            "all_to_all",
+            lambda: [self._transport.all_to_all(found, sent, coming, sizes, False)],
+            bool,
+            False,
+        )
+        return found
+
+    def _send_all(self, x: Tensor, src: int) -> None:
+        self._carry("broadcast", lambda: [self._transport.broadcast(x, src, False)], bool, False)
+
+    def _bytes(self, data: bytes) -> Tensor:
+        made = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
+        return made.to(self._transport.control_device, torch.uint8)
+
+
+def _loaded(data: Tensor) -> Any:
+    return pickle.loads(data.cpu().numpy().tobytes())

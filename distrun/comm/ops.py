@@ -1,0 +1,145 @@
+"""Reductions: by which c10d op and in which dtype each is carried, and what is refused.
+
+gloo drops NaN in MAX and MIN, does not know 16-bit and the large unsigned integers, and
+lets a bool hold 2. So such values travel as integers that order, add and wrap as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from distrun.comm.errors import CommUsageError
+from distrun.errors import did_you_mean
+
+ALIASES = {"avg": "mean", "product": "prod"}
+OPS = ("sum", "mean", "prod", "max", "min", "band", "bor", "bxor")
+_BITWISE = {"band", "bor", "bxor"}
+_PLAIN_INTEGERS = {torch.int8, torch.uint8, torch.int32, torch.int64}
+_WIDER = {torch.int16: torch.int32, torch.uint16: torch.int32, torch.uint32: torch.int64}
+_KEYS = {
+    torch.float64: (torch.float64, torch.int64),
+    torch.float32: (torch.float32, torch.int32),
+    torch.float16: (torch.float32, torch.int32),
+    torch.bfloat16: (torch.float32, torch.int32),
+}
+"""A float's dtype -> the dtype it is widened to, and the integers of that width."""
+
+Convert = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Carriage:
+    """How one reduction travels: `decode(reduce(encode(x), op))`."""
+
+    op: str
+    encode: Convert | None = None
+    """Makes a new tensor to send, or a view of the old one; None: sent as it is."""
+    decode: Convert | None = None
+
+
+def op_name(op: object) -> str:
+    """Return the one name of a reduction.
+
+    Raises:
+        CommUsageError: There is no such reduction.
+    """
+    name = ALIASES.get(op, op) if isinstance(op, str) else op
+    if name in OPS:
+        return str(name)
+    hint = did_you_mean(op, OPS) if isinstance(op, str) else "one of: " + ", ".join(OPS)
+    raise CommUsageError(f"op={op!r} is not a reduction", hint)
+
+
+@cache
+def carriage(op: object, dtype: torch.dtype) -> Carriage:
+    """Say how a reduction of a dtype travels.
+
+    Args:
+        op: A name of `OPS`, or one of `ALIASES`.
+        dtype: Of the tensor, before it is encoded.
+
+    Raises:
+        CommUsageError: The reduction means nothing for this dtype.
+    """
+    name = op_name(op)
+    if dtype == torch.bool:
+        return _bool(name)
+    if dtype.is_complex:
+        if name not in ("sum", "mean"):
+            raise _refusal(name, dtype, "numbers without an order: only sum and mean")
+        return Carriage(name, torch.view_as_real, torch.view_as_complex)
+    if dtype.is_floating_point:
+        return _float(name, dtype)
+    return _integer(name, dtype)
+
+
+def _bool(name: str) -> Carriage:
+    if name == "mean":
+        raise _refusal(name, torch.bool, "convert it first: x.float()")
+    if name == "bxor":
+        return Carriage("sum", lambda x: x.to(torch.int32), lambda x: x.bitwise_and_(1).bool())
+    any_is_enough = name in ("sum", "max", "bor")
+    return Carriage("max" if any_is_enough else "min", _as_bytes, lambda x: x.view(torch.bool))
+
+
+def _as_bytes(x: Tensor) -> Tensor:
+    return x.view(torch.uint8)
+
+
+def _float(name: str, dtype: torch.dtype) -> Carriage:
+    if name in _BITWISE:
+        raise _refusal(name, dtype, "bits of a float: x.view(torch.int32) if you mean them")
+    if dtype not in _KEYS:
+        raise _refusal(name, dtype, "too coarse to add up: x.float() first")
+    if name not in ("max", "min"):
+        return Carriage(name)
+    wide, integer = _KEYS[dtype]
+    return Carriage(
+        name,
+        lambda x: _order_key(x.to(wide), integer, name),
+        lambda key: _from_order_key(key, wide).to(dtype),
+    )
+
+
+def _order_key(x: Tensor, integer: torch.dtype, name: str) -> Tensor:
+    """Map floats to integers of the same order, with NaN beyond the end that wins.
+
+    Bits of IEEE 754 floats, read as integers, are in order but for the negative half, whose
+    order is turned round.
+    """
+    limits = torch.iinfo(integer)
+    bits = x.view(integer)
+    key = torch.where(bits < 0, bits ^ limits.max, bits)
+    return torch.where(x.isnan(), limits.max if name == "max" else limits.min, key)
+
+
+def _from_order_key(key: Tensor, wide: torch.dtype) -> Tensor:
+    limits = torch.iinfo(key.dtype)
+    return torch.where(key < 0, key ^ limits.max, key).view(wide)
+
+
+def _integer(name: str, dtype: torch.dtype) -> Carriage:
+    if name == "mean":
+        raise _refusal(name, dtype, 'a mean is no integer: x.float() first, or op="sum" and divide')
+    if dtype in _PLAIN_INTEGERS:
+        return Carriage(name)
+    if dtype in _WIDER:
+        wide = _WIDER[dtype]
+        return Carriage(name, lambda x: x.to(wide), lambda x: x.to(dtype))
+    if dtype != torch.uint64:
+        raise _refusal(name, dtype, "convert it first")
+    if name in ("max", "min"):  # with the sign bit turned, int64 has the order of uint64
+        flip = torch.iinfo(torch.int64).min
+        return Carriage(
+            name, lambda x: x.view(torch.int64) ^ flip, lambda x: (x ^ flip).view(torch.uint64)
+        )
+    return Carriage(name, lambda x: x.view(torch.int64), lambda x: x.view(torch.uint64))
+
+
+def _refusal(name: str, dtype: torch.dtype, hint: str) -> CommUsageError:
+    return CommUsageError(f'op="{name}" of {dtype} is not defined', hint)

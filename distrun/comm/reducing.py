@@ -1,0 +1,227 @@
+"""all_reduce, reduce and reduce_scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from torch import Tensor
+
+from distrun.comm.group import Group
+from distrun.comm.handle import Handle
+from distrun.comm.layout import cut, from_rows, padded, require_dim, to_rows
+from distrun.comm.ops import carriage
+from distrun.comm.staging import encoded, landed, require_like, require_tensor, staged, targets_of
+from distrun.comm.tree import by_key, flatten, pack, unflatten, unpack
+
+Tree = TypeVar("Tree")
+
+
+class Reducing(Group):
+    """Collectives that combine one tensor of every rank, element by element.
+
+    Reductions (`op`): sum, mean, prod, max, min, band, bor, bxor. max and min keep NaN;
+    bool has or (sum, max, bor), and (prod, min, band) and bxor; complex numbers have sum and
+    mean; the mean of integers is refused. x may have any shape, strides and dtype but float8.
+    None of them is differentiable: `distrun.comm.functional` is.
+    """
+
+    @overload
+    def all_reduce(self, x: Tree, op: str = ..., *, out: Tree | None = ...) -> Tree: ...
+    @overload
+    def all_reduce(
+        self, x: Tree, op: str = ..., *, out: Tree | None = ..., async_op: bool
+    ) -> Handle[Tree]: ...
+    def all_reduce(
+        self, x: Any, op: str = "sum", *, out: Any = None, async_op: bool = False
+    ) -> Any:
+        """Reduce x over the ranks; every rank gets the result.
+
+        Stands on `torch.distributed.all_reduce`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_reduce).
+
+        Args:
+            x: [...] on each rank; or a dict, list or tuple of such tensors, which then travel
+                as one message a dtype.
+            op: The reduction.
+            out: Takes the result, [...] as x; `out=x` is in place. None: a new tensor.
+            async_op: Return a handle at once.
+
+        Returns:
+            [...] as x.
+
+        Raises:
+            CommUsageError: The reduction is not defined for the dtype, or `out` does not fit.
+            CommError: See `distrun.comm.errors`; so for every collective.
+        """
+        if not isinstance(x, Tensor):
+            return self._all_reduce_tree(x, op, out, async_op)
+        self._begin("all_reduce", (x,), op=op)
+        how = carriage(op, x.dtype)
+        if out is not None and out is not x:
+            require_like("all_reduce", out, x)
+        buffer = staged(x, how, out)
+        if async_op:
+            return self._carry(
+                "all_reduce",
+                lambda: [self._transport.all_reduce(buffer, how.op, True)],
+                lambda: landed(buffer, how, out),
+                True,
+            )
+        try:  # the way of every training step: as straight as it can be
+            self._transport.all_reduce(buffer, how.op, False).wait()
+        except RuntimeError as error:
+            raise self._broken("all_reduce", error) from error
+        return landed(buffer, how, out)
+
+    def all_reduce_(self, x: Tree, op: str = "sum") -> Tree:
+        """Reduce x over the ranks in place: `all_reduce(x, op, out=x)`."""
+        return self.all_reduce(x, op, out=x)
+
+    def _all_reduce_tree(self, tree: Any, op: str, out: Any, async_op: bool) -> Any:
+        leaves, spec = flatten(tree)
+        targets = targets_of("all_reduce", leaves, spec, tree, out)
+        self._begin("all_reduce", leaves, op=op)
+        hows = [carriage(op, x.dtype) for x in leaves]
+        coded = [encoded(x, how) for x, how in zip(leaves, hows, strict=True)]
+        messages = by_key(range(len(leaves)), lambda i: (hows[i].op, coded[i].dtype))
+        buffers = [pack([coded[i] for i in indices]) for indices in messages.values()]
+
+        def finish() -> Any:
+            results: list[Any] = [None] * len(leaves)
+            for indices, buffer in zip(messages.values(), buffers, strict=True):
+                parts = unpack(buffer, [coded[i].shape for i in indices])
+                for i, part in zip(indices, parts, strict=True):
+                    results[i] = landed(part, hows[i], targets[i])
+            return unflatten(results, spec)
+
+        return self._carry(
+            "all_reduce",
+            lambda: [
+                self._transport.all_reduce(buffer, name, async_op)
+                for (name, _), buffer in zip(messages, buffers, strict=True)
+            ],
+            finish,
+            async_op,
+        )
+
+    @overload
+    def reduce(self, x: Tensor, dst: int = ..., op: str = ...) -> Tensor | None: ...
+    @overload
+    def reduce(
+        self, x: Tensor, dst: int = ..., op: str = ..., *, async_op: bool
+    ) -> Handle[Tensor | None]: ...
+    def reduce(self, x: Tensor, dst: int = 0, op: str = "sum", *, async_op: bool = False) -> Any:
+        """Reduce x over the ranks; dst alone gets the result.
+
+        Stands on `torch.distributed.reduce`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.reduce).
+
+        Args:
+            x: [...] on each rank.
+            dst: The rank that gets the result.
+            op: The reduction.
+            async_op: Return a handle at once.
+
+        Returns:
+            [...] on dst, None elsewhere. x is left as it is.
+
+        Raises:
+            CommUsageError: There is no rank dst, or no such reduction for the dtype.
+        """
+        require_tensor("reduce", x)
+        self._require_rank("reduce", "dst", dst)
+        self._begin("reduce", (x,), op=op, dst=dst)
+        how = carriage(op, x.dtype)
+        buffer = staged(x, how, None)
+        return self._carry(
+            "reduce",
+            lambda: [self._transport.reduce(buffer, dst, how.op, async_op)],
+            lambda: landed(buffer, how, None) if self.rank == dst else None,
+            async_op,
+        )
+
+    @overload
+    def reduce_scatter(
+        self, x: Tree, dim: int = ..., *, op: str = ..., sizes: Sequence[int] | None = ...
+    ) -> Tree: ...
+    @overload
+    def reduce_scatter(
+        self,
+        x: Tree,
+        dim: int = ...,
+        *,
+        op: str = ...,
+        sizes: Sequence[int] | None = ...,
+        async_op: bool,
+    ) -> Handle[Tree]: ...
+    def reduce_scatter(
+        self,
+        x: Any,
+        dim: int = 0,
+        *,
+        op: str = "sum",
+        sizes: Sequence[int] | None = None,
+        async_op: bool = False,
+    ) -> Any:
+        """Reduce x over the ranks; each rank gets one part of the result.
+
+        Stands on `torch.distributed.reduce_scatter_single`, before torch 2.12
+        `reduce_scatter_tensor`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.reduce_scatter_tensor).
+
+        Args:
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors.
+            dim: Where L is: the dimension that is cut.
+            op: The reduction.
+            sizes: How much of L each rank gets, equal on all ranks; None: L / n. Unequal
+                parts are padded to the longest while they travel.
+            async_op: Return a handle at once.
+
+        Returns:
+            [..., L / n, ...], or sizes[rank] in that place; the parts in rank order.
+
+        Raises:
+            CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
+        """
+        leaves, spec = flatten(x)
+        dims = [require_dim("reduce_scatter", leaf, dim) for leaf in leaves]
+        cuts = [
+            cut("reduce_scatter", leaf, d, sizes, self.world_size)
+            for leaf, d in zip(leaves, dims, strict=True)
+        ]
+        self._begin("reduce_scatter", leaves, op=op, dim=dim, sizes=sizes)
+        hows = [carriage(op, leaf.dtype) for leaf in leaves]
+        rows = [
+            encoded(to_rows(leaf, d), how) for leaf, d, how in zip(leaves, dims, hows, strict=True)
+        ]
+        messages = by_key(range(len(leaves)), lambda i: (hows[i].op, rows[i].dtype))
+        sent = [_parts([(rows[i], cuts[i]) for i in each]) for each in messages.values()]
+        kept = [buffer.new_empty(len(buffer) // self.world_size) for buffer in sent]
+
+        def finish() -> Any:
+            results: list[Any] = [None] * len(leaves)
+            for indices, buffer in zip(messages.values(), kept, strict=True):
+                shapes = [[cuts[i][self.rank], *rows[i].shape[1:]] for i in indices]
+                for i, part in zip(indices, unpack(buffer, shapes), strict=True):
+                    results[i] = from_rows(landed(part, hows[i], None), dims[i])
+            return unflatten(results, spec)
+
+        return self._carry(
+            "reduce_scatter",
+            lambda: [
+                self._transport.reduce_scatter(out, buffer, name, async_op)
+                for (name, _), out, buffer in zip(messages, kept, sent, strict=True)
+            ],
+            finish,
+            async_op,
+        )
+
+
+def _parts(leaves: Sequence[tuple[Tensor, Sequence[int]]]) -> Tensor:
+    """Put what goes to each rank in one place a rank: rows [L, ...] of each leaf -> [n * k]."""
+    ((rows, sizes), *more) = leaves
+    if not more and len(set(sizes)) == 1:
+        return rows.reshape(-1)
+    cuts = [leaf.split_with_sizes(list(sizes)) for leaf, sizes in leaves]
+    return padded([pack(parts) for parts in zip(*cuts, strict=True)])

@@ -1,0 +1,218 @@
+"""scatter and all_to_all: a tensor is cut, and each rank is sent its part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec
+
+from distrun.comm.errors import CommUsageError
+from distrun.comm.gathering import joined
+from distrun.comm.handle import Handle
+from distrun.comm.layout import cut, from_rows, to_rows
+from distrun.comm.objects import Objects
+from distrun.comm.parcel import Parcel, row_nelement, wire
+from distrun.comm.staging import dense
+from distrun.comm.tree import unflatten
+
+Tree = TypeVar("Tree")
+
+
+class _Waybill(NamedTuple):
+    """What src tells the others of a scatter: how to read their parts."""
+
+    dtypes: list[torch.dtype]
+    row_shapes: list[list[int]]
+    dims: list[int]
+    cuts: list[list[int]]
+    spec: TreeSpec
+
+
+class Scattering(Objects):
+    """Collectives that cut a tensor into one part a rank.
+
+    They take any dtype and strides, and dicts, lists and tuples of tensors: all leaves then
+    travel as one message.
+    """
+
+    @overload
+    def scatter(
+        self, x: Tree, src: int = ..., dim: int = ..., *, sizes: Sequence[int] | None = ...
+    ) -> Tree: ...
+    @overload
+    def scatter(
+        self,
+        x: Tree,
+        src: int = ...,
+        dim: int = ...,
+        *,
+        sizes: Sequence[int] | None = ...,
+        async_op: bool,
+    ) -> Handle[Tree]: ...
+    def scatter(
+        self,
+        x: Any,
+        src: int = 0,
+        dim: int = 0,
+        *,
+        sizes: Sequence[int] | None = None,
+        async_op: bool = False,
+    ) -> Any:
+        """Cut x of src into one part a rank; each rank gets its part.
+
+        Stands on `torch.distributed.all_to_all_single`, where only src sends anything
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single),
+        after a message that tells the others what comes.
+
+        Args:
+            x: [..., L, ...] on src, or a dict, list or tuple of such tensors; elsewhere it is
+                not looked at, and may be None.
+            src: The rank whose x it is.
+            dim: Where L is; looked at on src.
+            sizes: How much of L each rank gets; looked at on src. None: L / n.
+            async_op: Return a handle at once.
+
+        Returns:
+            [..., L / n, ...], or sizes[rank] in that place; the parts in rank order.
+
+        Raises:
+            CommUsageError: There is no such rank, or, on every rank, what src gave cannot be
+                cut so.
+        """
+        self._require_rank("scatter", "src", src)
+        self._begin("scatter", (), src=src)
+        here = self.rank == src
+        rows, bill = self._bill(x, dim, sizes) if here else ([], None)
+        bill = self._broadcast_object(bill, src)
+        if isinstance(bill, CommUsageError):
+            raise bill
+        parcel = Parcel(bill.dtypes, bill.row_shapes)
+        lengths = [list(each) for each in zip(*bill.cuts, strict=True)]  # [n][leaves]
+        nbytes = [parcel.nbytes(each) for each in lengths]
+        parts = [
+            r.split_with_sizes(c) for r, c in zip(rows, bill.cuts, strict=False)
+        ]  # none but on src
+        blocks = [parcel.pack(p, n) for p, n in zip(zip(*parts, strict=True), nbytes, strict=False)]
+        sent = torch.cat(blocks) if here else self._nothing()
+        landing = sent.new_empty(nbytes[self.rank])
+        coming = [nbytes[self.rank] if rank == src else 0 for rank in range(self.world_size)]
+        going = nbytes if here else [0] * self.world_size
+        return self._carry(
+            "scatter",
+            lambda: [self._transport.all_to_all(landing, sent, coming, going, async_op)],
+            lambda: joined(
+                parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, bill.spec
+            ),
+            async_op,
+        )
+
+    def _bill(
+        self, x: Any, dim: int, sizes: Sequence[int] | None
+    ) -> tuple[list[Tensor], _Waybill | CommUsageError]:
+        """Return the rows that src sends, and what it tells the others, or why it cannot."""
+        try:
+            leaves, dims, spec = self._leaves("scatter", x, dim)
+            if not leaves:
+                raise CommUsageError(f"scatter: {x!r:.80} holds no tensor to cut")
+            for leaf in leaves:
+                self._require_usable("scatter", leaf)
+            cuts = [
+                cut("scatter", leaf, d, sizes, self.world_size)
+                for leaf, d in zip(leaves, dims, strict=True)
+            ]
+        except CommUsageError as error:
+            return [], error
+        rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
+        shapes = [list(r.shape[1:]) for r in rows]
+        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, spec)
+
+    def _nothing(self) -> Tensor:
+        return torch.empty(0, dtype=torch.uint8, device=self.device)
+
+    @overload
+    def all_to_all(self, x: Tree, dim: int = ..., *, sizes: Sequence[int] | None = ...) -> Tree: ...
+    @overload
+    def all_to_all(
+        self, x: Tree, dim: int = ..., *, sizes: Sequence[int] | None = ..., async_op: bool
+    ) -> Handle[Tree]: ...
+    def all_to_all(
+        self,
+        x: Any,
+        dim: int = 0,
+        *,
+        sizes: Sequence[int] | None = None,
+        async_op: bool = False,
+    ) -> Any:
+        """Cut x into one part a rank, send each its part, and join what comes, in rank order.
+
+        Stands on `torch.distributed.all_to_all_single`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single).
+
+        Args:
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors.
+            dim: Where L is.
+            sizes: How much of L goes to each rank; each rank has its own. What comes is then
+                found out by one more message of 8 bytes a rank. None, on all ranks: L / n to
+                each, and L is equal everywhere.
+            async_op: Return a handle at once.
+
+        Returns:
+            [..., sum of what is sent here, ...]
+
+        Raises:
+            CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
+        """
+        leaves, dims, spec = self._leaves("all_to_all", x, dim)
+        cuts = [
+            cut("all_to_all", leaf, d, sizes, self.world_size)
+            for leaf, d in zip(leaves, dims, strict=True)
+        ]
+        self._begin("all_to_all", leaves, dim=dim, uneven=sizes is not None)
+        if not leaves:
+            return self._carry("all_to_all", list, lambda: x, async_op)
+        rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
+        coming = cuts if sizes is None else [self._swapped(cuts[0])] * len(leaves)
+        if len(rows) == 1:  # no copy into a parcel
+            step = row_nelement(rows[0])
+            out = rows[0].new_empty((sum(coming[0]), *rows[0].shape[1:]))
+            received, sent = wire(out), wire(rows[0])
+            out_sizes, going = [c * step for c in coming[0]], [c * step for c in cuts[0]]
+
+            def finish() -> Any:
+                return unflatten([from_rows(out, dims[0])], spec)
+        else:
+            parcel = Parcel.of(rows)
+            lengths = [list(each) for each in zip(*coming, strict=True)]  # [n][leaves]
+            going = [parcel.nbytes(each) for each in zip(*cuts, strict=True)]
+            out_sizes = [parcel.nbytes(each) for each in lengths]
+            parts = zip(
+                *(r.split_with_sizes(c) for r, c in zip(rows, cuts, strict=True)), strict=True
+            )
+            sent = torch.cat([parcel.pack(p, n) for p, n in zip(parts, going, strict=True)])
+            received = sent.new_empty(sum(out_sizes))
+
+            def finish() -> Any:
+                return joined(parcel, received, out_sizes, lengths, dims, spec)
+
+        return self._carry(
+            "all_to_all",
+            lambda: [self._transport.all_to_all(received, sent, out_sizes, going, async_op)],
+            finish,
+            async_op,
+        )
+
+    def _swapped(self, sizes: Sequence[int]) -> list[int]:
+        """Return what each rank sends here, from what this rank sends to each."""
+        going = torch.tensor(sizes, dtype=torch.int64, device=self._transport.control_device)
+        coming, one_each = torch.empty_like(going), [1] * self.world_size
+        self._carry(
+            "all_to_all",
+            lambda: [self._transport.all_to_all(coming, going, one_each, one_each, False)],
+            bool,
+            False,
+        )
+        found: list[int] = coming.tolist()
+        return found

@@ -1,0 +1,196 @@
+"""broadcast, send, recv and barrier."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+import torch
+from torch import Tensor
+
+from distrun.comm.errors import CommUsageError
+from distrun.comm.group import Group
+from distrun.comm.handle import Handle
+from distrun.comm.ops import Carriage
+from distrun.comm.parcel import Parcel, wire
+from distrun.comm.staging import dense, landed, require_like, require_tensor, targets_of
+from distrun.comm.tree import flatten, unflatten
+
+Tree = TypeVar("Tree")
+_AS_IT_IS = Carriage("broadcast")
+
+
+class Sending(Group):
+    """From one rank to all, from one to one, and nothing at all. Any dtype and strides."""
+
+    @overload
+    def broadcast(self, x: Tree, src: int = ..., *, out: Tree | None = ...) -> Tree: ...
+    @overload
+    def broadcast(
+        self, x: Tree, src: int = ..., *, out: Tree | None = ..., async_op: bool
+    ) -> Handle[Tree]: ...
+    def broadcast(self, x: Any, src: int = 0, *, out: Any = None, async_op: bool = False) -> Any:
+        """Return x of src on every rank.
+
+        Stands on `torch.distributed.broadcast`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.broadcast).
+
+        Args:
+            x: [...] on each rank, of one shape and dtype, which outside of src alone counts;
+                or a dict, list or tuple of such tensors, which then travel as one message.
+            src: The rank whose x it is.
+            out: Takes the result, [...] as x; `out=x` is in place. None: a new tensor.
+            async_op: Return a handle at once.
+
+        Returns:
+            [...] as x.
+
+        Raises:
+            CommUsageError: There is no rank src, or `out` does not fit.
+        """
+        self._require_rank("broadcast", "src", src)
+        leaves, spec = flatten(x)
+        targets = targets_of("broadcast", leaves, spec, x, out)
+        self._begin("broadcast", leaves, src=src)
+        if not leaves:
+            return self._carry("broadcast", list, lambda: x, async_op)
+        if len(leaves) == 1:
+            buffer = self._buffer(leaves[0], targets[0], src)
+            return self._carry(
+                "broadcast",
+                lambda: [self._transport.broadcast(wire(buffer), src, async_op)],
+                lambda: unflatten([landed(buffer, _AS_IT_IS, targets[0])], spec),
+                async_op,
+            )
+        rows = [dense(leaf).unsqueeze(0) for leaf in leaves]  # each leaf is one row: [1, ...]
+        parcel, ones = Parcel.of(rows), [1] * len(rows)
+        nbytes = parcel.nbytes(ones)
+        block = (
+            parcel.pack(rows, nbytes)
+            if self.rank == src
+            else rows[0].new_empty(nbytes, dtype=torch.uint8)
+        )
+
+        def finish() -> Any:
+            found = [row[0] for row in parcel.unpack(block, ones)]
+            return unflatten(
+                [landed(f, _AS_IT_IS, t) for f, t in zip(found, targets, strict=True)], spec
+            )
+
+        return self._carry(
+            "broadcast",
+            lambda: [self._transport.broadcast(block, src, async_op)],
+            finish,
+            async_op,
+        )
+
+    def _buffer(self, x: Tensor, out: Tensor | None, src: int) -> Tensor:
+        """Return contiguous memory for the result, on src with the values of x in it."""
+        plain = dense(x)
+        if out is x:
+            return plain
+        return plain.clone() if self.rank == src else torch.empty_like(plain)
+
+    @overload
+    def send(self, x: Tensor, dst: int, *, tag: int = ...) -> None: ...
+    @overload
+    def send(self, x: Tensor, dst: int, *, tag: int = ..., async_op: bool) -> Handle[None]: ...
+    def send(self, x: Tensor, dst: int, *, tag: int = 0, async_op: bool = False) -> Any:
+        """Send x to one rank, which has to call `recv`.
+
+        Stands on `torch.distributed.send`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.send). Not
+        compared in checked mode, since the others do not call anything.
+
+        Args:
+            x: [...]
+            dst: The rank it goes to, another than this.
+            tag: Tells messages between the same two ranks apart; gloo only.
+            async_op: Return a handle at once; x must not change until it was waited for.
+
+        Raises:
+            CommUsageError: There is no rank dst, or it is this one.
+        """
+        self._require_peer("send", "dst", dst)
+        require_tensor("send", x)
+        self._require_fit("send", (x,))
+        sent = wire(dense(x))
+        return self._carry(
+            "send", lambda: [self._transport.send(sent, dst, tag)], lambda: None, async_op
+        )
+
+    @overload
+    def recv(
+        self, like: Tensor, src: int, *, out: Tensor | None = ..., tag: int = ...
+    ) -> Tensor: ...
+    @overload
+    def recv(
+        self,
+        like: Tensor,
+        src: int,
+        *,
+        out: Tensor | None = ...,
+        tag: int = ...,
+        async_op: bool,
+    ) -> Handle[Tensor]: ...
+    def recv(
+        self,
+        like: Tensor,
+        src: int,
+        *,
+        out: Tensor | None = None,
+        tag: int = 0,
+        async_op: bool = False,
+    ) -> Any:
+        """Return the tensor that one rank sends here.
+
+        Stands on `torch.distributed.recv`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.recv).
+
+        Args:
+            like: [...], of the shape and dtype of what is sent; its values do not count.
+            src: The rank it comes from, another than this.
+            out: Takes the result, [...] as like; `out=like` is in place. None: a new tensor.
+            tag: As given to `send`.
+            async_op: Return a handle at once.
+
+        Returns:
+            [...] as like.
+
+        Raises:
+            CommUsageError: There is no rank src, or it is this one, or `out` does not fit.
+        """
+        self._require_peer("recv", "src", src)
+        require_tensor("recv", like)
+        if out is not None and out is not like:
+            require_like("recv", out, like)
+        self._require_fit("recv", (like,))
+        buffer = self._buffer(like, out, src)
+        return self._carry(
+            "recv",
+            lambda: [self._transport.recv(wire(buffer), src, tag)],
+            lambda: landed(buffer, _AS_IT_IS, out),
+            async_op,
+        )
+
+    def _require_peer(self, call: str, what: str, rank: int) -> None:
+        self._require_rank(call, what, rank)
+        if rank == self.rank:
+            raise CommUsageError(f"{call}: {what}={rank} is this rank itself", "take x.clone()")
+
+    @overload
+    def barrier(self) -> None: ...
+    @overload
+    def barrier(self, *, async_op: bool) -> Handle[None]: ...
+    def barrier(self, *, async_op: bool = False) -> Any:
+        """Wait until every rank has come here.
+
+        Stands on `torch.distributed.barrier`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.barrier).
+
+        Args:
+            async_op: Return a handle at once.
+        """
+        self._begin("barrier", ())
+        return self._carry(
+            "barrier", lambda: [self._transport.barrier(async_op)], lambda: None, async_op
+        )

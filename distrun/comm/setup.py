@@ -1,0 +1,190 @@
+"""`comm.init`: from torchrun's variables, or none, to the world."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+
+from distrun.comm.c10d import C10dTransport
+from distrun.comm.checked.checker import BoardChecker
+from distrun.comm.checked.make import make_board
+from distrun.comm.checked.watch import Watch
+from distrun.comm.errors import CommUsageError, NoGpuError
+from distrun.comm.group import Checker
+from distrun.comm.join import open_store, require_all
+from distrun.comm.world import World
+from distrun.env import COMM_CHECK, TorchrunEnv
+
+GIVEN: contextvars.ContextVar[bool] = contextvars.ContextVar("GIVEN", default=False)
+"""Set where a rank was given its world, as `distrun.testing` does on threads."""
+_BACKENDS = ("gloo", "nccl")
+
+
+class Settings(NamedTuple):
+    """What `init` was asked for, complete."""
+
+    backend: str
+    device: torch.device
+    timeout_s: float
+    check: bool
+
+
+def init(
+    backend: str | None = None, *, timeout_s: float = 300.0, check: bool | None = None
+) -> World:
+    """Join the ranks of the job, and return the world of all of them.
+
+    Reads torchrun's variables; without a launcher it is a world of one, without a port. Also
+    makes torch.distributed's default group, so DDP, FSDP and DTensor work on it. Use it as
+    `with comm.init() as world:`, which closes it again, after an exception too; it installs no
+    signal handler, and leaves nothing behind when the process is killed.
+
+    Stands on `torch.distributed.init_process_group`
+    (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group).
+
+    Args:
+        backend: "nccl" or "gloo"; None: nccl if there is a GPU for every rank of this node,
+            else gloo.
+        timeout_s: How long to wait for the other ranks, now and in every collective.
+        check: Compare every call before anything is sent; None: what DISTRUN_COMM_CHECK says.
+
+    Raises:
+        CommUsageError: There is a world already, or an argument or variable makes no sense.
+        NoGpuError: NCCL was asked for, and there is no GPU for this rank.
+        PortBusyError: Another program has MASTER_PORT.
+        JoinError: The ranks did not all come within `timeout_s`; it names who is missing.
+    """
+    env = _environment()
+    settings = _settled(backend, timeout_s, check, env)
+    if GIVEN.get() or dist.is_initialized():
+        raise CommUsageError(
+            "comm.init: this process has a world already"
+            if not GIVEN.get()
+            else "comm.init: this rank was given its world",
+            "pass that world on; comm.attach() makes one of a process group that others made",
+        )
+    if settings.device.type == "cuda":
+        torch.cuda.set_device(settings.device)
+    store = open_store(env, timeout_s)
+    return _join(store, env, settings, generation=0)
+
+
+def attach(
+    group: dist.ProcessGroup | None = None, *, timeout_s: float = 300.0, check: bool | None = None
+) -> World:
+    """Return a world on a process group that somebody else made, and will destroy.
+
+    Args:
+        group: The group; None: the default group.
+        timeout_s: How long a rank may be late in checked mode.
+        check: As in `init`.
+
+    Raises:
+        CommUsageError: There is no such group.
+    """
+    if not dist.is_initialized():
+        raise CommUsageError("comm.attach: there is no process group", "comm.init() makes one")
+    group = group or dist.group.WORLD
+    assert group is not None  # torch.distributed is initialized
+    env = _environment()
+    has_gpus = any(d.type == "cuda" for d in group._device_types) and torch.cuda.is_available()
+    nccl = "nccl" in dist.get_backend_config(group)
+    device = torch.device("cuda", torch.cuda.current_device()) if has_gpus and nccl else _CPU
+    settings = Settings("nccl" if nccl else "gloo", device, timeout_s, _wants_check(check))
+    store = dist.distributed_c10d._get_default_store()
+    transport = C10dTransport(group, device, settings.backend, timeout_s, owned=False)
+    return World(transport, env.local_rank, "the world", _checkers(store, settings))
+
+
+_CPU = torch.device("cpu")
+
+
+def _environment() -> TorchrunEnv:
+    try:
+        env = TorchrunEnv.read()
+    except ValueError as error:
+        raise CommUsageError(
+            f"comm.init: a variable of torchrun's is no number ({error})",
+            "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and MASTER_PORT are",
+        ) from None
+    if not 0 <= env.rank < env.world_size:
+        raise CommUsageError(
+            f"comm.init: RANK={env.rank} is outside of WORLD_SIZE={env.world_size}",
+            f"from 0 to {env.world_size - 1}",
+        )
+    return env
+
+
+def _settled(
+    backend: str | None, timeout_s: float, check: bool | None, env: TorchrunEnv
+) -> Settings:
+    if not 0 < timeout_s < float("inf"):
+        raise CommUsageError(f"comm.init: timeout_s={timeout_s} has to be above 0, and finite")
+    if backend not in (None, *_BACKENDS):
+        raise CommUsageError(
+            f"comm.init: backend={backend!r} is none that distrun knows", '"gloo" or "nccl"'
+        )
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if backend == "nccl" and not dist.is_nccl_available():
+        raise NoGpuError(
+            f"comm.init: NCCL was asked for, torch {torch.__version__} was built without it",
+            'backend="gloo", or a CUDA build of torch',
+        )
+    if backend == "nccl" and env.local_rank >= gpus:
+        raise NoGpuError(
+            f"comm.init: NCCL was asked for, this node has {gpus} GPUs, and local rank"
+            f" {env.local_rank} has none",
+            'backend="gloo", or fewer ranks a node; CUDA_VISIBLE_DEVICES hides GPUs',
+        )
+    enough = dist.is_nccl_available() and gpus >= max(env.local_world_size, env.local_rank + 1)
+    chosen = backend or ("nccl" if enough else "gloo")
+    device = torch.device("cuda", env.local_rank) if chosen == "nccl" else _CPU
+    return Settings(chosen, device, timeout_s, _wants_check(check))
+
+
+def _wants_check(check: bool | None) -> bool:
+    if check is not None:
+        return check
+    return os.environ.get(COMM_CHECK, "").lower() not in ("", "0", "false", "no", "off")
+
+
+def _join(store: Store, env: TorchrunEnv, settings: Settings, generation: int) -> World:
+    """Bring the ranks together in a store, for the first time or again."""
+    own = PrefixStore(f"world{generation}", store)
+    require_all(own, env, settings.timeout_s)
+    on_gpu = settings.backend == "nccl"
+    dist.init_process_group(
+        # with gloo beside it: numbers that Python wants to see need not pass through a GPU
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=own,
+        rank=env.rank,
+        world_size=env.world_size,
+        timeout=timedelta(seconds=settings.timeout_s),
+        device_id=settings.device if on_gpu else None,
+    )
+    group = dist.group.WORLD
+    assert group is not None  # just made
+    transport = C10dTransport(group, settings.device, settings.backend, settings.timeout_s)
+
+    def again(ranks: Sequence[int]) -> World:
+        smaller = env.renumbered(ranks)
+        return _join(store, smaller, settings, generation + 1)
+
+    return World(transport, env.local_rank, "the world", _checkers(own, settings), again)
+
+
+def _checkers(store: Store, settings: Settings) -> Callable[[World], Checker | None]:
+    """Return what makes the checker of a group: nothing, unless the mode is on."""
+    if not settings.check:
+        return lambda group: None
+    watch = Watch()
+    return lambda group: BoardChecker(
+        make_board(group, store), group.name, settings.timeout_s, watch
+    )

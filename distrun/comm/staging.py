@@ -1,0 +1,82 @@
+"""From the user's tensors to what travels, and back; and what fits neither way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import TreeSpec
+
+from distrun.comm.errors import CommUsageError
+from distrun.comm.ops import Carriage
+from distrun.comm.tree import flatten
+
+
+def dense(x: Tensor) -> Tensor:
+    """Return x without a graph, contiguous and with its values in memory; x itself if it is."""
+    if x.requires_grad:
+        x = x.detach()
+    if x.is_conj() or x.is_neg():
+        x = x.resolve_conj().resolve_neg()
+    return x.contiguous()
+
+
+def encoded(x: Tensor, how: Carriage) -> Tensor:
+    """Return x as it travels, contiguous; it may share memory with x."""
+    plain = dense(x)
+    return plain if how.encode is None else dense(how.encode(plain))
+
+
+def staged(x: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
+    """Return a buffer that holds x as it travels: memory of its own, or of x if that is `out`."""
+    buffer = encoded(x, how)
+    if out is not x and buffer.data_ptr() == x.data_ptr():
+        return buffer.clone()
+    return buffer
+
+
+def landed(buffer: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
+    """Return what a buffer holds, as the user's dtype; in `out`, if there is one."""
+    result = buffer if how.decode is None else how.decode(buffer)
+    if out is None:
+        return result
+    if result.data_ptr() != out.data_ptr() or result.stride() != out.stride():
+        out.detach().copy_(result)
+    return out
+
+
+def targets_of(
+    call: str, leaves: Sequence[Tensor], spec: TreeSpec, tree: Any, out: Any
+) -> Sequence[Tensor | None]:
+    """Return the tensors of `out`, one for each leaf, or None for each."""
+    if out is None:
+        return [None] * len(leaves)
+    if out is tree:
+        return leaves
+    targets, shape = flatten(out)
+    if shape != spec:
+        raise CommUsageError(f"{call}: out={shape} has not the structure of the input, {spec}")
+    for target, leaf in zip(targets, leaves, strict=True):
+        require_like(call, target, leaf)
+    return targets
+
+
+def require_like(call: str, out: Tensor, x: Tensor) -> None:
+    """Refuse an `out` that cannot take the result as it is."""
+    wanted = (list(x.shape), x.dtype, x.device)
+    given = (list(out.shape), out.dtype, out.device)
+    if given != wanted:
+        raise CommUsageError(
+            f"{call}: out is {given[0]} {given[1]} on {given[2]}, the result is"
+            f" {wanted[0]} {wanted[1]} on {wanted[2]}"
+        )
+
+
+def require_tensor(call: str, x: object) -> None:
+    """Refuse what is no tensor."""
+    if not isinstance(x, Tensor):
+        raise CommUsageError(
+            f"{call} takes a tensor, not a {type(x).__name__}",
+            "for other values: all_gather_object, broadcast_object, …",
+        )

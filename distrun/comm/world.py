@@ -1,0 +1,211 @@
+"""A group of ranks with all its collectives: the world, and the parts it is split into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from distrun.comm.c10d import C10dTransport
+from distrun.comm.errors import ClosedError, CommUsageError
+from distrun.comm.group import Checker
+from distrun.comm.mesh import Mesh, complete, lines_along
+from distrun.comm.reducing import Reducing
+from distrun.comm.scattering import Scattering
+from distrun.comm.sending import Sending
+from distrun.comm.site import call_site
+from distrun.comm.transport import Transport
+
+
+class World(Reducing, Scattering, Sending):
+    """A group of ranks. `comm.init` makes the first; `split` and `mesh` make parts of it.
+
+    Args:
+        transport: Carries its messages.
+        local_rank: This rank's number on its node.
+        name: For messages.
+        make_checker: Makes the checker of a group, which is given to it unchecked; every
+            rank of the group calls it.
+        make_again: Makes the whole world again, for `rebuild`; None for a part of it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        local_rank: int,
+        name: str,
+        make_checker: Callable[[World], Checker | None],
+        make_again: Callable[[Sequence[int]], World] | None = None,
+    ) -> None:
+        super().__init__(transport, local_rank, None, name)
+        self._make_checker = make_checker
+        self._make_again = make_again
+        self._parts: list[World] = []
+        self._checker = make_checker(self) if self.world_size > 1 else None
+
+    @property
+    def group(self) -> dist.ProcessGroup:
+        """The c10d process group, for torch's own functions and for DDP.
+
+        Raises:
+            CommUsageError: On threads, where there is none.
+        """
+        if not isinstance(self._transport, C10dTransport):
+            raise CommUsageError(
+                f"ranks on {self.backend} have no c10d process group", 'backend="gloo"'
+            )
+        return self._transport.group
+
+    def split(self, by: int | Sequence[Sequence[int]], *, name: str = "") -> World | None:
+        """Split the group into parts; every rank of it has to call this.
+
+        Args:
+            by: Ranks with the same number form a part, in the order of their ranks, as in
+                MPI_Comm_split; or the parts themselves, as lists of ranks, equal on all ranks.
+            name: For messages; by default made from the ranks.
+
+        Returns:
+            This rank's part; None if it is in none of the lists.
+
+        Raises:
+            CommUsageError: A list names a rank twice, or one that there is not.
+        """
+        self._begin("split", (), by=None if isinstance(by, int) else [list(p) for p in by])
+        if isinstance(by, int):
+            colours = [colour for (colour,) in self._everyones([by])]
+            parts = [
+                [r for r, c in enumerate(colours) if c == colour] for colour in sorted(set(colours))
+            ]
+        else:
+            parts = [list(part) for part in by]
+            self._require_parts(parts)
+        return self._part(parts, name)
+
+    def _require_parts(self, parts: Sequence[Sequence[int]]) -> None:
+        named = [rank for part in parts for rank in part]
+        for rank in named:
+            self._require_rank("split", "a rank of a part", rank)
+        if len(set(named)) != len(named) or not all(parts):
+            raise CommUsageError(
+                f"split: the parts {[list(p) for p in parts]} name a rank twice, or one is empty"
+            )
+
+    def _part(self, parts: Sequence[Sequence[int]], name: str) -> World | None:
+        transport = self._transport.subgroup(parts)
+        if transport is None:
+            return None
+        (ranks,) = (part for part in parts if self.rank in part)
+        name = name or f"the group of ranks {', '.join(map(str, ranks))}"
+        part = World(transport, self.local_rank, name, self._make_checker)
+        self._parts.append(part)
+        return part
+
+    def mesh(self, sizes: Mapping[str, int]) -> Mesh:
+        """Lay the ranks out on named axes; every rank has to call this.
+
+        Stands on `torch.distributed.device_mesh.init_device_mesh`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.device_mesh.init_device_mesh).
+
+        Args:
+            sizes: Axis -> its length, the slowest first: neighbours on the last axis are
+                neighbours in rank. One length may be -1.
+
+        Returns:
+            `mesh["tp"]` is this rank's group along an axis, `mesh.device_mesh` torch's object.
+
+        Raises:
+            CommUsageError: The lengths do not multiply to the world size.
+        """
+        lengths = complete(sizes, self.world_size)
+        self._begin("mesh", (), sizes=lengths)
+        axes = list(lengths)
+        groups: dict[str, World] = {}
+        for i, axis in enumerate(axes):
+            part = self._part(lines_along(i, list(lengths.values())), axis)
+            assert part is not None  # every rank lies on a line along each axis
+            groups[axis] = part
+        return Mesh(lengths, groups, self._device_mesh(groups, lengths))
+
+    def _device_mesh(
+        self, groups: Mapping[str, World], lengths: Mapping[str, int]
+    ) -> DeviceMesh | None:
+        if not isinstance(self._transport, C10dTransport):
+            return None
+        everyone = dist.get_process_group_ranks(self.group)
+        grid = torch.tensor(everyone, dtype=torch.int).view(tuple(lengths.values()))
+        parts = [groups[axis].group for axis in lengths]
+        return DeviceMesh.from_group(
+            parts if len(parts) > 1 else parts[0],
+            self.device.type,
+            mesh=grid,
+            mesh_dim_names=tuple(lengths),
+        )
+
+    def rebuild(self, ranks: Sequence[int] | None = None) -> World:
+        """Make the whole world again, after a timeout or the loss of a rank.
+
+        Every rank that is to be in the new world has to call this; the old world and its
+        parts are closed. It needs the store, which rank 0 (or the launcher) keeps.
+
+        Args:
+            ranks: The ranks of this world that are still there, equal on all of them; they
+                are numbered anew, in order. None: all ranks.
+
+        Returns:
+            The new world.
+
+        Raises:
+            CommUsageError: This is a part of a world, or the world was closed.
+            JoinError: They did not all come within the timeout.
+        """
+        if self._make_again is None:
+            raise CommUsageError(
+                f"{self.name} is a part of a world", "call rebuild() on what comm.init returned"
+            )
+        if isinstance(self._unfit, ClosedError):
+            raise self._unfit
+        chosen = sorted(set(range(self.world_size) if ranks is None else ranks))
+        for rank in chosen:
+            self._require_rank("rebuild", "a rank", rank)
+        if self.rank not in chosen:
+            raise CommUsageError(f"rebuild: this is rank {self.rank}, the ranks are {chosen}")
+        self.close()
+        return self._make_again(chosen)
+
+    def close(self, *, failed: bool = False) -> None:
+        """Leave the group and its parts. Closing twice is no error.
+
+        Args:
+            failed: Something went wrong on this rank: wait for nobody.
+        """
+        if isinstance(self._unfit, ClosedError):
+            return
+        failed = failed or self._unfit is not None
+        for part in self._parts:
+            part.close(failed=failed)
+        if self._checker is not None:
+            self._checker.leave()
+        self._unfit = ClosedError(
+            f"{self.name} was closed at {call_site()}",
+            "make the call before the end of `with comm.init()`",
+        )
+        self._transport.close(failed=failed)
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(failed=error is not None)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name}: rank {self.rank} of {self.world_size}, {self.backend} on {self.device}>"
+        )
