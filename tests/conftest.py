@@ -48,6 +48,16 @@ def ctrl_c_is_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def warm_ranks() -> Iterator[None]:
+    """The server that ranks are forked from: it outlives the tests that use it."""
+    from distrun.testing.warm import stop_server, warm_server
+
+    warm_server()
+    yield
+    stop_server()
+
+
 @pytest.fixture(autouse=True)
 def no_process_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Fail a test that leaves a process behind 5 s after its end; yields its mark."""

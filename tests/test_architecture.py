@@ -34,6 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "spec": set(),
     "agent": set(),
     "train": set(),
+    "comm": set(),
+    "testing": {"comm", "agent"},
 }
 """Room -> the rooms, or modules of rooms, that it may import beside itself and the vestibule."""
 THIRD_PARTY = {
@@ -45,6 +47,7 @@ THIRD_PARTY = {
     "tomli": {"spec"},
     "psutil": {"probe", "supervise"},
     "pynvml": {"probe"},
+    "cloudpickle": {"testing"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

@@ -70,7 +70,7 @@ class Gathering(Group):
             out = rows[0].new_empty((self.world_size * lengths[0], *rows[0].shape[1:]))
             return self._carry(
                 "all_gather",
-                lambda: [self._transport.all_gather(wire(out), wire(rows[0]), async_op)],
+                lambda: [self.transport.all_gather(wire(out), wire(rows[0]), async_op)],
                 lambda: unflatten([from_rows(out, dims[0])], spec),
                 async_op,
             )
@@ -80,7 +80,7 @@ class Gathering(Group):
         blocks = sent.new_empty(self.world_size * longest)
         return self._carry(
             "all_gather",
-            lambda: [self._transport.all_gather(blocks, sent, async_op)],
+            lambda: [self.transport.all_gather(blocks, sent, async_op)],
             lambda: joined(parcel, blocks, [longest] * self.world_size, everyones, dims, spec),
             async_op,
         )
@@ -125,7 +125,7 @@ class Gathering(Group):
         sizes = [len(sent) if rank == dst else 0 for rank in range(self.world_size)]
         return self._carry(
             "gather",
-            lambda: [self._transport.all_to_all(blocks, sent, out_sizes, sizes, async_op)],
+            lambda: [self.transport.all_to_all(blocks, sent, out_sizes, sizes, async_op)],
             lambda: joined(parcel, blocks, out_sizes, everyones, dims, spec) if here else None,
             async_op,
         )
@@ -150,10 +150,10 @@ class Gathering(Group):
 
     def _everyones(self, mine: list[int]) -> list[list[int]]:
         """Return the numbers that each rank gives, as many on each: [n][k]."""
-        sent = torch.tensor(mine, dtype=torch.int64, device=self._transport.control_device)
+        sent = torch.tensor(mine, dtype=torch.int64, device=self.transport.control_device)
         found = sent.new_empty(self.world_size * len(mine))
         self._carry(
-            "all_gather", lambda: [self._transport.all_gather(found, sent, False)], bool, False
+            "all_gather", lambda: [self.transport.all_gather(found, sent, False)], bool, False
         )
         numbers: list[list[int]] = found.view(self.world_size, len(mine)).tolist()
         return numbers

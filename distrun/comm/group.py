@@ -29,7 +29,10 @@ class Checker(Protocol):
     def check(self, call: str, tensors: Sequence[Tensor], rule: dict[str, Any]) -> None:
         """Return if every rank makes this call, else raise on every rank."""
 
-    def leave(self) -> None:
+    def absent(self) -> str:
+        """Return who has closed the group or ended, and how, or ""."""
+
+    def leave(self, why: str) -> None:
         """Tell the others that this rank will make no more calls."""
 
 
@@ -46,7 +49,8 @@ class Group:
     def __init__(
         self, transport: Transport, local_rank: int, checker: Checker | None, name: str
     ) -> None:
-        self._transport = transport
+        self.transport = transport
+        """What carries the messages; for those who extend the layer."""
         self._checker = checker
         self._unfit: CommError | ClosedError | None = None
         self.name = name
@@ -137,12 +141,13 @@ class Group:
         reason = re.sub(r"^\[.*?\] |This is typically.*", "", str(error).splitlines()[0])[
             :300
         ].strip()
+        gone = self._checker.absent() if self._checker is not None else ""
         timed_out = "timed out" in reason.lower() or "timeout" in reason.lower()
-        what = "a rank did not answer in time" if timed_out else "a peer was lost"
+        what = gone or ("a rank did not answer in time" if timed_out else "a peer was lost")
         self._unfit = GroupDeadError(
             f"{call} on rank {self.rank} of {self.name} failed, and the group is dead: {what}"
             f" ({reason})",
-            "look for the rank that failed first; world.rebuild() makes a new group of all ranks;"
-            " DISTRUN_COMM_CHECK=1 names the rank that is late or gone",
+            "look for the rank that failed first; world.rebuild() makes a new group"
+            + ("" if self._checker else "; DISTRUN_COMM_CHECK=1 names the rank late or gone"),
         )
         return self._unfit

@@ -40,7 +40,7 @@ class Objects(Gathering):
         found = sent.new_empty(self.world_size * longest)
         self._carry(
             "all_gather_object",
-            lambda: [self._transport.all_gather(found, sent, False)],
+            lambda: [self.transport.all_gather(found, sent, False)],
             bool,
             False,
         )
@@ -84,7 +84,7 @@ class Objects(Gathering):
 
     def _broadcast_object(self, value: Any, src: int) -> Any:
         data = pickle.dumps(value) if self.rank == src else b""
-        length = torch.tensor([len(data)], device=self._transport.control_device)
+        length = torch.tensor([len(data)], device=self.transport.control_device)
         self._send_all(length, src)
         payload = self._bytes(data) if self.rank == src else self._bytes(bytes(int(length)))
         self._send_all(payload, src)
@@ -121,18 +121,18 @@ class Objects(Gathering):
         found = sent.new_empty(sum(coming))
         self._carry(
             "all_to_all",
-            lambda: [self._transport.all_to_all(found, sent, coming, sizes, False)],
+            lambda: [self.transport.all_to_all(found, sent, coming, sizes, False)],
             bool,
             False,
         )
         return found
 
     def _send_all(self, x: Tensor, src: int) -> None:
-        self._carry("broadcast", lambda: [self._transport.broadcast(x, src, False)], bool, False)
+        self._carry("broadcast", lambda: [self.transport.broadcast(x, src, False)], bool, False)
 
     def _bytes(self, data: bytes) -> Tensor:
         made = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
-        return made.to(self._transport.control_device, torch.uint8)
+        return made.to(self.transport.control_device, torch.uint8)
 
 
 def _loaded(data: Tensor) -> Any:

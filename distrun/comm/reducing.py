@@ -64,12 +64,12 @@ class Reducing(Group):
         if async_op:
             return self._carry(
                 "all_reduce",
-                lambda: [self._transport.all_reduce(buffer, how.op, True)],
+                lambda: [self.transport.all_reduce(buffer, how.op, True)],
                 lambda: landed(buffer, how, out),
                 True,
             )
         try:  # the way of every training step: as straight as it can be
-            self._transport.all_reduce(buffer, how.op, False).wait()
+            self.transport.all_reduce(buffer, how.op, False).wait()
         except RuntimeError as error:
             raise self._broken("all_reduce", error) from error
         return landed(buffer, how, out)
@@ -98,7 +98,7 @@ class Reducing(Group):
         return self._carry(
             "all_reduce",
             lambda: [
-                self._transport.all_reduce(buffer, name, async_op)
+                self.transport.all_reduce(buffer, name, async_op)
                 for (name, _), buffer in zip(messages, buffers, strict=True)
             ],
             finish,
@@ -136,7 +136,7 @@ class Reducing(Group):
         buffer = staged(x, how, None)
         return self._carry(
             "reduce",
-            lambda: [self._transport.reduce(buffer, dst, how.op, async_op)],
+            lambda: [self.transport.reduce(buffer, dst, how.op, async_op)],
             lambda: landed(buffer, how, None) if self.rank == dst else None,
             async_op,
         )
@@ -210,7 +210,7 @@ class Reducing(Group):
         return self._carry(
             "reduce_scatter",
             lambda: [
-                self._transport.reduce_scatter(out, buffer, name, async_op)
+                self.transport.reduce_scatter(out, buffer, name, async_op)
                 for (name, _), out, buffer in zip(messages, kept, sent, strict=True)
             ],
             finish,

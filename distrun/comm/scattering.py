@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec
+from torch.utils._pytree import tree_structure
 
 from distrun.comm.errors import CommUsageError
 from distrun.comm.gathering import joined
@@ -28,7 +28,8 @@ class _Waybill(NamedTuple):
     row_shapes: list[list[int]]
     dims: list[int]
     cuts: list[list[int]]
-    spec: TreeSpec
+    skeleton: Any
+    """The tree, with the number of each leaf in its place."""
 
 
 class Scattering(Objects):
@@ -89,6 +90,7 @@ class Scattering(Objects):
         bill = self._broadcast_object(bill, src)
         if isinstance(bill, CommUsageError):
             raise bill
+        spec = tree_structure(bill.skeleton)
         parcel = Parcel(bill.dtypes, bill.row_shapes)
         lengths = [list(each) for each in zip(*bill.cuts, strict=True)]  # [n][leaves]
         nbytes = [parcel.nbytes(each) for each in lengths]
@@ -102,10 +104,8 @@ class Scattering(Objects):
         going = nbytes if here else [0] * self.world_size
         return self._carry(
             "scatter",
-            lambda: [self._transport.all_to_all(landing, sent, coming, going, async_op)],
-            lambda: joined(
-                parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, bill.spec
-            ),
+            lambda: [self.transport.all_to_all(landing, sent, coming, going, async_op)],
+            lambda: joined(parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, spec),
             async_op,
         )
 
@@ -127,7 +127,8 @@ class Scattering(Objects):
             return [], error
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         shapes = [list(r.shape[1:]) for r in rows]
-        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, spec)
+        skeleton = unflatten(range(len(rows)), spec)
+        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, skeleton)
 
     def _nothing(self) -> Tensor:
         return torch.empty(0, dtype=torch.uint8, device=self.device)
@@ -199,18 +200,18 @@ class Scattering(Objects):
 
         return self._carry(
             "all_to_all",
-            lambda: [self._transport.all_to_all(received, sent, out_sizes, going, async_op)],
+            lambda: [self.transport.all_to_all(received, sent, out_sizes, going, async_op)],
             finish,
             async_op,
         )
 
     def _swapped(self, sizes: Sequence[int]) -> list[int]:
         """Return what each rank sends here, from what this rank sends to each."""
-        going = torch.tensor(sizes, dtype=torch.int64, device=self._transport.control_device)
+        going = torch.tensor(sizes, dtype=torch.int64, device=self.transport.control_device)
         coming, one_each = torch.empty_like(going), [1] * self.world_size
         self._carry(
             "all_to_all",
-            lambda: [self._transport.all_to_all(coming, going, one_each, one_each, False)],
+            lambda: [self.transport.all_to_all(coming, going, one_each, one_each, False)],
             bool,
             False,
         )

@@ -57,7 +57,7 @@ class Sending(Group):
             buffer = self._buffer(leaves[0], targets[0], src)
             return self._carry(
                 "broadcast",
-                lambda: [self._transport.broadcast(wire(buffer), src, async_op)],
+                lambda: [self.transport.broadcast(wire(buffer), src, async_op)],
                 lambda: unflatten([landed(buffer, _AS_IT_IS, targets[0])], spec),
                 async_op,
             )
@@ -78,7 +78,7 @@ class Sending(Group):
 
         return self._carry(
             "broadcast",
-            lambda: [self._transport.broadcast(block, src, async_op)],
+            lambda: [self.transport.broadcast(block, src, async_op)],
             finish,
             async_op,
         )
@@ -115,7 +115,7 @@ class Sending(Group):
         self._require_fit("send", (x,))
         sent = wire(dense(x))
         return self._carry(
-            "send", lambda: [self._transport.send(sent, dst, tag)], lambda: None, async_op
+            "send", lambda: [self.transport.send(sent, dst, tag)], lambda: None, async_op
         )
 
     @overload
@@ -167,7 +167,7 @@ class Sending(Group):
         buffer = self._buffer(like, out, src)
         return self._carry(
             "recv",
-            lambda: [self._transport.recv(wire(buffer), src, tag)],
+            lambda: [self.transport.recv(wire(buffer), src, tag)],
             lambda: landed(buffer, _AS_IT_IS, out),
             async_op,
         )
@@ -192,5 +192,5 @@ class Sending(Group):
         """
         self._begin("barrier", ())
         return self._carry(
-            "barrier", lambda: [self._transport.barrier(async_op)], lambda: None, async_op
+            "barrier", lambda: [self.transport.barrier(async_op)], lambda: None, async_op
         )

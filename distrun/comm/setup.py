@@ -73,7 +73,7 @@ def init(
     if settings.device.type == "cuda":
         torch.cuda.set_device(settings.device)
     store = open_store(env, timeout_s)
-    return _join(store, env, settings, generation=0)
+    return join(store, env, settings)
 
 
 def attach(
@@ -155,8 +155,15 @@ def _wants_check(check: bool | None) -> bool:
     return os.environ.get(COMM_CHECK, "").lower() not in ("", "0", "false", "no", "off")
 
 
-def _join(store: Store, env: TorchrunEnv, settings: Settings, generation: int) -> World:
-    """Bring the ranks together in a store, for the first time or again."""
+def join(store: Store, env: TorchrunEnv, settings: Settings, generation: int = 0) -> World:
+    """Bring the ranks together at a store, and return the world of all of them.
+
+    Args:
+        store: Shared by the ranks, and by no others.
+        env: This rank's place.
+        settings: Complete.
+        generation: How often the world was rebuilt at this store.
+    """
     own = PrefixStore(f"world{generation}", store)
     require_all(own, env, settings.timeout_s)
     on_gpu = settings.backend == "nccl"
@@ -175,7 +182,7 @@ def _join(store: Store, env: TorchrunEnv, settings: Settings, generation: int) -
 
     def again(ranks: Sequence[int]) -> World:
         smaller = env.renumbered(ranks)
-        return _join(store, smaller, settings, generation + 1)
+        return join(store, smaller, settings, generation + 1)
 
     return World(transport, env.local_rank, "the world", _checkers(own, settings), again)
 

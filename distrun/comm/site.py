@@ -31,16 +31,16 @@ def call_site() -> Site:
     return Site(frame.f_code.co_filename, frame.f_lineno) if frame else Site("?", 0)
 
 
-def user_site(frame: FrameType | None) -> Site:
-    """Return the innermost line of the user's own code in a stack, else the innermost."""
-    innermost = frame
+def user_site(frame: FrameType | None) -> Site | None:
+    """Return the innermost line of the user's own code in a stack, if there is one."""
     while frame is not None:
-        if not _is_library(frame.f_code.co_filename):
+        if not is_library(frame.f_code.co_filename):
             return Site(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
-    return Site(innermost.f_code.co_filename, innermost.f_lineno) if innermost else Site("?", 0)
+    return None
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Say whether a file is of distrun, the standard library or an installed package."""
     # site-packages lies below the standard library
     return file.startswith((_PACKAGE, _STDLIB, "<"))

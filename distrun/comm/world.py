@@ -53,11 +53,11 @@ class World(Reducing, Scattering, Sending):
         Raises:
             CommUsageError: On threads, where there is none.
         """
-        if not isinstance(self._transport, C10dTransport):
+        if not isinstance(self.transport, C10dTransport):
             raise CommUsageError(
                 f"ranks on {self.backend} have no c10d process group", 'backend="gloo"'
             )
-        return self._transport.group
+        return self.transport.group
 
     def split(self, by: int | Sequence[Sequence[int]], *, name: str = "") -> World | None:
         """Split the group into parts; every rank of it has to call this.
@@ -94,7 +94,7 @@ class World(Reducing, Scattering, Sending):
             )
 
     def _part(self, parts: Sequence[Sequence[int]], name: str) -> World | None:
-        transport = self._transport.subgroup(parts)
+        transport = self.transport.subgroup(parts)
         if transport is None:
             return None
         (ranks,) = (part for part in parts if self.rank in part)
@@ -132,7 +132,7 @@ class World(Reducing, Scattering, Sending):
     def _device_mesh(
         self, groups: Mapping[str, World], lengths: Mapping[str, int]
     ) -> DeviceMesh | None:
-        if not isinstance(self._transport, C10dTransport):
+        if not isinstance(self.transport, C10dTransport):
             return None
         everyone = dist.get_process_group_ranks(self.group)
         grid = torch.tensor(everyone, dtype=torch.int).view(tuple(lengths.values()))
@@ -175,24 +175,26 @@ class World(Reducing, Scattering, Sending):
         self.close()
         return self._make_again(chosen)
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self, *, failed: bool = False, why: str = "") -> None:
         """Leave the group and its parts. Closing twice is no error.
 
         Args:
             failed: Something went wrong on this rank: wait for nobody.
+            why: What ranks in checked mode are told that still wait for this one; by default
+                the line that calls this.
         """
         if isinstance(self._unfit, ClosedError):
             return
         failed = failed or self._unfit is not None
         for part in self._parts:
-            part.close(failed=failed)
+            part.close(failed=failed, why=why)
         if self._checker is not None:
-            self._checker.leave()
+            self._checker.leave(why or f"it was closed at {call_site()}")
         self._unfit = ClosedError(
             f"{self.name} was closed at {call_site()}",
             "make the call before the end of `with comm.init()`",
         )
-        self._transport.close(failed=failed)
+        self.transport.close(failed=failed)
 
     def __enter__(self) -> World:
         return self

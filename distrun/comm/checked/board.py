@@ -37,6 +37,9 @@ class Board(Protocol):
             None if all ranks put up the very same; else one entry a rank, in rank order.
         """
 
+    def absent(self) -> dict[int, str]:
+        """Return the ranks that have closed the group or ended, with how."""
+
     def give_up(self, number: int) -> None:
         """Tell a rank that comes later that this one no longer waits for it."""
 

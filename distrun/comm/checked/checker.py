@@ -60,11 +60,16 @@ class BoardChecker:
         else:
             self._judge(call, entries)
 
-    def leave(self) -> None:
+    def absent(self) -> str:
+        """Return who has closed the group or ended, and how, or ""."""
+        gone = self.board.absent()
+        return "; ".join(f"rank {rank}: {how}" for rank, how in sorted(gone.items()))
+
+    def leave(self, why: str) -> None:
         """Tell the others that this rank will make no more calls, and forget the board."""
         if self._watch is not None:
             self._watch.remove(self.board)
-        self.board.leave(f"closed at {call_site()}")
+        self.board.leave(why)
         self.board.close()
 
     def _judge(self, call: str, entries: Sequence[Entry]) -> None:

@@ -64,8 +64,10 @@ class SharedMemoryBoard(Board):
         deadline = time.monotonic() + timeout_s
         alike = True
         for rank, word in self._others:
-            if numbers[word] - number not in (0, 1) and not self._wait(rank, number, deadline):
-                return self._entries(number)
+            if numbers[word] - number not in (0, 1):
+                too_late = any(numbers[w] & _GAVE_UP for _, w in self._others)
+                if too_late or not self._wait(rank, number, deadline):
+                    return self._entries(number, too_late)
             begin = self._slots[rank] + page
             alike = alike and self._bytes[begin : begin + len(line)] == line
         return None if alike else self._entries(number)
@@ -99,26 +101,39 @@ class SharedMemoryBoard(Board):
         pid, started = self._processes[rank]
         return bool(self._numbers[word] & _LEFT) or start_time(pid) != started
 
-    def _entries(self, number: int) -> list[Entry]:
+    def _entries(self, number: int, too_late: bool = False) -> list[Entry]:
         time.sleep(0.001)  # on a machine that reorders stores, a record may trail its number
-        return [self._entry(rank, number) for rank in range(len(self._slots))]
+        return [self._entry(rank, number, too_late) for rank in range(len(self._slots))]
 
-    def _entry(self, rank: int, number: int) -> Entry:
+    def _entry(self, rank: int, number: int, too_late: bool) -> Entry:
         seen = self._numbers[self._words[rank]]
-        place = self._text(self._slots[rank] + _HEADER_NBYTES).decode(errors="replace")
-        if rank * _SLOT_NBYTES != self._own and seen & _GAVE_UP:
+        place = self._place(rank)
+        if too_late and seen & _GAVE_UP:
             state = State.GAVE_UP
         elif seen & _NUMBER >= number:
             state = State.CALLED
         elif seen & _LEFT:
             state = State.LEFT
         elif start_time(self._processes[rank][0]) != self._processes[rank][1]:
-            state, place = State.LEFT, f"its process {self._processes[rank][0]} is gone"
+            state, place = State.LEFT, self._gone(rank)
         else:
             state = State.LATE
         page = _HEADER_NBYTES + _PLACE_NBYTES + (number & 1) * _RECORD_NBYTES
         called = seen & _NUMBER >= number
         return Entry(state, self._text(self._slots[rank] + page) if called else b"", place)
+
+    def absent(self) -> dict[int, str]:
+        return {
+            rank: self._place(rank) if self._numbers[word] & _LEFT else self._gone(rank)
+            for rank, word in self._others
+            if self._has_ended(rank, word)
+        }
+
+    def _place(self, rank: int) -> str:
+        return self._text(self._slots[rank] + _HEADER_NBYTES).decode(errors="replace")
+
+    def _gone(self, rank: int) -> str:
+        return f"its process {self._processes[rank][0]} is gone"
 
     def _text(self, begin: int) -> bytes:
         size = int.from_bytes(self._bytes[begin : begin + 2], "little")

@@ -54,10 +54,11 @@ class StoreBoard(Board):
             if self._wait(theirs, min(_PATIENCE_S, timeout_s)):
                 return None
             self._store.set(f"call/{number}/{self._rank}", record.decode())
+            too_late = any(self._look(f"gave up/{r}") is not None for r in self._others)
             while True:
                 if self._wait(theirs, min(_PATIENCE_S, max(0.001, deadline - time.monotonic()))):
                     return None
-                entries = [self._entry(rank, number) for rank in range(self._world_size)]
+                entries = [self._entry(rank, number, too_late) for rank in range(self._world_size)]
                 if time.monotonic() > deadline or _is_settled(entries):
                     return entries
         except dist.DistNetworkError as error:
@@ -74,10 +75,10 @@ class StoreBoard(Board):
             return False
         return True
 
-    def _entry(self, rank: int, number: int) -> Entry:
+    def _entry(self, rank: int, number: int, too_late: bool) -> Entry:
         found = {kind: self._look(f"{kind}/{rank}") for kind in ("gave up", "left", "place")}
         record = self._look(f"call/{number}/{rank}")
-        if rank != self._rank and found["gave up"] is not None:
+        if too_late and found["gave up"] is not None:
             return Entry(State.GAVE_UP, b"", _text(found["place"]))
         if record is not None:
             return Entry(State.CALLED, record)
@@ -87,6 +88,13 @@ class StoreBoard(Board):
 
     def _look(self, key: str) -> bytes | None:
         return self._store.get(key) if self._store.check([key]) else None
+
+    def absent(self) -> dict[int, str]:
+        try:
+            found = {rank: self._look(f"left/{rank}") for rank in self._others}
+        except dist.DistNetworkError:
+            return {}  # the rank that keeps the store is gone, whichever that is
+        return {rank: _text(place) for rank, place in found.items() if place is not None}
 
     def give_up(self, number: int) -> None:
         self._store.set(f"gave up/{self._rank}", str(number))

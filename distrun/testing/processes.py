@@ -1,0 +1,213 @@
+"""Runs a function on ranks that are processes, forked from a warm server."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch
+
+from distrun.agent.rank_boot import STACKS_SIGNAL
+from distrun.env import scrubbed
+from distrun.errors import UsageError
+from distrun.processes import send
+from distrun.testing.failure import RankFailure, is_own, raise_for, still_running
+from distrun.testing.output import prefixed
+from distrun.testing.plan import RankPlan
+from distrun.testing.server import Errand, Outcome
+from distrun.testing.warm import Server, warm_server
+
+_LOOK_S = 0.2
+_GRACE_S = 5.0
+"""After the first failure, the others have this long to find out by themselves."""
+_STACKS_S = 1.0
+
+
+class _Rank:
+    """One process, seen from the caller.
+
+    Args:
+        server: Forks it.
+        plan: Pickled.
+        rank: Its number.
+        world_size: Ranks in all.
+        folder: Of this run.
+    """
+
+    def __init__(
+        self, server: Server, plan: bytes, rank: int, world_size: int, folder: Path
+    ) -> None:
+        self.rank = rank
+        self.ended_s: float | None = None
+        self.status = 0
+        self._data = b""
+        self._output, self._stacks = folder / f"output{rank}", folder / f"stacks{rank}"
+        order = folder / f"order{rank}"
+        order.write_bytes(pickle.dumps(Errand(plan, rank, str(folder / "store"), sys.path)))
+        self.report, theirs = os.pipe()
+        with (
+            order.open("rb") as stdin,
+            self._output.open("wb") as out,
+            self._stacks.open("wb") as s,
+        ):
+            fds = [stdin.fileno(), out.fileno(), theirs, s.fileno()]
+            self.pid = server.fork(_environ(rank, world_size), fds)
+        os.close(theirs)
+
+    def read(self) -> bool:
+        """Read what there is of its report; False at the end of it."""
+        more = os.read(self.report, 1 << 20)
+        self._data += more
+        return bool(more)
+
+    def outcome(self) -> Outcome:
+        """Return what came of it; called when its report has come to its end."""
+        try:
+            outcome: Outcome = pickle.loads(self._data)
+            return outcome
+        except Exception:  # cut off, or a class whose unpickling fails here
+            return Outcome(
+                None, RankFailure(self.rank, self._death(), self._last_words(), self.ended_s or 0.0)
+            )
+
+    def _death(self) -> str:
+        if os.WIFSIGNALED(self.status):
+            return f"killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
+        return f"ended with exit code {os.waitstatus_to_exitcode(self.status)}"
+
+    def _last_words(self) -> str:
+        """Return the stacks of a crash, else the last lines it printed."""
+        lines = self._output.read_text(errors="replace").splitlines()[-20:]
+        return self._stacks.read_text(errors="replace") or "\n".join(lines) or "(no output)"
+
+    def stack(self) -> str:
+        """Return where it is."""
+        if STACKS_SIGNAL:
+            send(self.pid, STACKS_SIGNAL)
+            deadline = time.monotonic() + _STACKS_S
+            while not self._stacks.stat().st_size and time.monotonic() < deadline:
+                time.sleep(0.01)  # the clock only paces the looking
+        return _own_stack(self._stacks.read_text(errors="replace")) or "(it shows no stack)"
+
+    def printed(self) -> str:
+        """Return what it printed."""
+        return self._output.read_text(errors="replace")
+
+
+def run_in_processes(plan: RankPlan) -> list[Any]:
+    """Run a plan in processes; see `run_ranks`."""
+    if plan.backend == "nccl":
+        _require_gpus(plan.world_size)
+    pickled = _pickled(plan)
+    with tempfile.TemporaryDirectory(prefix="distrun-") as name:
+        server, ranks = warm_server(), list[_Rank]()
+        try:
+            for rank in range(plan.world_size):
+                ranks.append(_Rank(server, pickled, rank, plan.world_size, Path(name)))
+            return _collected(plan, server, ranks)
+        finally:
+            for each in ranks:
+                if each.ended_s is None:
+                    send(each.pid, signal.SIGKILL)
+                os.close(each.report)
+            for each in ranks:
+                sys.stdout.write(prefixed(each.rank, each.printed()))
+
+
+def _collected(plan: RankPlan, server: Server, ranks: list[_Rank]) -> list[Any]:
+    outcomes = _wait(plan, server, ranks)
+    failures = [o.failure for o in outcomes.values() if o.failure is not None]
+    running = [each for each in ranks if each.rank not in outcomes]
+    failures += [still_running(each.rank, each.stack()) for each in running]
+    if failures:
+        raise_for(failures, plan.world_size, plan.timeout_s)
+    return [pickle.loads(outcomes[rank].result or b"") for rank in range(plan.world_size)]
+
+
+def _wait(plan: RankPlan, server: Server, ranks: list[_Rank]) -> dict[int, Outcome]:
+    """Wait for the ranks; return the outcomes of those that ended in time."""
+    deadline = time.monotonic() + plan.timeout_s
+    by_pid = {each.pid: each for each in ranks}
+    whole: set[int] = set()
+    outcomes: dict[int, Outcome] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(server.channel, selectors.EVENT_READ)
+        for each in ranks:
+            selector.register(each.report, selectors.EVENT_READ, each)
+        while len(outcomes) < len(ranks) and (left_s := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left_s):
+                if key.data is None:
+                    for death in server.deaths():
+                        if death.pid in by_pid:  # else of a run before
+                            by_pid[death.pid].ended_s = death.at_s
+                            by_pid[death.pid].status = death.status
+                elif not key.data.read():
+                    selector.unregister(key.fd)
+                    whole.add(key.data.rank)
+            for each in ranks:
+                # a process that it left behind may keep the report pipe open
+                if each.ended_s is not None and each.rank not in outcomes:
+                    outcomes[each.rank] = each.outcome()
+            if any(outcome.failure for outcome in outcomes.values()):
+                deadline = min(deadline, time.monotonic() + _GRACE_S)
+    return outcomes
+
+
+def _environ(rank: int, world_size: int) -> dict[str, str]:
+    loopback = "lo" if sys.platform.startswith("linux") else "lo0"
+    return {
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": loopback,  # works offline, whatever the hostname resolves to
+        **scrubbed(os.environ),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+    }
+
+
+def _own_stack(text: str) -> str:
+    """Return what faulthandler wrote without distrun's frames, and threads that have no others."""
+    threads = []
+    for block in text.split("\n\n"):
+        head, *frames = block.splitlines()
+        files = [frame.partition('"')[2].partition('"')[0] for frame in frames]
+        own = [f for f, file in zip(frames, files, strict=True) if not is_own(file)]
+        if own:
+            threads.append("\n".join([head, *own]))
+    return "\n\n".join(threads)
+
+
+def _pickled(plan: RankPlan) -> bytes:
+    """Pickle a plan with its function by value: the server has not imported the caller's module."""
+    module = sys.modules.get(getattr(plan.fn, "__module__", None) or "")
+    own = module is not None and module.__name__.partition(".")[0] != "distrun"
+    if own and module is not None:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(plan))
+    except Exception as error:  # whatever an object's __reduce__ raises
+        raise UsageError(
+            f"run_ranks: what the function refers to cannot be pickled: {error}",
+            'make it inside of the function, or backend="threads"',
+        ) from error
+    finally:
+        if own and module is not None:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _require_gpus(world_size: int) -> None:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus < world_size:
+        raise UsageError(
+            f'run_ranks: backend="nccl" needs a GPU a rank, and there are {gpus} for {world_size}',
+            'backend="gloo"',
+        )

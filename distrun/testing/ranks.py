@@ -1,0 +1,81 @@
+"""`run_ranks`: a function on several ranks, as easy to call as one on none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from distrun.errors import UsageError
+from distrun.testing.faults import Fault
+from distrun.testing.plan import RankPlan
+
+if TYPE_CHECKING:
+    from distrun.comm.world import World
+
+T = TypeVar("T")
+BACKENDS = ("threads", "gloo", "nccl")
+MAX_RANKS = 256
+
+
+def run_ranks(
+    fn: Callable[[World], T],
+    world_size: int = 2,
+    backend: str = "threads",
+    timeout_s: float = 60.0,
+    *,
+    comm_timeout_s: float | None = None,
+    check: bool = True,
+    faults: Sequence[Fault] = (),
+) -> list[T]:
+    """Run `fn(world)` on several ranks, and return what it returns, in rank order.
+
+    Args:
+        fn: Called on every rank with its `distrun.comm.World`, which is closed for it. With
+            processes it travels pickled by value, with what it refers to; lambdas and inner
+            functions do too.
+        world_size: How many ranks.
+        backend: "threads": in this process, one at a time, in the same order every time; for
+            functions that use `world` alone. "gloo", "nccl": real processes, forked from one
+            that has imported torch and is kept for the next call; torch.distributed is set up.
+        timeout_s: For the whole run. pdb stops the clock (threads).
+        comm_timeout_s: How long a rank waits for another in one collective; None: longer than
+            the run, so that a hang shows every rank's stack.
+        check: Compare every call over the ranks first (`distrun.comm`'s checked mode).
+        faults: Of `distrun.testing.faults`.
+
+    What ranks print comes out with the rank before each line; from processes, at the end.
+
+    Returns:
+        The results, in rank order. What processes return has to be picklable.
+
+    Raises:
+        RanksFailed: A rank raised or was killed; every rank's traceback, the first first.
+        RanksTimedOut: They were not done in time; every rank's stack.
+        UsageError: An argument makes no sense, or there are too few GPUs.
+    """
+    if not isinstance(world_size, int) or not 1 <= world_size <= MAX_RANKS:
+        raise UsageError(f"run_ranks: world_size={world_size!r} is not from 1 to {MAX_RANKS}")
+    if backend not in BACKENDS:
+        raise UsageError(f"run_ranks: backend={backend!r} is none of {', '.join(BACKENDS)}")
+    if not timeout_s > 0:
+        raise UsageError(f"run_ranks: timeout_s={timeout_s} has to be above 0")
+    for fault in faults:
+        if not 0 <= fault.rank < world_size:
+            raise UsageError(f"run_ranks: a fault is to befall rank {fault.rank} of {world_size}")
+    limit_s = timeout_s + 5 if comm_timeout_s is None else comm_timeout_s
+    plan = RankPlan(fn, world_size, backend, timeout_s, limit_s, check, tuple(faults))
+    # Both import torch, which a test session that runs no ranks need not wait for.
+    if backend == "threads":
+        from distrun.testing.threads import run_on_threads
+
+        return run_on_threads(plan)
+    from distrun.testing.processes import run_in_processes
+
+    return run_in_processes(plan)
+
+
+def warm_up() -> None:
+    """Start the server that ranks are forked from, which the first use starts otherwise."""
+    from distrun.testing.warm import warm_server
+
+    warm_server()

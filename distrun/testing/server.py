@@ -1,0 +1,97 @@
+"""The process that has imported torch once, and that every rank of a test is forked from.
+
+It is the agent's forkserver with another program: a rank reads what it is to do from its
+standard input, and writes what came of it to its report pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+from typing import Any, NamedTuple
+
+import cloudpickle
+import torch
+import torch.distributed
+import torch.distributed.nn
+
+import distrun.comm
+from distrun import env
+from distrun.agent.forkserver import Forkserver
+from distrun.testing.failure import RankFailure, ending, failure_of
+
+
+class Errand(NamedTuple):
+    """What one rank is to do."""
+
+    plan: bytes
+    """A pickled `RankPlan`."""
+    rank: int
+    store: str
+    """A file, for the ranks to meet at."""
+    path: list[str]
+    """sys.path of the caller."""
+
+
+class Outcome(NamedTuple):
+    """What came of it."""
+
+    result: bytes | None
+    """Pickled; None if the rank failed."""
+    failure: RankFailure | None
+
+
+def main(channel_fd: int) -> None:
+    """Fork ranks for the process at the other end, and be those ranks."""
+    Forkserver(socket.socket(fileno=channel_fd), warm=True).serve()
+    report_fd = env.report_fd()
+    assert report_fd is not None  # the forkserver has set it
+    with os.fdopen(0, "rb", closefd=False) as order:
+        errand = pickle.load(order)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    outcome = _be_rank(errand)
+    with os.fdopen(os.dup(report_fd), "wb") as report:
+        report.write(_portable(outcome))
+
+
+def _be_rank(errand: Errand) -> Outcome:
+    sys.path[:] = errand.path
+    failure, result, world = None, None, None
+    try:
+        plan = pickle.loads(errand.plan)
+        world = _world(plan, errand)
+        result = cloudpickle.dumps(plan.run(world))
+    except BaseException as error:  # whatever it is, the caller is to see it
+        failure = failure_of(errand.rank, error)
+    if world is not None:
+        world.close(failed=failure is not None, why=ending(failure))
+    return Outcome(None if failure else result, failure)
+
+
+def _world(plan: Any, errand: Errand) -> distrun.comm.World:
+    from torch._C._distributed_c10d import FileStore
+
+    from distrun.comm.setup import GIVEN, Settings, join
+
+    GIVEN.set(True)
+    on_gpu = plan.backend == "nccl"
+    device = torch.device("cuda", errand.rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    store = FileStore(errand.store, plan.world_size)
+    settings = Settings(plan.backend, device, plan.comm_timeout_s, plan.check)
+    return join(store, env.TorchrunEnv.read(), settings)
+
+
+def _portable(outcome: Outcome) -> bytes:
+    """Pickle an outcome; an exception that cannot be is left out."""
+    try:
+        data: bytes = cloudpickle.dumps(outcome)
+        pickle.loads(data)
+        return data
+    except Exception:  # an exception's __reduce__ may be the user's own
+        assert outcome.failure is not None  # a result is bytes by now
+        bare = RankFailure(*list(vars(outcome.failure).values())[:4])
+        return bytes(cloudpickle.dumps(Outcome(None, bare)))

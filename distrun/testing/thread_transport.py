@@ -1,0 +1,177 @@
+"""Messages between threads: every rank leaves a copy, and works out the result from all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distrun.comm.transport import Transport, Work
+from distrun.testing.baton import Stalled
+from distrun.testing.thread_hub import Hub
+
+_COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": operator.add,
+    "mean": operator.add,
+    "prod": operator.mul,
+    "max": torch.maximum,
+    "min": torch.minimum,
+    "band": operator.and_,
+    "bor": operator.or_,
+    "bxor": operator.xor,
+}
+
+
+class ThreadTransport(Transport):
+    """The messages of one group, on one rank.
+
+    Args:
+        hub: Of the run.
+        key: Names the group.
+        ranks: The group's ranks, as numbered in the world.
+        rank: This rank, as numbered in the group.
+        timeout_s: How long a message may take.
+    """
+
+    def __init__(
+        self, hub: Hub, key: tuple[object, ...], ranks: Sequence[int], rank: int, timeout_s: float
+    ) -> None:
+        self.rank = rank
+        self.world_size = len(ranks)
+        self.device = self.control_device = torch.device("cpu")
+        self.backend = "threads"
+        self.meeting = hub.meeting(key, ranks)
+        self._hub = hub
+        self._key = key
+        self._timeout_s = timeout_s
+        self._number = 0
+        self._splits = 0
+
+    def all_reduce(self, x: Tensor, op: str, async_op: bool) -> Work:
+        return self._exchange("all_reduce", x, lambda parts: x.copy_(_combined(parts, op)))
+
+    def reduce(self, x: Tensor, dst: int, op: str, async_op: bool) -> Work:
+        return self._exchange(
+            "reduce",
+            x,
+            lambda parts: x.copy_(_combined(parts, op)) if self.rank == dst else None,
+        )
+
+    def broadcast(self, x: Tensor, src: int, async_op: bool) -> Work:
+        return self._exchange("broadcast", x, lambda parts: x.copy_(parts[src]))
+
+    def all_gather(self, out: Tensor, x: Tensor, async_op: bool) -> Work:
+        return self._exchange(
+            "all_gather",
+            x,
+            lambda parts: out.view(-1).copy_(torch.cat([p.view(-1) for p in parts])),
+        )
+
+    def reduce_scatter(self, out: Tensor, x: Tensor, op: str, async_op: bool) -> Work:
+        def finish(parts: list[Tensor]) -> None:
+            whole = _combined([p.view(-1) for p in parts], op)
+            out.view(-1).copy_(whole.view(self.world_size, -1)[self.rank])
+
+        return self._exchange("reduce_scatter", x, finish)
+
+    def all_to_all(
+        self, out: Tensor, x: Tensor, out_sizes: Sequence[int], sizes: Sequence[int], async_op: bool
+    ) -> Work:
+        def finish(parts: list[list[Tensor]]) -> None:
+            mine = torch.cat([part[self.rank] for part in parts])
+            out.copy_(mine)
+
+        return self._exchange("all_to_all", x.clone().split_with_sizes(list(sizes)), finish)
+
+    def send(self, x: Tensor, dst: int, tag: int) -> Work:
+        letters = self.meeting.post(self.rank, dst, tag)
+        letters.append(x.clone())
+        return _Work(self, lambda: True, lambda: None, "send")  # there is always room for it
+
+    def recv(self, x: Tensor, src: int, tag: int) -> Work:
+        letters = self.meeting.post(src, self.rank, tag)
+        return _Work(
+            self,
+            lambda: bool(letters) or src in self.meeting.left,
+            lambda: x.copy_(letters.pop(0)) if letters else self.fail("recv", [src]),
+            f"recv from rank {src}",
+        )
+
+    def barrier(self, async_op: bool) -> Work:
+        return self._exchange("barrier", None, lambda parts: None)
+
+    def subgroup(self, groups: Sequence[Sequence[int]]) -> ThreadTransport | None:
+        self._splits += 1
+        for index, ranks in enumerate(groups):
+            if self.rank in ranks:
+                key = (*self._key, self._splits, index)
+                names = [self.meeting.ranks[rank] for rank in ranks]
+                place = list(ranks).index(self.rank)
+                return ThreadTransport(self._hub, key, names, place, self._timeout_s)
+        return None
+
+    def close(self, *, failed: bool) -> None:
+        self.meeting.left.setdefault(self.rank, "")
+
+    def _exchange(self, kind: str, value: Any, finish: Callable[[list[Any]], object]) -> Work:
+        self._number += 1
+        number = self._number
+        copy = value.clone() if isinstance(value, Tensor) else value
+        self.meeting.put("message", number, self.rank, (kind, copy))
+
+        def land() -> None:
+            if missing := self.meeting.ranks_without("message", number):
+                self.fail(kind, missing)
+            parts = self.meeting.take("message", number)
+            if any(other != kind for other, _ in parts):
+                raise RuntimeError(f"the ranks called {', '.join(k for k, _ in parts)} together")
+            finish([part for _, part in parts])
+
+        return _Work(self, lambda: self.meeting.settled("message", number), land, kind)
+
+    def fail(self, kind: str, missing: Sequence[int]) -> None:
+        """Say that a message will never come."""
+        raise RuntimeError(f"{kind}: connection closed by rank {', '.join(map(str, missing))}")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Let the others run until a condition holds."""
+        me = self.meeting.ranks[self.rank]
+        try:
+            if not self.meeting.baton.wait_until(me, condition, self._timeout_s):
+                raise RuntimeError(f"{what} timed out after {self._timeout_s:g} s")
+        except Stalled:
+            raise RuntimeError(f"{what} will never end: every rank waits for another") from None
+
+
+class _Work:
+    """A message that lands when somebody waits for it."""
+
+    def __init__(
+        self,
+        transport: ThreadTransport,
+        ready: Callable[[], bool],
+        land: Callable[[], object],
+        what: str,
+    ) -> None:
+        self._transport = transport
+        self._ready = ready
+        self._land: Callable[[], object] | None = land
+        self._what = what
+
+    def wait(self) -> None:
+        if self._land is not None:
+            self._transport.wait(self._ready, self._what)
+            land, self._land = self._land, None
+            land()
+
+    def is_completed(self) -> bool:
+        return self._land is None or self._ready()
+
+
+def _combined(parts: Sequence[Tensor], op: str) -> Tensor:
+    whole = reduce(_COMBINE[op], parts)
+    return whole / len(parts) if op == "mean" else whole

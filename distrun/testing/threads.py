@@ -1,0 +1,167 @@
+"""Runs a function on ranks that are threads of this process."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, cast
+
+import torch
+
+from distrun.comm.checked.checker import BoardChecker
+from distrun.comm.errors import CommUsageError
+from distrun.comm.setup import GIVEN
+from distrun.comm.world import World
+from distrun.testing.baton import Aborted, Baton, in_debugger
+from distrun.testing.failure import (
+    RankFailure,
+    ending,
+    failure_of,
+    raise_for,
+    still_running,
+    without_own,
+)
+from distrun.testing.output import RankStream
+from distrun.testing.plan import RankPlan
+from distrun.testing.thread_board import ThreadBoard
+from distrun.testing.thread_hub import Hub
+from distrun.testing.thread_transport import ThreadTransport
+
+_LOOK_S = 0.5
+_GRACE_S = 2.0
+"""After the first failure, the others have this long to find out by themselves."""
+
+
+class _Run:
+    """One run: its threads, and what came of them."""
+
+    def __init__(self, plan: RankPlan) -> None:
+        self.plan = plan
+        self.results: list[Any] = [None] * plan.world_size
+        self.failures: dict[int, RankFailure] = {}
+        self.idents: dict[int, int] = {}
+        self.ranks: dict[int, int] = {}
+        self._states = [torch.get_rng_state()] * plan.world_size
+        self.baton = Baton(plan.world_size, self._switch)
+        self._hub = Hub(self.baton)
+        self._ended = threading.Condition()
+        self._left = plan.world_size
+        self.threads = [
+            threading.Thread(
+                target=contextvars.copy_context().run,
+                args=(self._rank, rank),
+                name=f"rank {rank}",
+                daemon=True,
+            )
+            for rank in range(plan.world_size)
+        ]
+
+    def _switch(self, before: int, after: int) -> None:
+        """Give each rank torch's random numbers to itself, as a process has them."""
+        self._states[before] = torch.get_rng_state()
+        torch.set_rng_state(self._states[after])
+
+    def _rank(self, rank: int) -> None:
+        GIVEN.set(True)
+        self.ranks[threading.get_ident()] = rank
+        self.idents[rank] = threading.get_ident()
+        world = None
+        try:
+            self.baton.begin(rank)
+            world = self._world(rank)
+            self.results[rank] = self.plan.run(world)
+        except Aborted:
+            pass
+        except BaseException as error:  # whatever it is, the caller is to see it
+            self.failures[rank] = failure_of(rank, error)
+        finally:
+            if world is not None:
+                world.close(failed=rank in self.failures, why=ending(self.failures.get(rank)))
+            self.baton.end(rank)
+            with self._ended:
+                self._left -= 1
+                self._ended.notify()
+
+    def _world(self, rank: int) -> World:
+        plan = self.plan
+        transport = ThreadTransport(
+            self._hub, ("world",), range(plan.world_size), rank, plan.comm_timeout_s
+        )
+
+        def checker(group: World) -> BoardChecker | None:
+            if not plan.check:
+                return None
+            carrier = cast(ThreadTransport, group.transport)
+            board = ThreadBoard(carrier.meeting, group.rank, self.idents)
+            return BoardChecker(board, group.name, plan.comm_timeout_s)
+
+        return World(transport, rank, "the world", checker)
+
+    def wait(self) -> None:
+        """Wait for every rank; end those that hang."""
+        deadline = time.monotonic() + self.plan.timeout_s
+        with self._ended:
+            while self._left:
+                self._ended.wait(min(_LOOK_S, max(0, deadline - time.monotonic())))
+                if self.failures and self._left:
+                    deadline = min(deadline, time.monotonic() + _GRACE_S)
+                if in_debugger():
+                    deadline = time.monotonic() + self.plan.timeout_s
+                if time.monotonic() >= deadline:
+                    return
+
+    def stop(self) -> dict[int, str]:
+        """End the ranks that have not ended; return where each of them was."""
+        frames = sys._current_frames()
+        stacks = {
+            rank: _stack(frames.get(cast(int, thread.ident)))
+            for rank, thread in enumerate(self.threads)
+            if thread.is_alive()
+        }
+        self.baton.abort()
+        return stacks
+
+
+def run_on_threads(plan: RankPlan) -> list[Any]:
+    """Run a plan on threads; see `run_ranks`."""
+    if GIVEN.get():
+        raise CommUsageError("run_ranks: this is a rank of another run_ranks already")
+    run = _Run(plan)
+    state = torch.get_rng_state()
+    stacks: dict[int, str] = {}
+    try:
+        with _output_of(run.ranks):
+            for thread in run.threads:
+                thread.start()
+            run.wait()
+    finally:
+        stacks = run.stop()
+        torch.set_rng_state(state)
+    if stacks or run.failures:
+        running = [still_running(rank, stack) for rank, stack in stacks.items()]
+        raise_for([*run.failures.values(), *running], plan.world_size, plan.timeout_s)
+    return run.results
+
+
+def _stack(frame: FrameType | None) -> str:
+    kept = without_own(traceback.extract_stack(frame))
+    return "".join(traceback.format_list(kept)) or "(it has not had its turn)"
+
+
+@contextmanager
+def _output_of(ranks: dict[int, int]) -> Iterator[None]:
+    streams = RankStream(sys.stdout, ranks), RankStream(sys.stderr, ranks)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = streams
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.finish()
+        sys.stdout, sys.stderr = before

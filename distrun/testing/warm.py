@@ -1,0 +1,140 @@
+"""The caller's end of the warm server: started once, used by every run, gone with the caller."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from distrun.errors import DistrunError
+
+_START_LIMIT_S = 120.0
+
+
+class Ended(NamedTuple):
+    """The death of a rank's process."""
+
+    pid: int
+    status: int
+    """As os.waitpid gives it."""
+    at_s: float
+    """When it was seen, on the monotonic clock."""
+
+
+class Server:
+    """The warm server. It ends when the other end of its channel does."""
+
+    def __init__(self) -> None:
+        self.channel, theirs = socket.socketpair()
+        fd = theirs.fileno()
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from distrun.testing.server import main; main({fd})"
+        )
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-c", program],
+            pass_fds=(fd,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+            start_new_session=True,  # Ctrl-C is for the caller, who ends the ranks
+        )
+        theirs.close()
+        self._owner = os.getpid()
+        self._buffer = b""
+        self._ended: list[Ended] = []
+        self.channel.settimeout(_START_LIMIT_S)
+
+    def is_usable(self) -> bool:
+        """Say whether it is alive, and this process the one that started it."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def fork(self, environ: dict[str, str], fds: Sequence[int]) -> int:
+        """Fork a rank.
+
+        Args:
+            environ: Its whole environment.
+            fds: Its standard input, its output, its report pipe and its file for stacks.
+
+        Returns:
+            Its pid.
+
+        Raises:
+            DistrunError: The server has ended.
+        """
+        request = json.dumps({"command": [sys.executable, "-u"], "environ": environ})
+        try:
+            data = request.encode() + b"\n"
+            sent = socket.send_fds(self.channel, [data], list(fds))
+            self.channel.sendall(data[sent:])
+            while True:
+                if "pid" in (message := self._message()):
+                    return int(message["pid"])
+                self._note(message)
+        except OSError:
+            raise self._gone() from None
+
+    def deaths(self) -> list[Ended]:
+        """Return the deaths that were told since the last time; does not wait."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.channel, selectors.EVENT_READ)
+            while b"\n" in self._buffer or selector.select(0):
+                self._note(self._message())
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self) -> None:
+        """End the server, and with it every rank."""
+        self.channel.close()
+        self._process.wait()
+        self._errors.close()
+
+    def _note(self, message: dict[str, float]) -> None:
+        self._ended.append(
+            Ended(int(message["ended"]), int(message["status"]), message["monotonic"])
+        )
+
+    def _message(self) -> dict[str, float]:
+        while b"\n" not in self._buffer:
+            more = self.channel.recv(65536)
+            if not more:
+                raise self._gone()
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: dict[str, float] = json.loads(line)
+        return message
+
+    def _gone(self) -> DistrunError:
+        self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        return DistrunError(
+            f"the server that ranks are forked from ended ({self._process.returncode}): {said}"
+        )
+
+
+_servers: list[Server] = []
+
+
+def warm_server() -> Server:
+    """Return the server of this process; starts it if there is none."""
+    while _servers and not _servers[-1].is_usable():
+        _servers.pop()
+    if not _servers:
+        _servers.append(Server())
+    return _servers[-1]
+
+
+def stop_server() -> None:
+    """End the server, if there is one."""
+    while _servers:
+        if (server := _servers.pop()).is_usable():
+            server.stop()
