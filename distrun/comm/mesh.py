@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distrun.comm.errors import CommUsageError
+from distrun.comm.group import Group
 from distrun.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from distrun.comm.world import World
+G = TypeVar("G", bound=Group)
 
 
-class Mesh:
+class Mesh(Generic[G]):
     """The ranks of the world as a grid: `mesh["tp"]` is this rank's group along an axis.
 
     Args:
@@ -26,14 +27,14 @@ class Mesh:
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], groups: Mapping[str, World], device_mesh: DeviceMesh | None
+        self, sizes: Mapping[str, int], groups: Mapping[str, G], device_mesh: DeviceMesh | None
     ) -> None:
         self.sizes = dict(sizes)
         """Axis -> its length."""
         self._groups = dict(groups)
         self._device_mesh = device_mesh
 
-    def __getitem__(self, axis: str) -> World:
+    def __getitem__(self, axis: str) -> G:
         try:
             return self._groups[axis]
         except KeyError:
@@ -59,11 +60,6 @@ class Mesh:
     def coordinate(self) -> dict[str, int]:
         """Axis -> this rank's place along it."""
         return {axis: group.rank for axis, group in self._groups.items()}
-
-    def close(self) -> None:
-        """Close the groups of all axes."""
-        for group in self._groups.values():
-            group.close()
 
     def __repr__(self) -> str:
         return "Mesh(" + ", ".join(f"{axis}={size}" for axis, size in self.sizes.items()) + ")"

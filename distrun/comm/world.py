@@ -103,7 +103,7 @@ class World(Reducing, Scattering, Sending):
         self._parts.append(part)
         return part
 
-    def mesh(self, sizes: Mapping[str, int]) -> Mesh:
+    def mesh(self, sizes: Mapping[str, int]) -> Mesh[World]:
         """Lay the ranks out on named axes; every rank has to call this.
 
         Stands on `torch.distributed.device_mesh.init_device_mesh`
