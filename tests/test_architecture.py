@@ -271,3 +271,17 @@ def test_the_supervisor_stays_small() -> None:
 def test_what_a_worker_imports_brings_nothing_from_elsewhere(module: str) -> None:
     loaded = packages(loaded_by(f"import {module}"))
     assert loaded - sys.stdlib_module_names == {"distrun"}
+
+
+def test_the_pytest_plugin_brings_no_torch_until_a_test_runs_on_ranks() -> None:
+    loaded = packages(loaded_by("import distrun.testing.plugin, distrun.testing"))
+    assert not loaded & {"torch", "numpy", "cloudpickle", "typer", "rich", "pydantic", "psutil"}
+
+
+@pytest.mark.parametrize("room", ["comm", "testing", "train", "agent"])
+def test_a_worker_never_brings_what_the_command_line_is_made_of(room: str) -> None:
+    modules = [m for m in MODULES if room_of(m) == room and m != "distrun.agent.main"]
+    mine = {found.module for found in IMPORTS if room_of(module_name(found.file)) == room}
+    assert modules
+    assert not {module.partition(".")[0] for module in mine} & {"typer", "rich", "pydantic"}
+    assert "schedulers" not in {room_of(module) for module in mine}

@@ -7,6 +7,7 @@ with comm.init() as world:
     whole = world.all_gather(part, dim=1)
 """
 
+from distrun.comm import functional
 from distrun.comm.errors import (
     ClosedError,
     CollectiveMismatchError,
@@ -40,5 +41,6 @@ __all__ = [
     "UnwaitedHandleWarning",
     "World",
     "attach",
+    "functional",
     "init",
 ]

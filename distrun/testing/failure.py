@@ -135,8 +135,8 @@ def ending(failure: RankFailure | None) -> str:
 
 
 def raise_for(failures: Sequence[RankFailure], world_size: int, timeout_s: float) -> NoReturn:
-    """Raise the one error for a run."""
+    """Raise the one error for a run. It shows the ranks' own errors, and so has no cause."""
+    __tracebackhide__ = True  # pytest then shows the caller's frames alone
     if all(failure.at_s == float("inf") for failure in failures):
-        raise RanksTimedOut(failures, world_size, timeout_s)
-    error = RanksFailed(failures, world_size)
-    raise error from error.first.error
+        raise RanksTimedOut(failures, world_size, timeout_s) from None
+    raise RanksFailed(failures, world_size) from None

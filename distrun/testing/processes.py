@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import selectors
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -51,7 +53,9 @@ class _Rank:
         self._data = b""
         self._output, self._stacks = folder / f"output{rank}", folder / f"stacks{rank}"
         order = folder / f"order{rank}"
-        order.write_bytes(pickle.dumps(Errand(plan, rank, str(folder / "store"), sys.path)))
+        order.write_bytes(
+            pickle.dumps(Errand(plan, rank, str(folder / "store"), sys.path, str(Path.cwd())))
+        )
         self.report, theirs = os.pipe()
         with (
             order.open("rb") as stdin,
@@ -104,6 +108,7 @@ class _Rank:
 
 def run_in_processes(plan: RankPlan) -> list[Any]:
     """Run a plan in processes; see `run_ranks`."""
+    __tracebackhide__ = True
     if plan.backend == "nccl":
         _require_gpus(plan.world_size)
     pickled = _pickled(plan)
@@ -123,6 +128,7 @@ def run_in_processes(plan: RankPlan) -> list[Any]:
 
 
 def _collected(plan: RankPlan, server: Server, ranks: list[_Rank]) -> list[Any]:
+    __tracebackhide__ = True
     outcomes = _wait(plan, server, ranks)
     failures = [o.failure for o in outcomes.values() if o.failure is not None]
     running = [each for each in ranks if each.rank not in outcomes]
@@ -188,9 +194,8 @@ def _own_stack(text: str) -> str:
 
 def _pickled(plan: RankPlan) -> bytes:
     """Pickle a plan with its function by value: the server has not imported the caller's module."""
-    module = sys.modules.get(getattr(plan.fn, "__module__", None) or "")
-    own = module is not None and module.__name__.partition(".")[0] != "distrun"
-    if own and module is not None:
+    modules = [m for m in _modules_of(plan.fn) if m.__name__.partition(".")[0] != "distrun"]
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         return bytes(cloudpickle.dumps(plan))
@@ -200,8 +205,21 @@ def _pickled(plan: RankPlan) -> bytes:
             'make it inside of the function, or backend="threads"',
         ) from error
     finally:
-        if own and module is not None:
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _modules_of(fn: object) -> set[ModuleType]:
+    """Return the modules in which a function, and those that a partial holds, are defined."""
+    found: set[ModuleType] = set()
+    parts = [fn]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, functools.partial):
+            parts += [part.func, *part.args, *part.keywords.values()]
+        elif callable(part) and (module := sys.modules.get(getattr(part, "__module__", ""))):
+            found.add(module)
+    return found
 
 
 def _require_gpus(world_size: int) -> None:

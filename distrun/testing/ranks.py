@@ -53,6 +53,7 @@ def run_ranks(
         RanksTimedOut: They were not done in time; every rank's stack.
         UsageError: An argument makes no sense, or there are too few GPUs.
     """
+    __tracebackhide__ = True
     if not isinstance(world_size, int) or not 1 <= world_size <= MAX_RANKS:
         raise UsageError(f"run_ranks: world_size={world_size!r} is not from 1 to {MAX_RANKS}")
     if backend not in BACKENDS:

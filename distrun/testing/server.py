@@ -33,6 +33,7 @@ class Errand(NamedTuple):
     """A file, for the ranks to meet at."""
     path: list[str]
     """sys.path of the caller."""
+    cwd: str
 
 
 class Outcome(NamedTuple):
@@ -60,6 +61,7 @@ def _be_rank(errand: Errand) -> Outcome:
     sys.path[:] = errand.path
     failure, result, world = None, None, None
     try:
+        os.chdir(errand.cwd)
         plan = pickle.loads(errand.plan)
         world = _world(plan, errand)
         result = cloudpickle.dumps(plan.run(world))

@@ -130,6 +130,7 @@ class _Run:
 
 def run_on_threads(plan: RankPlan) -> list[Any]:
     """Run a plan on threads; see `run_ranks`."""
+    __tracebackhide__ = True
     if GIVEN.get():
         raise CommUsageError("run_ranks: this is a rank of another run_ranks already")
     run = _Run(plan)

@@ -1,0 +1,122 @@
+"""The pytest plugin: `@pytest.mark.ranks(2, 4)` runs a test on 2 and on 4 ranks.
+
+The test's body runs on every rank, with its `world` as an argument:
+
+    @pytest.mark.ranks(2, 4, backend=["threads", "gloo"])
+    def test_mean(world):
+        assert world.all_reduce(torch.ones(1), "mean") == 1
+
+Other fixtures are made once, in pytest's own process, and given to every rank. Imports no
+torch until such a test runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+_KEYWORDS = ("backend", "timeout_s", "comm_timeout_s", "check", "faults")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One number of ranks, on one backend."""
+
+    world_size: int
+    backend: str
+
+    def __str__(self) -> str:
+        return f"{self.backend}-{self.world_size}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "ranks(*world_sizes, backend='threads', timeout_s=60, comm_timeout_s=None, check=True,"
+        " faults=()): run the test on every rank of worlds of these sizes, on these backends;"
+        " the rank's `world` is an argument",
+    )
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Case:
+    """The world of the rank that runs the test: a `distrun.comm.World`."""
+    if request.node.get_closest_marker("ranks") is None:
+        pytest.fail("the argument `world` needs @pytest.mark.ranks(2, …)", pytrace=False)
+    case: Case = request.param
+    return case
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test of each number of ranks and backend."""
+    marker = metafunc.definition.get_closest_marker("ranks")
+    if marker is None:
+        return
+    if "world" not in metafunc.fixturenames:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: a test of ranks takes `world`")
+    unknown = [name for name in marker.kwargs if name not in _KEYWORDS]
+    if unknown or not all(isinstance(n, int) for n in marker.args):
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: ranks(*world_sizes, {', '.join(_KEYWORDS)}) was given"
+            f" {', '.join([*map(repr, marker.args), *unknown])}"
+        )
+    backends = marker.kwargs.get("backend", "threads")
+    cases = [
+        Case(world_size, backend)
+        for backend in ([backends] if isinstance(backends, str) else backends)
+        for world_size in marker.args or (2,)
+    ]
+    metafunc.parametrize("world", cases, ids=str, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Run the test's function on every rank."""
+    marker = pyfuncitem.get_closest_marker("ranks")
+    case = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("world")
+    if marker is not None and isinstance(case, Case):
+        _skip_without_gpus(case)
+        options = {k: v for k, v in marker.kwargs.items() if k != "backend"}
+        pyfuncitem.obj = functools.partial(_on_ranks, pyfuncitem.obj, case, options)
+    return (yield)
+
+
+def _on_ranks(test: Any, case: Case, options: dict[str, Any], **arguments: Any) -> None:
+    from distrun.testing.failure import RanksFailed
+    from distrun.testing.ranks import run_ranks
+
+    del arguments["world"]
+    body = functools.partial(_call, test, arguments)
+    failed = ""
+    try:
+        run_ranks(body, case.world_size, case.backend, **options)
+    except RanksFailed as error:
+        failed = str(error)
+    if failed:
+        pytest.fail(failed, pytrace=False)  # it has every rank's traceback already
+
+
+def _call(test: Any, arguments: dict[str, Any], world: Any) -> None:
+    test(world=world, **arguments)
+
+
+def _skip_without_gpus(case: Case) -> None:
+    if case.backend != "nccl":
+        return
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus < case.world_size:
+        pytest.skip(f"nccl needs {case.world_size} GPUs, there are {gpus}")
+
+
+def pytest_unconfigure() -> None:
+    """End the server that ranks were forked from, if there was need of one."""
+    if warm := sys.modules.get("distrun.testing.warm"):
+        warm.stop_server()
