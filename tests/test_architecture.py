@@ -48,6 +48,7 @@ THIRD_PARTY = {
     "psutil": {"probe", "supervise"},
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
+    "pytest": {"testing"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

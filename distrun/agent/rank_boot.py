@@ -25,6 +25,8 @@ from distrun.processes import die_with_parent
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """On this signal a rank writes the stacks of its threads; users have no use for it."""
 
+_DISTRUN = str(Path(__file__).parent.parent) + os.sep  # wherever an editable install has it
+
 
 def prepare(report_fd: int, stacks_fd: int) -> None:
     """Prepare this process, a rank, for its script.
@@ -112,9 +114,9 @@ def _message(error: BaseException) -> str:
 
 def _is_library(filename: str) -> bool:
     return (
-        filename.startswith(("<", str(Path(os.__file__).parent)))
+        filename.startswith(("<", str(Path(os.__file__).parent), _DISTRUN))
         or f"{os.sep}site-packages{os.sep}" in filename
-    )
+    ) and f"{os.sep}_recipes{os.sep}" not in filename
 
 
 def close_gloo() -> None:

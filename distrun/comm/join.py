@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -12,6 +13,8 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 from distrun.comm.checked.report import ranks_text
 from distrun.comm.errors import JoinError, PortBusyError
 from distrun.env import TorchrunEnv
+
+_LOOK_S = 0.005
 
 
 def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
@@ -67,16 +70,21 @@ def require_all(store: Store, env: TorchrunEnv, timeout_s: float) -> None:
         JoinError: Some did not within the timeout; they are named.
     """
     keys = [f"here/{rank}" for rank in range(env.world_size)]
+    deadline = time.monotonic() + timeout_s
     try:
         store.set(keys[env.rank], "")
-        store.wait(keys, timedelta(seconds=timeout_s))
+        while not store.check(keys):  # store.wait would print a warning of its own
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_S)
+        else:
+            return
+        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
     except dist.DistNetworkError as error:
         address = f"{env.master_addr}:{env.master_port}"
         raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
-    except dist.DistStoreError:
-        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
-        raise JoinError(
-            f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s:"
-            f" {ranks_text(missing)}",
-            "are they started, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?",
-        ) from None
+    raise JoinError(
+        f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s:"
+        f" {ranks_text(missing)}",
+        "are they started, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?",
+    )

@@ -155,7 +155,13 @@ def _wants_check(check: bool | None) -> bool:
     return os.environ.get(COMM_CHECK, "").lower() not in ("", "0", "false", "no", "off")
 
 
-def join(store: Store, env: TorchrunEnv, settings: Settings, generation: int = 0) -> World:
+def join(
+    store: Store,
+    env: TorchrunEnv,
+    settings: Settings,
+    generation: int = 0,
+    join_timeout_s: float | None = None,
+) -> World:
     """Bring the ranks together at a store, and return the world of all of them.
 
     Args:
@@ -163,9 +169,10 @@ def join(store: Store, env: TorchrunEnv, settings: Settings, generation: int = 0
         env: This rank's place.
         settings: Complete.
         generation: How often the world was rebuilt at this store.
+        join_timeout_s: How long to wait for the others; None: as in a collective.
     """
     own = PrefixStore(f"world{generation}", store)
-    require_all(own, env, settings.timeout_s)
+    require_all(own, env, join_timeout_s or settings.timeout_s)
     on_gpu = settings.backend == "nccl"
     dist.init_process_group(
         # with gloo beside it: numbers that Python wants to see need not pass through a GPU
@@ -180,9 +187,8 @@ def join(store: Store, env: TorchrunEnv, settings: Settings, generation: int = 0
     assert group is not None  # just made
     transport = C10dTransport(group, settings.device, settings.backend, settings.timeout_s)
 
-    def again(ranks: Sequence[int]) -> World:
-        smaller = env.renumbered(ranks)
-        return join(store, smaller, settings, generation + 1)
+    def again(ranks: Sequence[int], join_timeout_s: float | None) -> World:
+        return join(store, env.renumbered(ranks), settings, generation + 1, join_timeout_s)
 
     return World(transport, env.local_rank, "the world", _checkers(own, settings), again)
 

@@ -38,7 +38,7 @@ class World(Reducing, Scattering, Sending):
         local_rank: int,
         name: str,
         make_checker: Callable[[World], Checker | None],
-        make_again: Callable[[Sequence[int]], World] | None = None,
+        make_again: Callable[[Sequence[int], float | None], World] | None = None,
     ) -> None:
         super().__init__(transport, local_rank, None, name)
         self._make_checker = make_checker
@@ -144,7 +144,9 @@ class World(Reducing, Scattering, Sending):
             mesh_dim_names=tuple(lengths),
         )
 
-    def rebuild(self, ranks: Sequence[int] | None = None) -> World:
+    def rebuild(
+        self, ranks: Sequence[int] | None = None, *, timeout_s: float | None = None
+    ) -> World:
         """Make the whole world again, after a timeout or the loss of a rank.
 
         Every rank that is to be in the new world has to call this; the old world and its
@@ -153,6 +155,7 @@ class World(Reducing, Scattering, Sending):
         Args:
             ranks: The ranks of this world that are still there, equal on all of them; they
                 are numbered anew, in order. None: all ranks.
+            timeout_s: How long to wait for them; None: as long as `init` did.
 
         Returns:
             The new world.
@@ -173,7 +176,7 @@ class World(Reducing, Scattering, Sending):
         if self.rank not in chosen:
             raise CommUsageError(f"rebuild: this is rank {self.rank}, the ranks are {chosen}")
         self.close()
-        return self._make_again(chosen)
+        return self._make_again(chosen, timeout_s)
 
     def close(self, *, failed: bool = False, why: str = "") -> None:
         """Leave the group and its parts. Closing twice is no error.

@@ -61,6 +61,14 @@ def test_a_test_runs_on_every_rank_of_every_world_it_names(
     assert "nccl needs 2 GPUs" in done.stdout
 
 
+def test_the_readmes_tests_pass_as_they_stand(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = (b for b in readme.split("```python\n") if "run_ranks" in b)
+    done = run_pytest(tmp_path, block.partition("```")[0])
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout
+
+
 def test_a_failure_shows_each_ranks_traceback_and_output(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, FAILING)
     assert done.returncode == 1

@@ -20,7 +20,7 @@ from distrun.comm.checked.board import Board, Entry, State
 from distrun.comm.checked.record import decode
 from distrun.comm.errors import GroupDeadError
 
-_PATIENCE_S = 0.25
+_PATIENCE_S = 1.0
 """How long a call may be overdue before the ranks look for the reason."""
 
 
