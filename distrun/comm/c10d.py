@@ -7,7 +7,9 @@ functions, which cost some 5 µs a call more; never the list forms, which copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import timedelta
+from threading import Thread
 from typing import Any, cast
 
 import torch
@@ -54,6 +56,29 @@ class _Done:
 
 
 _DONE = _Done()
+
+
+class _GlooLetter:
+    """A send or recv of gloo's, which learns that it is done only when somebody waits for it."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._waiting: Future[object] | None = None
+
+    def wait(self) -> object:
+        return self._work.wait() if self._waiting is None else self._waiting.result()
+
+    def is_completed(self) -> bool:
+        if self._waiting is None:
+            self._waiting = Future()
+            Thread(target=self._wait_for, args=(self._waiting,), daemon=True).start()
+        return self._waiting.done()
+
+    def _wait_for(self, waiting: Future[object]) -> None:
+        try:
+            waiting.set_result(self._work.wait())
+        except BaseException as error:  # raised where the caller waits
+            waiting.set_exception(error)
 
 
 def _reducing(options: type, async_op: bool) -> dict[str, Any]:
@@ -132,10 +157,13 @@ class C10dTransport(Transport):
         return self.group.alltoall_base(out, x, list(out_sizes), list(sizes), options) or _DONE
 
     def send(self, x: Tensor, dst: int, tag: int) -> Work:
-        return self.group.send([x], dst, tag)
+        return self._letter(self.group.send([x], dst, tag))
 
     def recv(self, x: Tensor, src: int, tag: int) -> Work:
-        return self.group.recv([x], src, tag)
+        return self._letter(self.group.recv([x], src, tag))
+
+    def _letter(self, work: Work) -> Work:
+        return _GlooLetter(work) if self.backend == "gloo" else work
 
     def barrier(self, async_op: bool) -> Work:
         options = BarrierOptions()

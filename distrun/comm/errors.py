@@ -42,6 +42,9 @@ class NoGpuError(_ShowsItsHint, MachineError):
 class CommError(_ShowsItsHint, RuntimeError):
     """The ranks together could not carry out a call."""
 
+    follows = False
+    """It only tells that another rank was lost, which has a reason of its own."""
+
 
 class JoinError(CommError):
     """The ranks did not all come together in `comm.init`."""
@@ -54,6 +57,8 @@ class PortBusyError(JoinError):
 class GroupDeadError(CommError):
     """A peer was lost, or did not answer in time: the group cannot be used any more."""
 
+    follows = True
+
 
 class CollectiveMismatchError(CommError):
     """The ranks of a group called different things; nothing was sent."""
@@ -65,3 +70,5 @@ class RankLateError(CollectiveMismatchError):
 
 class RankLeftError(CollectiveMismatchError):
     """A rank has closed the group or ended, and so will never call."""
+
+    follows = True

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec
 
 from distrun.comm.errors import CommUsageError
 from distrun.comm.group import Group
@@ -15,7 +14,7 @@ from distrun.comm.handle import Handle
 from distrun.comm.layout import from_rows, require_dim, require_sizes, to_rows
 from distrun.comm.parcel import Parcel, wire
 from distrun.comm.staging import dense
-from distrun.comm.tree import flatten, unflatten
+from distrun.comm.tree import Structure, flatten
 
 Tree = TypeVar("Tree")
 Sizes = Sequence[int] | Literal["equal"] | None
@@ -58,10 +57,10 @@ class Gathering(Group):
         Raises:
             CommUsageError: There is no such dim, or `sizes` is not what is here.
         """
-        leaves, dims, spec = self._leaves("all_gather", x, dim)
+        leaves, dims, tree = self._leaves("all_gather", x, dim)
         lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
         known = None if sizes is None else self._stated("all_gather", sizes, lengths)
-        self._begin("all_gather", leaves, dim=dim, sizes=sizes, uneven=sizes != "equal")
+        self._begin("all_gather", leaves, dim=dim, sizes=sizes, uneven=sizes != "equal", tree=tree)
         if not leaves:
             return self._carry("all_gather", list, lambda: x, async_op)
         everyones = known or self._everyones(lengths)
@@ -71,7 +70,7 @@ class Gathering(Group):
             return self._carry(
                 "all_gather",
                 lambda: [self.transport.all_gather(wire(out), wire(rows[0]), async_op)],
-                lambda: unflatten([from_rows(out, dims[0])], spec),
+                lambda: tree.unflatten([from_rows(out, dims[0])]),
                 async_op,
             )
         parcel = Parcel.of(rows)
@@ -81,7 +80,7 @@ class Gathering(Group):
         return self._carry(
             "all_gather",
             lambda: [self.transport.all_gather(blocks, sent, async_op)],
-            lambda: joined(parcel, blocks, [longest] * self.world_size, everyones, dims, spec),
+            lambda: joined(parcel, blocks, [longest] * self.world_size, everyones, dims, tree),
             async_op,
         )
 
@@ -109,9 +108,9 @@ class Gathering(Group):
         Raises:
             CommUsageError: There is no such dim or rank.
         """
-        self._require_rank("gather", "dst", dst)
-        leaves, dims, spec = self._leaves("gather", x, dim)
-        self._begin("gather", leaves, dim=dim, dst=dst, uneven=True)
+        dst = self._require_rank("gather", "dst", dst)
+        leaves, dims, tree = self._leaves("gather", x, dim)
+        self._begin("gather", leaves, dim=dim, dst=dst, uneven=True, tree=tree)
         if not leaves:
             return self._carry("gather", list, lambda: x if self.rank == dst else None, async_op)
         lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
@@ -126,19 +125,20 @@ class Gathering(Group):
         return self._carry(
             "gather",
             lambda: [self.transport.all_to_all(blocks, sent, out_sizes, sizes, async_op)],
-            lambda: joined(parcel, blocks, out_sizes, everyones, dims, spec) if here else None,
+            lambda: joined(parcel, blocks, out_sizes, everyones, dims, tree) if here else None,
             async_op,
         )
 
-    def _leaves(self, call: str, x: Any, dim: int) -> tuple[list[Tensor], list[int], TreeSpec]:
+    def _leaves(self, call: str, x: Any, dim: int) -> tuple[list[Tensor], list[int], Structure]:
         """Return the leaves of x, scalars as [1], with `dim` of each counted from the front."""
-        leaves, spec = flatten(x)
+        leaves, tree = flatten(x)
+        self._require_fit(call, leaves)
         leaves = [leaf.reshape(1) if leaf.ndim == 0 else leaf for leaf in leaves]
-        return leaves, [require_dim(call, leaf, dim) for leaf in leaves], spec
+        return leaves, [require_dim(call, leaf, dim) for leaf in leaves], tree
 
-    def _stated(self, call: str, sizes: Sizes, lengths: list[int]) -> list[list[int]]:
+    def _stated(self, call: str, sizes: Sequence[int] | str, lengths: list[int]) -> list[list[int]]:
         """Return every rank's lengths of the leaves, as `sizes` says they are: [n][leaves]."""
-        if sizes is None or isinstance(sizes, str):
+        if sizes == "equal":
             return [lengths] * self.world_size
         stated = require_sizes(call, sizes, self.world_size)
         if any(length != stated[self.rank] for length in lengths):
@@ -165,8 +165,8 @@ def joined(
     nbytes: Sequence[int],
     lengths: Sequence[Sequence[int]],
     dims: Sequence[int],
-    spec: TreeSpec,
+    tree: Structure,
 ) -> Any:
     """Return the tree whose leaves' rows came in blocks, one block of `nbytes` a rank."""
     rows = parcel.unpack_all(blocks, nbytes, lengths)
-    return unflatten([from_rows(r, d) for r, d in zip(rows, dims, strict=True)], spec)
+    return tree.unflatten([from_rows(r, d) for r, d in zip(rows, dims, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -29,8 +30,8 @@ class Checker(Protocol):
     def check(self, call: str, tensors: Sequence[Tensor], rule: dict[str, Any]) -> None:
         """Return if every rank makes this call, else raise on every rank."""
 
-    def absent(self) -> str:
-        """Return who has closed the group or ended, and how, or ""."""
+    def absent(self, *, wait: bool) -> str:
+        """Return who has closed the group or ended, and how, or ""; waits for somebody to."""
 
     def leave(self, why: str) -> None:
         """Tell the others that this rank will make no more calls."""
@@ -86,7 +87,13 @@ class Group:
         if self._unfit is not None:
             raise type(self._unfit)(self._unfit.message, self._unfit.hint)
         for x in tensors:
-            if x.device != self.device or x.layout != torch.strided or type(x) is not Tensor:
+            if (
+                type(x) is not Tensor
+                or x.device != self.device
+                or x.layout != torch.strided
+                or x.is_nested
+                or x.is_quantized
+            ):
                 self._require_usable(call, x)
 
     def _require_usable(self, call: str, x: Tensor) -> None:
@@ -95,6 +102,12 @@ class Group:
                 f"{call} was given a {type(x).__name__}, which is a part of a tensor on each rank",
                 "x.to_local() is this rank's part, x.full_tensor() the whole",
             )
+        if x.is_nested:
+            raise CommUsageError(
+                f"{call} was given a nested tensor", "x.unbind() is a list of plain ones"
+            )
+        if x.is_quantized:
+            raise CommUsageError(f"{call} was given a quantized tensor", "x.dequantize() first")
         if x.layout != torch.strided:
             raise CommUsageError(f"{call} was given a {x.layout} tensor", "x.to_dense() first")
         if x.device != self.device:
@@ -103,12 +116,18 @@ class Group:
                 "x.to(world.device) first",
             )
 
-    def _require_rank(self, call: str, what: str, rank: int) -> None:
-        if not isinstance(rank, int) or not 0 <= rank < self.world_size:
+    def _require_rank(self, call: str, what: str, rank: int) -> int:
+        """Return a rank of the group as an int, or refuse it."""
+        try:
+            number = operator.index(rank)
+        except TypeError:
+            number = -1
+        if not 0 <= number < self.world_size:
             raise CommUsageError(
                 f"{call}: {what}={rank!r} is no rank of {self.name},"
                 f" which has ranks 0 to {self.world_size - 1}"
             )
+        return number
 
     def _carry(
         self,
@@ -141,8 +160,8 @@ class Group:
         reason = re.sub(r"^\[.*?\] |This is typically.*", "", str(error).splitlines()[0])[
             :300
         ].strip()
-        gone = self._checker.absent() if self._checker is not None else ""
         timed_out = "timed out" in reason.lower() or "timeout" in reason.lower()
+        gone = "" if self._checker is None else self._checker.absent(wait=not timed_out)
         what = gone or ("a rank did not answer in time" if timed_out else "a peer was lost")
         self._unfit = GroupDeadError(
             f"{call} on rank {self.rank} of {self.name} failed, and the group is dead: {what}"

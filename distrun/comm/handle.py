@@ -39,16 +39,22 @@ class Handle(Generic[T]):
         self._works = works
         self._wait = wait
         self._finish: Callable[[], T] | None = finish
+        self._error: BaseException | None = None
         self._site = site
 
     def wait(self) -> T:
         """Wait for the collective and return its result; again, and it returns it again."""
         if self._finish is not None:
             finish, self._finish = self._finish, None
-            for work in self._works:
-                self._wait(work, self._call)
-            self._value = finish()
-            self._works = ()
+            works, self._works = self._works, ()
+            try:
+                for work in works:
+                    self._wait(work, self._call)
+                self._value = finish()
+            except BaseException as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
         return self._value
 
     def done(self) -> bool:

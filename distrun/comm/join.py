@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
+from threading import Thread
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
@@ -14,7 +17,10 @@ from distrun.comm.checked.report import ranks_text
 from distrun.comm.errors import JoinError, PortBusyError
 from distrun.env import TorchrunEnv
 
+_HERE, _GONE = "here", "gone"
 _LOOK_S = 0.005
+_ANSWER_S = 0.5
+"""So much later than the store's own timeout, which says more, this layer gives up."""
 
 
 def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
@@ -31,14 +37,7 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
     kept_by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address = f"{env.master_addr}:{env.master_port}"
     try:
-        store = TCPStore(
-            env.master_addr,
-            env.master_port,
-            env.world_size,
-            is_master=env.rank == 0 and not kept_by_agent,
-            timeout=timedelta(seconds=timeout_s),
-            wait_for_workers=False,  # that would name nobody: see `require_all`
-        )
+        store = _tcp_store(env, timeout_s, is_master=env.rank == 0 and not kept_by_agent)
     except dist.DistNetworkError as error:
         reason = str(error).splitlines()[0]
         if "EADDRINUSE" in reason or os.strerror(errno.EADDRINUSE) in reason:
@@ -52,6 +51,36 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
     # A world that was restarted, by torchrun too, must not read the addresses of the last.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return PrefixStore(f"distrun/attempt{attempt}", store)
+
+
+def _tcp_store(env: TorchrunEnv, timeout_s: float, *, is_master: bool) -> Store:
+    """Make the store's client, and on its master the server.
+
+    In a thread of its own: it waits for ever for an answer from a program that accepts
+    connections at the port, and says nothing.
+    """
+    made: Future[Store] = Future()
+
+    def make() -> None:
+        try:
+            made.set_result(
+                TCPStore(
+                    env.master_addr,
+                    env.master_port,
+                    env.world_size,
+                    is_master=is_master,
+                    timeout=timedelta(seconds=timeout_s),
+                    wait_for_workers=False,  # that would name nobody: see `require_all`
+                )
+            )
+        except BaseException as error:  # raised where the caller waits
+            made.set_exception(error)
+
+    Thread(target=make, daemon=True).start()
+    try:
+        return made.result(timeout_s + _ANSWER_S)
+    except FutureTimeoutError:
+        raise RuntimeError("connected, and no answer") from None
 
 
 def _unreachable(rank: int, address: str, timeout_s: float, reason: str) -> JoinError:
@@ -72,19 +101,26 @@ def require_all(store: Store, env: TorchrunEnv, timeout_s: float) -> None:
     keys = [f"here/{rank}" for rank in range(env.world_size)]
     deadline = time.monotonic() + timeout_s
     try:
-        store.set(keys[env.rank], "")
-        while not store.check(keys):  # store.wait would print a warning of its own
+        store.set(keys[env.rank], _HERE)
+        while not (store.check(keys) and _all_stay(store, keys)):
             if time.monotonic() > deadline:
+                missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
+                store.set(keys[env.rank], _GONE)  # who comes later must not count on this rank
                 break
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # store.wait would print a warning of its own
         else:
             return
-        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
     except dist.DistNetworkError as error:
         address = f"{env.master_addr}:{env.master_port}"
         raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
+    what = ranks_text(missing) if missing else "the others came, and did not wait so long"
     raise JoinError(
-        f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s:"
-        f" {ranks_text(missing)}",
+        f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s: {what}",
         "are they started, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?",
     )
+
+
+def _all_stay(store: Store, keys: list[str]) -> bool:
+    at_once = store.has_extended_api()  # type: ignore[attr-defined] # the stubs lack it
+    found = store.multi_get(keys) if at_once else [store.get(key) for key in keys]
+    return _GONE.encode() not in found

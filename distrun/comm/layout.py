@@ -6,6 +6,7 @@ of each rank is then one run of memory.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -20,12 +21,12 @@ def require_dim(call: str, x: Tensor, dim: int) -> int:
     Raises:
         CommUsageError: x has no such dimension.
     """
-    if not -x.ndim <= dim < x.ndim:
+    if not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
         raise CommUsageError(
-            f"{call}: dim={dim} is outside of a tensor with shape {list(x.shape)}",
+            f"{call}: dim={dim!r} is outside of a tensor with shape {list(x.shape)}",
             f"from {-x.ndim} to {x.ndim - 1}" if x.ndim else "a scalar has none: x.reshape(1)",
         )
-    return dim % x.ndim
+    return operator.index(dim) % x.ndim
 
 
 def to_rows(x: Tensor, dim: int) -> Tensor:
@@ -38,17 +39,21 @@ def from_rows(rows: Tensor, dim: int) -> Tensor:
     return rows.movedim(0, dim).contiguous() if dim else rows
 
 
-def require_sizes(call: str, sizes: Sequence[int], world_size: int) -> list[int]:
+def require_sizes(call: str, sizes: object, world_size: int) -> list[int]:
     """Return sizes as a list.
 
     Raises:
         CommUsageError: They are not one number from 0 up for each rank.
     """
-    if len(sizes) != world_size or any(size < 0 for size in sizes):
+    try:
+        numbers = [operator.index(size) for size in sizes]  # type: ignore[attr-defined] # what cannot be iterated: below
+    except TypeError:
+        numbers = []
+    if len(numbers) != world_size or min(numbers) < 0:
         raise CommUsageError(
-            f"{call}: sizes={list(sizes)} has to be {world_size} numbers from 0 up, one a rank"
+            f"{call}: sizes={sizes!r} has to be {world_size} numbers from 0 up, one a rank"
         )
-    return [int(size) for size in sizes]
+    return numbers
 
 
 def cut(call: str, x: Tensor, dim: int, sizes: Sequence[int] | None, world_size: int) -> list[int]:

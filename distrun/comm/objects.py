@@ -33,7 +33,7 @@ class Objects(Gathering):
         return self._all_gather_object(value)
 
     def _all_gather_object(self, value: Any) -> list[Any]:
-        data = pickle.dumps(value)
+        data = require_picklable(value)
         lengths = [length for (length,) in self._everyones([len(data)])]
         longest = max(lengths)
         sent = self._bytes(data + bytes(longest - len(data)))
@@ -57,9 +57,9 @@ class Objects(Gathering):
         Raises:
             CommUsageError: There is no rank dst.
         """
-        self._require_rank("gather_object", "dst", dst)
+        dst = self._require_rank("gather_object", "dst", dst)
         self._begin("gather_object", (), dst=dst)
-        data = pickle.dumps(value)
+        data = require_picklable(value)
         lengths = [length for (length,) in self._everyones([len(data)])]
         here = self.rank == dst
         coming = lengths if here else [0] * self.world_size
@@ -78,12 +78,12 @@ class Objects(Gathering):
         Raises:
             CommUsageError: There is no rank src.
         """
-        self._require_rank("broadcast_object", "src", src)
+        src = self._require_rank("broadcast_object", "src", src)
         self._begin("broadcast_object", (), src=src)
         return self._broadcast_object(value, src)
 
     def _broadcast_object(self, value: Any, src: int) -> Any:
-        data = pickle.dumps(value) if self.rank == src else b""
+        data = require_picklable(value) if self.rank == src else b""
         length = torch.tensor([len(data)], device=self.transport.control_device)
         self._send_all(length, src)
         payload = self._bytes(data) if self.rank == src else self._bytes(bytes(int(length)))
@@ -101,7 +101,7 @@ class Objects(Gathering):
             CommUsageError: There is no rank src, or on src are not as many objects as ranks:
                 on every rank.
         """
-        self._require_rank("scatter_object", "src", src)
+        src = self._require_rank("scatter_object", "src", src)
         self._begin("scatter_object", (), src=src)
         here = self.rank == src
         count = (len(values) if values is not None else 0) if here else None
@@ -110,7 +110,7 @@ class Objects(Gathering):
             raise CommUsageError(
                 f"scatter_object: rank {src} gave {count} objects for {self.world_size} ranks"
             )
-        parts = [pickle.dumps(v) for v in values] if here and values is not None else []
+        parts = [require_picklable(v) for v in values] if here and values is not None else []
         sizes = [len(part) for part in parts] or [0] * self.world_size
         coming = [0] * self.world_size
         coming[src] = self._broadcast_object(sizes, src)[self.rank]
@@ -133,6 +133,20 @@ class Objects(Gathering):
     def _bytes(self, data: bytes) -> Tensor:
         made = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
         return made.to(self.transport.control_device, torch.uint8)
+
+
+def require_picklable(value: Any) -> bytes:
+    """Return a value pickled.
+
+    Raises:
+        CommUsageError: It cannot be.
+    """
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # whatever its __reduce__ raises
+        raise CommUsageError(
+            f"a {type(value).__name__} cannot be pickled, and so not be sent: {error}"
+        ) from error
 
 
 def _loaded(data: Tensor) -> Any:

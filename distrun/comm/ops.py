@@ -51,11 +51,14 @@ def op_name(op: object) -> str:
     name = ALIASES.get(op, op) if isinstance(op, str) else op
     if name in OPS:
         return str(name)
+    raise _no_op(op)
+
+
+def _no_op(op: object) -> CommUsageError:
     hint = did_you_mean(op, OPS) if isinstance(op, str) else "one of: " + ", ".join(OPS)
-    raise CommUsageError(f"op={op!r} is not a reduction", hint)
+    return CommUsageError(f"op={op!r} is not a reduction", hint)
 
 
-@cache
 def carriage(op: object, dtype: torch.dtype) -> Carriage:
     """Say how a reduction of a dtype travels.
 
@@ -66,13 +69,21 @@ def carriage(op: object, dtype: torch.dtype) -> Carriage:
     Raises:
         CommUsageError: The reduction means nothing for this dtype.
     """
+    try:
+        return _carriage(op, dtype)
+    except TypeError:  # a list, say, cannot be looked up
+        raise _no_op(op) from None
+
+
+@cache
+def _carriage(op: object, dtype: torch.dtype) -> Carriage:
     name = op_name(op)
     if dtype == torch.bool:
         return _bool(name)
     if dtype.is_complex:
         if name not in ("sum", "mean"):
             raise _refusal(name, dtype, "numbers without an order: only sum and mean")
-        return Carriage(name, torch.view_as_real, torch.view_as_complex)
+        return Carriage(name, torch.view_as_real, _as_complex)
     if dtype.is_floating_point:
         return _float(name, dtype)
     return _integer(name, dtype)
@@ -85,6 +96,11 @@ def _bool(name: str) -> Carriage:
         return Carriage("sum", lambda x: x.to(torch.int32), lambda x: x.bitwise_and_(1).bool())
     any_is_enough = name in ("sum", "max", "bor")
     return Carriage("max" if any_is_enough else "min", _as_bytes, lambda x: x.view(torch.bool))
+
+
+def _as_complex(x: Tensor) -> Tensor:
+    # in a buffer with others it may begin at an odd place, where no complex number can
+    return torch.view_as_complex(x.clone() if x.storage_offset() % 2 else x)
 
 
 def _as_bytes(x: Tensor) -> Tensor:

@@ -19,7 +19,12 @@ NATIVE = {
 def wire(x: Tensor) -> Tensor:
     """Return a contiguous tensor as gloo and NCCL can carry it: a flat view of it."""
     flat = x.view(-1)
-    return flat if x.dtype in NATIVE else flat.view(torch.uint8)
+    return flat if x.dtype in NATIVE else _octets(flat)
+
+
+def _octets(flat: Tensor) -> Tensor:
+    """Return the bytes of a flat tensor, which if it has one element may have any stride."""
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def row_nelement(rows: Tensor) -> int:
@@ -56,7 +61,7 @@ class Parcel:
 
     def pack(self, rows: Sequence[Tensor], nbytes: int) -> Tensor:
         """Return a block of `nbytes` with these rows: [nbytes] uint8."""
-        parts = [rows[i].reshape(-1).view(torch.uint8) for i in self._order]
+        parts = [_octets(rows[i].reshape(-1)) for i in self._order]
         rest = nbytes - sum(len(part) for part in parts)
         return torch.cat([*parts, parts[0].new_zeros(rest)])
 

@@ -12,7 +12,7 @@ from distrun.comm.handle import Handle
 from distrun.comm.layout import cut, from_rows, padded, require_dim, to_rows
 from distrun.comm.ops import carriage
 from distrun.comm.staging import encoded, landed, require_like, require_tensor, staged, targets_of
-from distrun.comm.tree import by_key, flatten, pack, unflatten, unpack
+from distrun.comm.tree import by_key, flatten, pack, unpack
 
 Tree = TypeVar("Tree")
 
@@ -56,10 +56,10 @@ class Reducing(Group):
         """
         if not isinstance(x, Tensor):
             return self._all_reduce_tree(x, op, out, async_op)
-        self._begin("all_reduce", (x,), op=op)
         how = carriage(op, x.dtype)
-        if out is not None and out is not x:
+        if out is not None:
             require_like("all_reduce", out, x)
+        self._begin("all_reduce", (x,), op=op)
         buffer = staged(x, how, out)
         if async_op:
             return self._carry(
@@ -79,10 +79,10 @@ class Reducing(Group):
         return self.all_reduce(x, op, out=x)
 
     def _all_reduce_tree(self, tree: Any, op: str, out: Any, async_op: bool) -> Any:
-        leaves, spec = flatten(tree)
-        targets = targets_of("all_reduce", leaves, spec, tree, out)
-        self._begin("all_reduce", leaves, op=op)
+        leaves, structure = flatten(tree)
+        targets = targets_of("all_reduce", leaves, structure, tree, out)
         hows = [carriage(op, x.dtype) for x in leaves]
+        self._begin("all_reduce", leaves, op=op, tree=structure)
         coded = [encoded(x, how) for x, how in zip(leaves, hows, strict=True)]
         messages = by_key(range(len(leaves)), lambda i: (hows[i].op, coded[i].dtype))
         buffers = [pack([coded[i] for i in indices]) for indices in messages.values()]
@@ -93,7 +93,7 @@ class Reducing(Group):
                 parts = unpack(buffer, [coded[i].shape for i in indices])
                 for i, part in zip(indices, parts, strict=True):
                     results[i] = landed(part, hows[i], targets[i])
-            return unflatten(results, spec)
+            return structure.unflatten(results)
 
         return self._carry(
             "all_reduce",
@@ -130,9 +130,9 @@ class Reducing(Group):
             CommUsageError: There is no rank dst, or no such reduction for the dtype.
         """
         require_tensor("reduce", x)
-        self._require_rank("reduce", "dst", dst)
-        self._begin("reduce", (x,), op=op, dst=dst)
+        dst = self._require_rank("reduce", "dst", dst)
         how = carriage(op, x.dtype)
+        self._begin("reduce", (x,), op=op, dst=dst)
         buffer = staged(x, how, None)
         return self._carry(
             "reduce",
@@ -184,14 +184,14 @@ class Reducing(Group):
         Raises:
             CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
         """
-        leaves, spec = flatten(x)
+        leaves, structure = flatten(x)
         dims = [require_dim("reduce_scatter", leaf, dim) for leaf in leaves]
         cuts = [
             cut("reduce_scatter", leaf, d, sizes, self.world_size)
             for leaf, d in zip(leaves, dims, strict=True)
         ]
-        self._begin("reduce_scatter", leaves, op=op, dim=dim, sizes=sizes)
         hows = [carriage(op, leaf.dtype) for leaf in leaves]
+        self._begin("reduce_scatter", leaves, op=op, dim=dim, sizes=sizes, tree=structure)
         rows = [
             encoded(to_rows(leaf, d), how) for leaf, d, how in zip(leaves, dims, hows, strict=True)
         ]
@@ -205,7 +205,7 @@ class Reducing(Group):
                 shapes = [[cuts[i][self.rank], *rows[i].shape[1:]] for i in indices]
                 for i, part in zip(indices, unpack(buffer, shapes), strict=True):
                     results[i] = from_rows(landed(part, hows[i], None), dims[i])
-            return unflatten(results, spec)
+            return structure.unflatten(results)
 
         return self._carry(
             "reduce_scatter",

@@ -7,16 +7,15 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_structure
 
 from distrun.comm.errors import CommUsageError
 from distrun.comm.gathering import joined
 from distrun.comm.handle import Handle
 from distrun.comm.layout import cut, from_rows, to_rows
-from distrun.comm.objects import Objects
+from distrun.comm.objects import Objects, require_picklable
 from distrun.comm.parcel import Parcel, row_nelement, wire
 from distrun.comm.staging import dense
-from distrun.comm.tree import unflatten
+from distrun.comm.tree import Structure
 
 Tree = TypeVar("Tree")
 
@@ -83,14 +82,14 @@ class Scattering(Objects):
             CommUsageError: There is no such rank, or, on every rank, what src gave cannot be
                 cut so.
         """
-        self._require_rank("scatter", "src", src)
+        src = self._require_rank("scatter", "src", src)
         self._begin("scatter", (), src=src)
         here = self.rank == src
         rows, bill = self._bill(x, dim, sizes) if here else ([], None)
         bill = self._broadcast_object(bill, src)
         if isinstance(bill, CommUsageError):
             raise bill
-        spec = tree_structure(bill.skeleton)
+        tree = Structure(bill.skeleton, ())
         parcel = Parcel(bill.dtypes, bill.row_shapes)
         lengths = [list(each) for each in zip(*bill.cuts, strict=True)]  # [n][leaves]
         nbytes = [parcel.nbytes(each) for each in lengths]
@@ -105,7 +104,7 @@ class Scattering(Objects):
         return self._carry(
             "scatter",
             lambda: [self.transport.all_to_all(landing, sent, coming, going, async_op)],
-            lambda: joined(parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, spec),
+            lambda: joined(parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, tree),
             async_op,
         )
 
@@ -114,7 +113,7 @@ class Scattering(Objects):
     ) -> tuple[list[Tensor], _Waybill | CommUsageError]:
         """Return the rows that src sends, and what it tells the others, or why it cannot."""
         try:
-            leaves, dims, spec = self._leaves("scatter", x, dim)
+            leaves, dims, tree = self._leaves("scatter", x, dim)
             if not leaves:
                 raise CommUsageError(f"scatter: {x!r:.80} holds no tensor to cut")
             for leaf in leaves:
@@ -123,12 +122,12 @@ class Scattering(Objects):
                 cut("scatter", leaf, d, sizes, self.world_size)
                 for leaf, d in zip(leaves, dims, strict=True)
             ]
+            require_picklable(tree.skeleton)
         except CommUsageError as error:
             return [], error
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         shapes = [list(r.shape[1:]) for r in rows]
-        skeleton = unflatten(range(len(rows)), spec)
-        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, skeleton)
+        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, tree.skeleton)
 
     def _nothing(self) -> Tensor:
         return torch.empty(0, dtype=torch.uint8, device=self.device)
@@ -166,12 +165,12 @@ class Scattering(Objects):
         Raises:
             CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
         """
-        leaves, dims, spec = self._leaves("all_to_all", x, dim)
+        leaves, dims, tree = self._leaves("all_to_all", x, dim)
         cuts = [
             cut("all_to_all", leaf, d, sizes, self.world_size)
             for leaf, d in zip(leaves, dims, strict=True)
         ]
-        self._begin("all_to_all", leaves, dim=dim, uneven=sizes is not None)
+        self._begin("all_to_all", leaves, dim=dim, uneven=sizes is not None, tree=tree)
         if not leaves:
             return self._carry("all_to_all", list, lambda: x, async_op)
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
@@ -183,7 +182,7 @@ class Scattering(Objects):
             out_sizes, going = [c * step for c in coming[0]], [c * step for c in cuts[0]]
 
             def finish() -> Any:
-                return unflatten([from_rows(out, dims[0])], spec)
+                return tree.unflatten([from_rows(out, dims[0])])
         else:
             parcel = Parcel.of(rows)
             lengths = [list(each) for each in zip(*coming, strict=True)]  # [n][leaves]
@@ -196,7 +195,7 @@ class Scattering(Objects):
             received = sent.new_empty(sum(out_sizes))
 
             def finish() -> Any:
-                return joined(parcel, received, out_sizes, lengths, dims, spec)
+                return joined(parcel, received, out_sizes, lengths, dims, tree)
 
         return self._carry(
             "all_to_all",

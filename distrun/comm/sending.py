@@ -13,7 +13,7 @@ from distrun.comm.handle import Handle
 from distrun.comm.ops import Carriage
 from distrun.comm.parcel import Parcel, wire
 from distrun.comm.staging import dense, landed, require_like, require_tensor, targets_of
-from distrun.comm.tree import flatten, unflatten
+from distrun.comm.tree import flatten
 
 Tree = TypeVar("Tree")
 _AS_IT_IS = Carriage("broadcast")
@@ -47,10 +47,10 @@ class Sending(Group):
         Raises:
             CommUsageError: There is no rank src, or `out` does not fit.
         """
-        self._require_rank("broadcast", "src", src)
-        leaves, spec = flatten(x)
-        targets = targets_of("broadcast", leaves, spec, x, out)
-        self._begin("broadcast", leaves, src=src)
+        src = self._require_rank("broadcast", "src", src)
+        leaves, structure = flatten(x)
+        targets = targets_of("broadcast", leaves, structure, x, out)
+        self._begin("broadcast", leaves, src=src, tree=structure)
         if not leaves:
             return self._carry("broadcast", list, lambda: x, async_op)
         if len(leaves) == 1:
@@ -58,7 +58,7 @@ class Sending(Group):
             return self._carry(
                 "broadcast",
                 lambda: [self.transport.broadcast(wire(buffer), src, async_op)],
-                lambda: unflatten([landed(buffer, _AS_IT_IS, targets[0])], spec),
+                lambda: structure.unflatten([landed(buffer, _AS_IT_IS, targets[0])]),
                 async_op,
             )
         rows = [dense(leaf).unsqueeze(0) for leaf in leaves]  # each leaf is one row: [1, ...]
@@ -72,8 +72,8 @@ class Sending(Group):
 
         def finish() -> Any:
             found = [row[0] for row in parcel.unpack(block, ones)]
-            return unflatten(
-                [landed(f, _AS_IT_IS, t) for f, t in zip(found, targets, strict=True)], spec
+            return structure.unflatten(
+                [landed(f, _AS_IT_IS, t) for f, t in zip(found, targets, strict=True)]
             )
 
         return self._carry(
@@ -110,7 +110,7 @@ class Sending(Group):
         Raises:
             CommUsageError: There is no rank dst, or it is this one.
         """
-        self._require_peer("send", "dst", dst)
+        dst = self._require_peer("send", "dst", dst)
         require_tensor("send", x)
         self._require_fit("send", (x,))
         sent = wire(dense(x))
@@ -159,9 +159,9 @@ class Sending(Group):
         Raises:
             CommUsageError: There is no rank src, or it is this one, or `out` does not fit.
         """
-        self._require_peer("recv", "src", src)
+        src = self._require_peer("recv", "src", src)
         require_tensor("recv", like)
-        if out is not None and out is not like:
+        if out is not None:
             require_like("recv", out, like)
         self._require_fit("recv", (like,))
         buffer = self._buffer(like, out, src)
@@ -172,10 +172,11 @@ class Sending(Group):
             async_op,
         )
 
-    def _require_peer(self, call: str, what: str, rank: int) -> None:
-        self._require_rank(call, what, rank)
+    def _require_peer(self, call: str, what: str, rank: int) -> int:
+        rank = self._require_rank(call, what, rank)
         if rank == self.rank:
             raise CommUsageError(f"{call}: {what}={rank} is this rank itself", "take x.clone()")
+        return rank
 
     @overload
     def barrier(self) -> None: ...

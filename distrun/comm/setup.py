@@ -41,10 +41,10 @@ def init(
 ) -> World:
     """Join the ranks of the job, and return the world of all of them.
 
-    Reads torchrun's variables; without a launcher it is a world of one, without a port. Also
-    makes torch.distributed's default group, so DDP, FSDP and DTensor work on it. Use it as
-    `with comm.init() as world:`, which closes it again, after an exception too; it installs no
-    signal handler, and leaves nothing behind when the process is killed.
+    Reads torchrun's variables; without a launcher it is a world of one, which needs no
+    MASTER_PORT. Also makes torch.distributed's default group, so DDP, FSDP and DTensor work on
+    it. Use it as `with comm.init() as world:`, which closes it again, after an exception too;
+    it installs no signal handler, and leaves nothing behind when the process is killed.
 
     Stands on `torch.distributed.init_process_group`
     (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group).
@@ -160,6 +160,7 @@ def join(
     env: TorchrunEnv,
     settings: Settings,
     generation: int = 0,
+    members: Sequence[int] | None = None,
     join_timeout_s: float | None = None,
 ) -> World:
     """Bring the ranks together at a store, and return the world of all of them.
@@ -169,9 +170,10 @@ def join(
         env: This rank's place.
         settings: Complete.
         generation: How often the world was rebuilt at this store.
+        members: Who is in it, as numbered in the first world; None: all.
         join_timeout_s: How long to wait for the others; None: as in a collective.
     """
-    own = PrefixStore(f"world{generation}", store)
+    own = PrefixStore(f"world{generation}/{'-'.join(map(str, members or ()))}", store)
     require_all(own, env, join_timeout_s or settings.timeout_s)
     on_gpu = settings.backend == "nccl"
     dist.init_process_group(
@@ -188,7 +190,9 @@ def join(
     transport = C10dTransport(group, settings.device, settings.backend, settings.timeout_s)
 
     def again(ranks: Sequence[int], join_timeout_s: float | None) -> World:
-        return join(store, env.renumbered(ranks), settings, generation + 1, join_timeout_s)
+        left = [members[rank] for rank in ranks] if members else list(ranks)
+        smaller = env.renumbered(ranks)
+        return join(store, smaller, settings, generation + 1, left, join_timeout_s)
 
     return World(transport, env.local_rank, "the world", _checkers(own, settings), again)
 

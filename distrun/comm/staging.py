@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import TreeSpec
 
 from distrun.comm.errors import CommUsageError
 from distrun.comm.ops import Carriage
-from distrun.comm.tree import flatten
+from distrun.comm.tree import Structure, flatten
 
 
 def dense(x: Tensor) -> Tensor:
@@ -39,7 +38,7 @@ def staged(x: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
 def landed(buffer: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
     """Return what a buffer holds, as the user's dtype; in `out`, if there is one."""
     result = buffer if how.decode is None else how.decode(buffer)
-    if out is None:
+    if out is None or result is out:
         return result
     if result.data_ptr() != out.data_ptr() or result.stride() != out.stride():
         out.detach().copy_(result)
@@ -47,16 +46,17 @@ def landed(buffer: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
 
 
 def targets_of(
-    call: str, leaves: Sequence[Tensor], spec: TreeSpec, tree: Any, out: Any
+    call: str, leaves: Sequence[Tensor], structure: Structure, tree: Any, out: Any
 ) -> Sequence[Tensor | None]:
     """Return the tensors of `out`, one for each leaf, or None for each."""
     if out is None:
         return [None] * len(leaves)
-    if out is tree:
-        return leaves
-    targets, shape = flatten(out)
-    if shape != spec:
-        raise CommUsageError(f"{call}: out={shape} has not the structure of the input, {spec}")
+    targets, places = flatten(out)
+    if places.paths != structure.paths:
+        raise CommUsageError(
+            f"{call}: out has tensors at {', '.join(places.paths)}, the input at"
+            f" {', '.join(structure.paths)}"
+        )
     for target, leaf in zip(targets, leaves, strict=True):
         require_like(call, target, leaf)
     return targets
@@ -64,6 +64,19 @@ def targets_of(
 
 def require_like(call: str, out: Tensor, x: Tensor) -> None:
     """Refuse an `out` that cannot take the result as it is."""
+    if out is not x:
+        _require_equal(call, out, x)
+    if not out.is_contiguous() and any(
+        step == 0 and length > 1 for step, length in zip(out.stride(), out.shape, strict=True)
+    ):
+        raise CommUsageError(
+            f"{call}: out is an expanded tensor, whose elements share memory", "out.clone()"
+        )
+
+
+def _require_equal(call: str, out: object, x: Tensor) -> None:
+    if not isinstance(out, Tensor):
+        raise CommUsageError(f"{call}: out is a {type(out).__name__}, the result is a tensor")
     wanted = (list(x.shape), x.dtype, x.device)
     given = (list(out.shape), out.dtype, out.device)
     if given != wanted:

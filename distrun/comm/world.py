@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
@@ -43,6 +44,7 @@ class World(Reducing, Scattering, Sending):
         super().__init__(transport, local_rank, None, name)
         self._make_checker = make_checker
         self._make_again = make_again
+        self._rebuilding = False
         self._parts: list[World] = []
         self._checker = make_checker(self) if self.world_size > 1 else None
 
@@ -63,8 +65,8 @@ class World(Reducing, Scattering, Sending):
         """Split the group into parts; every rank of it has to call this.
 
         Args:
-            by: Ranks with the same number form a part, in the order of their ranks, as in
-                MPI_Comm_split; or the parts themselves, as lists of ranks, equal on all ranks.
+            by: Ranks with the same number form a part, as in MPI_Comm_split; or the parts
+                themselves, as lists of ranks, equal on all ranks. A part has its ranks in order.
             name: For messages; by default made from the ranks.
 
         Returns:
@@ -73,25 +75,31 @@ class World(Reducing, Scattering, Sending):
         Raises:
             CommUsageError: A list names a rank twice, or one that there is not.
         """
-        self._begin("split", (), by=None if isinstance(by, int) else [list(p) for p in by])
-        if isinstance(by, int):
-            colours = [colour for (colour,) in self._everyones([by])]
+        if hasattr(by, "__index__"):
+            self._begin("split", ())
+            colours = [colour for (colour,) in self._everyones([operator.index(by)])]
             parts = [
                 [r for r, c in enumerate(colours) if c == colour] for colour in sorted(set(colours))
             ]
         else:
-            parts = [list(part) for part in by]
-            self._require_parts(parts)
+            parts = self._stated_parts(by)
+            self._begin("split", (), by=parts)
         return self._part(parts, name)
 
-    def _require_parts(self, parts: Sequence[Sequence[int]]) -> None:
-        named = [rank for part in parts for rank in part]
-        for rank in named:
-            self._require_rank("split", "a rank of a part", rank)
-        if len(set(named)) != len(named) or not all(parts):
+    def _stated_parts(self, by: Sequence[Sequence[int]]) -> list[list[int]]:
+        try:
+            parts = [
+                sorted(self._require_rank("split", "a rank of a part", rank) for rank in part)
+                for part in by
+            ]
+        except TypeError:
             raise CommUsageError(
-                f"split: the parts {[list(p) for p in parts]} name a rank twice, or one is empty"
-            )
+                f"split: by={by!r} is neither a number nor lists of ranks"
+            ) from None
+        named = [rank for part in parts for rank in part]
+        if len(set(named)) != len(named) or not all(parts):
+            raise CommUsageError(f"split: the parts {parts} name a rank twice, or one is empty")
+        return parts
 
     def _part(self, parts: Sequence[Sequence[int]], name: str) -> World | None:
         transport = self.transport.subgroup(parts)
@@ -161,22 +169,26 @@ class World(Reducing, Scattering, Sending):
             The new world.
 
         Raises:
-            CommUsageError: This is a part of a world, or the world was closed.
+            CommUsageError: This is a part of a world, or was closed or rebuilt.
             JoinError: They did not all come within the timeout.
         """
         if self._make_again is None:
             raise CommUsageError(
-                f"{self.name} is a part of a world", "call rebuild() on what comm.init returned"
+                f"rebuild: {self.name} was not made by comm.init, or was rebuilt already",
+                "call it on the world that is in use",
             )
-        if isinstance(self._unfit, ClosedError):
+        if isinstance(self._unfit, ClosedError) and not self._rebuilding:
             raise self._unfit
         chosen = sorted(set(range(self.world_size) if ranks is None else ranks))
         for rank in chosen:
             self._require_rank("rebuild", "a rank", rank)
         if self.rank not in chosen:
             raise CommUsageError(f"rebuild: this is rank {self.rank}, the ranks are {chosen}")
-        self.close()
-        return self._make_again(chosen, timeout_s)
+        self._rebuilding = True  # if they do not all come, it can be called again
+        self.close(failed=True, why="it is rebuilding the world")
+        world = self._make_again(chosen, timeout_s)
+        self._make_again = None
+        return world
 
     def close(self, *, failed: bool = False, why: str = "") -> None:
         """Leave the group and its parts. Closing twice is no error.

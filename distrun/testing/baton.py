@@ -82,6 +82,19 @@ class Baton:
                 raise Stalled
             return False
 
+    def give_way(self, rank: int) -> None:
+        """Let those of the others run who can, and then go on."""
+        with self._lock:
+            self._end_if_aborted()
+            if self._holder != rank:
+                return
+            self._wants[rank] = _at_once
+            self._pass_on(rank)
+            while self._holder != rank:
+                self._turns[rank].wait()
+                self._end_if_aborted()
+            self._wants[rank] = None
+
     def end(self, rank: int) -> None:
         """Hand on the baton for good."""
         with self._lock:

@@ -27,6 +27,8 @@ class RankFailure:
     """When, on a monotonic clock that the ranks share; infinite if it was still running."""
     error: BaseException | None = None
     """The exception itself, where it could be brought here."""
+    follows: bool = False
+    """It only says that another rank was lost."""
 
 
 class RanksFailed(DistrunError):
@@ -38,8 +40,8 @@ class RanksFailed(DistrunError):
     """
 
     def __init__(self, failures: Sequence[RankFailure], world_size: int) -> None:
-        self.failures = sorted(failures, key=lambda f: (f.at_s, f.rank))
-        """The first failure first."""
+        self.failures = sorted(failures, key=_order)
+        """The first failure first; those that only tell of another come after the others."""
         self.world_size = world_size
         super().__init__(self._headline())
 
@@ -69,8 +71,13 @@ class RanksFailed(DistrunError):
         names = ", ".join(str(failure.rank) for failure in sorted(alike, key=lambda f: f.rank))
         title = f"rank{'s' if len(alike) > 1 else ''} {names}"
         if head is not self.first and head.at_s != float("inf"):
-            title += f", {1000 * (head.at_s - self.first.at_s):.0f} ms after the first"
+            title += f", {max(0, 1000 * (head.at_s - self.first.at_s)):.0f} ms after the first"
         return f"\n--- {title}: {head.what.splitlines()[0]} ---\n{head.trace.rstrip()}"
+
+
+def _order(failure: RankFailure) -> tuple[bool, bool, float, int]:
+    running = failure.at_s == float("inf")
+    return running, failure.follows, failure.at_s, failure.rank
 
 
 class RanksTimedOut(RanksFailed, TimeoutError):
@@ -100,6 +107,7 @@ def failure_of(rank: int, error: BaseException) -> RankFailure:
         "".join(_shortened(traceback.TracebackException.from_exception(error)).format()),
         time.monotonic(),
         error,
+        getattr(error, "follows", False),
     )
 
 

@@ -135,7 +135,17 @@ def _collected(plan: RankPlan, server: Server, ranks: list[_Rank]) -> list[Any]:
     failures += [still_running(each.rank, each.stack()) for each in running]
     if failures:
         raise_for(failures, plan.world_size, plan.timeout_s)
-    return [pickle.loads(outcomes[rank].result or b"") for rank in range(plan.world_size)]
+    return [_result(rank, outcomes[rank].result or b"") for rank in range(plan.world_size)]
+
+
+def _result(rank: int, pickled: bytes) -> Any:
+    try:
+        return pickle.loads(pickled)
+    except Exception as error:  # torch 2.13 cannot read back all of its own dtypes
+        raise UsageError(
+            f"run_ranks: what rank {rank} returned cannot be unpickled: {error}",
+            "return x.tolist(), or x.float()",
+        ) from error
 
 
 def _wait(plan: RankPlan, server: Server, ranks: list[_Rank]) -> dict[int, Outcome]:

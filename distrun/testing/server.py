@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import sys
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -95,5 +96,5 @@ def _portable(outcome: Outcome) -> bytes:
         return data
     except Exception:  # an exception's __reduce__ may be the user's own
         assert outcome.failure is not None  # a result is bytes by now
-        bare = RankFailure(*list(vars(outcome.failure).values())[:4])
+        bare = replace(outcome.failure, error=None)
         return bytes(cloudpickle.dumps(Outcome(None, bare)))

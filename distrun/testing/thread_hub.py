@@ -24,7 +24,7 @@ class Meeting:
         self.gave_up: set[int] = set()
         self._parts: dict[tuple[str, int], dict[int, Any]] = {}
         self._taken: dict[tuple[str, int], int] = {}
-        self._posts: dict[tuple[int, int, int], list[Any]] = {}
+        self._posts: dict[tuple[int, int, int], Post] = {}
 
     @property
     def size(self) -> int:
@@ -58,9 +58,28 @@ class Meeting:
             del self._parts[key], self._taken[key]
         return parts
 
-    def post(self, src: int, dst: int, tag: int) -> list[Any]:
-        """Return the letters under way from one rank to another, the oldest first."""
-        return self._posts.setdefault((src, dst, tag), [])
+    def post(self, src: int, dst: int, tag: int) -> Post:
+        """Return the letters from one rank to another."""
+        return self._posts.setdefault((src, dst, tag), Post())
+
+
+class Post:
+    """Letters from one rank to another, numbered by each of the two for itself."""
+
+    def __init__(self) -> None:
+        self.letters: dict[int, Any] = {}
+        """Number -> what was sent, and not yet taken."""
+        self._sent = self._awaited = 0
+
+    def send(self, letter: Any) -> None:
+        """Send the next letter."""
+        self.letters[self._sent] = letter
+        self._sent += 1
+
+    def await_next(self) -> int:
+        """Return the number of the next letter that is waited for."""
+        self._awaited += 1
+        return self._awaited - 1
 
 
 class Hub:

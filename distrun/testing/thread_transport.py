@@ -88,16 +88,22 @@ class ThreadTransport(Transport):
         return self._exchange("all_to_all", x.clone().split_with_sizes(list(sizes)), finish)
 
     def send(self, x: Tensor, dst: int, tag: int) -> Work:
-        letters = self.meeting.post(self.rank, dst, tag)
-        letters.append(x.clone())
+        self.meeting.post(self.rank, dst, tag).send(x.clone())
         return _Work(self, lambda: True, lambda: None, "send")  # there is always room for it
 
     def recv(self, x: Tensor, src: int, tag: int) -> Work:
-        letters = self.meeting.post(src, self.rank, tag)
+        post = self.meeting.post(src, self.rank, tag)
+        number = post.await_next()
+
+        def land() -> None:
+            if number not in post.letters:
+                self.fail("recv", [src])
+            x.copy_(post.letters.pop(number))
+
         return _Work(
             self,
-            lambda: bool(letters) or src in self.meeting.left,
-            lambda: x.copy_(letters.pop(0)) if letters else self.fail("recv", [src]),
+            lambda: number in post.letters or src in self.meeting.left,
+            land,
             f"recv from rank {src}",
         )
 
@@ -137,6 +143,10 @@ class ThreadTransport(Transport):
         """Say that a message will never come."""
         raise RuntimeError(f"{kind}: connection closed by rank {', '.join(map(str, missing))}")
 
+    def give_way(self) -> None:
+        """Let the others run, as far as they can."""
+        self.meeting.baton.give_way(self.meeting.ranks[self.rank])
+
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Let the others run until a condition holds."""
         me = self.meeting.ranks[self.rank]
@@ -169,6 +179,8 @@ class _Work:
             land()
 
     def is_completed(self) -> bool:
+        if self._land is not None and not self._ready():
+            self._transport.give_way()  # or nobody else ever gets to run, and it never is
         return self._land is None or self._ready()
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
@@ -74,7 +74,7 @@ class _Run:
         world = None
         try:
             self.baton.begin(rank)
-            world = self._world(rank)
+            world = self._world(range(self.plan.world_size), rank)
             self.results[rank] = self.plan.run(world)
         except Aborted:
             pass
@@ -88,20 +88,24 @@ class _Run:
                 self._left -= 1
                 self._ended.notify()
 
-    def _world(self, rank: int) -> World:
-        plan = self.plan
-        transport = ThreadTransport(
-            self._hub, ("world",), range(plan.world_size), rank, plan.comm_timeout_s
-        )
+    def _world(self, members: Sequence[int], rank: int, generation: int = 0) -> World:
+        """Return the world of some of the ranks, for one of them as numbered among them."""
+        timeout_s = self.plan.comm_timeout_s
+        key = "world", generation, tuple(members)
+        transport = ThreadTransport(self._hub, key, members, rank, timeout_s)
 
-        def checker(group: World) -> BoardChecker | None:
-            if not plan.check:
-                return None
-            carrier = cast(ThreadTransport, group.transport)
-            board = ThreadBoard(carrier.meeting, group.rank, self.idents)
-            return BoardChecker(board, group.name, plan.comm_timeout_s)
+        def again(ranks: Sequence[int], _: float | None) -> World:
+            left = [members[r] for r in ranks]
+            return self._world(left, list(ranks).index(rank), generation + 1)
 
-        return World(transport, rank, "the world", checker)
+        return World(transport, members[rank], "the world", self._checker, again)
+
+    def _checker(self, group: World) -> BoardChecker | None:
+        if not self.plan.check:
+            return None
+        carrier = cast(ThreadTransport, group.transport)
+        board = ThreadBoard(carrier.meeting, group.rank, self.idents)
+        return BoardChecker(board, group.name, self.plan.comm_timeout_s)
 
     def wait(self) -> None:
         """Wait for every rank; end those that hang."""

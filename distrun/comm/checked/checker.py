@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from distrun.comm.site import call_site
 
 _ROOTED = ("src=", "dst=")
 _REMEMBERED = 64
+_ENDING_S = 1.0
 
 
 class BoardChecker:
@@ -60,9 +62,15 @@ class BoardChecker:
         else:
             self._judge(call, entries)
 
-    def absent(self) -> str:
-        """Return who has closed the group or ended, and how, or ""."""
-        gone = self.board.absent()
+    def absent(self, *, wait: bool) -> str:
+        """Return who has closed the group or ended, and how, or "".
+
+        Args:
+            wait: A connection was closed: who did it may take a moment to be seen to have ended.
+        """
+        deadline = time.monotonic() + (_ENDING_S if wait else 0)
+        while not (gone := self.board.absent()) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return "; ".join(f"rank {rank}: {how}" for rank, how in sorted(gone.items()))
 
     def leave(self, why: str) -> None:

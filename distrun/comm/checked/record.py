@@ -56,7 +56,9 @@ def encode(call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: 
         shapes = "; ".join(f"{_dtype(x)}{_shape(x, dim)}" for x in tensors)
         shape = f"{len(tensors)} tensors: {_shortened(shapes)}" if tensors else ""
     details = " ".join(
-        f"{name}={value}" for name, value in rule.items() if name != "uneven" and value is not None
+        f"{name}={value}"
+        for name, value in rule.items()
+        if name != "uneven" and value is not None and str(value)
     )
     file = site.file if len(site.file) < _MAX_SHOWN else "…" + site.file[-_MAX_SHOWN:]
     parts = (call, dtype, shape, _shortened(details), file, str(site.line))

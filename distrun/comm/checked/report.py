@@ -13,13 +13,21 @@ _NOT_CALLED = {
     State.GAVE_UP: "gave up waiting",
 }
 
+_ODD = {State.LEFT: 0, State.LATE: 1}
+
 
 def table(entries: Sequence[Entry]) -> str:
-    """Return one line for each group of ranks that did the same, the smallest group first."""
+    """Return one line for each group of ranks that did the same, the odd ones first.
+
+    Those who will never call come first, then those who have not, then the smallest group.
+    """
     groups: dict[tuple[str, ...], list[int]] = {}
     for rank, entry in enumerate(entries):
         groups.setdefault(_row(entry), []).append(rank)
-    order = sorted(groups.items(), key=lambda item: len(item[1]))
+    order = sorted(
+        groups.items(),
+        key=lambda item: (_ODD.get(entries[item[1][0]].state, 2), len(item[1])),
+    )
     rows = [(ranks_text(ranks), *row) for row, ranks in order]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)) for r in rows]

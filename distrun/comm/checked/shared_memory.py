@@ -70,6 +70,8 @@ class SharedMemoryBoard(Board):
                     return self._entries(number, too_late)
             begin = self._slots[rank] + page
             alike = alike and self._bytes[begin : begin + len(line)] == line
+        if any(numbers[word] & _GAVE_UP for _, word in self._others):  # while this rank waited
+            return self._entries(number, too_late=True)
         return None if alike else self._entries(number)
 
     def _wait(self, rank: int, number: int, deadline: float) -> bool:

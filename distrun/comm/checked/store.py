@@ -22,6 +22,7 @@ from distrun.comm.errors import GroupDeadError
 
 _PATIENCE_S = 1.0
 """How long a call may be overdue before the ranks look for the reason."""
+_LOOK_S = 0.1
 
 
 class StoreBoard(Board):
@@ -55,12 +56,13 @@ class StoreBoard(Board):
                 return None
             self._store.set(f"call/{number}/{self._rank}", record.decode())
             too_late = any(self._look(f"gave up/{r}") is not None for r in self._others)
+            deadline = max(deadline, time.monotonic() + _PATIENCE_S / 2)  # they publish too
             while True:
-                if self._wait(theirs, min(_PATIENCE_S, max(0.001, deadline - time.monotonic()))):
-                    return None
-                entries = [self._entry(rank, number, too_late) for rank in range(self._world_size)]
+                entries = [self._entry(r, number, too_late) for r in range(self._world_size)]
                 if time.monotonic() > deadline or _is_settled(entries):
                     return entries
+                if self._wait(theirs, _LOOK_S):
+                    return None
         except dist.DistNetworkError as error:
             raise GroupDeadError(
                 f"rank {self._rank} cannot reach the store where the ranks met:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import threading
 
@@ -30,13 +31,21 @@ class Watch:
             self._boards.append(board)
         if not self._thread.is_alive() and not self._stopped.is_set():
             self._thread.start()
+            # A thread inside of c10d's store, when the interpreter ends, aborts the process.
+            atexit.register(self._stop)
 
     def remove(self, board: Board) -> None:
         """Tell this board no longer: it is about to be closed. After the last one it ends."""
         with self._lock:
             self._boards = [each for each in self._boards if each is not board]
         if not self._boards:
-            self._stopped.set()
+            self._stop()
+            atexit.unregister(self._stop)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(_PERIOD_S):
