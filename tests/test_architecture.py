@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "agent": set(),
     "train": set(),
     "comm": set(),
+    "bench": {"comm"},
     "testing": {"comm", "agent"},
 }
 """Room -> the rooms, or modules of rooms, that it may import beside itself and the vestibule."""
@@ -49,10 +50,20 @@ THIRD_PARTY = {
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
+    "matplotlib": {"cli"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {
     *("console", "held_traceback", "render", "show_run", "status", "stdin", "tail", "verdict"),
+    *(
+        "assignments",
+        "run_to_end",
+        "bench_formats",
+        "bench_pairs",
+        "bench_plot",
+        "bench_table",
+        "bench_view",
+    ),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another."""
 
@@ -279,7 +290,7 @@ def test_the_pytest_plugin_brings_no_torch_until_a_test_runs_on_ranks() -> None:
     assert not loaded & {"torch", "numpy", "cloudpickle", "typer", "rich", "pydantic", "psutil"}
 
 
-@pytest.mark.parametrize("room", ["comm", "testing", "train", "agent"])
+@pytest.mark.parametrize("room", ["comm", "testing", "train", "bench", "agent"])
 def test_a_worker_never_brings_what_the_command_line_is_made_of(room: str) -> None:
     modules = [m for m in MODULES if room_of(m) == room and m != "distrun.agent.main"]
     mine = {found.module for found in IMPORTS if room_of(module_name(found.file)) == room}

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from distrun.cli.assignments import assignments
 from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
-    from distrun.api.launch import LaunchResult, Prepared, SupervisorClient
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_TICK_S = 0.25
-_DEAF_S = 2.5
+    from distrun.api.launch import Prepared
 
 
 def launch(
@@ -76,9 +71,10 @@ def launch(
         _detach(prepared)
         return
     from distrun.cli.console import Console
+    from distrun.cli.run_to_end import run_to_end
     from distrun.cli.show_run import RunView
 
-    result = _run(
+    result = run_to_end(
         prepared,
         lambda run: RunView(run, Console(), only_ranks=ranks, quiet=quiet, as_json=json),
         quiet=quiet or json,
@@ -93,18 +89,8 @@ def _prepare(given: dict[str, Any], config: Path | None) -> Prepared:
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}
     flags["args"] = tuple(given["args"] or ())
     if "env" in flags:
-        flags["env"] = _assignments(flags["env"])
+        flags["env"] = assignments(flags["env"])
     return prepare(*read.job(flags, config))
-
-
-def _assignments(pairs: list[str]) -> dict[str, str]:
-    environ = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--env {name!r} is not NAME=VALUE", f"--env {name or 'NAME'}=VALUE")
-        environ[name] = value
-    return environ
 
 
 def _ranks(text: str | None) -> frozenset[int] | None:
@@ -138,53 +124,3 @@ def _detach(prepared: Prepared) -> None:
         )
     say(f"running as {client.run.run_id}, supervisor pid {client.pid}")
     say(f"follow it with: distrun logs {client.run.run_id} -f")
-
-
-def _run(prepared: Prepared, make_view: Any, *, quiet: bool) -> LaunchResult:
-    from distrun.api.launch import result_of, start
-    from distrun.cli.console import say
-    from distrun.cli.stdin import StdinForRank0
-
-    plan = prepared.plan
-    with StdinForRank0(world_size=plan.world_size) as stdin:
-        client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
-        if not quiet:
-            for note in plan.notes:
-                say(note)
-            for word in plan.program.args:
-                if word.partition("=")[0] in ("--nodes", "--nproc-per-node"):
-                    say(f"{word} stands after the script, so it is the script's own")
-        patience = _Patience(client)
-        for signum in _SIGNALS:
-            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(signum, patience.on_signal)
-        view = make_view(client.run)
-        ended: dict[str, Any] = {}
-        for event in client.events(_TICK_S):
-            view.on_event(event)
-            patience.check()
-            if event.get("event") == "ended":
-                ended = event
-    result = result_of(client, ended)
-    view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
-    return result
-
-
-class _Patience:
-    """Passes signals on, and ends a supervisor that does not act on a second one."""
-
-    def __init__(self, client: SupervisorClient) -> None:
-        self._client = client
-        self._stops = 0
-        self._kill_at: float | None = None
-
-    def on_signal(self, signum: int, _: object) -> None:
-        self._client.signal(signum)
-        if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._stops += 1
-            if self._stops > 1 and self._kill_at is None:
-                self._kill_at = time.monotonic() + _DEAF_S
-
-    def check(self) -> None:
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._client.kill()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; into a pipe it is as wide as it needs to be."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
+) -> None:
+    """Print a table; into a pipe it is as wide as it needs to be. Columns `right` hold numbers."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
@@ -18,7 +20,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     # The first names what other commands are to be given: never cut short.
     width = max((len(row[0]) for row in lines), default=0)
     first = Column(columns[0], min_width=width, no_wrap=True)
-    drawn = Table(first, *columns[1:], box=None, pad_edge=False, header_style="bold")
+    others = [
+        Column(name, justify="right" if name in right else "left", no_wrap=name in right)
+        for name in columns[1:]
+    ]
+    drawn = Table(first, *others, box=None, pad_edge=False, header_style="bold")
     for row in lines:
         drawn.add_row(*map(Text, row))  # a file name may look like markup
     console.print(drawn, highlight=False)

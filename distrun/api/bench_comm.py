@@ -1,0 +1,175 @@
+"""Measure collectives on the ranks of a job, and compare two reports."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distrun.api.launch import Prepared, prepare
+from distrun.bandwidth import DEFINITIONS
+from distrun.errors import DistrunError, UsageError
+from distrun.spec.bench import SCHEMA, BenchReport, BenchRequest, Row
+from distrun.spec.job import Header, Job
+
+PROGRAM = "distrun.bench.program"
+_KINDS = ("row", "fit", "skipped", "pairs", "stragglers")
+
+
+def program_of(request: BenchRequest) -> dict[str, Any]:
+    """Return the fields of a `Job` that name the program and what it measures."""
+    return {"script": PROGRAM, "module": True, "args": (request.model_dump_json(),)}
+
+
+def prepare_bench(job: Job, sources: Mapping[str, str], request: BenchRequest) -> Prepared:
+    """Plan the job that measures.
+
+    Args:
+        job: With the program of `program_of`.
+        sources: Where its fields came from.
+        request: What to measure.
+
+    Raises:
+        UsageError: The job is wrong, or its ranks are too few for what is measured.
+        MachineError: The machine lacks something.
+    """
+    prepared = prepare(job, sources, Header())
+    world_size = prepared.plan.world_size
+    if world_size < 2:
+        raise UsageError(
+            "bench-comm has one rank, and so nothing to measure between ranks",
+            "--nproc-per-node 2",
+        )
+    if not 0 <= request.root < world_size:
+        raise UsageError(f"--root {request.root} is not among the ranks 0 to {world_size - 1}")
+    return prepared
+
+
+@dataclass
+class Collected:
+    """What rank 0 has told so far."""
+
+    request: BenchRequest
+    started_at: float = field(default_factory=time.time)
+    begin: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {name: [] for name in _KINDS}
+    )
+    ended: bool = False
+
+    def take(self, line: bytes) -> None:
+        """Take a line of rank 0's log; what is none of ours is passed over."""
+        try:
+            told = json.loads(line)
+            kind = told.pop("bench")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if kind == "begin":
+            self.begin = told
+        elif kind == "end":
+            self.ended = True
+        elif kind in self.lines:
+            self.lines[kind].append(told)
+
+    @property
+    def rows_done(self) -> int:
+        """How many rows are behind it."""
+        return len(self.lines["row"]) + len(self.lines["skipped"])
+
+    def report(self) -> BenchReport:
+        """Return what is there as a report.
+
+        Raises:
+            DistrunError: The ranks had not begun.
+        """
+        if not self.begin:
+            raise DistrunError("the ranks ended before the first measurement")
+        begin = {
+            name: value for name, value in self.begin.items() if name not in ("rows", "schema")
+        }
+        ops = {row["op"] for row in self.lines["row"]}
+        return BenchReport.model_validate(
+            {
+                "schema": SCHEMA,
+                "started_at": round(self.started_at, 3),
+                "complete": self.ended,
+                **begin,
+                "definitions": {
+                    op: {"size": each.size, "busbw_factor": each.formula}
+                    for op, each in DEFINITIONS.items()
+                    if op in ops
+                },
+                "request": self.request,
+                "rows": self.lines["row"],
+                "models": self.lines["fit"],
+                "skipped": self.lines["skipped"],
+                "pairs": next(iter(self.lines["pairs"]), None),
+                "stragglers": next(iter(self.lines["stragglers"]), None),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a row compares with the same row of another report."""
+
+    before: Row
+    after: Row
+    tolerance: float
+    """Relative: what was asked for, or three times the scatter, if that is more."""
+
+    @property
+    def ratio(self) -> float:
+        """Time now / time then, of the medians."""
+        return self.after.p50_s / self.before.p50_s
+
+    @property
+    def judged(self) -> bool:
+        """Say whether both were calm enough to be compared."""
+        return not (self.before.noisy or self.after.noisy)
+
+    @property
+    def moved(self) -> bool:
+        """Say whether it differs by more than the tolerance, either way."""
+        return self.judged and not 1 / (1 + self.tolerance) <= self.ratio <= 1 + self.tolerance
+
+    @property
+    def regressed(self) -> bool:
+        """Say whether it became slower."""
+        return self.moved and self.ratio > 1
+
+
+def compare(before: BenchReport, after: BenchReport, tolerance: float) -> list[Change]:
+    """Return the change of each row that both reports have.
+
+    Raises:
+        UsageError: They are of different worlds, or share no row.
+    """
+    for name in ("world_size", "nnodes", "backend"):
+        one, other = getattr(before, name), getattr(after, name)
+        if one != other:
+            raise UsageError(
+                f"the reports cannot be compared: {name} {one} and {other}",
+                "measure the baseline on as many ranks and nodes, over the same backend",
+            )
+    if before.request.mode != after.request.mode:
+        raise UsageError(
+            f"the reports cannot be compared: --mode {before.request.mode} and {after.request.mode}"
+        )
+    changes = list(_changes(before, after, tolerance))
+    if not changes:
+        raise UsageError(
+            "the reports have no row in common", "the same --op, --dtype, -b, -e and -f"
+        )
+    return changes
+
+
+def _changes(before: BenchReport, after: BenchReport, tolerance: float) -> Iterator[Change]:
+    then = {row.key: row for row in before.rows}
+    for row in after.rows:
+        if row.key in then:
+            old = then[row.key]
+            scatter = 3 * max(old.mad_s / old.p50_s, row.mad_s / row.p50_s)
+            yield Change(old, row, max(tolerance, scatter))

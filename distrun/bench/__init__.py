@@ -1,0 +1,1 @@
+"""Measures collectives on the ranks of an ordinary job; `distrun bench-comm` starts it."""

@@ -1,0 +1,58 @@
+"""The model T = alpha + S / beta of an op: a start-up time, and a bandwidth.
+
+R. W. Hockney, "The communication challenge for MPP", Parallel Computing 20 (1994). Fitted to
+the fastest time of each size, since what is above it is the noise of the machine, by least
+squares of the relative errors, so that small sizes count as much as large ones.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MIN_SIZES = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The model of one op."""
+
+    alpha_s: float
+    """Time of an empty message."""
+    bytes_per_s: float
+    """Bandwidth of an endless one: algbw, not busbw."""
+    half_nbytes: float
+    """n½: the size at which half of that bandwidth is reached, alpha · beta."""
+    error: float
+    """Median of |model - measured| / measured."""
+
+    def time_s(self, nbytes: float) -> float:
+        """Return the time that the model predicts for a size."""
+        return self.alpha_s + nbytes / self.bytes_per_s
+
+
+def fit(sizes: Sequence[int], times_s: Sequence[float]) -> Fit | None:
+    """Fit the model; None where it says nothing: too few sizes, or times that do not grow.
+
+    Args:
+        sizes: Bytes, each once.
+        times_s: The fastest time of each.
+    """
+    if len(set(sizes)) < MIN_SIZES:
+        return None
+    # Minimise Σ ((a + b S) / T - 1)²: linear in a and b, with u = 1/T and v = S/T.
+    uu = uv = vv = u1 = v1 = 0.0
+    for size, time_s in zip(sizes, times_s, strict=True):
+        u, v = 1 / time_s, size / time_s
+        uu, uv, vv, u1, v1 = uu + u * u, uv + u * v, vv + v * v, u1 + u, v1 + v
+    determinant = uu * vv - uv * uv
+    if determinant <= 0:
+        return None
+    a, b = (u1 * vv - v1 * uv) / determinant, (v1 * uu - u1 * uv) / determinant
+    if b <= 0:
+        return None
+    if a < 0:  # no start-up time can be seen beside the bandwidth: through the origin
+        a, b = 0.0, v1 / vv
+    errors = [abs((a + b * s) / t - 1) for s, t in zip(sizes, times_s, strict=True)]
+    return Fit(a, 1 / b, a / b, statistics.median(errors))

@@ -1,0 +1,84 @@
+"""What every rank of `distrun bench-comm` runs. Rank 0 prints each result as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn
+
+from distrun import __version__, comm
+from distrun.bench import pairs, stragglers
+from distrun.bench.memory import largest_nbytes
+from distrun.bench.request import Request
+from distrun.bench.rows import Rows
+from distrun.comm import World
+from distrun.env import TorchrunEnv
+
+SCHEMA = 1
+_TOLD = ("NCCL_", "GLOO_", "TORCH_NCCL_")
+"""Of the environment, these variables are told, and no others."""
+
+
+def main() -> None:
+    """Measure what the only argument asks for."""
+    request = Request.from_json(sys.argv[1])
+    torch.set_num_threads(1)  # gloo's own threads need the cores
+    with comm.init(request.backend, timeout_s=request.timeout_s, check=False) as world:
+        control = comm.attach(dist.new_group(backend="gloo"), check=False)
+        rows = Rows(request, world, control, request.max_nbytes or largest_nbytes(world, control))
+        tell(world, {"bench": "begin", "rows": len(rows.plan), **surroundings(world, control)})
+        for line in rows.measure():
+            tell(world, line)
+        if "pairs" in request.ops:
+            tell(world, pairs.measure(request, world, control, TorchrunEnv.read().node_rank))
+        if "stragglers" in request.ops:
+            tell(world, stragglers.measure(request, world, control))
+        tell(world, {"bench": "end"})
+        control.barrier()
+
+
+def tell(world: World, line: dict[str, Any]) -> None:
+    """Print a line, on rank 0."""
+    if world.rank == 0:
+        print(json.dumps(line), flush=True)
+
+
+def surroundings(world: World, control: World) -> dict[str, Any]:
+    """Return on what the measuring was done; every rank has to call this."""
+    env = TorchrunEnv.read()
+    on_gpu = world.device.type == "cuda"
+    mine = {
+        "rank": world.rank,
+        "node": env.node_rank,
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(world.device) if on_gpu else platform.machine(),
+    }
+    return {
+        "schema": SCHEMA,
+        "backend": world.backend,
+        "world_size": world.world_size,
+        "nnodes": env.nnodes,
+        "ranks": control.all_gather_object(mine),
+        "versions": {
+            "distrun": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            **({"nccl": _nccl_version()} if on_gpu else {}),
+        },
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_TOLD)},
+    }
+
+
+def _nccl_version() -> str:
+    return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()

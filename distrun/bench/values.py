@@ -1,0 +1,60 @@
+"""Inputs whose results are known exactly in the dtype, after the idea of nccl-tests' `-c`.
+
+Integers so small that no partial sum is rounded: bfloat16 holds integers up to 256, float16 up
+to 2048, int8 up to 127. So a reduction has one right result, in whatever order it is done.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_EXACT_TO = {torch.bfloat16: 256, torch.float16: 2048, torch.int8: 127, torch.uint8: 255}
+_LETTERS = 101  # a prime: neighbours in rank and in place differ
+_STEP = 37
+
+
+def moved(count: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what a rank gives to an op that moves data: [count]; others give other values."""
+    return ((_ramp(count, device) + _STEP * rank) % _LETTERS).to(dtype)
+
+
+def summand(
+    count: int, rank: int, world_size: int, dtype: torch.dtype, redop: str, device: torch.device
+) -> Tensor:
+    """Return what a rank gives to a reduction: [count]."""
+    if redop == "prod":  # one rank gives 2, all others 1: which one, goes round
+        return torch.where(_ramp(count, device) % world_size == rank, 2, 1).to(dtype)
+    return ((_ramp(count, device) + rank) % _span(dtype, world_size)).to(dtype)
+
+
+def reduced(
+    count: int, world_size: int, dtype: torch.dtype, redop: str, device: torch.device
+) -> Tensor:
+    """Return what a reduction of all ranks' summands is: [count]."""
+    ramp, span = _ramp(count, device), _span(dtype, world_size)
+    if redop == "prod":
+        return torch.full((count,), 2, dtype=dtype, device=device)
+    whole = torch.zeros_like(ramp)
+    if redop == "min":
+        whole += span
+    for rank in range(world_size):
+        term = (ramp + rank) % span
+        if redop in ("sum", "mean"):
+            whole += term
+        else:
+            whole = torch.maximum(whole, term) if redop == "max" else torch.minimum(whole, term)
+    return (whole.double() / world_size if redop == "mean" else whole).to(dtype)
+
+
+def tolerance(dtype: torch.dtype, redop: str) -> float:
+    """Return the relative error that is no error: a mean may be rounded twice."""
+    return 2 * torch.finfo(dtype).eps if redop == "mean" and dtype.is_floating_point else 0.0
+
+
+def _span(dtype: torch.dtype, world_size: int) -> int:
+    return max(2, min(16, _EXACT_TO.get(dtype, 1 << 20) // world_size))
+
+
+def _ramp(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, dtype=torch.int64, device=device)

@@ -1,0 +1,220 @@
+"""`distrun bench-comm`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from distrun.cli import bench_plot
+from distrun.cli.assignments import assignments
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.launch import Prepared
+    from distrun.spec.bench import BenchReport, BenchRequest
+
+app = typer.Typer(rich_markup_mode=None)
+_FORMATS = ("table", "nccl-tests", "markdown", "csv", "json")
+_PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
+_OF_THE_JOB = (
+    *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "master_port"),
+    *("time_limit", "grace", "join_timeout", "start_method"),
+)
+"""Options that are those of `distrun launch`."""
+
+
+@app.callback(invoke_without_command=True)
+def bench_comm(
+    context: typer.Context,
+    op: str = typer.Option("all_reduce", "--op", "--ops", metavar="A,B|all", help="What to run."),
+    begin: str = typer.Option("8", "-b", metavar="SIZE", help="Smallest size: 8, 64K, 1M."),
+    end: str = typer.Option("64M", "-e", metavar="SIZE", help="Largest size."),
+    factor: float = typer.Option(2.0, "-f", metavar="X", help="From one size to the next."),
+    sizes: str = typer.Option(None, metavar="A,B", help="These sizes instead."),
+    iterations: int = typer.Option(20, "-n", help="Iterations of a row; p99 from 100."),
+    warmup: int = typer.Option(5, "-w", help="Iterations before, untimed."),
+    dtype: str = typer.Option("float32", help="float32, bfloat16, float16, float64, int32, …"),
+    redop: str = typer.Option("sum", help="sum, mean, prod, max or min."),
+    root: int = typer.Option(0, help="Of broadcast, reduce, gather and scatter."),
+    place: str = typer.Option("both", metavar="out|in|both", help="Where the result goes."),
+    mode: str = typer.Option("latency", metavar="latency|throughput", help="How it is timed."),
+    check: bool = typer.Option(True, help="Compare results with what is known to be right."),
+    overlap: str = typer.Option(None, metavar="matmul", help="Measure beside a matmul too."),
+    budget: float = typer.Option(30.0, metavar="S", help="Cut iterations to take about as long."),
+    backend: str = typer.Option(None, metavar="gloo|nccl", help="[nccl with GPUs, else gloo]"),
+    timeout: float = typer.Option(60.0, metavar="S", help="Of one collective."),
+    form: str = typer.Option("table", "--format", metavar="|".join(_FORMATS), help="On stdout."),
+    json: Path = typer.Option(None, metavar="FILE", help="Write the whole report too."),
+    csv: Path = typer.Option(None, metavar="FILE", help="Write the rows as CSV too."),
+    markdown: Path = typer.Option(None, metavar="FILE", help="Write the table as Markdown too."),
+    plot: Path = typer.Option(None, metavar="F.svg|F.png", help="Draw busbw and time [plot]."),
+    baseline: Path = typer.Option(None, metavar="FILE", help="Compare with this report."),
+    tolerance: float = typer.Option(0.1, metavar="X", help="With --baseline: 0.1 is 10 %."),
+    nodes: str = typer.Option(None, metavar="N", help="As for launch, from here on."),
+    nproc_per_node: str = typer.Option(None, metavar="auto|gpu|cpu|N"),
+    gpus: str = typer.Option(None, metavar="0,2|free:N"),
+    env: list[str] = typer.Option(None, metavar="K=V"),
+    env_file: str = typer.Option(None, metavar="FILE"),
+    config: Path = typer.Option(None, metavar="FILE"),
+    runs_dir: str = typer.Option(None, metavar="DIR"),
+    hosts: str = typer.Option(None, metavar="A,B"),
+    master_port: str = typer.Option(None, metavar="PORT"),
+    time_limit: str = typer.Option(None, metavar="TIME"),
+    grace: str = typer.Option(None, metavar="TIME"),
+    join_timeout: str = typer.Option(None, metavar="TIME"),
+    start_method: str = typer.Option(None, metavar="forkserver|spawn"),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
+) -> None:
+    """Measure the collectives of torch between the ranks of a job.
+
+    Exit code 1: a result was wrong, or a row regressed against --baseline.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    given = dict(locals())
+    if form not in _FORMATS:
+        raise UsageError(f"--format {form!r} is none", "one of: " + ", ".join(_FORMATS))
+    before = _baseline(baseline, tolerance)
+    if plot is not None:
+        bench_plot.require(plot)
+    request = _request(given)
+    prepared = _prepared(request, {name: given[name] for name in _OF_THE_JOB}, config)
+    if dry_run:
+        from distrun.plan.show import dry_run as lines
+
+        typer.echo("\n".join(lines(prepared.plan)))
+        return
+    report, exit_code = _measured(request, prepared)
+    _write(report, {json: "json", csv: "csv", markdown: "markdown"})
+    if plot is not None:
+        bench_plot.draw(report, before, plot)
+    _show(report, form)
+    if any(row.wrong_count for row in report.rows):
+        exit_code = exit_code or 1
+    if before is not None and _regressed(before, report, tolerance):
+        exit_code = exit_code or 1
+    sys.exit(exit_code)
+
+
+@app.command("compare")
+def compare(
+    before: Path = typer.Argument(..., metavar="A.json", help="The report to compare with."),
+    after: Path = typer.Argument(..., metavar="B.json", help="The newer report."),
+    tolerance: float = typer.Option(0.1, metavar="X", help="0.1 is 10 %."),
+) -> None:
+    """Say what moved between two reports. Exit code 1: something became slower."""
+    from distrun.spec.bench import read_report
+
+    _require_tolerance(tolerance)
+    sys.exit(int(_regressed(read_report(before), read_report(after), tolerance)))
+
+
+def _baseline(path: Path | None, tolerance: float) -> BenchReport | None:
+    from distrun.spec.bench import read_report
+
+    _require_tolerance(tolerance)
+    return None if path is None else read_report(path)
+
+
+def _require_tolerance(tolerance: float) -> None:
+    if not 0 <= tolerance < 100:
+        raise UsageError(f"--tolerance {tolerance:g} is not from 0 to 100", "0.1 is 10 %")
+
+
+def _request(given: dict[str, Any]) -> BenchRequest:
+    from distrun.spec.bench import ops_of, request_of, sizes_of
+
+    if given["place"] not in _PLACES:
+        raise UsageError(f"--place {given['place']!r} is none", "out, in or both")
+    return request_of(
+        ops=ops_of(given["op"]),
+        sizes=sizes_of(given["begin"], given["end"], given["factor"], given["sizes"]),
+        places=_PLACES[given["place"]],
+        budget_s=given["budget"],
+        timeout_s=given["timeout"],
+        **{n: given[n] for n in ("dtype", "redop", "root", "mode", "check", "backend", "overlap")},
+        **{n: given[n] for n in ("iterations", "warmup")},
+    )
+
+
+def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | None) -> Prepared:
+    from distrun.api.bench_comm import prepare_bench, program_of
+    from distrun.spec import read
+
+    flags = {name: value for name, value in settings.items() if value not in (None, [])}
+    if "env" in flags:
+        flags["env"] = assignments(flags["env"])
+    job, sources, _ = read.job({**flags, **program_of(request)}, config)
+    return prepare_bench(job, sources, request)
+
+
+def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, int]:
+    """Run the job; return what it found, which may be a part, and its exit code."""
+    from distrun.api.bench_comm import Collected
+    from distrun.cli.bench_view import BenchView
+    from distrun.cli.console import Console
+    from distrun.cli.run_to_end import run_to_end
+
+    collected = Collected(request)
+    result = run_to_end(prepared, lambda run: BenchView(run, Console(), collected), quiet=False)
+    if not collected.begin:
+        sys.exit(result.exit_code or 1)  # how it ended has been said
+    return collected.report(), result.exit_code
+
+
+def _write(report: BenchReport, files: dict[Path | None, str]) -> None:
+    for path, form in files.items():
+        if path is not None:
+            try:
+                path.write_text(_text(report, form), encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _text(report: BenchReport, form: str) -> str:
+    from distrun.cli import bench_formats
+
+    if form == "json":
+        return report.model_dump_json(indent=1, by_alias=True) + "\n"
+    if form == "csv":
+        return bench_formats.as_csv(report)
+    if form == "markdown":
+        return bench_formats.as_markdown(report)
+    return bench_formats.as_nccl_tests(report)
+
+
+def _show(report: BenchReport, form: str) -> None:
+    from distrun.cli import bench_pairs, bench_table
+    from distrun.cli.render import table
+
+    if form != "table":
+        sys.stdout.write(_text(report, form))
+        return
+    for line in bench_table.heading(report):
+        typer.echo(line)
+    typer.echo()
+    if report.rows:
+        names = bench_table.columns_of(report)
+        table(names, bench_table.cells(report), right=set(names) - {"op", "place", ""})
+        typer.echo()
+    if report.pairs is not None:
+        names, cells = bench_pairs.matrix(report.pairs)
+        typer.echo(bench_pairs.heading(report.pairs))
+        table(names, cells, right=names[1:])
+        typer.echo()
+    for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
+        typer.echo(line)
+
+
+def _regressed(before: BenchReport, after: BenchReport, tolerance: float) -> bool:
+    """Print what moved; say whether something became slower."""
+    from distrun.api.bench_comm import compare as compare_reports
+    from distrun.cli.bench_table import change_lines
+
+    changes = compare_reports(before, after, tolerance)
+    for line in change_lines(changes):
+        typer.echo(line)
+    return any(change.regressed for change in changes)

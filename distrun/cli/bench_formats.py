@@ -1,0 +1,100 @@
+"""`bench-comm` for programs: CSV, Markdown, and the columns of nccl-tests."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from distrun.cli.bench_table import cells, columns_of, digits
+
+if TYPE_CHECKING:
+    from distrun.spec.bench import BenchReport, Row
+
+_CSV = (
+    *("op", "place", "nbytes", "count", "dtype", "redop", "root", "iterations"),
+    *("min_s", "p50_s", "p95_s", "p99_s", "max_s", "mad_s", "cv", "noisy"),
+    *("algbw", "busbw", "best_busbw", "wire"),
+)
+_NCCL_TYPES = {"float32": "float", "float64": "double", "float16": "half"}
+_NCCL_OPS = {"mean": "avg"}
+
+
+def as_csv(report: BenchReport) -> str:
+    """Return a line a row; seconds, and bytes a second."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_CSV, "wrong"])
+    for row in report.rows:
+        wrong = "" if row.wrong is None else row.wrong_count
+        writer.writerow([*("" if (v := getattr(row, name)) is None else v for name in _CSV), wrong])
+    return out.getvalue()
+
+
+def as_markdown(report: BenchReport) -> str:
+    """Return the table, for an issue or a pull request."""
+    names = columns_of(report)
+    lines = [
+        "| " + " | ".join(names) + " |",
+        "|" + "|".join("---" if n in ("op", "place", "") else "---:" for n in names) + "|",
+        *("| " + " | ".join(row) + " |" for row in cells(report)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_nccl_tests(report: BenchReport) -> str:
+    """Return what nccl-tests prints (its common.cu), for those who parse that."""
+    return "\n".join(_nccl_lines(report)) + "\n"
+
+
+def _nccl_lines(report: BenchReport) -> Iterator[str]:
+    yield "# distrun bench-comm, columns as of nccl-tests"
+    for rank in report.ranks:
+        yield (
+            f"#  Rank {rank.rank:2d} on {rank.host:>10} device {rank.rank:2d} [0x00] {rank.device}"
+        )
+    for op in dict.fromkeys(row.op for row in report.rows if row.nbytes):
+        yield "#"
+        yield f"# {op}"
+        yield "#" + " " * 62 + "out-of-place" + " " * 23 + "in-place"
+        yield (
+            f"# {'size':>12}  {'count':>12}  {'type':>8}  {'redop':>6}  {'root':>6}"
+            + f"  {'time':>7}  {'algbw':>6}  {'busbw':>6}  {'#wrong':>6}" * 2
+        )
+        yield (
+            f"# {'(B)':>12}  {'(elements)':>12}  {'':>8}  {'':>6}  {'':>6}"
+            + f"  {'(us)':>7}  {'(GB/s)':>6}  {'(GB/s)':>6}  {'':>6}" * 2
+        )
+        for nbytes in dict.fromkeys(row.nbytes for row in report.rows if row.op == op):
+            yield _nccl_row([r for r in report.rows if (r.op, r.nbytes) == (op, nbytes)])
+    wrong = sum(row.wrong_count for row in report.rows)
+    yield f"# Out of bounds values : {wrong} {'OK' if not wrong else 'FAILED'}"
+    busbws = [row.busbw for row in report.rows if row.busbw is not None]
+    # An average over sizes says little, and is printed because parsers look for it.
+    yield f"# Avg bus bandwidth    : {digits(sum(busbws) / len(busbws) / 1e9 if busbws else 0)}"
+    yield "#"
+
+
+def _nccl_row(rows: list[Row]) -> str:
+    first = rows[0]
+    by_place = {row.place: row for row in rows}
+    redop = _NCCL_OPS.get(first.redop, first.redop) if first.redop else "none"
+    root = -1 if first.root is None else first.root
+    text = (
+        f"  {first.nbytes:>12}  {first.count:>12}  {_NCCL_TYPES.get(first.dtype, first.dtype):>8}"
+        f"  {redop:>6}  {root:>6}"
+    )
+    for place in ("out", "in"):
+        row = by_place.get(place)
+        if row is None:
+            text += f"  {'N/A':>7}  {'N/A':>6}  {'N/A':>6}  {'N/A':>6}"
+            continue
+        wrong = "N/A" if row.wrong is None else str(row.wrong_count)
+        text += f"  {digits(row.p50_s * 1e6):>7}  {_gb(row.algbw):>6}  {_gb(row.busbw):>6}"
+        text += f"  {wrong:>6}"
+    return text
+
+
+def _gb(value: float | None) -> str:
+    return digits(None if value is None else value / 1e9)

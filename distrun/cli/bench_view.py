@@ -1,0 +1,68 @@
+"""Shows a benchmark while it goes on: which row, how many are left, and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distrun.cli.bench_table import size
+from distrun.cli.render import duration
+from distrun.cli.show_run import RunView
+from distrun.cli.tail import LogTail
+
+if TYPE_CHECKING:
+    from distrun.api.bench_comm import Collected
+    from distrun.api.runs import RunDirectory
+    from distrun.cli.console import Console
+
+_BAR = 20
+
+
+class BenchView:
+    """Collects rank 0's lines, and shows how far it is.
+
+    Args:
+        run: The run.
+        console: Where the status line stands.
+        collected: Takes the lines.
+    """
+
+    def __init__(self, run: RunDirectory, console: Console, collected: Collected) -> None:
+        self._ending = RunView(run, console, quiet=True)
+        self._console = console
+        self._collected = collected
+        self._log = LogTail(run.log(0, 0))
+        self._began_at: float | None = None
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the run, and what rank 0 has told since."""
+        self._ending.on_event(event)
+        for block in self._log.read():
+            for line in block.splitlines():
+                self._collected.take(line)
+        self._console.status(self._status())
+
+    def finish(self, ended: Mapping[str, Any]) -> None:
+        """Take what is left; say how it ended, if badly."""
+        self.on_event({})
+        self._collected.take(self._log.close())
+        self._console.status("")
+        self._ending.finish(ended)
+
+    def _status(self) -> str:
+        told = self._collected
+        if not told.begin or told.ended:
+            return ""
+        now = time.monotonic()
+        self._began_at = self._began_at or now
+        rows, done = told.begin["rows"], told.rows_done
+        bar = "█" * (_BAR * done // max(1, rows))
+        text = f"{bar:░<{_BAR}} {done}/{rows} rows"
+        if done:
+            left_s = (now - self._began_at) / done * (rows - done)
+            text += f" · {duration(left_s)} left"
+        if told.lines["row"]:
+            last = told.lines["row"][-1]
+            text += f" · {last['op']} {size(last['nbytes'])}"
+        return text

@@ -1,0 +1,86 @@
+"""Starts a job and stays with it to its end, as `launch` and `bench-comm` do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from distrun.api.launch import LaunchResult, Prepared, SupervisorClient
+    from distrun.api.runs import RunDirectory
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_TICK_S = 0.25
+_DEAF_S = 2.5
+
+
+class View(Protocol):
+    """What shows a run."""
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take one event; an empty one says that logs may have grown."""
+
+    def finish(self, ended: Mapping[str, Any]) -> None:
+        """Show what is left, and how it ended."""
+
+
+def run_to_end(
+    prepared: Prepared, make_view: Callable[[RunDirectory], View], *, quiet: bool
+) -> LaunchResult:
+    """Start a job, show it, pass signals on, and return how it ended.
+
+    Args:
+        prepared: The job.
+        make_view: Makes what shows the run.
+        quiet: Leave out what there is to say of the plan.
+    """
+    from distrun.api.launch import result_of, start
+    from distrun.cli.console import say
+    from distrun.cli.stdin import StdinForRank0
+
+    plan = prepared.plan
+    with StdinForRank0(world_size=plan.world_size) as stdin:
+        client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
+        if not quiet:
+            for note in plan.notes:
+                say(note)
+            for word in plan.program.args:
+                if word.partition("=")[0] in ("--nodes", "--nproc-per-node"):
+                    say(f"{word} stands after the script, so it is the script's own")
+        patience = _Patience(client)
+        for signum in _SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(signum, patience.on_signal)
+        view = make_view(client.run)
+        ended: dict[str, Any] = {}
+        for event in client.events(_TICK_S):
+            view.on_event(event)
+            patience.check()
+            if event.get("event") == "ended":
+                ended = event
+    result = result_of(client, ended)
+    view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
+    return result
+
+
+class _Patience:
+    """Passes signals on, and ends a supervisor that does not act on a second one."""
+
+    def __init__(self, client: SupervisorClient) -> None:
+        self._client = client
+        self._stops = 0
+        self._kill_at: float | None = None
+
+    def on_signal(self, signum: int, _: object) -> None:
+        self._client.signal(signum)
+        if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._stops += 1
+            if self._stops > 1 and self._kill_at is None:
+                self._kill_at = time.monotonic() + _DEAF_S
+
+    def check(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._client.kill()
