@@ -90,7 +90,7 @@ class Reporter:
             "report": "error",
             "type": type(error).__name__,
             "message": _message(error),
-            "traceback": "".join(traceback.format_exception(error)),
+            "traceback": "".join(_without_distrun(error).format()),
             "file": last.filename if last else "",
             "line": (last.lineno or 0) if last else 0,
             "function": last.name if last else "",
@@ -105,6 +105,18 @@ class Reporter:
             pass  # closed, or the agent is gone; the exit code still tells
 
 
+def _without_distrun(error: BaseException) -> traceback.TracebackException:
+    """Return the traceback without distrun's own frames, unless there are no others."""
+    shown = traceback.TracebackException.from_exception(error)
+    if kept := [f for f in shown.stack if not _is_distrun(f.filename)]:
+        shown.stack[:] = kept
+    return shown
+
+
+def _is_distrun(filename: str) -> bool:
+    return filename.startswith(_DISTRUN) and f"{os.sep}_recipes{os.sep}" not in filename
+
+
 def _message(error: BaseException) -> str:
     try:
         return str(error)
@@ -114,9 +126,10 @@ def _message(error: BaseException) -> str:
 
 def _is_library(filename: str) -> bool:
     return (
-        filename.startswith(("<", str(Path(os.__file__).parent), _DISTRUN))
-        or f"{os.sep}site-packages{os.sep}" in filename
-    ) and f"{os.sep}_recipes{os.sep}" not in filename
+        filename.startswith(("<", str(Path(os.__file__).parent)))
+        or _is_distrun(filename)
+        or (f"{os.sep}site-packages{os.sep}" in filename and "_recipes" not in filename)
+    )
 
 
 def close_gloo() -> None:

@@ -43,7 +43,9 @@ def prepare_bench(job: Job, sources: Mapping[str, str], request: BenchRequest) -
             "--nproc-per-node 2",
         )
     if not 0 <= request.root < world_size:
-        raise UsageError(f"--root {request.root} is not among the ranks 0 to {world_size - 1}")
+        raise UsageError(
+            f"--root {request.root} is not among the ranks 0 to {world_size - 1}", "--root 0"
+        )
     return prepared
 
 
@@ -147,23 +149,39 @@ def compare(before: BenchReport, after: BenchReport, tolerance: float) -> list[C
     Raises:
         UsageError: They are of different worlds, or share no row.
     """
-    for name in ("world_size", "nnodes", "backend"):
-        one, other = getattr(before, name), getattr(after, name)
-        if one != other:
-            raise UsageError(
-                f"the reports cannot be compared: {name} {one} and {other}",
-                "measure the baseline on as many ranks and nodes, over the same backend",
-            )
-    if before.request.mode != after.request.mode:
-        raise UsageError(
-            f"the reports cannot be compared: --mode {before.request.mode} and {after.request.mode}"
-        )
+    for name, one, other in (
+        ("world_size", before.world_size, after.world_size),
+        ("nnodes", before.nnodes, after.nnodes),
+        ("backend", before.backend, after.backend),
+        ("--mode", before.request.mode, after.request.mode),
+    ):
+        _require_equal(name, one, other)
     changes = list(_changes(before, after, tolerance))
     if not changes:
         raise UsageError(
             "the reports have no row in common", "the same --op, --dtype, -b, -e and -f"
         )
     return changes
+
+
+def require_comparable(before: BenchReport, prepared: Prepared, request: BenchRequest) -> None:
+    """Refuse a baseline that what is about to be measured could not be compared with.
+
+    Raises:
+        UsageError: It is of another world.
+    """
+    _require_equal("world_size", before.world_size, prepared.plan.world_size)
+    _require_equal("nnodes", before.nnodes, prepared.plan.nnodes)
+    _require_equal("--mode", before.request.mode, request.mode)
+    _require_equal("backend", before.backend, request.backend or before.backend)
+
+
+def _require_equal(name: str, before: object, after: object) -> None:
+    if before != after:
+        raise UsageError(
+            f"the reports cannot be compared: {name} {before} and {after}",
+            "measure the baseline on as many ranks and nodes, in the same way",
+        )
 
 
 def _changes(before: BenchReport, after: BenchReport, tolerance: float) -> Iterator[Change]:

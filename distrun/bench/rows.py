@@ -12,7 +12,7 @@ import torch
 from distrun import bandwidth
 from distrun.bench import fit, overlap
 from distrun.bench.correctness import wrong_elements
-from distrun.bench.measure import MIN_ITERATIONS, times_s
+from distrun.bench.measure import MIN_ITERATIONS, QUEUED, times_s
 from distrun.bench.operations import OPERATIONS, Operation, Wanted, elements
 from distrun.bench.request import Place, Request
 from distrun.bench.statistics import Stats, stats_of
@@ -126,6 +126,8 @@ class Rows:
         """Return how many iterations this row's share of the time left allows."""
         request = self._request
         (one,) = times_s(operation, self._control, request.mode, 1, warmup=1)
+        one *= QUEUED if request.mode == "throughput" else 1
+        one *= 2 if request.overlap else 1
         share_s = max(0.0, self._deadline - time.monotonic()) / rows_left
         allowed = int(share_s / 2 / max(one, 1e-9)) - request.warmup  # it may be repeated
         ours = max(MIN_ITERATIONS, min(request.iterations, allowed))

@@ -12,11 +12,13 @@ from torch import Tensor
 _EXACT_TO = {torch.bfloat16: 256, torch.float16: 2048, torch.int8: 127, torch.uint8: 255}
 _LETTERS = 101  # a prime: neighbours in rank and in place differ
 _STEP = 37
+_TURN = 5  # so that the largest summand is not always the last rank's
 
 
 def moved(count: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return what a rank gives to an op that moves data: [count]; others give other values."""
-    return ((_ramp(count, device) + _STEP * rank) % _LETTERS).to(dtype)
+    # from 1: a zero with its sign turned over would still be equal to zero
+    return (1 + (_ramp(count, device) + _STEP * rank) % _LETTERS).to(dtype)
 
 
 def summand(
@@ -25,7 +27,7 @@ def summand(
     """Return what a rank gives to a reduction: [count]."""
     if redop == "prod":  # one rank gives 2, all others 1: which one, goes round
         return torch.where(_ramp(count, device) % world_size == rank, 2, 1).to(dtype)
-    return ((_ramp(count, device) + rank) % _span(dtype, world_size)).to(dtype)
+    return ((_ramp(count, device) + _TURN * rank) % _span(dtype, world_size)).to(dtype)
 
 
 def reduced(
@@ -39,7 +41,7 @@ def reduced(
     if redop == "min":
         whole += span
     for rank in range(world_size):
-        term = (ramp + rank) % span
+        term = (ramp + _TURN * rank) % span
         if redop in ("sum", "mean"):
             whole += term
         else:

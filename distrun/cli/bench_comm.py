@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,14 +88,21 @@ def bench_comm(
 
         typer.echo("\n".join(lines(prepared.plan)))
         return
+    files: dict[Path | None, str] = {json: "json", csv: "csv", markdown: "markdown"}
+    for path in (*files, plot):
+        _require_writable(path)
+    if before is not None:
+        from distrun.api.bench_comm import require_comparable
+
+        require_comparable(before, prepared, request)
     report, exit_code = _measured(request, prepared)
-    _write(report, {json: "json", csv: "csv", markdown: "markdown"})
+    _write(report, files)
     if plot is not None:
         bench_plot.draw(report, before, plot)
     _show(report, form)
     if any(row.wrong_count for row in report.rows):
         exit_code = exit_code or 1
-    if before is not None and _regressed(before, report, tolerance):
+    if before is not None and _regressed(before, report, tolerance, err=form != "table"):
         exit_code = exit_code or 1
     sys.exit(exit_code)
 
@@ -165,6 +173,12 @@ def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, i
     return collected.report(), result.exit_code
 
 
+def _require_writable(path: Path | None) -> None:
+    """Refuse, before anything is measured, a file that could not be written."""
+    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written", "is its directory there, and yours?")
+
+
 def _write(report: BenchReport, files: dict[Path | None, str]) -> None:
     for path, form in files.items():
         if path is not None:
@@ -209,12 +223,14 @@ def _show(report: BenchReport, form: str) -> None:
         typer.echo(line)
 
 
-def _regressed(before: BenchReport, after: BenchReport, tolerance: float) -> bool:
-    """Print what moved; say whether something became slower."""
+def _regressed(
+    before: BenchReport, after: BenchReport, tolerance: float, *, err: bool = False
+) -> bool:
+    """Print what moved, on stderr if `err`; say whether something became slower."""
     from distrun.api.bench_comm import compare as compare_reports
     from distrun.cli.bench_table import change_lines
 
     changes = compare_reports(before, after, tolerance)
     for line in change_lines(changes):
-        typer.echo(line)
+        typer.echo(line, err=err)
     return any(change.regressed for change in changes)

@@ -36,7 +36,7 @@ def size(nbytes: int) -> str:
     """Return 8 B, 64 KiB, 1.5 MiB."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if nbytes >= scale:
-            return f"{nbytes / scale:.4g} {unit}"
+            return f"{digits(nbytes / scale)} {unit}"
     return f"{nbytes} B"
 
 

@@ -25,6 +25,11 @@ from distrun.comm.mesh import Mesh
 from distrun.comm.setup import attach, init
 from distrun.comm.world import World
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "ClosedError",
     "CollectiveMismatchError",

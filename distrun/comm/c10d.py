@@ -114,7 +114,7 @@ class C10dTransport(Transport):
         *,
         owned: bool = True,
     ) -> None:
-        self.group = group
+        self._group: dist.ProcessGroup | None = group
         self._timeout_s = timeout_s
         self._owned = owned
         self.rank = group.rank()
@@ -202,9 +202,19 @@ class C10dTransport(Transport):
                 "make the parts of the whole world: world.split([…])",
             )
 
+    @property
+    def group(self) -> dist.ProcessGroup:
+        """The process group, until it is closed."""
+        if self._group is None:
+            raise CommUsageError("the process group was closed")
+        return self._group
+
     def close(self, *, failed: bool) -> None:
-        if not self._owned or not dist.is_initialized():
+        # Whoever keeps the world must not keep the group: gloo's threads, still there when
+        # the interpreter ends, abort the process.
+        group, self._group = self._group, None
+        if group is None or not self._owned or not dist.is_initialized():
             return
         if failed and self.backend == "nccl":
-            self.group.abort()  # else it may wait for peers that wait for others
-        dist.destroy_process_group(self.group)
+            group.abort()  # else it may wait for peers that wait for others
+        dist.destroy_process_group(group)

@@ -78,6 +78,7 @@ def all_gather(x: Tensor, world: World, dim: int = 0) -> Tensor:
         world: The group.
         dim: The dimension along which they are joined.
     """
+    x = x.reshape(1) if x.ndim == 0 else x
     dim = require_dim("functional.all_gather", x, dim)
     return _apply(_AllGather, x, world, dim, _lengths(x, world, dim))
 
@@ -123,6 +124,7 @@ def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
         dst: The rank that gets the result.
         dim: The dimension along which they are joined.
     """
+    x = x.reshape(1) if x.ndim == 0 else x
     dim = require_dim("functional.gather", x, dim)
     return _apply(_Gather, x, world, dst, dim, _lengths(x, world, dim))
 

@@ -140,7 +140,7 @@ class Group:
         try:
             works = start()
         except RuntimeError as error:
-            raise self._broken(call, error) from error
+            raise self._broken(call, error) from None  # it says all that this did
         if async_op:
             return Handle(call, works, self._wait, finish, call_site())
         for work in works:
@@ -151,7 +151,7 @@ class Group:
         try:
             work.wait()
         except RuntimeError as error:
-            raise self._broken(call, error) from error
+            raise self._broken(call, error) from None  # it says all that this did
 
     def _broken(self, call: str, error: RuntimeError) -> CommError:
         """Note that the group is dead, and why: c10d's groups do not survive an error."""

@@ -45,14 +45,13 @@ class Handle(Generic[T]):
     def wait(self) -> T:
         """Wait for the collective and return its result; again, and it returns it again."""
         if self._finish is not None:
-            finish, self._finish = self._finish, None
-            works, self._works = self._works, ()
             try:
-                for work in works:
+                for work in self._works:
                     self._wait(work, self._call)
-                self._value = finish()
-            except BaseException as error:
+                self._value = self._finish()
+            except Exception as error:  # it is raised again whenever somebody asks
                 self._error = error
+            self._finish, self._works = None, ()
         if self._error is not None:
             raise self._error
         return self._value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -21,12 +22,12 @@ def require_dim(call: str, x: Tensor, dim: int) -> int:
     Raises:
         CommUsageError: x has no such dimension.
     """
-    if not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
+    if not isinstance(dim, Integral) or not -x.ndim <= dim < x.ndim:
         raise CommUsageError(
-            f"{call}: dim={dim!r} is outside of a tensor with shape {list(x.shape)}",
+            f"{call}: dim={dim!r:.80} is outside of a tensor with shape {list(x.shape)}",
             f"from {-x.ndim} to {x.ndim - 1}" if x.ndim else "a scalar has none: x.reshape(1)",
         )
-    return operator.index(dim) % x.ndim
+    return int(dim) % x.ndim
 
 
 def to_rows(x: Tensor, dim: int) -> Tensor:

@@ -71,6 +71,8 @@ def complete(sizes: Mapping[str, int], world_size: int) -> dict[str, int]:
     Raises:
         CommUsageError: They do not multiply to the world size.
     """
+    if not isinstance(sizes, Mapping):
+        raise CommUsageError(f"a mesh of {sizes!r:.60}: its axes need names", '{"dp": 2, "tp": 4}')
     lengths = dict(sizes)
     open_axes = [axis for axis, length in lengths.items() if length == -1]
     known = prod(length for length in lengths.values() if length != -1)

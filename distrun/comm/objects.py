@@ -29,11 +29,8 @@ class Objects(Gathering):
         Args:
             value: What this rank gives.
         """
-        self._begin("all_gather_object", ())
-        return self._all_gather_object(value)
-
-    def _all_gather_object(self, value: Any) -> list[Any]:
         data = require_picklable(value)
+        self._begin("all_gather_object", ())
         lengths = [length for (length,) in self._everyones([len(data)])]
         longest = max(lengths)
         sent = self._bytes(data + bytes(longest - len(data)))
@@ -58,8 +55,8 @@ class Objects(Gathering):
             CommUsageError: There is no rank dst.
         """
         dst = self._require_rank("gather_object", "dst", dst)
-        self._begin("gather_object", (), dst=dst)
         data = require_picklable(value)
+        self._begin("gather_object", (), dst=dst)
         lengths = [length for (length,) in self._everyones([len(data)])]
         here = self.rank == dst
         coming = lengths if here else [0] * self.world_size
@@ -79,11 +76,14 @@ class Objects(Gathering):
             CommUsageError: There is no rank src.
         """
         src = self._require_rank("broadcast_object", "src", src)
+        data = require_picklable(value) if self.rank == src else b""
         self._begin("broadcast_object", (), src=src)
-        return self._broadcast_object(value, src)
+        return self._broadcast_pickled(value, data, src)
 
     def _broadcast_object(self, value: Any, src: int) -> Any:
-        data = require_picklable(value) if self.rank == src else b""
+        return self._broadcast_pickled(value, pickle.dumps(value), src)
+
+    def _broadcast_pickled(self, value: Any, data: bytes, src: int) -> Any:
         length = torch.tensor([len(data)], device=self.transport.control_device)
         self._send_all(length, src)
         payload = self._bytes(data) if self.rank == src else self._bytes(bytes(int(length)))
@@ -102,15 +102,15 @@ class Objects(Gathering):
                 on every rank.
         """
         src = self._require_rank("scatter_object", "src", src)
-        self._begin("scatter_object", (), src=src)
         here = self.rank == src
+        parts = [require_picklable(v) for v in values] if here and values is not None else []
+        self._begin("scatter_object", (), src=src)
         count = (len(values) if values is not None else 0) if here else None
         count = self._broadcast_object(count, src)
         if count != self.world_size:
             raise CommUsageError(
                 f"scatter_object: rank {src} gave {count} objects for {self.world_size} ranks"
             )
-        parts = [require_picklable(v) for v in values] if here and values is not None else []
         sizes = [len(part) for part in parts] or [0] * self.world_size
         coming = [0] * self.world_size
         coming[src] = self._broadcast_object(sizes, src)[self.rank]

@@ -8,16 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.distributed import ReduceOp
 
 from distrun.comm.errors import CommUsageError
 from distrun.errors import did_you_mean
 
-ALIASES = {"avg": "mean", "product": "prod"}
+ALIASES: dict[object, str] = {
+    "avg": "mean",
+    "product": "prod",
+    ReduceOp.SUM: "sum",
+    ReduceOp.AVG: "mean",
+    ReduceOp.PRODUCT: "prod",
+    ReduceOp.MAX: "max",
+    ReduceOp.MIN: "min",
+    ReduceOp.BAND: "band",
+    ReduceOp.BOR: "bor",
+    ReduceOp.BXOR: "bxor",
+}
 OPS = ("sum", "mean", "prod", "max", "min", "band", "bor", "bxor")
+RedOpType = type(ReduceOp.SUM)
 _BITWISE = {"band", "bor", "bxor"}
 _PLAIN_INTEGERS = {torch.int8, torch.uint8, torch.int32, torch.int64}
 _WIDER = {torch.int16: torch.int32, torch.uint16: torch.int32, torch.uint32: torch.int64}
@@ -48,14 +61,15 @@ def op_name(op: object) -> str:
     Raises:
         CommUsageError: There is no such reduction.
     """
-    name = ALIASES.get(op, op) if isinstance(op, str) else op
-    if name in OPS:
-        return str(name)
+    if isinstance(op, str | RedOpType):  # whose members equal the numbers 0, 1, …
+        name = ALIASES.get(op, op)
+        if isinstance(name, str) and name in OPS:
+            return name
     raise _no_op(op)
 
 
 def _no_op(op: object) -> CommUsageError:
-    hint = did_you_mean(op, OPS) if isinstance(op, str) else "one of: " + ", ".join(OPS)
+    hint = did_you_mean(op.lower() if isinstance(op, str) else "", OPS)
     return CommUsageError(f"op={op!r} is not a reduction", hint)
 
 
@@ -71,11 +85,11 @@ def carriage(op: object, dtype: torch.dtype) -> Carriage:
     """
     try:
         return _carriage(op, dtype)
-    except TypeError:  # a list, say, cannot be looked up
+    except TypeError:  # it cannot be looked up
         raise _no_op(op) from None
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)
 def _carriage(op: object, dtype: torch.dtype) -> Carriage:
     name = op_name(op)
     if dtype == torch.bool:

@@ -43,12 +43,12 @@ class Reducing(Group):
         Args:
             x: [...] on each rank; or a dict, list or tuple of such tensors, which then travel
                 as one message a dtype.
-            op: The reduction.
+            op: sum, mean, prod, max, min, band, bor or bxor.
             out: Takes the result, [...] as x; `out=x` is in place. None: a new tensor.
             async_op: Return a handle at once.
 
         Returns:
-            [...] as x.
+            [...] as x, without a graph: `comm.functional.all_reduce` has gradients.
 
         Raises:
             CommUsageError: The reduction is not defined for the dtype, or `out` does not fit.
@@ -71,7 +71,7 @@ class Reducing(Group):
         try:  # the way of every training step: as straight as it can be
             self.transport.all_reduce(buffer, how.op, False).wait()
         except RuntimeError as error:
-            raise self._broken("all_reduce", error) from error
+            raise self._broken("all_reduce", error) from None
         return landed(buffer, how, out)
 
     def all_reduce_(self, x: Tree, op: str = "sum") -> Tree:
@@ -171,7 +171,8 @@ class Reducing(Group):
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.reduce_scatter_tensor).
 
         Args:
-            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors.
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of
+                which is cut. (Torch's lists, one tensor a rank, are `torch.cat(list)` here.)
             dim: Where L is: the dimension that is cut.
             op: The reduction.
             sizes: How much of L each rank gets, equal on all ranks; None: L / n. Unequal

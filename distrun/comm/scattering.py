@@ -68,8 +68,9 @@ class Scattering(Objects):
         after a message that tells the others what comes.
 
         Args:
-            x: [..., L, ...] on src, or a dict, list or tuple of such tensors; elsewhere it is
-                not looked at, and may be None.
+            x: [..., L, ...] on src, or a dict, list or tuple of such tensors, each of which is
+                cut; elsewhere it is not looked at, and may be None. (Torch's list, one tensor a
+                rank, is `torch.cat(list)` here.)
             src: The rank whose x it is.
             dim: Where L is; looked at on src.
             sizes: How much of L each rank gets; looked at on src. None: L / n.
@@ -152,7 +153,8 @@ class Scattering(Objects):
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single).
 
         Args:
-            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors.
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of
+                which is cut. (Torch's list, one tensor a rank, is `torch.cat(list)` here.)
             dim: Where L is.
             sizes: How much of L goes to each rank; each rank has its own. What comes is then
                 found out by one more message of 8 bytes a rank. None, on all ranks: L / n to

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -25,6 +27,7 @@ from distrun.env import COMM_CHECK, TorchrunEnv
 GIVEN: contextvars.ContextVar[bool] = contextvars.ContextVar("GIVEN", default=False)
 """Set where a rank was given its world, as `distrun.testing` does on threads."""
 _BACKENDS = ("gloo", "nccl")
+_LONGEST_S = 86400.0 * 365
 
 
 class Settings(NamedTuple):
@@ -125,8 +128,10 @@ def _environment() -> TorchrunEnv:
 def _settled(
     backend: str | None, timeout_s: float, check: bool | None, env: TorchrunEnv
 ) -> Settings:
-    if not 0 < timeout_s < float("inf"):
-        raise CommUsageError(f"comm.init: timeout_s={timeout_s} has to be above 0, and finite")
+    if not isinstance(timeout_s, int | float) or not 0 < timeout_s < _LONGEST_S:
+        raise CommUsageError(
+            f"comm.init: timeout_s={timeout_s!r} is no number of seconds from 0 to {_LONGEST_S:.0f}"
+        )
     if backend not in (None, *_BACKENDS):
         raise CommUsageError(
             f"comm.init: backend={backend!r} is none that distrun knows", '"gloo" or "nccl"'
@@ -194,7 +199,16 @@ def join(
         smaller = env.renumbered(ranks)
         return join(store, smaller, settings, generation + 1, left, join_timeout_s)
 
-    return World(transport, env.local_rank, "the world", _checkers(own, settings), again)
+    world = World(transport, env.local_rank, "the world", _checkers(own, settings), again)
+    if not on_gpu:  # closing NCCL may wait for peers
+        atexit.register(_close, weakref.ref(world))
+    return world
+
+
+def _close(world: weakref.ref[World]) -> None:
+    """Close a world that was left open: gloo's threads abort a process that ends with them."""
+    if (left_open := world()) is not None:
+        left_open.close(failed=True, why="its process is ending")
 
 
 def _checkers(store: Store, settings: Settings) -> Callable[[World], Checker | None]:

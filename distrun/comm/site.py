@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
+import sysconfig
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
 _OWN = str(Path(__file__).parent) + os.sep
-_PACKAGE = str(Path(__file__).parent.parent) + os.sep
-_STDLIB = str(Path(os.__file__).parent) + os.sep
+_LIBRARIES = tuple(
+    folder + os.sep
+    for folder in {
+        str(Path(__file__).parent.parent),
+        str(Path(os.__file__).parent),
+        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+    }
+)
 
 
 class Site(NamedTuple):
@@ -24,11 +35,14 @@ class Site(NamedTuple):
 
 
 def call_site() -> Site:
-    """Return the line that called into `distrun.comm`."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
-        frame = frame.f_back
-    return Site(frame.f_code.co_filename, frame.f_lineno) if frame else Site("?", 0)
+    """Return the line of the user's that called; else the line that called `distrun.comm`."""
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller.f_code.co_filename.startswith(_OWN):
+        caller = caller.f_back
+    found = user_site(caller)
+    if found is None and caller is not None:
+        found = Site(caller.f_code.co_filename, caller.f_lineno)
+    return found or Site("?", 0)
 
 
 def user_site(frame: FrameType | None) -> Site | None:
@@ -40,7 +54,7 @@ def user_site(frame: FrameType | None) -> Site | None:
     return None
 
 
+@cache
 def is_library(file: str) -> bool:
     """Say whether a file is of distrun, the standard library or an installed package."""
-    # site-packages lies below the standard library
-    return file.startswith((_PACKAGE, _STDLIB, "<"))
+    return file.startswith("<") or file.startswith(_LIBRARIES)

@@ -65,5 +65,10 @@ class Transport(Protocol):
     def subgroup(self, groups: Sequence[Sequence[int]]) -> Transport | None:
         """Make a group for each list of ranks; return this rank's, if it is in one."""
 
+    @property
+    def wrapped(self) -> Transport:
+        """What really carries the messages: itself, but for a test's faults."""
+        return self
+
     def close(self, *, failed: bool) -> None:
         """Give up what the group holds; waits for nobody where something has `failed`."""

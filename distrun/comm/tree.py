@@ -61,7 +61,7 @@ def flatten(tree: PyTree) -> tuple[list[Tensor], Structure]:
     places = [(keystr(path), leaf) for path, leaf in found]
     for place, leaf in places:
         if not isinstance(leaf, Tensor):
-            what = f"leaf {place} is a {type(leaf).__name__}" if place else f"it is {leaf!r:.80}"
+            what = f"leaf {place} is no tensor: {leaf!r:.60}" if place else f"it is {leaf!r:.80}"
             raise CommUsageError(
                 f"a collective takes tensors, and dicts, lists and tuples of them; {what}",
                 "for other values: all_gather_object, broadcast_object, …",

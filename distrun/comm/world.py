@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from types import TracebackType
 
 import torch
@@ -45,6 +46,7 @@ class World(Reducing, Scattering, Sending):
         self._make_checker = make_checker
         self._make_again = make_again
         self._rebuilding = False
+        self._pid = os.getpid()
         self._parts: list[World] = []
         self._checker = make_checker(self) if self.world_size > 1 else None
 
@@ -55,11 +57,13 @@ class World(Reducing, Scattering, Sending):
         Raises:
             CommUsageError: On threads, where there is none.
         """
-        if not isinstance(self.transport, C10dTransport):
+        if isinstance(self._unfit, ClosedError):
+            raise ClosedError(self._unfit.message, self._unfit.hint)
+        if not isinstance(self.transport.wrapped, C10dTransport):
             raise CommUsageError(
                 f"ranks on {self.backend} have no c10d process group", 'backend="gloo"'
             )
-        return self.transport.group
+        return self.transport.wrapped.group
 
     def split(self, by: int | Sequence[Sequence[int]], *, name: str = "") -> World | None:
         """Split the group into parts; every rank of it has to call this.
@@ -75,9 +79,9 @@ class World(Reducing, Scattering, Sending):
         Raises:
             CommUsageError: A list names a rank twice, or one that there is not.
         """
-        if hasattr(by, "__index__"):
+        if isinstance(by, int | Integral):
             self._begin("split", ())
-            colours = [colour for (colour,) in self._everyones([operator.index(by)])]
+            colours = [colour for (colour,) in self._everyones([int(by)])]
             parts = [
                 [r for r, c in enumerate(colours) if c == colour] for colour in sorted(set(colours))
             ]
@@ -140,7 +144,7 @@ class World(Reducing, Scattering, Sending):
     def _device_mesh(
         self, groups: Mapping[str, World], lengths: Mapping[str, int]
     ) -> DeviceMesh | None:
-        if not isinstance(self.transport, C10dTransport):
+        if not isinstance(self.transport.wrapped, C10dTransport):
             return None
         everyone = dist.get_process_group_ranks(self.group)
         grid = torch.tensor(everyone, dtype=torch.int).view(tuple(lengths.values()))
@@ -198,8 +202,8 @@ class World(Reducing, Scattering, Sending):
             why: What ranks in checked mode are told that still wait for this one; by default
                 the line that calls this.
         """
-        if isinstance(self._unfit, ClosedError):
-            return
+        if isinstance(self._unfit, ClosedError) or os.getpid() != self._pid:
+            return  # a forked child that leaves the `with` must not speak for its parent
         failed = failed or self._unfit is not None
         for part in self._parts:
             part.close(failed=failed, why=why)
@@ -220,7 +224,8 @@ class World(Reducing, Scattering, Sending):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close(failed=error is not None)
+        why = "" if error is None else f"it raised {type(error).__name__}: {error}"
+        self.close(failed=error is not None, why=why.partition("\n")[0])
 
     def __repr__(self) -> str:
         return (

@@ -28,6 +28,17 @@ ITEM_NBYTES = {
 """dtype -> bytes of an element."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _MAX_SIZES = 200
+_LONGEST_S = 86400.0 * 7
+_OPTIONS = {
+    "iterations": ("-n", "from 1 to 5000"),
+    "warmup": ("-w", "from 0 to 1000"),
+    "budget_s": ("--budget", "seconds, up to 7 days"),
+    "timeout_s": ("--timeout", "seconds, up to 7 days"),
+    "mode": ("--mode", "latency or throughput"),
+    "backend": ("--backend", "gloo or nccl"),
+    "overlap": ("--overlap", "matmul"),
+}
+"""Field -> the option that sets it, and what it takes."""
 
 
 class Strict(BaseModel):
@@ -43,6 +54,8 @@ def _nbytes(value: object) -> object:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", value.strip(), re.IGNORECASE)
     if not found:
         raise UsageError(f"{value!r} is not a size", "for example 8, 64K, 1M or 2G")
+    if len(found[1]) > 15:
+        raise UsageError(f"{value:.20}… is not a size", "for example 8, 64K, 1M or 2G")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
@@ -62,9 +75,9 @@ class BenchRequest(Strict):
     iterations: int = Field(default=20, ge=1, le=5000)
     warmup: int = Field(default=5, ge=0, le=1000)
     check: bool = True
-    budget_s: float = Field(default=30.0, gt=0)
+    budget_s: float = Field(default=30.0, gt=0, le=_LONGEST_S)
     backend: Literal["gloo", "nccl"] | None = None
-    timeout_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0, le=_LONGEST_S)
     overlap: Literal["matmul"] | None = None
     max_nbytes: int | None = None
 
@@ -94,8 +107,10 @@ def sizes_of(begin: str, end: str, factor: float, listed: str | None) -> tuple[i
         first, last = _size(begin), _size(end)
         if first > last:
             raise UsageError(f"-b {begin} is above -e {end}", f"-b {end} -e {begin}")
-        if not factor > 1:
-            raise UsageError(f"-f {factor:g} has to be above 1", "-f 2 doubles each size")
+        if not 1 < factor < float("inf"):
+            raise UsageError(
+                f"-f {factor:g} has to be above 1, and finite", "-f 2 doubles each size"
+            )
         sizes = [first]
         while (larger := max(sizes[-1] + 1, round(sizes[-1] * factor))) <= last:
             sizes.append(larger)
@@ -110,7 +125,7 @@ def _size(text: str) -> int:
     size = _nbytes(text)
     assert isinstance(size, int)  # _nbytes has made one of a text, or raised
     if size < 1:
-        raise UsageError(f"size {text!r} is below 1 byte")
+        raise UsageError(f"size {text!r} is below 1 byte", "-b 8")
     return size
 
 
@@ -146,8 +161,8 @@ def request_of(**values: Any) -> BenchRequest:
         return BenchRequest(**{**values, "redop": redop})
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_s", "").replace("_", "-")
-        raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
+        option, takes = _OPTIONS.get(str(first["loc"][0]), (str(first["loc"][0]), ""))
+        raise UsageError(f"{option} {first['input']!r} cannot be", takes) from None
 
 
 class Definition(Strict):
@@ -195,11 +210,11 @@ class Row(Strict):
     redop: str | None
     root: int | None
     iterations: int
-    min_s: float
-    p50_s: float
-    p95_s: float
+    min_s: float = Field(gt=0)
+    p50_s: float = Field(gt=0)
+    p95_s: float = Field(gt=0)
     p99_s: float | None
-    max_s: float
+    max_s: float = Field(gt=0)
     mad_s: float
     cv: float
     noisy: bool
@@ -280,7 +295,7 @@ class Stragglers(Strict):
 class BenchReport(Strict):
     """All that one `bench-comm` found."""
 
-    schema_version: int = Field(alias="schema")
+    schema_version: Literal[1] = Field(alias="schema")
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     started_at: float
     complete: bool
@@ -311,7 +326,7 @@ def read_report(path: Path) -> BenchReport:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"{path} cannot be read: {why}") from None
+        raise UsageError(f"{path} cannot be read: {why}", "is that its name?") from None
     try:
         return BenchReport.model_validate_json(text)
     except ValidationError as error:

@@ -12,4 +12,9 @@ from distrun.testing import faults
 from distrun.testing.failure import RankFailure, RanksFailed, RanksTimedOut
 from distrun.testing.ranks import run_ranks, warm_up
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = ["RankFailure", "RanksFailed", "RanksTimedOut", "faults", "run_ranks", "warm_up"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from distrun.errors import DistrunError
+from distrun.errors import DistrunError, UsageError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class RankFailure:
     """The exception itself, where it could be brought here."""
     follows: bool = False
     """It only says that another rank was lost."""
+
+
+class RunRanksError(UsageError):
+    """`run_ranks` was asked for what it cannot do."""
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
 class RanksFailed(DistrunError):
@@ -52,8 +59,8 @@ class RanksFailed(DistrunError):
 
     def _headline(self) -> str:
         return (
-            f"{len(self.failures)} of {self.world_size} ranks failed;"
-            f" rank {self.first.rank} was the first: {self.first.what}"
+            f"{self.first.what} (rank {self.first.rank} was the first;"
+            f" {len(self.failures)} of {self.world_size} ranks failed)"
         )
 
     def __str__(self) -> str:

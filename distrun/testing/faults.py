@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from distrun.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,75 +42,105 @@ class Fault:
 
     kind: str
     rank: int
-    at: int
-    """Befalls this message of the rank, counted from 1 since the fault is there."""
+    at: int | None
+    """Befalls this message of the rank, counted from 1 since the fault is there; None: each."""
     seconds: float = 0.0
     where: Where = "result"
 
     @contextmanager
-    def on(self, world: World) -> Iterator[None]:
-        """Have the fault befall a group, for as long as the context lasts."""
+    def on(self, world: World, *, must_befall: bool = True) -> Iterator[None]:
+        """Have the fault befall a group, and its parts, for as long as the context lasts.
+
+        Args:
+            world: The group.
+            must_befall: Whether it is an error if it does not.
+
+        Raises:
+            UsageError: It ended, and there were too few messages for it to befall.
+        """
         if world.rank != self.rank:
             yield
             return
         before = world.transport
-        world.transport = _Faulty(before, self)
+        faulty = Faulty(before, self, [0])
+        world.transport = cast("Transport", faulty)
         try:
             yield
         finally:
             world.transport = before
+        if must_befall and self.at is not None and faulty.count < self.at:
+            raise UsageError(
+                f"{self.kind}(rank={self.rank}, at={self.at}) never befell: that rank sent"
+                f" {faulty.count} messages"
+            )
 
 
-def delay(rank: int, seconds: float, *, at: int = 1) -> Fault:
+def delay(rank: int, seconds: float, *, at: int | None = 1) -> Fault:
     """Have a rank sleep before it sends a message.
 
     Args:
         rank: The rank.
         seconds: How long.
-        at: Before its which message, counted from 1.
+        at: Before its which message, counted from 1; None: each.
     """
     return Fault("delay", rank, at, seconds=seconds)
 
 
-def kill(rank: int, *, at: int = 1) -> Fault:
+def kill(rank: int, *, at: int | None = 1) -> Fault:
     """Have a rank end by SIGKILL when it is about to send a message; a thread ends at once.
 
     Args:
         rank: The rank.
-        at: At its which message, counted from 1.
+        at: At its which message, counted from 1; None: each.
     """
     return Fault("kill", rank, at)
 
 
-def corrupt(rank: int, *, at: int = 1, where: Where = "result") -> Fault:
+def corrupt(rank: int, *, at: int | None = 1, where: Where = "result") -> Fault:
     """Turn over one bit of a message: the highest of the first element's last byte.
 
     Args:
         rank: The rank.
-        at: In its which message, counted from 1.
+        at: In its which message, counted from 1; None: each.
         where: "result": what this rank receives; "input": what it gives to the others.
     """
     return Fault("corrupt", rank, at, where=where)
 
 
-class _Faulty:
-    """A transport that a fault befalls. What it does not name goes through."""
+class Faulty:
+    """A transport that a fault befalls. What it does not name goes through.
 
-    def __init__(self, transport: Transport, fault: Fault) -> None:
-        self._transport = transport
+    Args:
+        transport: Carries the messages.
+        fault: Befalls them.
+        counter: One number: how many there were, over a group and its parts.
+    """
+
+    def __init__(self, transport: Transport, fault: Fault, counter: list[int]) -> None:
+        self.wrapped = transport
         self._fault = fault
-        self._count = 0
+        self._counter = counter
+
+    @property
+    def count(self) -> int:
+        """How many messages there were."""
+        return self._counter[0]
+
+    def subgroup(self, groups: Sequence[Sequence[int]]) -> Faulty | None:
+        """Make parts that the fault befalls too."""
+        part = self.wrapped.subgroup(groups)
+        return None if part is None else Faulty(part, self._fault, self._counter)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._transport, name)
+        found = getattr(self.wrapped, name)
         if name in _MESSAGES:
             return lambda *args: self._send(name, found, args)
         return found
 
     def _send(self, name: str, send: Callable[..., Work], args: tuple[Any, ...]) -> Work:
-        self._count += 1
+        self._counter[0] += 1
         fault = self._fault
-        if self._count != fault.at:
+        if fault.at is not None and self.count != fault.at:
             return send(*args)
         if fault.kind == "delay":
             time.sleep(fault.seconds)
@@ -119,7 +151,7 @@ class _Faulty:
         return send(*args)
 
     def _die(self) -> None:
-        if self._transport.backend == "threads":
+        if self.wrapped.backend == "threads":
             raise Killed(f"rank {self._fault.rank} was killed by a fault of the test")
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -179,3 +211,7 @@ def _flip(x: Tensor) -> None:
     if x.numel():
         octets = x.view(-1)[:1].view(torch.uint8)
         octets[-1] ^= 0x80
+
+
+def __dir__() -> list[str]:
+    return ["Fault", "Killed", "corrupt", "delay", "kill"]

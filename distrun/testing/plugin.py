@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+_BACKENDS = ("threads", "gloo", "nccl")
 _KEYWORDS = ("backend", "timeout_s", "comm_timeout_s", "check", "faults")
 
 
@@ -60,18 +61,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     if "world" not in metafunc.fixturenames:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: a test of ranks takes `world`")
-    unknown = [name for name in marker.kwargs if name not in _KEYWORDS]
-    if unknown or not all(isinstance(n, int) for n in marker.args):
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: ranks(*world_sizes, {', '.join(_KEYWORDS)}) was given"
-            f" {', '.join([*map(repr, marker.args), *unknown])}"
-        )
-    backends = marker.kwargs.get("backend", "threads")
-    cases = [
-        Case(world_size, backend)
-        for backend in ([backends] if isinstance(backends, str) else backends)
-        for world_size in marker.args or (2,)
+    asked = marker.kwargs.get("backend", "threads")
+    backends = [asked] if isinstance(asked, str) else list(asked)
+    wrong = [
+        *(f"{name}=…" for name in marker.kwargs if name not in _KEYWORDS),
+        *(repr(n) for n in marker.args if not isinstance(n, int) or n < 1),
+        *(f"backend={name!r}" for name in backends if name not in _BACKENDS),
     ]
+    if wrong:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: @pytest.mark.ranks does not take {', '.join(wrong)};"
+            f" it takes world sizes, {', '.join(_KEYWORDS)}"
+        )
+    cases = [Case(n, backend) for backend in backends for n in marker.args or (2,)]
     metafunc.parametrize("world", cases, ids=str, indirect=True)
 
 
@@ -83,27 +85,57 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     if marker is not None and isinstance(case, Case):
         _skip_without_gpus(case)
         options = {k: v for k, v in marker.kwargs.items() if k != "backend"}
-        pyfuncitem.obj = functools.partial(_on_ranks, pyfuncitem.obj, case, options)
+        pyfuncitem.obj = functools.partial(
+            _on_ranks,
+            pyfuncitem.obj,
+            case,
+            options,
+            pyfuncitem.get_closest_marker("xfail") is not None,
+        )
     return (yield)
 
 
-def _on_ranks(test: Any, case: Case, options: dict[str, Any], **arguments: Any) -> None:
+def _on_ranks(
+    test: Any, case: Case, options: dict[str, Any], xfails: bool, **arguments: Any
+) -> None:
     from distrun.testing.failure import RanksFailed
     from distrun.testing.ranks import run_ranks
 
     del arguments["world"]
     body = functools.partial(_call, test, arguments)
-    failed = ""
+    failed, first, outcomes = "", None, []
     try:
-        run_ranks(body, case.world_size, case.backend, **options)
+        outcomes = run_ranks(body, case.world_size, case.backend, **options)
     except RanksFailed as error:
-        failed = str(error)
+        failed, first = str(error), error.first.error
+    if isinstance(first, Exception) and xfails:
+        raise first  # the marker may name its type
     if failed:
         pytest.fail(failed, pytrace=False)  # it has every rank's traceback already
+    _skip_or_xfail(outcomes)
 
 
-def _call(test: Any, arguments: dict[str, Any], world: Any) -> None:
-    test(world=world, **arguments)
+def _call(test: Any, arguments: dict[str, Any], world: Any) -> tuple[str, str]:
+    """Run a test's body on one rank; return ("skip" or "xfail" or "", why)."""
+    try:
+        test(world=world, **arguments)
+    except pytest.skip.Exception as skipped:
+        return "skip", str(skipped)
+    except pytest.xfail.Exception as xfailed:
+        return "xfail", str(xfailed)
+    return "", ""
+
+
+def _skip_or_xfail(outcomes: list[tuple[str, str]]) -> None:
+    """Do for the whole test what all of its ranks asked for."""
+    kinds = [kind for kind, _ in outcomes]
+    if len(set(kinds)) > 1:
+        told = ", ".join(f"rank {rank}: {kind or 'passed'}" for rank, kind in enumerate(kinds))
+        pytest.fail(f"the ranks do not agree: {told}", pytrace=False)
+    if kinds[0] == "skip":
+        pytest.skip(outcomes[0][1])
+    if kinds[0] == "xfail":
+        pytest.xfail(outcomes[0][1])
 
 
 def _skip_without_gpus(case: Case) -> None:

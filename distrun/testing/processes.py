@@ -9,6 +9,7 @@ import selectors
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -19,18 +20,18 @@ import torch
 
 from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import scrubbed
-from distrun.errors import UsageError
-from distrun.processes import send
-from distrun.testing.failure import RankFailure, is_own, raise_for, still_running
+from distrun.processes import send, widen_pipe
+from distrun.testing.failure import RankFailure, RunRanksError, is_own, raise_for, still_running
 from distrun.testing.output import prefixed
 from distrun.testing.plan import RankPlan
 from distrun.testing.server import Errand, Outcome
 from distrun.testing.warm import Server, warm_server
 
-_LOOK_S = 0.2
 _GRACE_S = 5.0
 """After the first failure, the others have this long to find out by themselves."""
 _STACKS_S = 1.0
+_ONE_AT_A_TIME = threading.Lock()
+"""The server's answers are for one run."""
 
 
 class _Rank:
@@ -50,7 +51,7 @@ class _Rank:
         self.rank = rank
         self.ended_s: float | None = None
         self.status = 0
-        self._data = b""
+        self._data = bytearray()
         self._output, self._stacks = folder / f"output{rank}", folder / f"stacks{rank}"
         order = folder / f"order{rank}"
         order.write_bytes(
@@ -65,16 +66,22 @@ class _Rank:
             fds = [stdin.fileno(), out.fileno(), theirs, s.fileno()]
             self.pid = server.fork(_environ(rank, world_size), fds)
         os.close(theirs)
+        os.set_blocking(self.report, False)
+        widen_pipe(self.report)
 
     def read(self) -> bool:
         """Read what there is of its report; False at the end of it."""
-        more = os.read(self.report, 1 << 20)
-        self._data += more
-        return bool(more)
+        try:
+            while more := os.read(self.report, 1 << 20):
+                self._data += more
+        except BlockingIOError:
+            return True
+        return False
 
     def outcome(self) -> Outcome:
         """Return what came of it; called when its report has come to its end."""
         try:
+            self.read()  # a process that it left behind may keep the pipe open: no end to wait for
             outcome: Outcome = pickle.loads(self._data)
             return outcome
         except Exception:  # cut off, or a class whose unpickling fails here
@@ -112,7 +119,7 @@ def run_in_processes(plan: RankPlan) -> list[Any]:
     if plan.backend == "nccl":
         _require_gpus(plan.world_size)
     pickled = _pickled(plan)
-    with tempfile.TemporaryDirectory(prefix="distrun-") as name:
+    with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="distrun-") as name:
         server, ranks = warm_server(), list[_Rank]()
         try:
             for rank in range(plan.world_size):
@@ -142,7 +149,7 @@ def _result(rank: int, pickled: bytes) -> Any:
     try:
         return pickle.loads(pickled)
     except Exception as error:  # torch 2.13 cannot read back all of its own dtypes
-        raise UsageError(
+        raise RunRanksError(
             f"run_ranks: what rank {rank} returned cannot be unpickled: {error}",
             "return x.tolist(), or x.float()",
         ) from error
@@ -152,29 +159,24 @@ def _wait(plan: RankPlan, server: Server, ranks: list[_Rank]) -> dict[int, Outco
     """Wait for the ranks; return the outcomes of those that ended in time."""
     deadline = time.monotonic() + plan.timeout_s
     by_pid = {each.pid: each for each in ranks}
-    whole: set[int] = set()
     outcomes: dict[int, Outcome] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(server.channel, selectors.EVENT_READ)
         for each in ranks:
             selector.register(each.report, selectors.EVENT_READ, each)
-        while len(outcomes) < len(ranks) and (left_s := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left_s):
-                if key.data is None:
-                    for death in server.deaths():
-                        if death.pid in by_pid:  # else of a run before
-                            by_pid[death.pid].ended_s = death.at_s
-                            by_pid[death.pid].status = death.status
-                elif not key.data.read():
-                    selector.unregister(key.fd)
-                    whole.add(key.data.rank)
-            for each in ranks:
-                # a process that it left behind may keep the report pipe open
-                if each.ended_s is not None and each.rank not in outcomes:
-                    outcomes[each.rank] = each.outcome()
+        while True:
+            for death in server.deaths():  # some may have come with the answers to the forks
+                if rank := by_pid.get(death.pid):  # else of a run before
+                    rank.ended_s, rank.status = death.at_s, death.status
+                    outcomes[rank.rank] = rank.outcome()
             if any(outcome.failure for outcome in outcomes.values()):
                 deadline = min(deadline, time.monotonic() + _GRACE_S)
-    return outcomes
+            left_s = deadline - time.monotonic()
+            if len(outcomes) == len(ranks) or left_s <= 0:
+                return outcomes
+            for key, _ in selector.select(left_s):
+                if key.data is not None and not key.data.read():
+                    selector.unregister(key.fd)
 
 
 def _environ(rank: int, world_size: int) -> dict[str, str]:
@@ -194,11 +196,13 @@ def _own_stack(text: str) -> str:
     """Return what faulthandler wrote without distrun's frames, and threads that have no others."""
     threads = []
     for block in text.split("\n\n"):
-        head, *frames = block.splitlines()
+        if not block.strip():
+            continue
+        _, *frames = block.splitlines()
         files = [frame.partition('"')[2].partition('"')[0] for frame in frames]
         own = [f for f, file in zip(frames, files, strict=True) if not is_own(file)]
         if own:
-            threads.append("\n".join([head, *own]))
+            threads.append("\n".join(reversed(own)))  # faulthandler begins with the last
     return "\n\n".join(threads)
 
 
@@ -210,7 +214,7 @@ def _pickled(plan: RankPlan) -> bytes:
     try:
         return bytes(cloudpickle.dumps(plan))
     except Exception as error:  # whatever an object's __reduce__ raises
-        raise UsageError(
+        raise RunRanksError(
             f"run_ranks: what the function refers to cannot be pickled: {error}",
             'make it inside of the function, or backend="threads"',
         ) from error
@@ -235,7 +239,7 @@ def _modules_of(fn: object) -> set[ModuleType]:
 def _require_gpus(world_size: int) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus < world_size:
-        raise UsageError(
+        raise RunRanksError(
             f'run_ranks: backend="nccl" needs a GPU a rank, and there are {gpus} for {world_size}',
             'backend="gloo"',
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from distrun.errors import UsageError
+from distrun.testing.failure import RunRanksError
 from distrun.testing.faults import Fault
 from distrun.testing.plan import RankPlan
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BACKENDS = ("threads", "gloo", "nccl")
 MAX_RANKS = 256
+LONGEST_S = 86400.0 * 365
 
 
 def run_ranks(
@@ -35,8 +36,10 @@ def run_ranks(
             functions do too.
         world_size: How many ranks.
         backend: "threads": in this process, one at a time, in the same order every time; for
-            functions that use `world` alone. "gloo", "nccl": real processes, forked from one
-            that has imported torch and is kept for the next call; torch.distributed is set up.
+            functions that use `world` alone: modules and their variables are shared, and there
+            is no RANK in the environment and no torch.distributed. "gloo", "nccl": real
+            processes, forked from one that has imported torch and is kept for the next call;
+            torch.distributed is set up.
         timeout_s: For the whole run. pdb stops the clock (threads).
         comm_timeout_s: How long a rank waits for another in one collective; None: longer than
             the run, so that a hang shows every rank's stack.
@@ -51,18 +54,23 @@ def run_ranks(
     Raises:
         RanksFailed: A rank raised or was killed; every rank's traceback, the first first.
         RanksTimedOut: They were not done in time; every rank's stack.
-        UsageError: An argument makes no sense, or there are too few GPUs.
+        RunRanksError: An argument makes no sense, or there are too few GPUs.
     """
     __tracebackhide__ = True
     if not isinstance(world_size, int) or not 1 <= world_size <= MAX_RANKS:
-        raise UsageError(f"run_ranks: world_size={world_size!r} is not from 1 to {MAX_RANKS}")
+        raise RunRanksError(f"run_ranks: world_size={world_size!r} is not from 1 to {MAX_RANKS}")
     if backend not in BACKENDS:
-        raise UsageError(f"run_ranks: backend={backend!r} is none of {', '.join(BACKENDS)}")
-    if not timeout_s > 0:
-        raise UsageError(f"run_ranks: timeout_s={timeout_s} has to be above 0")
+        raise RunRanksError(f"run_ranks: backend={backend!r} is none of {', '.join(BACKENDS)}")
+    for name, seconds in (("timeout_s", timeout_s), ("comm_timeout_s", comm_timeout_s)):
+        if seconds is not None and not 0 < seconds < LONGEST_S:
+            raise RunRanksError(
+                f"run_ranks: {name}={seconds} is not a time from 0 to {LONGEST_S:.0f} s"
+            )
     for fault in faults:
         if not 0 <= fault.rank < world_size:
-            raise UsageError(f"run_ranks: a fault is to befall rank {fault.rank} of {world_size}")
+            raise RunRanksError(
+                f"run_ranks: a fault is to befall rank {fault.rank} of {world_size}"
+            )
     limit_s = timeout_s + 5 if comm_timeout_s is None else comm_timeout_s
     plan = RankPlan(fn, world_size, backend, timeout_s, limit_s, check, tuple(faults))
     # Both import torch, which a test session that runs no ranks need not wait for.

@@ -60,6 +60,7 @@ def main(channel_fd: int) -> None:
 
 def _be_rank(errand: Errand) -> Outcome:
     sys.path[:] = errand.path
+    sys.breakpointhook = _no_debugger
     failure, result, world = None, None, None
     try:
         os.chdir(errand.cwd)
@@ -90,11 +91,15 @@ def _world(plan: Any, errand: Errand) -> distrun.comm.World:
 
 def _portable(outcome: Outcome) -> bytes:
     """Pickle an outcome; an exception that cannot be is left out."""
-    try:
-        data: bytes = cloudpickle.dumps(outcome)
-        pickle.loads(data)
-        return data
-    except Exception:  # an exception's __reduce__ may be the user's own
-        assert outcome.failure is not None  # a result is bytes by now
-        bare = replace(outcome.failure, error=None)
-        return bytes(cloudpickle.dumps(Outcome(None, bare)))
+    if outcome.failure is not None:
+        try:
+            pickle.loads(cloudpickle.dumps(outcome.failure))
+        except Exception:  # an exception's __reduce__ may be the user's own
+            outcome = Outcome(None, replace(outcome.failure, error=None))
+    return bytes(cloudpickle.dumps(outcome))
+
+
+def _no_debugger(*_: object, **__: object) -> None:
+    raise RuntimeError(
+        'breakpoint() in a rank that is a process has no terminal: backend="threads" has one'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import sys
 import threading
 import time
@@ -34,6 +35,8 @@ from distrun.testing.thread_hub import Hub
 from distrun.testing.thread_transport import ThreadTransport
 
 _LOOK_S = 0.5
+_ONE_AT_A_TIME = threading.Lock()
+"""A run stands in for sys.stdout, and uses torch's random numbers."""
 _GRACE_S = 2.0
 """After the first failure, the others have this long to find out by themselves."""
 
@@ -103,7 +106,7 @@ class _Run:
     def _checker(self, group: World) -> BoardChecker | None:
         if not self.plan.check:
             return None
-        carrier = cast(ThreadTransport, group.transport)
+        carrier = cast(ThreadTransport, group.transport.wrapped)
         board = ThreadBoard(carrier.meeting, group.rank, self.idents)
         return BoardChecker(board, group.name, self.plan.comm_timeout_s)
 
@@ -129,6 +132,9 @@ class _Run:
             if thread.is_alive()
         }
         self.baton.abort()
+        for rank in stacks:  # one that waits for nobody: ends at its next line of Python
+            ident = ctypes.c_ulong(self.idents.get(rank, 0))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Aborted))
         return stacks
 
 
@@ -137,6 +143,12 @@ def run_on_threads(plan: RankPlan) -> list[Any]:
     __tracebackhide__ = True
     if GIVEN.get():
         raise CommUsageError("run_ranks: this is a rank of another run_ranks already")
+    with _ONE_AT_A_TIME:
+        return _run(plan)
+
+
+def _run(plan: RankPlan) -> list[Any]:
+    __tracebackhide__ = True
     run = _Run(plan)
     state = torch.get_rng_state()
     stacks: dict[int, str] = {}

@@ -81,6 +81,9 @@ class Server:
                 self._note(message)
         except OSError:
             raise self._gone() from None
+        except KeyboardInterrupt:
+            self.stop()  # its answer would be taken for that to the next request
+            raise
 
     def deaths(self) -> list[Ended]:
         """Return the deaths that were told since the last time; does not wait."""

@@ -27,6 +27,27 @@ class TestInAClass:
 @pytest.mark.ranks(2, backend="nccl")
 def test_on_gpus(world):
     pass
+
+@pytest.mark.ranks(2, backend=["threads", "gloo"])
+def test_that_skips_itself(world):
+    pytest.skip("not today")
+
+@pytest.mark.ranks(2)
+def test_that_lacks_something(world):
+    pytest.importorskip("no_such_module")
+
+@pytest.mark.xfail(raises=ValueError, strict=True)
+@pytest.mark.ranks(2, backend=["threads", "gloo"])
+def test_that_is_known_to_fail(world):
+    raise ValueError("known")
+
+@pytest.mark.ranks(2)
+def test_another(world):
+    assert world.world_size == 2
+
+@pytest.mark.ranks(1, backend="gloo")
+def test_alone(world):
+    assert world.world_size == 1
 """
 
 FAILING = """
@@ -57,7 +78,7 @@ def test_a_test_runs_on_every_rank_of_every_world_it_names(
 ) -> None:
     done = run_pytest(tmp_path, SUITE, "-rs", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed, 1 skipped" in done.stdout
+    assert "10 passed, 4 skipped, 2 xfailed" in done.stdout
     assert "nccl needs 2 GPUs" in done.stdout
 
 
@@ -75,7 +96,7 @@ def test_a_failure_shows_each_ranks_traceback_and_output(tmp_path: Path) -> None
     for backend in ("threads", "gloo"):
         _, _, report = done.stdout.partition(f"_ test_wrong[{backend}-2] _")
         report, _, _ = report.partition("\n____")
-        assert "2 of 2 ranks failed; rank" in report
+        assert "was the first; 2 of 2 ranks failed)" in report
         assert "assert world.all_reduce(torch.ones(1)) == 3" in report
         assert "assert tensor([2.]) == 3" in report
         assert "[rank 0] here is 0" in report
@@ -88,7 +109,9 @@ def test_a_failure_shows_each_ranks_traceback_and_output(tmp_path: Path) -> None
     [
         ("def test_it(world): pass", "needs @pytest.mark.ranks"),
         ("@pytest.mark.ranks(2)\ndef test_it(): pass", "takes `world`"),
-        ("@pytest.mark.ranks(2, backends='gloo')\ndef test_it(world): pass", "backends"),
+        ("@pytest.mark.ranks(2, backends='gloo')\ndef test_it(world): pass", "not take backends="),
+        ("@pytest.mark.ranks(0)\ndef test_it(world): pass", "not take 0"),
+        ("@pytest.mark.ranks(2, backend='glo')\ndef test_it(world): pass", "backend='glo'"),
         ("@pytest.mark.ranks('2')\ndef test_it(world): pass", "'2'"),
     ],
 )

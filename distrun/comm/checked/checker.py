@@ -57,9 +57,7 @@ class BoardChecker:
         self._number += 1
         record = encode(call, tensors, rule, call_site())
         entries = self.board.exchange(self._number, record, self._timeout_s)
-        if entries is None:
-            self._diverged = []
-        else:
+        if entries is not None:
             self._judge(call, entries)
 
     def absent(self, *, wait: bool) -> str:
@@ -119,9 +117,9 @@ class BoardChecker:
                 "every rank has to make the same calls, of the same shapes and dtypes, in the"
                 " same order",
             )
-        if any(mark in records[0].details for mark in _ROOTED):
-            self._diverged = []  # the root and the others often call from two branches
-            return
+        rooted = any(mark in records[0].details for mark in _ROOTED)
+        if rooted or records[0].call == "barrier":
+            return  # the root and the others often call from two branches; a barrier mixes nothing
         self._require_order(what, records, entries)
 
     def _require_order(
@@ -129,8 +127,9 @@ class BoardChecker:
     ) -> None:
         """Tell calls of equal shapes in swapped order, which nothing else shows.
 
-        Ranks may well call from different lines. But if, after a few calls, they have called
-        from the same lines in different orders, they have mixed up what belongs to which.
+        Ranks may well call from different lines, as in two branches. But if, after a few
+        calls, they have called from the same lines in different orders, they have mixed up
+        what belongs to which.
         """
         self._diverged = [*self._diverged, list(records)][-_REMEMBERED:]
         paths = [

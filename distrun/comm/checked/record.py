@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from distrun.comm.ops import op_name
 from distrun.comm.site import Site
 
 MAX_NBYTES = 500
 _SEPARATOR = "\x1f"
-_MAX_SHOWN = 120
+_MAX_SHOWN = 90
+_MAX_PART = 90
 
 
 class Record(NamedTuple):
@@ -45,25 +47,27 @@ def encode(call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: 
     Args:
         call: The collective's name.
         tensors: What this rank gives.
-        rule: op, root, dim, sizes; `uneven` says that the length in `dim` may differ.
+        rule: op, root, dim, sizes; `uneven` says that the length in `dim` may differ, `tree`
+            where the tensors stand.
         site: Where the call was made.
     """
     dim = rule.get("dim", 0) if rule.get("uneven") else None
-    if len(tensors) == 1:
+    paths = getattr(rule.get("tree"), "paths", ("",))
+    if len(tensors) == 1 and paths == ("",):
         dtype, shape = _dtype(tensors[0]), _shape(tensors[0], dim)
     else:
-        dtype = _shortened(", ".join(dict.fromkeys(map(_dtype, tensors))))
-        shapes = "; ".join(f"{_dtype(x)}{_shape(x, dim)}" for x in tensors)
-        shape = f"{len(tensors)} tensors: {_shortened(shapes)}" if tensors else ""
+        dtype = ", ".join(dict.fromkeys(map(_dtype, tensors)))
+        places = zip(paths, tensors, strict=False)
+        shapes = "; ".join(f"{path}: {_dtype(x)}{_shape(x, dim)}" for path, x in places)
+        shape = f"{len(tensors)} tensors {_shortened(shapes)}" if tensors else ""
     details = " ".join(
-        f"{name}={value}"
+        f"{name}={op_name(value) if name == 'op' else value}"
         for name, value in rule.items()
-        if name != "uneven" and value is not None and str(value)
+        if name not in ("uneven", "tree") and value is not None
     )
-    file = site.file if len(site.file) < _MAX_SHOWN else "…" + site.file[-_MAX_SHOWN:]
-    parts = (call, dtype, shape, _shortened(details), file, str(site.line))
+    parts = (call, dtype, shape, details, site.file, str(site.line))
     line = _SEPARATOR.join(parts).encode(errors="replace")
-    return line if len(line) <= MAX_NBYTES else _digested(parts)
+    return line if len(line) <= MAX_NBYTES else _cut(parts)
 
 
 def decode(line: bytes) -> Record:
@@ -90,7 +94,11 @@ def _shortened(text: str) -> str:
     return f"{text[: _MAX_SHOWN - 15]}… #{digest}"
 
 
-def _digested(parts: Sequence[str]) -> bytes:
-    """Cut what is left too long, as file names in other scripts than Latin are."""
-    call, dtype, shape, details, file, line = parts
-    return _SEPARATOR.join((call, dtype, shape, details, file[-30:], line)).encode(errors="replace")
+def _cut(parts: Sequence[str]) -> bytes:
+    """Return a line that is short enough in bytes, and differs where the parts differ."""
+    *what, file, line = parts
+    short = [_shortened(part).encode(errors="replace")[:_MAX_PART] for part in what]
+    digest = hashlib.blake2b(_SEPARATOR.join(what).encode(errors="replace"), digest_size=6)
+    short[-1] += f" #{digest.hexdigest()}".encode()
+    where = [file.encode(errors="replace")[-_MAX_PART:], line.encode()]
+    return _SEPARATOR.encode().join([*short, *where])

@@ -56,6 +56,7 @@ class SharedMemoryBoard(Board):
 
     def exchange(self, number: int, record: bytes, timeout_s: float) -> list[Entry] | None:
         page = _HEADER_NBYTES + _PLACE_NBYTES + (number & 1) * _RECORD_NBYTES
+        assert len(record) <= MAX_NBYTES, record
         line = len(record).to_bytes(2, "little") + record
         begin = self._own + page
         self._bytes[begin : begin + len(line)] = line
@@ -169,8 +170,15 @@ def new_file(world_size: int) -> Path:
     """Make an empty board: in memory where the system has a place for it."""
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     fd, name = tempfile.mkstemp(prefix="distrun-", dir=folder)
-    with os.fdopen(fd, "wb") as file:
-        file.truncate(nbytes(world_size))
+    try:
+        os.truncate(fd, nbytes(world_size))
+        if hasattr(os, "posix_fallocate"):  # else a full tmpfs kills whoever writes, by SIGBUS
+            os.posix_fallocate(fd, 0, nbytes(world_size))
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(fd)
     return Path(name)
 
 

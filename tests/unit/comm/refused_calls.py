@@ -101,9 +101,9 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
             message = f"{what} takes a tensor, not a list"
         elif name in ("gather", "all_reduce of a tree"):
             place = "[1][0]" if name == "gather" else "['b'][0]"
-            message = TAKES_TREES + f"leaf {place} is a float"
+            message = TAKES_TREES + f"leaf {place} is no tensor: "
         else:
-            message = TAKES_TREES + "leaf [0] is a float"
+            message = TAKES_TREES + "leaf [0] is no tensor: "
         yield (
             f"{name} of a number in a list",
             Refused(lambda w, call=call: call(w, [1.5]), message, OTHERS),
@@ -285,7 +285,7 @@ def _ops() -> Iterator[tuple[str, Refused]]:
             Refused(
                 lambda w, call=call: call(w, X, ["sum"]),
                 "op=['sum'] is not a reduction",
-                "one of: sum, mean, prod, max, min, band, bor, bxor",
+                "one of: band, bor, bxor, max, mean, min, prod, sum",
             ),
         )
 

@@ -235,9 +235,9 @@ def test_a_tree_is_taken_apart_and_put_together(tree: Any, count: int) -> None:
         (None, "it is None"),
         ("x" * 200, "it is '" + "x" * 79),
         (np.ones(1), "it is array([1.])"),
-        ([T, 3.5], "leaf [1] is a float"),
-        ({"a": T, "b": [T, None]}, "leaf ['b'][1] is a NoneType"),
-        ({"a": {T}}, "leaf ['a'] is a set"),
+        ([T, 3.5], "leaf [1] is no tensor: 3.5"),
+        ({"a": T, "b": [T, None]}, "leaf ['b'][1] is no tensor: None"),
+        ({"a": {1}}, "leaf ['a'] is no tensor: {1}"),
     ],
     ids=range(7),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -44,7 +45,7 @@ def test_the_first_failure_comes_first_and_each_rank_shows_its_own(backend: str)
     assert {f.rank for f in caught.value.failures} == {0, 1, 2}
     assert all(isinstance(f.error, RankLeftError) for f in caught.value.failures[1:])
     text = str(caught.value)
-    assert "3 of 3 ranks failed; rank 1 was the first: ValueError: no, says rank 1" in text
+    assert "ValueError: no, says rank 1 (rank 1 was the first; 3 of 3 ranks failed)" in text
     assert 'raise ValueError(f"no, says rank {world.rank}")' in text
     assert "it raised ValueError: no, says rank 1" in text  # what the others were told
     assert "distrun/comm/group.py" not in text  # the user's frames alone
@@ -232,7 +233,9 @@ def test_a_delayed_rank_is_waited_for(backend: str) -> None:
         ({"world_size": 2.5}, "world_size=2.5"),
         ({"world_size": 1000}, "from 1 to 256"),
         ({"backend": "mpi"}, "backend='mpi' is none of threads, gloo, nccl"),
-        ({"timeout_s": 0}, "timeout_s=0 has to be above 0"),
+        ({"timeout_s": 0}, "timeout_s=0 is not a time"),
+        ({"timeout_s": float("inf")}, "timeout_s=inf is not a time"),
+        ({"comm_timeout_s": -1}, "comm_timeout_s=-1 is not a time"),
         ({"faults": [faults.kill(2)]}, "rank 2 of 2"),
     ],
 )
@@ -273,3 +276,53 @@ def test_code_that_uses_torch_distributed_works_in_processes() -> None:
         return x.item()
 
     assert run_ranks(fn, 2, "gloo") == [2.0, 2.0]
+
+
+@BACKENDS
+def test_a_fault_that_never_befalls_fails_the_run(backend: str) -> None:
+    with pytest.raises(RanksFailed, match="never befell: that rank sent 1 messages"):
+        run_ranks(lambda world: world.barrier(), 2, backend, faults=[faults.delay(1, 0, at=9)])
+
+
+@BACKENDS
+def test_a_fault_befalls_the_parts_of_a_group_too(backend: str) -> None:
+    def fn(world: World) -> float:
+        half = world.split([[0, 1]])
+        assert half is not None
+        return half.broadcast(torch.ones(1)).item()
+
+    assert run_ranks(fn, 2, backend, check=False, faults=[faults.corrupt(1)]) == [1.0, -1.0]
+
+
+def test_a_stopped_rank_is_a_timeout_too() -> None:
+    def fn(world: World) -> None:
+        if world.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        world.barrier()
+
+    with pytest.raises(RanksTimedOut, match="it shows no stack"):
+        run_ranks(fn, 2, "gloo", timeout_s=1)
+
+
+def test_runs_from_several_threads_take_turns() -> None:
+    found: list[object] = []
+
+    def run() -> None:
+        found.append(run_ranks(lambda world: world.all_reduce(torch.ones(1)).item(), 2, "gloo"))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [[2.0, 2.0]] * 3
+
+
+def test_a_large_result_comes_whole() -> None:
+    (found,) = run_ranks(lambda world: torch.arange(25_000_000, dtype=torch.int32), 1, "gloo")
+    assert torch.equal(found, torch.arange(25_000_000, dtype=torch.int32))
+
+
+def test_a_process_has_no_debugger_and_says_so() -> None:
+    with pytest.raises(RanksFailed, match='backend="threads"'):
+        run_ranks(lambda world: breakpoint(), 1, "gloo")
