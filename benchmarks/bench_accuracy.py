@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from distrun import comm
-from distrun.bench.measure import times_s
+from distrun.bench.measure import measure
 from distrun.bench.operations import OPERATIONS, Wanted
 from distrun.testing.ranks import run_ranks
 
@@ -49,7 +49,7 @@ def compared(world: comm.World, pairs: int) -> dict[str, list[tuple[float, float
         for size, nbytes in SIZES.items():
             wanted = Wanted(nbytes, torch.float32, "sum", 0, in_place=True)
             operation = OPERATIONS["all_reduce"](world, wanted)
-            ours = times_s(operation, control, "latency", ITERATIONS, warmup=2)
+            ours = measure(operation, control, "latency", ITERATIONS, warmup=2).seconds
             found[size].append((statistics.median(ours), bare_p50_s(nbytes, group)))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -15,13 +15,21 @@ MIN_ITERATIONS = 5
 QUEUED = 8
 """Iterations under way at once in throughput mode; one sample is their mean."""
 
-Timer = Callable[[], float]
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each iteration; each is the slowest rank's."""
+
+    seconds: list[float]
+    """By CUDA events on a GPU, by the host's clock elsewhere."""
+    host_s: list[float] | None
+    """On a GPU, the same by the host's clock, with what it takes to launch; None elsewhere."""
 
 
-def times_s(
+def measure(
     operation: Operation, control: World, mode: Mode, iterations: int, warmup: int
-) -> list[float]:
-    """Return the time of each iteration, in seconds: the maximum over the ranks.
+) -> Times:
+    """Time iterations.
 
     Args:
         operation: The row.
@@ -32,39 +40,34 @@ def times_s(
     """
     for _ in range(warmup):
         operation.start()()
-    timer = _timer(operation, mode)
+    many = QUEUED if mode == "throughput" else 1
+    on_gpu = operation.world.device.type == "cuda"
     mine = []
     for _ in range(iterations):
         control.barrier()
-        mine.append(timer())
+        mine.append(_by_events(operation, many) if on_gpu else _by_clock(operation, many))
     slowest = control.all_reduce(torch.tensor(mine, dtype=torch.float64), "max")
     # What the definition calls the time of a pingpong is half of its round trip.
-    share = 0.5 if operation.name == "pingpong" else 1.0
-    return [share * t for t in slowest.tolist()]
+    slowest /= many * (2 if operation.name == "pingpong" else 1)
+    by_events, by_host = slowest.T.tolist()
+    return Times(by_events, by_host) if on_gpu else Times(by_host, None)
 
 
-def _timer(operation: Operation, mode: Mode) -> Timer:
-    on_gpu = operation.world.device.type == "cuda"
-    many = QUEUED if mode == "throughput" else 1
-    if on_gpu:
-        return lambda: _by_events(operation, many) / many
-    return lambda: _by_clock(operation, many) / many
-
-
-def _by_clock(operation: Operation, many: int) -> float:
+def _by_clock(operation: Operation, many: int) -> tuple[float, float]:
     began = time.perf_counter()
     waits: list[Wait] = [operation.start() for _ in range(many)]
     for wait in waits:
         wait()
-    return time.perf_counter() - began
+    return 0.0, time.perf_counter() - began
 
 
-def _by_events(operation: Operation, many: int) -> float:
+def _by_events(operation: Operation, many: int) -> tuple[float, float]:
     begin, end = (torch.cuda.Event(True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
+    began = time.perf_counter()
     begin.record()
     for _ in range(many):
         operation.start()()  # has the current stream wait, not the host
     end.record()
     end.synchronize()
-    return float(begin.elapsed_time(end)) / 1000
+    return float(begin.elapsed_time(end)) / 1000, time.perf_counter() - began

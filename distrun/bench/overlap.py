@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from distrun.bench.measure import times_s
+from distrun.bench import measure
 from distrun.bench.operations import Operation
 from distrun.bench.request import Request
 from distrun.comm import World
@@ -51,7 +51,7 @@ class Matmul:
         """Matmuls a second."""
 
 
-def measure(
+def beside_matmul(
     operation: Operation, request: Request, control: World, iterations: int, alone_p50_s: float
 ) -> dict[str, Any]:
     """Return what a row loses under a matmul, and the matmul beside it: the mean over ranks.
@@ -67,8 +67,8 @@ def measure(
     with Matmul(operation.world.device) as alone:
         time.sleep(_ALONE_S)
     with Matmul(operation.world.device) as beside:
-        times = times_s(operation, control, request.mode, iterations, request.warmup)
-    p50 = statistics.median(times)
+        times = measure.measure(operation, control, request.mode, iterations, request.warmup)
+    p50 = statistics.median(times.seconds)
     mine = torch.tensor(1 - beside.rate / alone.rate)
     return {
         "p50_s": p50,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import torch
 from distrun import bandwidth
 from distrun.bench import fit, overlap
 from distrun.bench.correctness import wrong_elements
-from distrun.bench.measure import MIN_ITERATIONS, QUEUED, times_s
+from distrun.bench.measure import MIN_ITERATIONS, QUEUED, Times, measure
 from distrun.bench.operations import OPERATIONS, Operation, Wanted, elements
 from distrun.bench.request import Place, Request
 from distrun.bench.statistics import Stats, stats_of
@@ -88,7 +89,7 @@ class Rows:
         times, stats, repeated = self._times(operation, rows_left)
         beside = None
         if request.overlap:
-            beside = overlap.measure(
+            beside = overlap.beside_matmul(
                 operation, request, self._control, stats.iterations, stats.p50_s
             )
         return {
@@ -106,17 +107,18 @@ class Rows:
             **_bandwidths(op, operation.nbytes, stats, self._world.world_size),
             "wrong": wrong,
             "overlap": beside,
-            "times_s": [float(f"{t:.4g}") for t in times],
+            "host_p50_s": None if times.host_s is None else statistics.median(times.host_s),
+            "times_s": [float(f"{t:.4g}") for t in times.seconds],
         }
 
-    def _times(self, operation: Operation, rows_left: int) -> tuple[list[float], Stats, bool]:
+    def _times(self, operation: Operation, rows_left: int) -> tuple[Times, Stats, bool]:
         """Return the times of a row; a noisy one is measured twice, and the calmer taken."""
         request, control = self._request, self._control
         iterations = self._affordable(operation, rows_left)
         runs = []
         for _ in range(2):
-            times = times_s(operation, control, request.mode, iterations, request.warmup)
-            runs.append((stats_of(times), times))
+            times = measure(operation, control, request.mode, iterations, request.warmup)
+            runs.append((stats_of(times.seconds), times))
             if not runs[-1][0].is_noisy:
                 break
         stats, times = min(runs, key=lambda run: run[0].cv)
@@ -125,7 +127,7 @@ class Rows:
     def _affordable(self, operation: Operation, rows_left: int) -> int:
         """Return how many iterations this row's share of the time left allows."""
         request = self._request
-        (one,) = times_s(operation, self._control, request.mode, 1, warmup=1)
+        (one,) = measure(operation, self._control, request.mode, 1, warmup=1).seconds
         one *= QUEUED if request.mode == "throughput" else 1
         one *= 2 if request.overlap else 1
         share_s = max(0.0, self._deadline - time.monotonic()) / rows_left

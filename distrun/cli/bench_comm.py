@@ -170,7 +170,12 @@ def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, i
     result = run_to_end(prepared, lambda run: BenchView(run, Console(), collected), quiet=False)
     if not collected.begin:
         sys.exit(result.exit_code or 1)  # how it ended has been said
-    return collected.report(), result.exit_code
+    report = collected.report()
+    try:  # the models are for later predictions: they are kept with the run
+        (result.run_dir / "bench.json").write_text(_text(report, "json"), encoding="utf-8")
+    except OSError:
+        pass  # a full disk: what was asked for by name is told apart
+    return report, result.exit_code
 
 
 def _require_writable(path: Path | None) -> None:

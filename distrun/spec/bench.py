@@ -226,6 +226,8 @@ class Row(Strict):
     wrong: list[WrongElements] | None
     """None: not checked."""
     overlap: Overlap | None
+    host_p50_s: float | None
+    """On a GPU: p50 by the host's clock, where the others are by CUDA events."""
     times_s: list[float]
 
     @property

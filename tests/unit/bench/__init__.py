@@ -50,6 +50,7 @@ def a_row(**changes: Any) -> Row:
         "wire": None,
         "wrong": [],
         "overlap": None,
+        "host_p50_s": None,
         "times_s": [100e-6] * 20,
     }
     return Row.model_validate({**values, **changes})

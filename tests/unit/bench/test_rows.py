@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from distrun.bench.measure import QUEUED, times_s
+from distrun.bench.measure import QUEUED, measure
 from distrun.bench.operations import OPERATIONS, Wanted
 from distrun.bench.request import Request
 from distrun.bench.rows import Rows
@@ -156,7 +156,7 @@ def test_the_time_of_an_iteration_is_the_slowest_ranks_and_half_of_a_round_trip(
         assert control is not None
         operation = OPERATIONS["pingpong"](world, Wanted(64, torch.float32, "sum", 0, False))
         with faults.delay(2, 0.2).on(world):
-            return times_s(operation, control, "latency", 3, warmup=0)
+            return measure(operation, control, "latency", 3, warmup=0).seconds
 
     told = run_ranks(late, 3)
     assert told == [told[0]] * 3  # rank 1 only looks on

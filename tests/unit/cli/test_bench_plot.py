@@ -1,0 +1,60 @@
+"""Pictures of a benchmark, drawn by matplotlib itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from distrun.cli import bench_pairs, bench_plot
+from distrun.errors import UsageError
+from distrun.spec.bench import PairLink, Pairs, Suspect
+from tests.unit.bench import a_report, a_row
+
+PAIRS = Pairs(
+    over="node",
+    nbytes=1 << 20,
+    links=[
+        PairLink(a=0, b=1, time_s=1e-3, bandwidth=1e9, measured_alone=False),
+        PairLink(a=0, b=2, time_s=1e-2, bandwidth=1e8, measured_alone=True),
+        PairLink(a=1, b=2, time_s=1e-3, bandwidth=1e9, measured_alone=False),
+    ],
+    suspects=[Suspect(kind="link", who=[0, 2], factor=10.0)],
+)
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_report_is_drawn_with_its_baseline_and_its_pairs(tmp_path: Path, suffix: str) -> None:
+    report = a_report(rows=[a_row(nbytes=1024), a_row(nbytes=4096)]).model_copy(
+        update={"pairs": PAIRS}
+    )
+    path = tmp_path / f"out{suffix}"
+    bench_plot.draw(report, report, path)
+    drawn = path.read_bytes()
+    assert drawn.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+    if suffix == ".svg":
+        assert drawn.count(b"<!-- all_reduce -->") == 2  # one line an op, in two pictures
+        assert b"<!-- dotted: baseline -->" in drawn
+        assert b"<!-- 4 KiB -->" in drawn
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.svg, \.png, \.pdf"):
+        bench_plot.require(tmp_path / "out.txt")
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_plot, "find_spec", lambda name: None)
+    assert importlib.util.find_spec("json")  # the real one is untouched
+    with pytest.raises(UsageError) as refused:
+        bench_plot.require(Path("out.svg"))
+    assert refused.value.hint == 'pip install "distrun[plot]"'
+
+
+def test_the_map_of_pairs_marks_what_is_slow() -> None:
+    names, cells = bench_pairs.matrix(PAIRS)
+    assert names == ["node", "0", "1", "2"]
+    assert cells == [["0", "", "1", "0.1 !"], ["1", "1", "", "1"], ["2", "0.1 !", "1", ""]]
+    said = list(bench_pairs.remarks(a_report(rows=[]).model_copy(update={"pairs": PAIRS})))
+    assert said == ["link 0-2 is slow: 10 times the usual time"]
