@@ -217,12 +217,14 @@ def _show(report: BenchReport, form: str) -> None:
     typer.echo()
     if report.rows:
         names = bench_table.columns_of(report)
-        table(names, bench_table.cells(report), right=set(names) - {"op", "place", ""})
+        words = {"op", "place", ""}
+        cells = bench_table.cells(report)
+        table(names, cells, right=set(names) - words, spare=bench_table.SPARE)
         typer.echo()
     if report.pairs is not None:
-        names, cells = bench_pairs.matrix(report.pairs)
+        ends, links = bench_pairs.matrix(report.pairs)
         typer.echo(bench_pairs.heading(report.pairs))
-        table(names, cells, right=names[1:])
+        table(ends, links, right=ends[1:])
         typer.echo()
     for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
         typer.echo(line)

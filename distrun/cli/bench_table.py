@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("op", "size", "place", "min µs", "p50", "p95", "max", "cv %"),
-    *("algbw GB/s", "busbw", "best", "#wrong", ""),
+    *("algbw", "busbw GB/s", "best", "#wrong", ""),
 )
 
 _PLACES = {"out": "out of place", "in": "in place"}
+SPARE = ("best", "p95", "min µs", "cv %", "max", "algbw", "p99")
+"""Columns that a narrow terminal does without, the first first."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -70,8 +72,8 @@ def cells(report: BenchReport) -> Iterator[list[str]]:
             "p99": digits(None if row.p99_s is None else row.p99_s * 1e6),
             "max": digits(row.max_s * 1e6),
             "cv %": f"{100 * row.cv:.0f}",
-            "algbw GB/s": _gb(row.algbw),
-            "busbw": _gb(row.busbw),
+            "algbw": _gb(row.algbw),
+            "busbw GB/s": _gb(row.busbw),
             "best": _gb(row.best_busbw),
             "wire": _gb(row.wire),
             "loss %": f"{100 * row.overlap.collective_loss:.0f}" if row.overlap else "-",

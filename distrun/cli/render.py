@@ -6,9 +6,20 @@ from collections.abc import Collection, Iterable, Sequence
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
-    """Print a table; into a pipe it is as wide as it needs to be. Columns `right` hold numbers."""
+    """Print a table; into a pipe it is as wide as it needs to be.
+
+    Args:
+        columns: Their heads.
+        rows: Their cells.
+        right: Columns of numbers.
+        spare: Columns that are left out, in this order, where the terminal is too narrow.
+    """
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
@@ -17,6 +28,7 @@ def table(
     if not console.is_terminal:
         console = Console(width=1000)
     lines = list(rows)
+    columns, lines = _fitting(columns, lines, spare, console.width)
     # The first names what other commands are to be given: never cut short.
     width = max((len(row[0]) for row in lines), default=0)
     first = Column(columns[0], min_width=width, no_wrap=True)
@@ -28,6 +40,19 @@ def table(
     for row in lines:
         drawn.add_row(*map(Text, row))  # a file name may look like markup
     console.print(drawn, highlight=False)
+
+
+def _fitting(
+    columns: Sequence[str], rows: list[Sequence[str]], spare: Sequence[str], width: int
+) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Leave out spare columns until the rest is not wider than the terminal."""
+    kept = list(range(len(columns)))
+    widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True)]
+    for name in spare:
+        if sum(widths[i] for i in kept) - 2 <= width:
+            break
+        kept = [i for i in kept if columns[i] != name]
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def duration(seconds: float) -> str:

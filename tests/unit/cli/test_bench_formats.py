@@ -145,7 +145,7 @@ def test_a_table_row_says_what_was_measured(report: BenchReport) -> None:
     ]
     assert table[1][""] == "noisy"
     assert table[5]["#wrong"] == "3"
-    assert [table[6][name] for name in ("size", "busbw", "#wrong")] == ["", "-", "-"]
+    assert [table[6][name] for name in ("size", "busbw GB/s", "#wrong")] == ["", "-", "-"]
 
 
 def test_the_columns_of_nccl_tests_are_read_by_the_parsers_of_nccl_tests(
