@@ -48,6 +48,7 @@ class World(Reducing, Scattering, Sending):
         self._rebuilding = False
         self._pid = os.getpid()
         self._parts: list[World] = []
+        self._device_meshes: list[DeviceMesh] = []
         self._checker = make_checker(self) if self.world_size > 1 else None
 
     @property
@@ -149,12 +150,14 @@ class World(Reducing, Scattering, Sending):
         everyone = dist.get_process_group_ranks(self.group)
         grid = torch.tensor(everyone, dtype=torch.int).view(tuple(lengths.values()))
         parts = [groups[axis].group for axis in lengths]
-        return DeviceMesh.from_group(
+        made = DeviceMesh.from_group(
             parts if len(parts) > 1 else parts[0],
             self.device.type,
             mesh=grid,
             mesh_dim_names=tuple(lengths),
         )
+        self._device_meshes.append(made)
+        return made
 
     def rebuild(
         self, ranks: Sequence[int] | None = None, *, timeout_s: float | None = None
@@ -207,6 +210,8 @@ class World(Reducing, Scattering, Sending):
         failed = failed or self._unfit is not None
         for part in self._parts:
             part.close(failed=failed, why=why)
+        for mesh in self._device_meshes:  # it would keep the groups, and so gloo's threads
+            getattr(mesh, "_pg_registry", {}).clear()
         if self._checker is not None:
             self._checker.leave(why or f"it was closed at {call_site()}")
         self._unfit = ClosedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,3 +208,40 @@ def test_on_threads_a_world_is_rebuilt_too() -> None:
         return again.rank, again.all_reduce(torch.ones(1)).item()
 
     assert run_ranks(on_rank, 3) == [(0, 2.0), None, (1, 2.0)]
+
+
+def test_the_launchers_verdict_names_the_users_line_and_shows_no_frame_of_distrun(
+    tmp_path: Path, distrun: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "from distrun import comm\n"
+        "with comm.init(check=True) as world:\n"
+        "    world.all_reduce(torch.ones(2 + world.rank))\n"
+    )
+    done = distrun("launch", "--nproc-per-node", 2, "train.py")
+    assert done.returncode == 1
+    assert "CollectiveMismatchError: the ranks of the world called different things" in done.stderr
+    assert "at train.py:4: world.all_reduce(torch.ones(2 + world.rank))" in done.stderr
+    assert "distrun/comm" not in done.stderr
+
+
+def test_a_world_that_outlives_its_with_leaves_no_thread_that_aborts_the_exit(
+    tmp_path: Path, distrun: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "train.py").write_text(
+        "import threading, torch\n"
+        "from pathlib import Path\n"
+        "from distrun import comm\n"
+        "def threads(): return len(list(Path('/proc/self/task').iterdir()))\n"
+        "before = threads()\n"
+        "with comm.init() as world:\n"
+        "    handle = world.all_reduce(torch.ones(2), async_op=True)\n"
+        "    axis = world.mesh({'dp': -1})\n"
+        "    handle.wait()\n"
+        "    assert threads() > before\n"
+        "print('left', threads() - before)\n"
+    )
+    done = distrun("launch", "--nproc-per-node", 2, "train.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left 0") == 2, done.stdout
