@@ -96,10 +96,10 @@ def bench_comm(
 
         require_comparable(before, prepared, request)
     report, exit_code = _measured(request, prepared)
+    _show(report, form)
     _write(report, files)
     if plot is not None:
         bench_plot.draw(report, before, plot)
-    _show(report, form)
     if any(row.wrong_count for row in report.rows):
         exit_code = exit_code or 1
     if before is not None and _regressed(before, report, tolerance, err=form != "table"):

@@ -157,9 +157,8 @@ class Group:
         """Note that the group is dead, and why: c10d's groups do not survive an error."""
         if isinstance(error, CommError):
             return error
-        reason = re.sub(r"^\[.*?\] |This is typically.*", "", str(error).splitlines()[0])[
-            :300
-        ].strip()
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        reason = re.sub(r"^\[.*?\] |This is typically.*", "", first)[:300].strip()
         timed_out = "timed out" in reason.lower() or "timeout" in reason.lower()
         gone = "" if self._checker is None else self._checker.absent(wait=not timed_out)
         what = gone or ("a rank did not answer in time" if timed_out else "a peer was lost")
