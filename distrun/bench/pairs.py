@@ -20,6 +20,8 @@ from distrun.comm import World
 
 SLOW = 2.0
 """So many times the usual time makes a suspect."""
+ALIKE = 4.0
+"""The links of a slow node are slow alike: none takes so many times as long as another."""
 
 Link = tuple[int, int]
 
@@ -53,8 +55,8 @@ def rounds(count: int) -> list[list[Link]]:
 def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
     """Return who is slow, the slowest first; nobody of fewer than three links.
 
-    A node is slow if its fastest link is slow beside the links of the others; a link, if it is
-    and neither of its nodes is.
+    A node is slow if its links are slow alike, beside the links of the others; a link, if it
+    is and neither of its nodes is.
 
     Args:
         times_s: Time of each link.
@@ -66,7 +68,8 @@ def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
     for end in sorted({end for link in times_s for end in link}):
         own = [t for link, t in times_s.items() if end in link]
         others = [t for link, t in times_s.items() if end not in link]
-        if others and (factor := min(own) / statistics.median(others)) > SLOW:
+        alike = max(own) <= ALIKE * min(own)  # else it is one of its links
+        if others and alike and (factor := min(own) / statistics.median(others)) > SLOW:
             found.append(Suspect(one, (end,), factor))
     slow_ends = {suspect.who[0] for suspect in found}
     usual = statistics.median(times_s.values())

@@ -51,6 +51,7 @@ def times(count: int, slow: dict[Link, float]) -> dict[Link, float]:
         (3, {(0, 2): 10.0, (1, 2): 10.0}, [("node", (2,))]),
         (4, {(1, 3): 10.0}, [("link", (1, 3))]),
         (5, {(1, 3): 10.0, (0, 4): 20.0}, [("link", (0, 4)), ("link", (1, 3))]),
+        (3, {(0, 1): 100.0, (1, 2): 4.0}, [("link", (0, 1))]),  # 1-2 was held up a little
         (2, {(0, 1): 100.0}, []),  # there is nothing to compare it with
         (4, {(0, 1): 1.7}, []),  # not twice the usual time
     ],
