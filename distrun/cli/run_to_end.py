@@ -43,17 +43,18 @@ def run_to_end(
 
     plan = prepared.plan
     with StdinForRank0(world_size=plan.world_size) as stdin:
+        patience = _Patience()
+        for signum in _SIGNALS:  # before the run is recorded: whoever sees it may stop it
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(signum, patience.on_signal)
         client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
+        patience.attach(client)
         if not quiet:
             for note in plan.notes:
                 say(note)
             for word in plan.program.args:
                 if word.partition("=")[0] in ("--nodes", "--nproc-per-node"):
                     say(f"{word} stands after the script, so it is the script's own")
-        patience = _Patience(client)
-        for signum in _SIGNALS:
-            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(signum, patience.on_signal)
         view = make_view(client.run)
         ended: dict[str, Any] = {}
         for event in client.events(_TICK_S):
@@ -69,12 +70,22 @@ def run_to_end(
 class _Patience:
     """Passes signals on, and ends a supervisor that does not act on a second one."""
 
-    def __init__(self, client: SupervisorClient) -> None:
-        self._client = client
+    def __init__(self) -> None:
+        self._client: SupervisorClient | None = None
+        self._early: list[int] = []
         self._stops = 0
         self._kill_at: float | None = None
 
+    def attach(self, client: SupervisorClient) -> None:
+        """Pass on what came before there was anybody to pass it on to."""
+        self._client = client
+        for signum in self._early:
+            self.on_signal(signum, None)
+
     def on_signal(self, signum: int, _: object) -> None:
+        if self._client is None:
+            self._early.append(signum)
+            return
         self._client.signal(signum)
         if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._stops += 1
@@ -82,5 +93,5 @@ class _Patience:
                 self._kill_at = time.monotonic() + _DEAF_S
 
     def check(self) -> None:
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+        if self._client and self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._client.kill()
