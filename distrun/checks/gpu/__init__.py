@@ -1,0 +1,1 @@
+"""Rules about one GPU, or the GPUs of one node."""

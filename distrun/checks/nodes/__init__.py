@@ -1,0 +1,1 @@
+"""Rules that compare nodes with one another."""

@@ -1,0 +1,258 @@
+"""One node as it was read at one moment: facts alone, no judgement.
+
+A fact that could not be read is None, and `missing` of the object it belongs to says why, by
+the field's name. What is not there at all (no InfiniBand) is an empty tuple, and not missing.
+Plain dataclasses: `--save` writes them as JSON, and `spec` reads that back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SCHEMA = 1
+"""Raised when a field changes its meaning or goes; a new one that may be None raises nothing."""
+
+Missing = dict[str, str]
+"""Field -> why it is None: NotSupported, NoPermission, FunctionNotFound, or a sentence."""
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    used_nbytes: int | None
+    user: str = ""
+    """"" where the process is in another PID namespace."""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class NvLink:
+    """One NVLink of a GPU."""
+
+    link: int
+    active: bool
+    remote_pci_id: str = ""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Counter -> value, for those that this driver tells."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as NVML tells of it; all but `index` may be None."""
+
+    index: int
+    lost: str = ""
+    """Why NVML gives no handle (it fell off the bus); all else is None then."""
+    uuid: str = ""
+    pci_id: str = ""
+    name: str = ""
+    compute_capability: str | None = None
+    vbios_version: str | None = None
+    memory_total_nbytes: int | None = None
+    memory_used_nbytes: int | None = None
+    utilization_percent: int | None = None
+    temperature_c: int | None = None
+    temperature_slowdown_c: int | None = None
+    temperature_max_c: int | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    power_default_limit_w: float | None = None
+    recovery_action: int | None = None
+    """NVML_GPU_RECOVERY_ACTION_*: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset."""
+    mig_mode: bool | None = None
+    mig_mode_pending: bool | None = None
+    compute_mode: int | None = None
+    """0 default, 1 exclusive thread, 2 prohibited, 3 exclusive process."""
+    persistence_mode: bool | None = None
+    ecc_mode: bool | None = None
+    ecc_mode_pending: bool | None = None
+    ecc_volatile_uncorrected: int | None = None
+    ecc_aggregate_uncorrected: int | None = None
+    ecc_sram_threshold_exceeded: bool | None = None
+    remapped_rows_uncorrected: int | None = None
+    remapped_rows_pending: bool | None = None
+    remapped_rows_failure: bool | None = None
+    retired_pages: int | None = None
+    retired_pages_pending: bool | None = None
+    clock_events: int | None = None
+    """Bits of NVML's clocks event reasons (throttle reasons, in older drivers)."""
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    bar1_total_nbytes: int | None = None
+    bar1_used_nbytes: int | None = None
+    fabric_state: int | None = None
+    """0 not supported, 1 not started, 2 in progress, 3 completed."""
+    fabric_status: int | None = None
+    fabric_clique_id: int | None = None
+    fabric_cluster_uuid: str | None = None
+    fabric_health_mask: int | None = None
+    fabric_health_summary: int | None = None
+    nvlinks: tuple[NvLink, ...] | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GpuPair:
+    """How two GPUs of a node reach one another; `a` < `b`, by index."""
+
+    a: int
+    b: int
+    topology: int | None = None
+    """NVML's common ancestor: 0 self, 10 PIX, 20 PXB, 30 PHB, 40 NODE, 50 SYS."""
+    p2p_read: int | None = None
+    """NVML_P2P_STATUS_*: 0 is fine."""
+    p2p_write: int | None = None
+    p2p_nvlink: int | None = None
+    nvlinks: int = 0
+    """Active NVLinks from one to the other."""
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Nvml:
+    """What the driver says."""
+
+    problem: str = ""
+    """"" if it answered; else why it did not, as a sentence."""
+    problem_kind: str = ""
+    """absent, not_loaded, mismatch, hang, or failed."""
+    driver_version: str | None = None
+    cuda_driver_version: int | None = None
+    """13000 is CUDA 13.0."""
+    excluded_gpus: int | None = None
+    gpus: tuple[Gpu, ...] = ()
+    pairs: tuple[GpuPair, ...] = ()
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network interface, without the loopback."""
+
+    name: str
+    up: bool
+    mtu: int | None = None
+    speed_mbps: int | None = None
+    """None where the driver does not know it (virtio says -1)."""
+    addresses: tuple[str, ...] = ()
+    """IPv4."""
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InfinibandPort:
+    """One port of an InfiniBand or RoCE adapter."""
+
+    device: str
+    port: int
+    state: str
+    """As sysfs has it: `4: ACTIVE`."""
+    physical_state: str
+    rate: str
+    link_layer: str
+    link_downed: int | None = None
+
+
+@dataclass(frozen=True)
+class Xid:
+    """One Xid of the kernel log."""
+
+    code: int
+    pci_id: str
+    age_s: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """What is not the GPUs: kernel, network, limits, disk, software."""
+
+    hostname: str = ""
+    hostname_addresses: tuple[str, ...] = ()
+    """What the machine's own name resolves to; empty if it does not."""
+    kernel: str = ""
+    cpu_count: int | None = None
+    usable_cores: float | None = None
+    """What affinity and the cgroup's quota leave."""
+    memory_total_nbytes: int | None = None
+    memory_limit_nbytes: int | None = None
+    """The cgroup's; None with nothing missing: unlimited."""
+    memory_available_nbytes: int | None = None
+    shm_total_nbytes: int | None = None
+    shm_free_nbytes: int | None = None
+    shm_writable: bool | None = None
+    shm_leftovers: tuple[str, ...] = ()
+    """/dev/shm files of NCCL whose owners are gone."""
+    memlock_nbytes: int | None = None
+    """Soft limit; -1 is unlimited."""
+    nofile: int | None = None
+    nproc: int | None = None
+    numa_nodes: int | None = None
+    numa_balancing: bool | None = None
+    clock_synchronized: bool | None = None
+    clock_offset_s: float | None = None
+    """To the machine that asked, half of the round trip taken off; None there itself."""
+    clock_offset_error_s: float | None = None
+    """Half of that round trip: the offset is not known better."""
+    nics: tuple[Nic, ...] = ()
+    infiniband: tuple[InfinibandPort, ...] = ()
+    peermem: bool | None = None
+    """A module for GPUDirect RDMA is loaded."""
+    xids: tuple[Xid, ...] | None = None
+    """Of the last two hours; None if the kernel log cannot be read."""
+    runs_dir: str = ""
+    runs_dir_writable: bool | None = None
+    runs_dir_total_nbytes: int | None = None
+    runs_dir_free_nbytes: int | None = None
+    environ: dict[str, str] = field(default_factory=dict)
+    """NCCL_*, GLOO_*, CUDA_*, TORCH_*, OMP_*; secrets masked."""
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Software:
+    """Versions, read from files: nothing is imported."""
+
+    distrun: str = ""
+    python: str = ""
+    torch: str = ""
+    """"" where torch is not installed."""
+    torch_cuda: str | None = None
+    """CUDA that torch was built for, `13.0`; None for a CPU build."""
+    nccl: str | None = None
+    missing: Missing = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Whether one node could connect to a port that another listened on."""
+
+    source: str
+    target: str
+    address: str
+    port: int
+    problem: str = ""
+    """"" if the connection came about."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node."""
+
+    name: str
+    """As it was asked for: a host, or `this machine`."""
+    taken_at: str
+    """UTC, ISO 8601."""
+    nvml: Nvml
+    host: Host
+    software: Software
+    reaches: tuple[Reach, ...] = ()
+    """From this node to others."""
+    problem: str = ""
+    """Why the probe could not finish here; all else is empty then."""
+    schema: int = SCHEMA
