@@ -46,6 +46,10 @@ class Observation:
     """`GPU 3 GPU-5f… 0000:3b:00.0`, `eth0`, `/dev/shm`; "" for the node as a whole."""
 
 
+Judge = Callable[[Sequence[Node], Job, Limits], Iterator[Observation]]
+"""All nodes, the job and the thresholds in; what is worth a line out."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One rule: what it looks for, and why, and what cures it."""
@@ -59,9 +63,11 @@ class Rule:
     """The command or the setting that cures it."""
     source: str
     """Where the rule or its limit comes from."""
-    judge: Callable[[Sequence[Node], Job, Limits], Iterator[Observation]]
+    judge: Judge
     quick: bool = False
     """`distrun launch` runs it too."""
+    gpus_only: bool = False
+    """It matters to jobs on GPUs alone: for others it is INFO at most."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Runs the rules over snapshots: facts in, findings out, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from distrun.checks.limits import Limits
+from distrun.checks.nodes import unreachable
+from distrun.checks.registry import RULES, matches
+from distrun.checks.rule import Finding, Job, Observation, Rule, Severity
+from distrun.checks.skips import merge_skips
+from distrun.probe.snapshot import Node
+
+
+def judge(
+    nodes: Sequence[Node],
+    job: Job,
+    limits: Limits,
+    *,
+    ignore: Sequence[str] = (),
+    quick: bool = False,
+) -> tuple[Finding, ...]:
+    """Judge nodes for a job.
+
+    Args:
+        nodes: What the probes read. A node whose probe came to no end is one finding, and
+            no other rule looks at it.
+        job: What they are to run; without GPUs, what is wrong with those is INFO at most.
+        limits: The thresholds.
+        ignore: Ids of rules to leave out, or prefixes of ids: `gpu.*`.
+        quick: Only the rules that `distrun launch` runs.
+
+    Returns:
+        The worst first; of equal severity in the registry's order. One SKIP a rule and node.
+    """
+    findings = [
+        _finding(rule, seen)
+        for rule in RULES
+        if (rule.quick or not quick) and not any(matches(p, rule.id) for p in ignore)
+        for seen in _observations(rule, nodes, job, limits)
+    ]
+    return tuple(sorted(findings, key=lambda finding: -finding.severity))
+
+
+def _observations(
+    rule: Rule, nodes: Sequence[Node], job: Job, limits: Limits
+) -> Iterator[Observation]:
+    if rule is not unreachable.RULE:
+        nodes = [node for node in nodes if not node.problem]
+    for seen in merge_skips(rule.judge(nodes, job, limits)):
+        if rule.gpus_only and not job.uses_gpus:
+            yield replace(seen, severity=min(seen.severity, Severity.INFO))
+        else:
+            yield seen
+
+
+def _finding(rule: Rule, seen: Observation) -> Finding:
+    return Finding(
+        id=rule.id,
+        severity=seen.severity,
+        node=seen.node,
+        device=seen.device,
+        observed=seen.observed,
+        expected=seen.expected,
+        why=rule.why,
+        fix=rule.fix,
+        source=rule.source,
+    )
