@@ -63,6 +63,13 @@ PARTS_OF_EVERY_COMMAND = {
         "bench_plot",
         "bench_table",
         "bench_view",
+        "check_deep",
+        "check_explain",
+        "check_formats",
+        "check_report",
+        "check_topology",
+        "check_view",
+        "check_watch",
     ),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another."""

@@ -42,6 +42,8 @@ def launch(
     join_timeout: str = typer.Option(None, metavar="TIME", help="For nodes to join [5m]."),
     start_method: str = typer.Option(None, metavar="forkserver|spawn", help="Warm or cold ranks."),
     log_max_mib: str = typer.Option(None, metavar="N", help="Rotate rank logs at this size."),
+    check: bool = typer.Option(True, help="Check the machine before the start."),
+    strict: bool = typer.Option(False, "--strict", help="Refuse to start on a warning too."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only how it ended, if badly."),
     only_rank: str = typer.Option(None, metavar="R[,R]", help="Show these ranks' output only."),
     json: bool = typer.Option(False, "--json", help="Print every event as a line of JSON."),
@@ -88,6 +90,8 @@ def _prepare(given: dict[str, Any], config: Path | None) -> Prepared:
 
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}
     flags["args"] = tuple(given["args"] or ())
+    if flags.pop("check", None) is None:  # True is the default, and left to the config
+        flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
     return prepare(*read.job(flags, config))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StrictBool, field_validator
 
+from distrun.spec.check import Check
 from distrun.spec.fields import (
     Gpus,
     Grace,
@@ -65,6 +66,10 @@ class Settings(Frozen):
     """Fork ranks from one import of torch, or start each afresh."""
     log_max_mib: NonNegativeInt = 0
     """Rotate a rank's log when it reaches this size; 0 keeps all of it in one file."""
+    check: Check = True
+    """Check the machine before the start; a table holds `ignore` and limits of the rules."""
+    strict: StrictBool = False
+    """Warnings of the check refuse the start too."""
 
     @field_validator("env")
     @classmethod

@@ -31,9 +31,12 @@ _HINTS = {
     "start_method": "forkserver or spawn",
     "hosts": "for example a,b",
     "env": "a name of letters, digits and _, and its value",
+    **dict.fromkeys(("check", "strict"), "true or false; or a table `ignore` and limits for check"),
     **dict.fromkeys(("time_limit", "grace", "join_timeout"), _DURATION),
 }
 """What would do, by setting."""
+_TABLES = ("env", "check")
+"""Settings that are tables: a key of one file does not take the place of those of another."""
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -54,11 +57,28 @@ def job(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Job, dict
     header = Header()
     if not flags.get("module") and not flags.get("no_python"):
         header = recipe_header(Path(flags["script"]))
+    in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
+    merged, sources = _merged(in_header, flags, config)
+    return validated(Job, merged, "flag"), sources, header
+
+
+def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Merge flags over the config file over the defaults, where no program is named.
+
+    Raises:
+        UsageError: A file cannot be read, or a key or a value is wrong.
+    """
+    return validated(Settings, _merged({}, flags, config)[0], "flag")
+
+
+def _merged(
+    header: Mapping[str, Any], flags: Mapping[str, Any], config: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the fields that are not defaults, and the source of each."""
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
     for source, values in (
-        ("recipe header", in_header),
+        ("recipe header", header),
         *config_tables(config),
         ("flag", dict(flags)),
     ):
@@ -66,11 +86,12 @@ def job(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Job, dict
             validated(Settings, values, source)
         for name, value in values.items():
             field = name.replace("-", "_")
-            if field == "env":
-                value = {**merged.get("env", {}), **value}
+            if field in _TABLES and isinstance(value, Mapping):
+                before = merged.get(field)
+                value = {**(before if isinstance(before, Mapping) else {}), **value}
             merged[field] = value
             sources[field] = source
-    return validated(Job, merged, "flag"), sources, header
+    return merged, sources
 
 
 def config_tables(named: Path | None) -> list[tuple[str, dict[str, Any]]]:
@@ -178,7 +199,7 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _M
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        keys = [str(key) for key in first["loc"]]
+        keys = [str(key) for key in first["loc"] if not str(key).startswith("<")]  # a union's tags
         raise _usage_error(model, keys, first, source) from None
 
 

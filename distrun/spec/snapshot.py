@@ -1,0 +1,94 @@
+"""Recorded snapshots of nodes: what `distrun check --save` wrote, and what a probe sends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from distrun.errors import UsageError
+
+_MAX_NBYTES = 64 << 20
+_HINT = "`distrun check --save FILE` writes such files"
+_Node = TypeVar("_Node")
+
+
+def read_snapshots(path: Path, node_type: type[_Node]) -> list[_Node]:
+    """Return the nodes of a file: one, or a list.
+
+    Args:
+        path: The file, or a pipe.
+        node_type: The dataclass of a node; its field `schema` has its number for a default.
+
+    Raises:
+        UsageError: It cannot be read, or a key or a value in it is wrong.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MAX_NBYTES + 1)
+    except OSError as error:
+        raise UsageError(f"snapshot {str(path)!r}: {error.strerror}", _HINT) from None
+    if len(text) > _MAX_NBYTES:
+        raise UsageError(f"snapshot {str(path)!r} is longer than 64 MiB", _HINT)
+    if not text.strip():
+        raise UsageError(f"snapshot {str(path)!r} is empty", _HINT)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"snapshot {str(path)!r} is not JSON: {error}", _HINT) from None
+    nodes = data if isinstance(data, list) else [data]
+    if not nodes:
+        raise UsageError(f"snapshot {str(path)!r} holds no node", _HINT)
+    return [node_of(node, node_type, f"snapshot {str(path)!r}") for node in nodes]
+
+
+def node_of(data: Any, node_type: type[_Node], source: str) -> _Node:
+    """Return a node from its JSON.
+
+    Args:
+        data: The JSON, parsed.
+        node_type: The dataclass of a node.
+        source: Where it came from, for the message.
+
+    Raises:
+        UsageError: It is of another schema, or a key or a value in it is wrong.
+    """
+    if not isinstance(data, dict):
+        raise UsageError(f"{source} holds {type(data).__name__}, not a node", _HINT)
+    own = next(f.default for f in dataclasses.fields(node_type) if f.name == "schema")  # type: ignore[arg-type]
+    if data.get("schema") != own or isinstance(data["schema"], bool):
+        raise UsageError(
+            f"{source} has schema {data.get('schema')!r}, not {own}",
+            "it is of another version of distrun, or no snapshot at all; " + _HINT,
+        )
+    try:
+        # A name of bytes that are no text must not cost the whole node.
+        text = json.dumps(data, ensure_ascii=False).encode(errors="replace")
+        node = TypeAdapter(node_type).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{source}: {key}: {first['msg']}", _HINT) from None
+    if unknown := _unknown_key(data, dataclasses.asdict(node)):  # type: ignore[call-overload]
+        raise UsageError(
+            f"{source}: unknown key {unknown!r}", "it is of a newer distrun, or edited"
+        )
+    return node
+
+
+def _unknown_key(given: Any, known: Any) -> str:
+    """Return the path of the first key that was dropped on the way into the dataclass."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            if key not in known:
+                return str(key)
+            if inner := _unknown_key(value, known[key]):
+                return f"{key}.{inner}"
+    elif isinstance(given, list):
+        for index, (value, own) in enumerate(zip(given, known, strict=True)):
+            if inner := _unknown_key(value, own):
+                return f"{index}.{inner}"
+    return ""
