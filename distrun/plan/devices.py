@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from distrun.errors import MachineError, UsageError
 from distrun.plan.draft import Draft
+from distrun.probe.facts import Gpu
 
 MAX_AUTO_NPROC = 4
 _ONE_PROCESS = ("dp",)
 
 
 def choose_gpus(draft: Draft) -> list[str] | None:
-    """Return the GPUs to hand out as CUDA_VISIBLE_DEVICES names, None to leave them alone."""
-    found = draft.facts.gpus
+    """Return the GPUs to hand out as CUDA_VISIBLE_DEVICES names, None to leave them alone.
+
+    Raises:
+        MachineError: They are not there, or somebody is on them.
+    """
     wanted = draft.job.gpus
     if wanted is None:
         return None
-    if not found.gpus:
+    if not _present(draft):
         raise MachineError(
-            f"--gpus {wanted} asks for GPUs and there are none: {found.problem}",
+            f"--gpus {wanted} asks for GPUs and there are none: {_why_none(draft)}",
             "leave --gpus out to train on the CPU",
         )
     if draft.facts.torch.cuda is None:
@@ -27,24 +31,52 @@ def choose_gpus(draft: Draft) -> list[str] | None:
             "install a CUDA build of torch, or leave --gpus out to train on the CPU",
         )
     if wanted.startswith("free:"):
-        count = int(wanted.partition(":")[2])
-        free = [str(gpu.index) for gpu in found.gpus if not gpu.busy]
-        if len(free) < count:
-            raise MachineError(
-                f"--gpus {wanted} asks for {count} unused GPUs, {len(free)} of"
-                f" {len(found.gpus)} are unused",
-                f"--gpus free:{len(free)}" if free else "wait for the others, or name GPUs",
-            )
-        return free[:count]
-    known = {str(gpu.index) for gpu in found.gpus}
-    for number in wanted.split(","):
+        return _free(draft, wanted, int(wanted.partition(":")[2]))
+    return _named(draft, wanted)
+
+
+def _free(draft: Draft, wanted: str, count: int) -> list[str]:
+    present = _present(draft)
+    free = [str(gpu.index) for gpu in present if not gpu.busy]
+    if len(free) < count:
+        taken = "; ".join(gpu.users for gpu in present if gpu.busy)
+        raise MachineError(
+            f"--gpus {wanted} asks for {count} unused GPUs, {len(free)} of"
+            f" {len(present)} are unused" + (f": {taken}" if taken else ""),
+            f"--gpus free:{len(free)}" if free else "wait for the others, or name GPUs",
+        )
+    return free[:count]
+
+
+def _named(draft: Draft, wanted: str) -> list[str]:
+    known = {str(gpu.index): gpu for gpu in _present(draft)}
+    numbers = wanted.split(",")
+    for number in numbers:
         if number not in known:
             raise MachineError(
                 f"--gpus {wanted} names GPU {number}; this machine has {len(known)}:"
-                f" {', '.join(sorted(known))}",
+                f" {', '.join(known)}",
                 "nvidia-smi -L lists them",
             )
-    return wanted.split(",")
+    taken = [known[number] for number in numbers if known[number].busy]
+    if taken and draft.job.check is not False and not draft.job.hosts:  # theirs are not seen
+        raise MachineError(
+            f"--gpus {wanted} names GPUs in use: {'; '.join(gpu.users for gpu in taken)}",
+            f"--gpus free:{len(numbers)} takes unused ones; wait; or --no-check shares them",
+        )
+    return numbers
+
+
+def _present(draft: Draft) -> tuple[Gpu, ...]:
+    """Return the GPUs that are there: none of a driver that stops answering half-way."""
+    found = draft.facts.gpus
+    return () if found.problem else found.present
+
+
+def _why_none(draft: Draft) -> str:
+    found = draft.facts.gpus
+    lost = "; ".join(f"GPU {gpu.index}: {gpu.lost}" for gpu in found.gpus if gpu.lost)
+    return found.problem or lost or "NVML counts 0"
 
 
 def usable_gpus(draft: Draft) -> list[str]:
@@ -53,11 +85,11 @@ def usable_gpus(draft: Draft) -> list[str]:
     if facts.torch.cuda is None:
         return []
     if (visible := visible_devices(draft)) is None:
-        return [str(gpu.index) for gpu in facts.gpus.gpus]
+        return [str(gpu.index) for gpu in _present(draft)]
     names = [name.strip() for name in visible.split(",")]
     listed = []
     for name in names:  # CUDA stops at the first name it does not know
-        known = any(name == str(g.index) or g.uuid.startswith(name) for g in facts.gpus.gpus)
+        known = any(name == str(g.index) or g.uuid.startswith(name) for g in _present(draft))
         if not name or not (known or name.startswith("MIG-")):
             break
         listed.append(name)
@@ -132,7 +164,10 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
 def _no_gpu(draft: Draft, usable: int, emulated: int) -> MachineError:
     facts = draft.facts
     shared = f" for {emulated} nodes" if emulated > 1 else ""
-    reason = facts.gpus.problem or f"{usable} usable{shared}"
-    if not facts.gpus.problem and facts.torch.cuda is None:
+    if not _present(draft):
+        reason = _why_none(draft)
+    elif facts.torch.cuda is None:
         reason = f"torch {facts.torch.version} is built without CUDA"
+    else:
+        reason = f"{usable} usable{shared}"
     return MachineError(f"--nproc-per-node gpu finds no GPU: {reason}", "--nproc-per-node cpu")

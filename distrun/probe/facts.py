@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 
 from distrun.probe.host import Host, free_port, read_host, resolve
-from distrun.probe.nvml import Gpus, read_gpus
+from distrun.probe.nvml import not_read, read_gpus
+from distrun.probe.snapshot import Gpu, Nvml
 from distrun.probe.torch_facts import TorchFacts, read_torch
 
 
@@ -16,7 +17,7 @@ class Facts:
 
     host: Host
     torch: TorchFacts
-    gpus: Gpus
+    gpus: Nvml
     visible_devices: str | None
     """CUDA_VISIBLE_DEVICES as it was found."""
     addresses: dict[str, str | None]
@@ -34,13 +35,19 @@ def read_facts(*, want_gpus: bool, hosts: tuple[str, ...] = ()) -> Facts:
         hosts: Names to resolve.
     """
     torch = read_torch()
-    useful = want_gpus or torch.cuda is not None
+    if want_gpus or torch.cuda is not None:
+        gpus = read_gpus(quick=True)
+    else:
+        gpus = not_read("this torch is a CPU build", "not_asked")
     return Facts(
         host=read_host(),
         torch=torch,
-        gpus=read_gpus() if useful else Gpus((), "this torch is a CPU build"),
+        gpus=gpus,
         visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
         addresses={name: resolve(name) for name in hosts},
         free_port=free_port(),
         omp_num_threads=os.environ.get("OMP_NUM_THREADS"),
     )
+
+
+__all__ = ["Facts", "Gpu", "read_facts"]

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from distrun import __version__
-from distrun.probe.nvml import read_gpus
-from distrun.probe.snapshot import Gpu, Host, Node, Nvml, Software
+from distrun.probe.nvml import not_read, read_gpus
+from distrun.probe.snapshot import Host, Node, Software
 from distrun.probe.torch_facts import read_torch
 
 DEADLINE_S = 10.0
@@ -33,18 +33,16 @@ def read_node(
         quick: Leave out what takes long: pairs of GPUs, NVLinks, fabric.
         deadline_s: Time that the driver has to answer.
     """
-    found = read_gpus(deadline_s) if want_gpus else None
+    nvml = (
+        read_gpus(deadline_s, quick=quick)
+        if want_gpus
+        else not_read("GPUs were not asked for", "not_asked")
+    )
     torch = read_torch()
     return Node(
         name=name,
         taken_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        nvml=Nvml(
-            problem=found.problem if found else "GPUs were not asked for",
-            problem_kind="absent",
-            gpus=tuple(
-                Gpu(g.index, uuid=g.uuid, name=g.name) for g in (found.gpus if found else ())
-            ),
-        ),
+        nvml=nvml,
         host=Host(hostname=socket.gethostname(), kernel=platform.release()),
         software=Software(
             __version__, ".".join(map(str, sys.version_info[:3])), torch.version, torch.cuda

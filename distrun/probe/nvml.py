@@ -1,103 +1,179 @@
 """The GPUs of this machine as NVML tells them.
 
-NVML can hang in the driver, so it is read by a child process with a deadline; pynvml is
-imported nowhere else. Run as a program, this file is that child.
+NVML can hang in the driver, so a child process asks it, with a deadline; what the child told
+before a hang is kept. pynvml is imported in that child alone.
 """
 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
+import os
+import selectors
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from typing import Any
 
-_DEADLINE_S = 5.0
-_USED_NBYTES = 1 << 30
+from distrun.probe.gpu_processes import named
+from distrun.probe.snapshot import Gpu, GpuPair, NvLink, Nvml
 
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU."""
-
-    index: int
-    name: str
-    uuid: str
-    used_nbytes: int
-    pids: tuple[int, ...]
-    """Processes that compute on it and that this process may see."""
-
-    @property
-    def busy(self) -> bool:
-        """Somebody computes on it, or holds more than 1 GiB of its memory."""
-        return bool(self.pids) or self.used_nbytes > _USED_NBYTES
+LAUNCH_DEADLINE_S = 5.0
+_KILL_LIMIT_S = 0.2
+_PROGRAM = """
+import json, sys
+path, arguments = json.loads(sys.argv[1])
+sys.path[:] = path
+from distrun.probe.nvml_child import main
+main(*arguments)
+"""
+"""The child finds the packages that this process finds, and nothing in the current directory."""
+_LEFT_OUT = "left out of a quick look"
 
 
-@dataclass(frozen=True)
-class Gpus:
-    """All GPUs, or why there are none."""
-
-    gpus: tuple[Gpu, ...]
-    problem: str = ""
-
-
-def read_gpus(deadline_s: float = _DEADLINE_S) -> Gpus:
+def read_gpus(deadline_s: float = LAUNCH_DEADLINE_S, *, quick: bool = False) -> Nvml:
     """Take the snapshot; a driver that fails or hangs is told in `problem`."""
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return Gpus((), "no NVIDIA driver is installed")
-    try:
-        child = subprocess.run(
-            [sys.executable, __file__], capture_output=True, text=True, timeout=deadline_s
-        )
-    except subprocess.TimeoutExpired:
-        return Gpus((), f"NVML did not answer within {deadline_s:g} s")
-    try:
-        data = json.loads(child.stdout)
-        gpus = tuple(Gpu(**{**gpu, "pids": tuple(gpu["pids"])}) for gpu in data["gpus"])
-        return Gpus(gpus, data["problem"])
-    except (ValueError, TypeError, KeyError):  # it died, or a library printed beside it
-        said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-        return Gpus((), f"the NVML reader failed: {said[0]}")
+    with NvmlReader(deadline_s, quick=quick) as reader:
+        return reader.result()
 
 
-def _read_here() -> dict[str, object]:
-    import pynvml
+def not_read(problem: str, kind: str) -> Nvml:
+    """Return the snapshot of a driver that tells nothing."""
+    fields = ("driver_version", "cuda_driver_version", "excluded_gpus")
+    return Nvml(problem, kind, missing=dict.fromkeys(fields, problem))
 
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as error:
-        return {"gpus": [], "problem": str(error)}
-    gpus, lost = [], []
-    for index in range(count):
+
+class NvmlReader:
+    """The child at work; `result` waits for it, and other work can be done before.
+
+    Args:
+        deadline_s: Time that it has, from now on.
+        quick: Leave out NVLinks, the fabric, pairs, and what a launch can do without.
+    """
+
+    def __init__(self, deadline_s: float, *, quick: bool = False) -> None:
+        self._deadline_s, self._quick = deadline_s, quick
+        self._deadline = time.monotonic() + deadline_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._fd = -1
         try:
-            gpus.append(_gpu(index))
-        except pynvml.NVMLError as error:  # a lost GPU does not hide the others
-            lost.append(f"GPU {index}: {error}")
-    return {"gpus": gpus, "problem": "; ".join(lost)}
+            ctypes.CDLL("libnvidia-ml.so.1")  # a machine without it needs no child
+        except OSError:
+            return
+        self._fd, theirs = os.pipe()
+        arguments = json.dumps([sys.path, [os.getpid(), theirs, quick]])
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-c", _PROGRAM, arguments],
+                # A pipe of its own: what a library prints is no fact.
+                pass_fds=(theirs,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            os.close(theirs)
+
+    def __enter__(self) -> NvmlReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the child; one that the driver holds cannot be killed, and is left to itself."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._child is not None:
+            self._child.kill()
+            try:
+                self._child.wait(_KILL_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                pass
+
+    def result(self) -> Nvml:
+        """Wait for the end of the child or its deadline, and return what it has told."""
+        if self._child is None:
+            return not_read("no NVIDIA driver is installed", "absent")
+        parts = _Parts()
+        while not parts.done and (data := self._more()):
+            parts.add(data)
+        if not parts.done:
+            problem, kind = self._why_it_stopped(parts.at)
+            parts.driver.update(problem=problem, problem_kind=kind)
+        return parts.nvml(_LEFT_OUT if self._quick else "")
+
+    def _more(self) -> bytes:
+        """Return what the child has written; nothing at its end, and at the deadline."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._fd, selectors.EVENT_READ)
+            ready = selector.select(max(0.0, self._deadline - time.monotonic()))
+        return os.read(self._fd, 1 << 16) if ready else b""
+
+    def _why_it_stopped(self, at: str) -> tuple[str, str]:
+        assert self._child is not None
+        where = f" (it hangs in {at})" if at else ""
+        if time.monotonic() >= self._deadline:
+            return f"NVML did not answer within {self._deadline_s:g} s{where}", "hang"
+        try:
+            code = self._child.wait(_KILL_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            code = 0  # it has closed its pipe and lives on
+        died = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return f"the NVML reader {died}{f' in {at}' if at else ''}", "failed"
 
 
-def _gpu(index: int) -> dict[str, object]:
-    import pynvml
+class _Parts:
+    """What the child has told so far."""
 
-    def text(value: bytes | str) -> str:
-        return value.decode() if isinstance(value, bytes) else value
+    def __init__(self) -> None:
+        self.done, self.at = False, ""
+        self.driver: dict[str, Any] = {}
+        self.gpus: dict[int, dict[str, Any]] = {}
+        self.pairs: list[dict[str, Any]] = []
+        self._rest = b""
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    try:
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except pynvml.NVMLError:  # not permitted, or not told by this device
-        processes = []
-    return {
-        "index": index,
-        "name": text(pynvml.nvmlDeviceGetName(handle)),
-        "uuid": text(pynvml.nvmlDeviceGetUUID(handle)),
-        "used_nbytes": pynvml.nvmlDeviceGetMemoryInfo(handle).used,
-        "pids": [p.pid for p in processes],
-    }
+    def add(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._add_part(json.loads(line))
+
+    def _add_part(self, part: dict[str, Any]) -> None:
+        if "at" in part:
+            self.at = part["at"]
+        elif "driver" in part:
+            self.driver.update(part["driver"])
+        elif "gpu" in part:  # a later one knows more
+            self.gpus[part["gpu"]["index"]] = part["gpu"]
+        elif "pair" in part:
+            self.pairs.append(part["pair"])
+        elif "problem" in part:
+            self.driver.update(part)
+        else:
+            self.done = True
+
+    def nvml(self, left_out: str) -> Nvml:
+        told = [fields for _, fields in sorted(self.gpus.items())]
+        for fields, processes in zip(told, named([g.get("processes") for g in told]), strict=True):
+            fields["processes"] = processes
+        pairs = tuple(GpuPair(**fields) for fields in self.pairs)
+        found = Nvml(**self.driver, gpus=tuple(map(_gpu, told)), pairs=pairs)
+        why = found.problem or left_out
+        _explain_none(found, why)
+        for gpu in found.gpus:
+            _explain_none(gpu, gpu.lost or why)
+        return found
 
 
-if __name__ == "__main__":
-    print(json.dumps(_read_here()))  # the pipe to read_gpus, not a screen
+def _gpu(fields: dict[str, Any]) -> Gpu:
+    links = fields.get("nvlinks")
+    if links is not None:
+        fields["nvlinks"] = tuple(NvLink(**link) for link in links)
+    return Gpu(**fields)
+
+
+def _explain_none(thing: Nvml | Gpu, why: str) -> None:
+    """Say of every fact that is not there, and of which nothing is known, why."""
+    for field in dataclasses.fields(thing):
+        if why and getattr(thing, field.name) is None:
+            thing.missing.setdefault(field.name, why)

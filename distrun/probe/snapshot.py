@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 SCHEMA = 1
 """Raised when a field changes its meaning or goes; a new one that may be None raises nothing."""
 
+BUSY_NBYTES = 1 << 30
+"""More memory in use than that, and a GPU counts as somebody's."""
+
 Missing = dict[str, str]
 """Field -> why it is None: NotSupported, NoPermission, FunctionNotFound, or a sentence."""
 
@@ -26,6 +29,15 @@ class GpuProcess:
     """"" where the process is in another PID namespace."""
     command: str = ""
 
+    def __str__(self) -> str:
+        """Return `pid 4242 (ada, python train.py, 40.0 GiB)`."""
+        who = [self.user, self.command]
+        if not any(who):
+            who = ["not visible from here"]
+        if self.used_nbytes is not None:
+            who.append(f"{self.used_nbytes / 2**30:.1f} GiB")
+        return f"pid {self.pid} ({', '.join(filter(None, who))})"
+
 
 @dataclass(frozen=True)
 class NvLink:
@@ -34,6 +46,8 @@ class NvLink:
     link: int
     active: bool
     remote_pci_id: str = ""
+    remote_type: str = ""
+    """gpu, switch or npu; "" where the driver does not know."""
     errors: dict[str, int] = field(default_factory=dict)
     """Counter -> value, for those that this driver tells."""
 
@@ -93,7 +107,21 @@ class Gpu:
     fabric_health_summary: int | None = None
     nvlinks: tuple[NvLink, ...] | None = None
     processes: tuple[GpuProcess, ...] | None = None
+    """Those that compute on it; the ones of other PID namespaces may be missing."""
     missing: Missing = field(default_factory=dict)
+
+    @property
+    def busy(self) -> bool:
+        """Somebody computes on it, or holds more than 1 GiB of its memory."""
+        return bool(self.processes) or (self.memory_used_nbytes or 0) > BUSY_NBYTES
+
+    @property
+    def users(self) -> str:
+        """`GPU 1: ` and who is on it, for a GPU that is busy."""
+        if self.processes:
+            return f"GPU {self.index}: {', '.join(map(str, self.processes))}"
+        used = (self.memory_used_nbytes or 0) / 2**30
+        return f"GPU {self.index}: {used:.1f} GiB held by a process that is not visible from here"
 
 
 @dataclass(frozen=True)
@@ -109,7 +137,7 @@ class GpuPair:
     p2p_write: int | None = None
     p2p_nvlink: int | None = None
     nvlinks: int = 0
-    """Active NVLinks from one to the other."""
+    """Active NVLinks from one to the other, direct or through switches."""
     missing: Missing = field(default_factory=dict)
 
 
@@ -120,7 +148,7 @@ class Nvml:
     problem: str = ""
     """"" if it answered; else why it did not, as a sentence."""
     problem_kind: str = ""
-    """absent, not_loaded, mismatch, hang, or failed."""
+    """absent, not_loaded, mismatch, hang, or failed; not_asked if nobody wanted GPUs."""
     driver_version: str | None = None
     cuda_driver_version: int | None = None
     """13000 is CUDA 13.0."""
@@ -128,6 +156,11 @@ class Nvml:
     gpus: tuple[Gpu, ...] = ()
     pairs: tuple[GpuPair, ...] = ()
     missing: Missing = field(default_factory=dict)
+
+    @property
+    def present(self) -> tuple[Gpu, ...]:
+        """The GPUs that are not lost."""
+        return tuple(gpu for gpu in self.gpus if not gpu.lost)
 
 
 @dataclass(frozen=True)
@@ -141,6 +174,8 @@ class Nic:
     """None where the driver does not know it (virtio says -1)."""
     addresses: tuple[str, ...] = ()
     """IPv4."""
+    physical: bool | None = None
+    """A device is behind it, real or a virtual machine's; a bridge or a veth has none."""
     missing: Missing = field(default_factory=dict)
 
 

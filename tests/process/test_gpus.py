@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from distrun.probe.nvml import read_gpus
@@ -88,6 +89,19 @@ def test_more_ranks_than_the_named_gpus_are_refused(
     assert "--nproc-per-node 4 is above the 2 GPUs a node" in result.stderr
 
 
+def test_a_busy_gpu_is_refused_with_who_is_on_it(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    words = ("launch", "--dry-run", "--gpus", "0,1", "train.py")
+    environ = machine(FAKE_GPUS=2, FAKE_BUSY="1", FAKE_PID=os.getpid())
+    result = distrun(*words, env=environ)
+    assert result.returncode == 3
+    user, command = psutil.Process().username(), Path(psutil.Process().cmdline()[0]).name
+    assert f"names GPUs in use: GPU 1: pid {os.getpid()} ({user}, {command}" in result.stderr
+    assert "40.0 GiB)" in result.stderr
+    assert "free:2 takes unused ones; wait; or --no-check" in result.stderr
+
+
 def test_a_lost_gpu_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, machine: Callable[..., Mapping[str, str]], distrun: Run
 ) -> None:
@@ -103,7 +117,7 @@ def test_a_driver_that_is_not_loaded_is_told(
     environ = machine(FAKE_GPUS=3, FAKE_INIT=9)
     result = distrun("launch", "--nproc-per-node", "gpu", "train.py", env=environ)
     assert result.returncode == 3
-    assert "finds no GPU: Driver Not Loaded" in result.stderr
+    assert "finds no GPU: the NVIDIA driver is installed and not loaded" in result.stderr
 
 
 def test_a_driver_that_hangs_is_given_up(

@@ -10,7 +10,7 @@ from distrun.plan.layout import make_plan
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.probe.facts import Facts
 from distrun.probe.host import Host
-from distrun.probe.nvml import Gpu, Gpus
+from distrun.probe.snapshot import Gpu, GpuProcess, Nvml
 from distrun.probe.torch_facts import TorchFacts
 from distrun.spec import read
 from distrun.spec.job import Header, Job
@@ -20,7 +20,9 @@ RUN_ID = "20260131-235959-train-beef"
 
 def gpu(index: int, *, busy: bool = False) -> Gpu:
     """Return one GPU, with a process on it if it is busy."""
-    return Gpu(index, "NVIDIA H100", f"GPU-{index:04x}-uuid", 0, (4242,) if busy else ())
+    there = (GpuProcess(4242, 40 << 30, "ada", "python train.py"),)
+    uuid = f"GPU-{index:04x}-uuid"
+    return Gpu(index, uuid=uuid, name="NVIDIA H100", processes=there if busy else ())
 
 
 def machine(
@@ -38,7 +40,7 @@ def machine(
     return Facts(
         host=Host(cores),
         torch=TorchFacts("2.13.0", cuda),
-        gpus=Gpus(found, "" if gpus else "no NVIDIA driver is installed"),
+        gpus=Nvml("" if gpus else "no NVIDIA driver is installed", gpus=found),
         visible_devices=visible,
         addresses=dict(addresses or {}),
         free_port=40000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from distrun.errors import DistrunError, MachineError, UsageError
 from distrun.plan.layout import run_name
 from distrun.plan.model import LaunchPlan
 from distrun.probe.facts import Facts
+from distrun.probe.snapshot import Gpu, Nvml
 from distrun.spec.job import Constraints, Header, Range
-from tests.unit.machines import machine, planned
+from tests.unit.machines import gpu, machine, planned
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -137,7 +139,8 @@ def test_gpu_without_a_gpu_is_what_the_machine_lacks() -> None:
 def test_gpus_are_shared_out_to_the_nodes(
     gpus: str, nodes: int, nproc: int, shares: list[str]
 ) -> None:
-    plan = planned(machine(4, busy=(0, 2)), gpus=gpus, nodes=nodes)
+    busy = (0, 2) if gpus.startswith("free") else ()
+    plan = planned(machine(4, busy=busy), gpus=gpus, nodes=nodes)
     assert plan.nproc_per_node == nproc
     assert [node.environ[DEVICES] for node in plan.nodes] == shares
     assert {node.environ["CUDA_DEVICE_ORDER"] for node in plan.nodes} == {"PCI_BUS_ID"}
@@ -181,6 +184,12 @@ def test_every_host_gets_all_the_gpus_that_were_named() -> None:
         ),
         (machine(1, busy=(0,)), {"gpus": "free:1"}, "0 of 1 are unused", "wait for the others"),
         (
+            machine(4, busy=(1, 3)),
+            {"gpus": "0,1"},
+            "--gpus 0,1 names GPUs in use: GPU 1: pid 4242 (ada, python train.py, 40.0 GiB)",
+            "--gpus free:2 takes unused ones; wait; or --no-check shares them",
+        ),
+        (
             machine(4),
             {"gpus": "0,1", "nproc_per_node": 3},
             "--nproc-per-node 3 is above the 2 GPUs a node that --gpus 0,1 gives",
@@ -200,6 +209,32 @@ def test_gpus_that_are_not_there_are_what_the_machine_lacks(
     error = refusal(MachineError, facts, **fields)
     assert said in error.message
     assert error.hint.startswith(hint)
+
+
+def test_busy_gpus_are_shared_with_whoever_is_there_when_that_is_asked_for() -> None:
+    shared = planned(machine(2, busy=(0, 1)), gpus="0,1", check=False)
+    assert shared.nodes[0].environ[DEVICES] == "0,1"
+    elsewhere = planned(machine(2, busy=(0, 1)), gpus="0,1", hosts="a,b")
+    assert elsewhere.nodes[0].environ[DEVICES] == "0,1"
+
+
+def test_gpus_of_a_driver_that_stops_answering_half_way_are_not_counted() -> None:
+    half = machine(2)
+    half = replace(half, gpus=replace(half.gpus, problem="NVML did not answer within 5 s"))
+    assert DEVICES not in planned(half, nodes=2).nodes[0].environ
+    error = refusal(MachineError, half, gpus="0")
+    assert error.message == (
+        "--gpus 0 asks for GPUs and there are none: NVML did not answer within 5 s"
+    )
+
+
+def test_lost_gpus_are_not_handed_out_and_named_if_they_are_all() -> None:
+    lost = Gpu(0, lost="GpuIsLost")
+    one = replace(machine(2), gpus=Nvml(gpus=(lost, gpu(1))))
+    assert planned(one, gpus="free:1").nodes[0].environ[DEVICES] == "1"
+    none = replace(machine(2), gpus=Nvml(gpus=(lost,)))
+    error = refusal(MachineError, none, gpus="0")
+    assert error.message.endswith("there are none: GPU 0: GpuIsLost")
 
 
 # --- strategies and constraints ------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""What NVML tells of one GPU by itself: who it is, who is on it, how it fares."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from distrun.probe.nvml_call import Failure, NvmlReading, pci_id, text
+
+_GET_GPU_RECOVERY_ACTION = 230  # older pynvml does not name the field
+_UNCORRECTED = 1
+_VOLATILE, _AGGREGATE = 0, 1
+_SLOWDOWN, _GPU_MAX = 1, 3
+_RETIREMENT_CAUSES = (0, 1)
+
+
+def read_identity(gpu: NvmlReading, handle: Any) -> None:
+    """Read who the GPU is, and who is on it: all that a launch needs."""
+    import pynvml
+
+    gpu.ask("nvmlDeviceGetUUID", handle, uuid=text)
+    gpu.ask("nvmlDeviceGetPciInfo", handle, pci_id=pci_id)
+    gpu.ask("nvmlDeviceGetName", handle, name=text)
+    memory = {
+        "memory_total_nbytes": lambda found: int(found.total),
+        "memory_used_nbytes": lambda found: int(found.used),
+    }
+    # The first knows what the driver keeps for itself; older drivers have the second alone.
+    if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, pynvml.nvmlMemory_v2, **memory):
+        gpu.ask("nvmlDeviceGetMemoryInfo", handle, **memory)
+    gpu.ask("nvmlDeviceGetComputeRunningProcesses", handle, processes=_processes)
+    gpu.ask("nvmlDeviceGetComputeMode", handle, compute_mode=int)
+    gpu.ask("nvmlDeviceGetMigMode", handle, mig_mode=_first, mig_mode_pending=_second)
+
+
+def read_health(gpu: NvmlReading, handle: Any) -> None:
+    """Read what says that the GPU is broken, or about to be."""
+    gpu.take("recovery_action", _recovery_action, gpu, handle)
+    gpu.ask("nvmlDeviceGetEccMode", handle, ecc_mode=_first, ecc_mode_pending=_second)
+    total, uncorrected = "nvmlDeviceGetTotalEccErrors", _UNCORRECTED
+    gpu.ask(total, handle, uncorrected, _VOLATILE, ecc_volatile_uncorrected=int)
+    gpu.ask(total, handle, uncorrected, _AGGREGATE, ecc_aggregate_uncorrected=int)
+    gpu.take("ecc_sram_threshold_exceeded", _sram_threshold_exceeded, gpu, handle)
+    gpu.ask(
+        "nvmlDeviceGetRemappedRows",
+        handle,
+        remapped_rows_uncorrected=lambda found: int(found[1]),
+        remapped_rows_pending=lambda found: bool(found[2]),
+        remapped_rows_failure=lambda found: bool(found[3]),
+    )
+    celsius = "nvmlDeviceGetTemperatureThreshold"
+    gpu.ask("nvmlDeviceGetTemperature", handle, 0, temperature_c=int)
+    gpu.ask(celsius, handle, _SLOWDOWN, temperature_slowdown_c=int)
+    gpu.ask(celsius, handle, _GPU_MAX, temperature_max_c=int)
+    # Renamed in driver 535.
+    if not gpu.ask("nvmlDeviceGetCurrentClocksEventReasons", handle, clock_events=int):
+        gpu.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle, clock_events=int)
+
+
+def read_rest(gpu: NvmlReading, handle: Any) -> None:
+    """Read what a launch can do without."""
+    gpu.ask("nvmlDeviceGetCudaComputeCapability", handle, compute_capability=_dotted)
+    gpu.ask("nvmlDeviceGetVbiosVersion", handle, vbios_version=text)
+    gpu.ask("nvmlDeviceGetUtilizationRates", handle, utilization_percent=lambda u: int(u.gpu))
+    gpu.ask("nvmlDeviceGetPowerUsage", handle, power_w=_watt)
+    gpu.ask("nvmlDeviceGetEnforcedPowerLimit", handle, power_limit_w=_watt)
+    default_limit = "nvmlDeviceGetPowerManagementDefaultLimit"
+    gpu.ask(default_limit, handle, power_default_limit_w=_watt)
+    gpu.ask("nvmlDeviceGetPersistenceMode", handle, persistence_mode=bool)
+    gpu.take("retired_pages", _retired_pages, gpu, handle)
+    gpu.ask("nvmlDeviceGetRetiredPagesPendingStatus", handle, retired_pages_pending=bool)
+    gpu.ask("nvmlDeviceGetCurrPcieLinkWidth", handle, pcie_width=int)
+    gpu.ask("nvmlDeviceGetMaxPcieLinkWidth", handle, pcie_width_max=int)
+    gpu.ask("nvmlDeviceGetCurrPcieLinkGeneration", handle, pcie_generation=int)
+    gpu.ask("nvmlDeviceGetMaxPcieLinkGeneration", handle, pcie_generation_max=int)
+    gpu.ask(
+        "nvmlDeviceGetBAR1MemoryInfo",
+        handle,
+        bar1_total_nbytes=lambda found: int(found.bar1Total),
+        bar1_used_nbytes=lambda found: int(found.bar1Used),
+    )
+
+
+def _recovery_action(gpu: NvmlReading, handle: Any) -> int:
+    (found,) = gpu.field_values(handle, _GET_GPU_RECOVERY_ACTION)
+    if isinstance(found, str):
+        raise Failure(found)
+    return found
+
+
+def _sram_threshold_exceeded(gpu: NvmlReading, handle: Any) -> bool:
+    import pynvml
+
+    status = pynvml.c_nvmlEccSramErrorStatus_v1_t()  # which sets the version
+    gpu.call("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
+    return bool(status.bThresholdExceeded)
+
+
+def _retired_pages(gpu: NvmlReading, handle: Any) -> int:
+    name = "nvmlDeviceGetRetiredPages"
+    return sum(len(gpu.call(name, handle, cause)) for cause in _RETIREMENT_CAUSES)
+
+
+def _processes(found: Any) -> list[dict[str, Any]]:
+    return [{"pid": process.pid, "used_nbytes": process.usedGpuMemory} for process in found]
+
+
+def _first(pair: Any) -> bool:
+    return bool(pair[0])
+
+
+def _second(pair: Any) -> bool:
+    return bool(pair[1])
+
+
+def _watt(milliwatt: int) -> float:
+    return milliwatt / 1000
+
+
+def _dotted(numbers: Any) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,113 @@
+"""What NVML tells of the ways between GPUs: NVLinks, the fabric, PCIe and P2P."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+from distrun.probe.nvml_call import Failure, NvmlReading, pci_id
+
+_MAX_LINKS = 36
+_REMOTE_TYPES = {0: "gpu", 1: "npu", 2: "switch"}
+_COUNTERS = {
+    "receive_errors": 208,
+    "link_recovery_failed": 214,
+    "link_recovery": 215,
+    "effective_errors": 219,
+    "retry_blocks": 295,
+}
+"""Counter -> its field id (NVML_FI_DEV_NVLINK_…), which older pynvml does not name."""
+_OLD_COUNTERS = {"replay": 0, "recovery": 1, "crc_flit": 2}
+"""Counter -> its number for the call of drivers before those fields."""
+_READ, _WRITE, _NVLINK = 0, 1, 2  # pynvml's own constant for the first is a tuple by mistake
+
+
+def read_nvlinks(gpu: NvmlReading, handle: Any) -> None:
+    """Read every NVLink of a GPU; none is an empty list, and not missing."""
+    links: list[dict[str, Any]] = []
+    for number in range(_MAX_LINKS):
+        try:
+            active = bool(gpu.call("nvmlDeviceGetNvLinkState", handle, number))
+        except Failure as failure:
+            if str(failure) in ("InvalidArgument", "NotSupported"):
+                break  # that was the last one
+            gpu.missing["nvlinks"] = str(failure)
+            return
+        links.append(_link(gpu, handle, number, active))
+    gpu.values["nvlinks"] = links
+
+
+def _link(gpu: NvmlReading, handle: Any, number: int, active: bool) -> dict[str, Any]:
+    link = {"link": number, "active": active, "errors": _errors(gpu, handle, number)}
+    if active:  # one that is down does not know where it leads
+        try:
+            remote = gpu.call("nvmlDeviceGetNvLinkRemotePciInfo", handle, number)
+            kind = gpu.call("nvmlDeviceGetNvLinkRemoteDeviceType", handle, number)
+        except Failure:
+            return link
+        link["remote_pci_id"] = pci_id(remote)
+        link["remote_type"] = _REMOTE_TYPES.get(kind, "")
+    return link
+
+
+def _errors(gpu: NvmlReading, handle: Any, number: int) -> dict[str, int]:
+    found: dict[str, int | str] = {}
+    try:
+        values = gpu.field_values(handle, *_COUNTERS.values(), scope=number)
+        found.update(zip(_COUNTERS, values, strict=True))
+    except Failure:
+        pass  # a driver without the call: the older one is left
+    if not any(isinstance(value, int) for value in found.values()):
+        for name, counter in _OLD_COUNTERS.items():
+            try:
+                found[name] = gpu.call("nvmlDeviceGetNvLinkErrorCounter", handle, number, counter)
+            except Failure:
+                continue
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def read_fabric(gpu: NvmlReading, handle: Any) -> None:
+    """Read what the fabric manager made of a GPU behind NVSwitches."""
+    import pynvml
+
+    fields = ("state", "status", "clique_id", "cluster_uuid", "health_mask")
+    names = tuple(f"fabric_{field}" for field in fields)
+    newest = getattr(pynvml, "c_nvmlGpuFabricInfo_v3_t", None)
+    for structure in filter(None, (newest, pynvml.c_nvmlGpuFabricInfo_v2_t)):
+        info = structure()  # which sets the version
+        try:
+            gpu.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.byref(info))
+        except Failure as failure:
+            gpu.missing.update(dict.fromkeys((*names, "fabric_health_summary"), str(failure)))
+            continue
+        for name in names:
+            gpu.missing.pop(name, None)
+        uuid = bytes(info.clusterUuid).hex()
+        values = (info.state, info.status, info.cliqueId, uuid, info.healthMask)
+        gpu.values.update(zip(names, values, strict=True))
+        if hasattr(info, "healthSummary"):
+            gpu.values["fabric_health_summary"] = info.healthSummary
+        else:
+            gpu.missing["fabric_health_summary"] = "FunctionNotFound"
+        return
+
+
+def read_pair(pair: NvmlReading, a: Any, b: Any) -> None:
+    """Read how two GPUs reach one another."""
+    pair.ask("nvmlDeviceGetTopologyCommonAncestor", a, b, topology=int)
+    pair.ask("nvmlDeviceGetP2PStatus", a, b, _READ, p2p_read=int)
+    pair.ask("nvmlDeviceGetP2PStatus", a, b, _WRITE, p2p_write=int)
+    pair.ask("nvmlDeviceGetP2PStatus", a, b, _NVLINK, p2p_nvlink=int)
+
+
+def links_between(a: Mapping[str, Any], b: Mapping[str, Any]) -> int:
+    """Return the active NVLinks between two GPUs, direct or through switches."""
+    direct = min(_links_to(a, pci_id=b.get("pci_id")), _links_to(b, pci_id=a.get("pci_id")))
+    return direct or min(_links_to(a, type="switch"), _links_to(b, type="switch"))
+
+
+def _links_to(gpu: Mapping[str, Any], **remote: Any) -> int:
+    ((key, value),) = remote.items()
+    links = gpu.get("nvlinks", ())
+    return sum(link["active"] and link.get(f"remote_{key}") == value for link in links)

@@ -1,0 +1,74 @@
+"""Facts as they come in: each is read apart, and one that fails leaves the others alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Unread(Exception):
+    """A fact cannot be had; the text says why, as `missing` of a snapshot has it."""
+
+
+class Reading:
+    """Values of the fields of one object of the snapshot, and why others are missing."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.missing: dict[str, str] = {}
+
+    def take(self, fields: str | tuple[str, ...], function: Callable[..., Any], *args: Any) -> None:
+        """Read one field, or several that one answer tells in their order."""
+        names = (fields,) if isinstance(fields, str) else fields
+        try:
+            found = function(*args)
+        except (Unread, OSError, ValueError) as error:
+            self.missing.update(dict.fromkeys(names, reason(error)))
+        else:
+            values = (found,) if isinstance(fields, str) else found
+            self.values.update(zip(names, values, strict=True))
+
+    def fields(self) -> dict[str, Any]:
+        """Return the arguments of the dataclass that is read."""
+        return {**self.values, "missing": self.missing}
+
+
+def reason(error: Exception) -> str:
+    """Say why a fact is missing."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def within(limit_s: float, what: str, function: Callable[[], T]) -> T:
+    """Call a function that may hang in the kernel or a resolver, and wait so long for it.
+
+    Raises:
+        Unread: It has not answered in time. Its thread is left to itself.
+        Exception: What the function raised.
+    """
+    call = _Call(function)
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        raise Unread(f"{what} did not answer within {limit_s:g} s")
+    if call.error is not None:
+        raise call.error
+    return call.results[0]
+
+
+class _Call(Generic[T]):
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self.results: list[T] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.results.append(self._function())
+        except Exception as error:  # whatever it is, it is the caller's to see
+            self.error = error
