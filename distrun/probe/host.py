@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+
+from distrun.probe.host_limits import usable_cores
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo" if sys.platform.startswith("linux") else "lo0"
@@ -23,26 +23,7 @@ class Host:
 
 def read_host() -> Host:
     """Take the snapshot."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Host(cores=max(1, min(cores, _cgroup_cores() or cores)))
-
-
-def _cgroup_cores() -> int:
-    """Return the CPU quota of this container in whole cores, 0 if there is none."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            cfs = Path("/sys/fs/cgroup/cpu")
-            quota = (cfs / "cpu.cfs_quota_us").read_text()
-            period = (cfs / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return 0
-    try:
-        return math.ceil(int(quota) / int(period)) if int(quota) > 0 else 0
-    except ValueError:  # "max"
-        return 0
+    return Host(cores=max(1, math.ceil(usable_cores())))
 
 
 def free_port(address: str = LOOPBACK) -> int:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import socket
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from distrun import __version__
-from distrun.probe.nvml import not_read, read_gpus
-from distrun.probe.snapshot import Host, Node, Software
-from distrun.probe.torch_facts import read_torch
+from distrun.probe.host_snapshot import read_host_snapshot
+from distrun.probe.nvml import NvmlReader, not_read
+from distrun.probe.snapshot import Host, Node, Nvml, Software
+from distrun.probe.software import read_software
 
 DEADLINE_S = 10.0
 
@@ -30,21 +27,24 @@ def read_node(
         name: What the caller calls it.
         runs_dir: Where runs are recorded; None leaves it unread.
         want_gpus: Ask NVML too.
-        quick: Leave out what takes long: pairs of GPUs, NVLinks, fabric.
+        quick: Leave out what a launch can do without: NVLinks, the fabric, pairs of GPUs.
         deadline_s: Time that the driver has to answer.
     """
-    nvml = (
-        read_gpus(deadline_s, quick=quick)
-        if want_gpus
-        else not_read("GPUs were not asked for", "not_asked")
-    )
-    torch = read_torch()
-    return Node(
-        name=name,
-        taken_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        nvml=nvml,
-        host=Host(hostname=socket.gethostname(), kernel=platform.release()),
-        software=Software(
-            __version__, ".".join(map(str, sys.version_info[:3])), torch.version, torch.cuda
-        ),
-    )
+    taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    try:
+        nvml, host, software = _read(runs_dir, want_gpus, quick, deadline_s)
+    except Exception as error:  # a probe that fails is one more thing to tell of a node
+        problem = f"the probe failed: {error!r}"
+        return Node(name, taken_at, not_read(problem, "failed"), Host(), Software(), (), problem)
+    return Node(name, taken_at, nvml, host, software)
+
+
+def _read(
+    runs_dir: Path | None, want_gpus: bool, quick: bool, deadline_s: float
+) -> tuple[Nvml, Host, Software]:
+    if not want_gpus:
+        nvml = not_read("GPUs were not asked for", "not_asked")
+        return nvml, read_host_snapshot(runs_dir=runs_dir), read_software()
+    with NvmlReader(deadline_s, quick=quick) as reader:
+        host, software = read_host_snapshot(runs_dir=runs_dir), read_software()
+        return reader.result(), host, software

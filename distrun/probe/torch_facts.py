@@ -18,13 +18,19 @@ class TorchFacts:
     """The CUDA version it was built for, None for a CPU build."""
 
 
+def torch_directory() -> Path | None:
+    """Return where torch is installed, without importing it."""
+    spec = importlib.util.find_spec("torch")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
 def read_torch() -> TorchFacts:
     """Take the snapshot."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
+    directory = torch_directory()
+    if directory is None:
         return TorchFacts("", None)
     try:
-        text = Path(spec.origin).with_name("version.py").read_text()
+        text = (directory / "version.py").read_text()
     except OSError:
         return TorchFacts("", None)
     version = re.search(r"^__version__ = '([^']*)'", text, re.MULTILINE)

@@ -1,0 +1,37 @@
+"""`python -m distrun.probe`: this machine as one line of JSON, for whoever asks over ssh."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from distrun.probe import serve
+from distrun.probe.node import DEADLINE_S, read_node
+
+
+def main() -> None:
+    """Read this machine and print it."""
+    parser = argparse.ArgumentParser(prog="python -m distrun.probe", description=__doc__)
+    parser.add_argument("--name", default="this machine", help="what the node is called")
+    parser.add_argument("--runs-dir", type=Path, help="look at the disk of this directory too")
+    parser.add_argument("--no-gpus", action="store_true", help="leave NVML alone")
+    parser.add_argument("--quick", action="store_true", help="leave out links between GPUs")
+    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds for NVML")
+    parser.add_argument("--serve", action="store_true", help="then answer requests on stdin")
+    options = parser.parse_args()
+    requests = serve.read_requests() if options.serve else None
+    node = read_node(
+        options.name,
+        runs_dir=options.runs_dir,
+        want_gpus=not options.no_gpus,
+        quick=options.quick,
+        deadline_s=options.deadline,
+    )
+    serve.tell(dataclasses.asdict(node))
+    if requests is not None:
+        serve.answer(requests)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""All of a node that is not GPUs and versions, in one snapshot."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from distrun.env import is_secret
+from distrun.probe import cgroup, host_limits, host_memory, network
+from distrun.probe.kernel_log import read_xids
+from distrun.probe.reading import Reading
+from distrun.probe.runs_disk import read_runs_disk
+from distrun.probe.snapshot import Host
+
+_PREFIXES = ("NCCL_", "GLOO_", "CUDA_", "TORCH_", "OMP_")
+_LIMITS = {"memlock_nbytes": "RLIMIT_MEMLOCK", "nofile": "RLIMIT_NOFILE", "nproc": "RLIMIT_NPROC"}
+_MASK = "***"
+
+
+def read_host_snapshot(root: Path = Path("/"), *, runs_dir: Path | None = None) -> Host:
+    """Take the snapshot.
+
+    Args:
+        root: Where /proc, /sys and /dev are.
+        runs_dir: Where runs are recorded; None leaves it unread.
+    """
+    found = Reading()
+    hostname = socket.gethostname()
+    found.take("hostname_addresses", network.hostname_addresses, hostname)
+    _read_machine(found, root)
+    _read_shm(found, root)
+    found.take("clock_synchronized", host_limits.clock_synchronized)
+    for field, limit in _LIMITS.items():
+        found.take(field, host_limits.soft_limit, limit)
+    _read_network(found, root)
+    found.take("xids", read_xids, root)
+    disk = ("runs_dir_writable", "runs_dir_total_nbytes", "runs_dir_free_nbytes")
+    if runs_dir is not None:
+        found.take(disk, read_runs_disk, runs_dir)
+    else:
+        found.missing.update(dict.fromkeys(disk, "no directory was named"))
+    return Host(
+        hostname=hostname,
+        kernel=os.uname().release,
+        cpu_count=os.cpu_count(),
+        runs_dir="" if runs_dir is None else str(runs_dir),
+        environ=shown_environ(os.environ),
+        **found.fields(),
+    )
+
+
+def _read_machine(found: Reading, root: Path) -> None:
+    found.take("usable_cores", host_limits.usable_cores, root)
+    found.take("memory_total_nbytes", host_memory.meminfo_nbytes, root, "MemTotal")
+    found.take("memory_available_nbytes", host_memory.meminfo_nbytes, root, "MemAvailable")
+    found.take("memory_limit_nbytes", cgroup.memory_limit_nbytes, root)
+    found.take("numa_nodes", host_limits.numa_nodes, root)
+    found.take("numa_balancing", host_limits.numa_balancing, root)
+
+
+def _read_shm(found: Reading, root: Path) -> None:
+    found.take(("shm_total_nbytes", "shm_free_nbytes"), host_memory.shm_nbytes, root)
+    found.take("shm_writable", host_memory.shm_writable, root)
+    found.take("shm_leftovers", host_memory.shm_leftovers, root)
+
+
+def _read_network(found: Reading, root: Path) -> None:
+    addresses = Reading()
+    addresses.take("addresses", network.ipv4_addresses)
+    found.take("nics", network.read_nics, root, addresses.values.get("addresses", {}))
+    found.take("infiniband", network.read_infiniband, root)
+    found.take("peermem", network.peer_memory, root)
+
+
+def shown_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that bear upon a distributed job, without secrets."""
+    return {
+        name: _MASK if is_secret(name) else value
+        for name, value in sorted(environ.items())
+        if name.startswith(_PREFIXES)
+    }

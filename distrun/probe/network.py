@@ -1,0 +1,121 @@
+"""Network interfaces, InfiniBand ports, and what the machine's own name means."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distrun.probe.reading import Reading, Unread, within
+from distrun.probe.snapshot import InfinibandPort, Nic
+
+_RESOLVER_LIMIT_S = 1.5
+_PEER_MEMORY_MODULES = (
+    "sys/module/nvidia_peermem",
+    "sys/module/nv_peer_mem",
+    "sys/kernel/mm/memory_peers/nv_mem",
+    "sys/kernel/mm/memory_peers/nv_mem_nc",
+)
+
+
+def hostname_addresses(hostname: str) -> tuple[str, ...]:
+    """Return what the machine's own name resolves to; nothing if it does not.
+
+    Raises:
+        Unread: The resolver is too slow.
+    """
+    return within(_RESOLVER_LIMIT_S, "the resolver", lambda: _resolve(hostname))
+
+
+def _resolve(name: str) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # not known; or no name at all, as the idna codec says
+        return ()
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def ipv4_addresses() -> dict[str, tuple[str, ...]]:
+    """Return the IPv4 addresses of each network interface."""
+    import psutil
+
+    return {
+        name: tuple(a.address for a in addresses if a.family == socket.AF_INET)
+        for name, addresses in psutil.net_if_addrs().items()
+    }
+
+
+def read_nics(root: Path, addresses: Mapping[str, tuple[str, ...]]) -> tuple[Nic, ...]:
+    """Return the network interfaces but the loopback.
+
+    Raises:
+        OSError: The kernel does not list them.
+    """
+    folders = sorted((root / "sys/class/net").iterdir())
+    nics = [f for f in folders if f.name != "lo" and f.is_dir()]  # bonding_masters is a file
+    return tuple(_nic(folder, addresses.get(folder.name, ())) for folder in nics)
+
+
+def _nic(folder: Path, addresses: tuple[str, ...]) -> Nic:
+    nic = Reading()
+    nic.take("mtu", lambda: int(_text(folder / "mtu")))
+    nic.take("speed_mbps", _speed_mbps, folder)
+    physical = (folder / "device").exists()
+    return Nic(folder.name, _is_up(folder), addresses=addresses, physical=physical, **nic.fields())
+
+
+def _is_up(folder: Path) -> bool:
+    """Say whether packets can flow; a driver that does not know its state may know the carrier."""
+    try:
+        state = _text(folder / "operstate")
+        return state == "up" or (state == "unknown" and _text(folder / "carrier") == "1")
+    except OSError:  # the carrier of an interface that is down cannot be read
+        return False
+
+
+def _speed_mbps(folder: Path) -> int:
+    try:
+        speed = int(_text(folder / "speed"))
+    except OSError:  # EINVAL: down, or virtual
+        raise Unread("NotSupported") from None
+    if speed <= 0:
+        raise Unread("NotSupported")
+    return speed
+
+
+def read_infiniband(root: Path) -> tuple[InfinibandPort, ...]:
+    """Return the ports of InfiniBand and RoCE adapters, of which there may be none."""
+    ports = sorted((root / "sys/class/infiniband").glob("*/ports/*"))
+    return tuple(InfinibandPort(**_infiniband_port(port)) for port in ports)
+
+
+def _infiniband_port(port: Path) -> dict[str, Any]:
+    found = Reading()
+    names = {"state": "state", "phys_state": "physical_state"}
+    for name in ("state", "phys_state", "rate", "link_layer"):
+        found.take(names.get(name, name), _text, port / name)
+    found.take("link_downed", lambda: int(_text(port / "counters/link_downed")))
+    unknown = dict.fromkeys(("state", "physical_state", "rate", "link_layer"), "")
+    return {
+        "device": port.parents[1].name,
+        "port": int(port.name),
+        **unknown,
+        **found.values,
+    }
+
+
+def peer_memory(root: Path) -> bool:
+    """Say whether a module for GPUDirect RDMA is loaded.
+
+    Raises:
+        Unread: This system has no such modules.
+    """
+    if not sys.platform.startswith("linux"):
+        raise Unread("NotSupported")
+    return any((root / module).exists() for module in _PEER_MEMORY_MODULES)
+
+
+def _text(file: Path) -> str:
+    return file.read_text().strip()

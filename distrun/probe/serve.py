@@ -1,0 +1,90 @@
+"""The probe of a node as a small server on its own pipes: facts first, then answers.
+
+The command on the other end of ssh or srun writes a line of JSON for each request and reads a
+line for each answer:
+
+    {"listen": true}                    {"port": 40123}
+    {"listen": true, "port": 29500}     {"problem": "is in use by another process (…)"}
+    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}
+    {"clock": true}                     {"now": 1767225600.25}
+
+Ports stay open until standard input ends, and the process ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from distrun.probe.reach import connect, listen
+from distrun.probe.reading import Unread
+
+_CONNECT_TIMEOUT_S = 3.0
+_END_LIMIT_S = 4.0
+"""Time for the requests that came before the end of standard input."""
+
+
+def read_requests() -> queue.Queue[str]:
+    """Start to read standard input; at its end comes "", and soon the end of this process."""
+    requests: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    return requests
+
+
+def _read(requests: queue.Queue[str]) -> None:
+    for line in iter(sys.stdin.readline, ""):
+        requests.put(line)
+    requests.put("")
+    time.sleep(_END_LIMIT_S)
+    os._exit(0)  # something hangs, and nobody is left who wants to know
+
+
+def answer(requests: queue.Queue[str]) -> None:
+    """Answer every request until standard input ends."""
+    listeners: list[socket.socket] = []
+    try:
+        while line := requests.get():
+            tell(_answer(line, listeners))
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def tell(answer: Any) -> None:
+    """Write one line of JSON; if nobody reads any more, end."""
+    try:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _answer(line: str, listeners: list[socket.socket]) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        if isinstance(request, dict) and "listen" in request:
+            listeners.append(listen(_port(request.get("port", 0))))
+            return {"port": listeners[-1].getsockname()[1]}
+        if isinstance(request, dict) and "connect" in request:
+            address, port = request["connect"]
+            return {"problem": connect(str(address), _port(port), _CONNECT_TIMEOUT_S)}
+        if isinstance(request, dict) and "clock" in request:
+            return {"now": time.time()}
+    except Unread as error:
+        return {"problem": str(error)}
+    except (ValueError, TypeError):
+        pass
+    return {"problem": f"not understood: {line.strip()[:200]}"}
+
+
+def _port(value: Any) -> int:
+    port = int(value)
+    if not 0 <= port < 1 << 16:  # the resolver would take it, and another one
+        raise ValueError(port)
+    return port
