@@ -1,0 +1,1 @@
+"""Checkpoint files for torch.distributed.checkpoint (DCP), and their export."""

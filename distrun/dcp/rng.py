@@ -1,0 +1,41 @@
+"""The state of every random generator of a process, as tensors: nothing is pickled."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_NO_GAUSS = float("nan")
+
+
+def rng_state() -> dict[str, Tensor]:
+    """Return the states of Python's, numpy's and torch's generators, CPU and this GPU."""
+    version, words, gauss = random.getstate()
+    assert version == 3, "the state of random has had this form since Python 3.2"
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "python_gauss": torch.tensor(_NO_GAUSS if gauss is None else gauss, dtype=torch.float64),
+        "numpy": torch.tensor([*keys.tolist(), position, has_gauss], dtype=torch.int64),
+        "numpy_gauss": torch.tensor(cached, dtype=torch.float64),
+    }
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, Tensor]) -> None:
+    """Put the generators back where `rng_state` found them."""
+    torch.set_rng_state(state["torch"])
+    gauss = state["python_gauss"].item()
+    words = tuple(int(word) for word in state["python"].tolist())
+    random.setstate((3, words, None if gauss != gauss else gauss))
+    *keys, position, has_gauss = state["numpy"].tolist()
+    cached = state["numpy_gauss"].item()
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, cached))
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,51 @@
+"""The tensors of a model and its optimizer, by plain names: the same under any parallelism."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+_WRAPPERS = ("module.", "_orig_mod.", "_checkpoint_wrapped_module.")
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter's name without what DDP, compile and checkpointing put into it."""
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return `model.NAME` and `optim.NAME.KEY`, the tensors themselves and no copies.
+
+    Args:
+        parts: The model, or this rank's pipeline stages, wrapped or not.
+        optimizer: Of some of their parameters; its state may be that of a part (ZeRO-1).
+    """
+    state: dict[str, Tensor] = {}
+    names: dict[Tensor, str] = {}
+    for part in parts:
+        names |= {p: plain_name(name) for name, p in part.named_parameters()}
+        state |= {f"model.{plain_name(n)}": t for n, t in part.state_dict().items()}
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            state[f"optim.{names[parameter]}.{key}"] = value
+    return state
+
+
+def materialise(optimizer: Optimizer) -> None:
+    """Make the optimizer's tensors, to be loaded into: a step of rate 0 without a gradient."""
+    if optimizer.state:
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

@@ -1,0 +1,239 @@
+"""Checkpoint files for torch.distributed.checkpoint: safetensors, hashed, committed by rename.
+
+    step-00000200/           appears when everything in it is on disk
+      rank-00000.safetensors   what rank 0 wrote: its shards, by name and offset
+      .metadata                DCP's own: which tensor has which chunks in which file
+      manifest.json            step, and SHA-256 and size of each file
+
+The layout is DCP's, so a checkpoint loads at any world size and under any sharding. Tensors
+never pass through pickle; `.metadata` does, and is read by an unpickler that knows DCP's
+classes alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.distributed.checkpoint import FileSystemReader, StorageWriter
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+METADATA, MANIFEST = ".metadata", "manifest.json"
+_DCP = "torch.distributed.checkpoint."
+_ALLOWED = {
+    *((_DCP + "metadata", name) for name in ("Metadata", "MetadataIndex", "StorageMeta")),
+    *((_DCP + "metadata", name) for name in ("TensorStorageMetadata", "ChunkStorageMetadata")),
+    *((_DCP + "metadata", name) for name in ("BytesStorageMetadata", "TensorProperties")),
+    (_DCP + "metadata", "_MEM_FORMAT_ENCODING"),
+    (_DCP + "filesystem", "_StorageInfo"),
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("collections", "OrderedDict"),
+}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the text names the file and the cause."""
+
+
+class Writer(StorageWriter):
+    """Writes into a directory beside the final one; the coordinator's rename commits it.
+
+    Args:
+        path: Where the checkpoint is to be; it must not exist.
+        step: Goes into the manifest.
+        then: Called by the coordinator after the commit.
+    """
+
+    def __init__(self, path: Path, step: int, then: Callable[[], None] = lambda: None) -> None:
+        self._path, self._step, self._then = path, step, then
+        self._partial = path.with_name(path.name + ".partial")
+        self._rank = 0
+
+    def reset(self, checkpoint_id: Any = None) -> None:
+        """Nothing is kept from one save to the next."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Learn the rank."""
+        self._rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Make the directory: each node may have its own."""
+        self._partial.mkdir(parents=True, exist_ok=True)
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Each rank writes one file: there is nothing to share out."""
+        return plans
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write this rank's shards, and hash what was written."""
+        file = self._partial / f"rank-{self._rank:05d}.safetensors"
+        tensors = {}
+        for item in plan.items:
+            tensor = planner.resolve_data(item)
+            assert isinstance(tensor, torch.Tensor), f"{item.index.fqn} is no tensor"
+            tensors[chunk_name(item.index)] = tensor.detach().cpu().contiguous().clone()
+        save_file(tensors, file)
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+        digest = sha256(file)
+        results = [
+            WriteResult(
+                item.index,
+                tensors[chunk_name(item.index)].nbytes,
+                _StorageInfo(file.name, 0, 0, [digest]),
+            )
+            for item in plan.items
+        ]
+        done: Future[list[WriteResult]] = Future()
+        done.set_result(results)
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Write the manifest and commit; the coordinator alone is asked to."""
+        stored, digests = {}, {}
+        for result in (result for of_rank in results for result in of_rank):
+            info = result.storage_data
+            digests[info.relative_path] = info.transform_descriptors[0]
+            stored[result.index] = _StorageInfo(info.relative_path, 0, 0)
+        metadata.storage_data = stored
+        metadata.storage_meta = StorageMeta()
+        (self._partial / METADATA).write_bytes(pickle.dumps(metadata))
+        digests[METADATA] = sha256(self._partial / METADATA)
+        sizes = {name: (self._partial / name).stat().st_size for name in digests}
+        manifest = {
+            "step": self._step,
+            "files": {n: {"sha256": digests[n], "nbytes": sizes[n]} for n in sorted(digests)},
+        }
+        (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        os.sync() if not hasattr(os, "O_DIRECTORY") else _sync(self._partial)
+        self._partial.rename(self._path)
+        _sync(self._path.parent)
+        self._then()
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
+        """Any path is one."""
+        return True
+
+    def storage_meta(self) -> StorageMeta:
+        """Nothing to add."""
+        return StorageMeta()
+
+
+class Reader(FileSystemReader):
+    """Reads what `Writer` wrote."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return DCP's own description of the tensors."""
+        return read_metadata(Path(self.path))
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fill the tensors of the plan."""
+        for item in plan.items:
+            file = Path(self.path) / self.storage_data[item.storage_index].relative_path
+            try:
+                with safe_open(file, "pt") as shards:
+                    tensor = shards.get_tensor(chunk_name(item.storage_index))
+            except (OSError, SafetensorError) as error:
+                raise CheckpointError(f"{file} cannot be read: {error}") from None
+            for dim, (start, length) in enumerate(
+                zip(item.storage_offsets, item.lengths, strict=True)
+            ):
+                tensor = tensor.narrow(dim, start, length)
+            target = planner.resolve_tensor(item).detach()
+            target.copy_(tensor)
+            planner.commit_tensor(item, target)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def chunk_name(index: MetadataIndex) -> str:
+    """Return the name of a chunk in its file: the tensor's, and where in it the chunk begins."""
+    return index.fqn + ("" if not index.offset else "@" + ",".join(map(str, index.offset)))
+
+
+def sha256(file: Path) -> str:
+    """Return the digest of a file."""
+    with open(file, "rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(directory: Path) -> None:
+    """Bring the names in a directory to disk: a rename is not safe before."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if (module, name) not in _ALLOWED and not is_dtype:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is none of DCP's")
+        return super().find_class(module, name)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a checkpoint's `.metadata`, and execute nothing that it may hold.
+
+    Raises:
+        CheckpointError: It is missing, broken, or not DCP's.
+    """
+    file = path / METADATA
+    try:
+        metadata = _Unpickler(io.BytesIO(file.read_bytes())).load()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        raise CheckpointError(f"{file} is no metadata of a checkpoint: {error}") from None
+    if not isinstance(metadata, Metadata):
+        raise CheckpointError(f"{file} is no metadata of a checkpoint")
+    return metadata
+
+
+def verify(path: Path) -> int:
+    """Hash every file of a checkpoint against its manifest; return the step.
+
+    Raises:
+        CheckpointError: A file is missing, truncated or changed.
+    """
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text())
+        step, files = int(manifest["step"]), dict(manifest["files"])
+    except OSError as error:
+        raise CheckpointError(f"{path} is no checkpoint: {MANIFEST}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is no manifest of a checkpoint: {error!r}") from None
+    for name, expected in files.items():
+        shard = path / name
+        try:
+            nbytes = shard.stat().st_size
+        except OSError as error:
+            raise CheckpointError(f"{shard} cannot be read: {error.strerror}") from None
+        if nbytes != expected["nbytes"]:
+            raise CheckpointError(f"{shard} has {nbytes} bytes, not {expected['nbytes']}")
+        if sha256(shard) != expected["sha256"]:
+            raise CheckpointError(f"{shard} is not what was written: its SHA-256 differs")
+    return step

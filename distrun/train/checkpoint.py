@@ -1,0 +1,243 @@
+"""When to save, where from to resume: sharded, asynchronous, and never the only copy lost.
+
+Stands on torch.distributed.checkpoint
+(https://docs.pytorch.org/docs/stable/distributed.checkpoint.html); the files are `distrun.dcp`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.optim import Optimizer
+
+from distrun.dcp.rng import rng_state, set_rng_state
+from distrun.dcp.state import materialise, training_state
+from distrun.dcp.storage import CheckpointError, Reader, Writer, read_metadata, verify
+from distrun.env import RUN_DIR
+from distrun.train.config import TrainConfig
+from distrun.train.setup import Place
+
+
+class Checkpoints:
+    """Saves while training goes on, and finds the last good one.
+
+    Args:
+        config: The settings.
+        place: This rank.
+        parts: The model; under pipeline parallelism this rank's stages.
+        optimizer: Of the parts.
+        scaler: Of float16.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        place: Place,
+        parts: Sequence[nn.Module],
+        optimizer: Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self._config, self._place, self._scaler = config, place, scaler
+        self._parts = parts
+        zero1 = isinstance(optimizer, ZeroRedundancyOptimizer)
+        self._optimizer: Optimizer = optimizer.optim if zero1 else optimizer
+        self._directory = _directory(config)
+        # Of its own: DCP's collectives in its thread must not meet those of training.
+        self._group = dist.new_group(backend="gloo")
+        self._pending: Future[Any] | AsyncSaveResponse | None = None
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+        self.latest = ""
+        """The last good checkpoint, "" if there is none."""
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish_pending()
+
+    # -- saving -----------------------------------------------------------------------------
+
+    def after(self, done: int, *, stop: bool) -> None:
+        """Save where it is due: after N steps or minutes, at the end, when told to stop.
+
+        Args:
+            done: Steps that are done.
+            stop: Training ends here, by a signal.
+        """
+        config = self._config
+        last = stop or done == config.steps
+        by_steps = config.checkpoint_every > 0 and done % config.checkpoint_every == 0
+        if config.save and (last or by_steps or self._minutes_are_over()):
+            self.save(done)
+        if last:
+            self._finish_pending()
+
+    def _minutes_are_over(self) -> bool:
+        if not self._config.checkpoint_minutes:
+            return False
+        over = time.monotonic() - self._saved_at >= 60 * self._config.checkpoint_minutes
+        everywhere = torch.tensor(over)
+        dist.broadcast(everywhere, src=0, group=self._group)  # clocks differ: rank 0's decides
+        return bool(everywhere)
+
+    def save(self, done: int) -> None:
+        """Copy the state to the CPU, and write it while training goes on."""
+        self._finish_pending()
+        if done == self._saved_step:
+            return
+        self._saved_step, self._saved_at = done, time.monotonic()
+        path = self._directory / f"step-{done:08d}"
+        if self._place.rank == 0:
+            shutil.rmtree(path, ignore_errors=True)  # of an attempt that got this far and broke
+            shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
+        dist.barrier(group=self._group)
+        writer = Writer(path, done, self._drop_old)
+        state = self._state(done)
+        self._pending = dcp.async_save(state, storage_writer=writer, process_group=self._group)
+
+    def _finish_pending(self) -> None:
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        path = self._directory / f"step-{self._saved_step:08d}"
+        try:
+            assert isinstance(pending, Future)
+            pending.result()
+        except Exception as error:  # DCP wraps whatever the file system said, on every rank
+            cause = _root_cause(error)
+            self._place.say(f"checkpoint {path} could not be written: {cause}; training goes on")
+            return
+        self.latest = str(path)
+
+    def _drop_old(self) -> None:
+        for path in committed(self._directory)[: -self._config.keep]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _state(self, done: int) -> dict[str, Tensor]:
+        """Return all that a resumed run needs, every rank its part; tensors alone."""
+        state = training_state(self._parts, self._optimizer)
+        state["train.step"] = torch.tensor(done)
+        if self._scaler.is_enabled():
+            state["train.scale"] = torch.tensor(self._scaler.get_scale())
+            state["train.growth"] = torch.tensor(self._scaler._get_growth_tracker())
+        return state | {f"rng.{self._place.rank}.{k}": v for k, v in rng_state().items()}
+
+    # -- resuming ---------------------------------------------------------------------------
+
+    def resume(self) -> int:
+        """Load what `--resume` says; return the steps that are done, 0 for a fresh start.
+
+        Raises:
+            CheckpointError: The named one cannot be used, or is of another model; on all ranks.
+        """
+        wanted = self._config.resume
+        if wanted == "none":
+            return 0
+        named = [] if wanted == "auto" else [Path(wanted)]
+        path, problems = self._on_rank_0(lambda: _choose(named or committed(self._directory)))
+        if path is None and named:
+            raise CheckpointError(problems[0])
+        for problem in problems:
+            self._place.say(f"not resumed from: {problem}")
+        if path is None:
+            return 0
+        done = self._load(Path(path))
+        self._place.say(f"resumed from {path} after step {done}")
+        self.latest, self._saved_step = str(path), done
+        return done
+
+    def _on_rank_0(self, look: Callable[[], Any]) -> Any:
+        found = [look() if self._place.rank == 0 else None]
+        dist.broadcast_object_list(found, src=0, group=self._group)
+        return found[0]
+
+    def _load(self, path: Path) -> int:
+        materialise(self._optimizer)
+        state = self._state(0)
+        stored = read_metadata(path).state_dict_metadata
+        self._require_same_model(path, state, stored)
+        # Another world size has other ranks, another precision no scaler: what is not there stays.
+        dcp.load({k: v for k, v in state.items() if k in stored}, storage_reader=Reader(path),
+                 process_group=self._group)
+        if "train.scale" in state and "train.scale" in stored:
+            self._scaler.load_state_dict(
+                self._scaler.state_dict()
+                | {"scale": state["train.scale"].item(), "_growth_tracker": int(state["train.growth"])}
+            )
+        mine = f"rng.{self._place.rank}."
+        rng = {k.removeprefix(mine): v for k, v in state.items() if k.startswith(mine)}
+        if all(mine + key in stored for key in rng):
+            set_rng_state(rng)
+        return int(state["train.step"])
+
+    def _require_same_model(self, path: Path, state: dict[str, Tensor], stored: Any) -> None:
+        """Compare names and shapes of the whole model, over all ranks, with the checkpoint's."""
+        mine = {k: tuple(v.shape) for k, v in state.items() if k.startswith("model.")}
+        everyone: list[Any] = [None] * self._place.world_size
+        dist.all_gather_object(everyone, mine, group=self._group)
+        here = {name: shape for part in everyone for name, shape in part.items()}
+        there = {k: tuple(v.size) for k, v in stored.items() if k.startswith("model.")}
+        for name in sorted(here.keys() | there.keys()):
+            if here.get(name) != there.get(name):
+                raise CheckpointError(
+                    f"{path} is of another model: {name.removeprefix('model.')} is"
+                    f" {_shape(there.get(name))} there, {_shape(here.get(name))} here"
+                )
+
+
+def committed(directory: Path) -> list[Path]:
+    """Return the checkpoints that were finished, the oldest first."""
+    found = directory.glob("step-*[0-9]")
+    return sorted((p for p in found if p.name[5:].isdigit()), key=lambda p: int(p.name[5:]))
+
+
+def _directory(config: TrainConfig) -> Path:
+    if config.checkpoint_dir:
+        return Path(config.checkpoint_dir)
+    run = os.environ.get(RUN_DIR)
+    return Path(run) / "checkpoints" if run else Path("checkpoints")
+
+
+def _choose(paths: Sequence[Path]) -> tuple[str | None, list[str]]:
+    """Return the newest that is whole, and what is wrong with those that are newer."""
+    problems = []
+    for path in reversed(paths):
+        try:
+            verify(path)
+            read_metadata(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return str(path), problems
+    return None, problems
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"
+
+
+def _root_cause(error: BaseException) -> str:
+    failures = getattr(error, "failures", None)  # of DCP's CheckpointException: rank -> error
+    if failures:
+        error = next(iter(failures.values()))[0]
+    return str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)

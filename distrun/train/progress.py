@@ -1,0 +1,205 @@
+"""How training goes: what all ranks have to agree on in a step, and what is told of it."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distrun.peaks import peak_flops
+from distrun.train import metrics
+from distrun.train.config import ConfigError, TrainConfig
+from distrun.train.setup import Place, shorten_timeout
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no number any more."""
+
+
+class Progress:
+    """The numbers of each step, on the console, in metrics.jsonl and in TensorBoard.
+
+    As a context it also catches SIGTERM: the step at hand is finished, `stop` becomes true on
+    all ranks in the same step, and the recipe saves and leaves.
+
+    Args:
+        config: The settings.
+        place: This rank.
+        flops_per_token: For MFU.
+    """
+
+    def __init__(self, config: TrainConfig, place: Place, flops_per_token: int) -> None:
+        self.stop = False
+        self._config, self._place = config, place
+        self._flops_per_token = flops_per_token
+        self._signalled = False
+        self._mark = time.perf_counter()
+        self._first: int | None = None
+        self._profiler: torch.profiler.profile | None = None
+        self._board: Any = None
+        name = torch.cuda.get_device_name() if place.device.type == "cuda" else ""
+        self._peak = peak_flops(name, config.precision)
+
+    def __enter__(self) -> Progress:
+        self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        if self._config.tensorboard and self._place.rank == 0:
+            self._board = _tensorboard(self._config.tensorboard)
+        if self._config.profile and self._place.rank == 0:
+            steps = torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=1)
+            self._profiler = torch.profiler.profile(schedule=steps, on_trace_ready=self._trace)
+            self._profiler.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._profiler is not None:
+            self._profiler.stop()  # writes the trace, if there were not five steps
+        if self._board is not None:
+            self._board.close()
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signalled = True
+
+    def _trace(self, profiler: torch.profiler.profile) -> None:
+        profiler.export_chrome_trace(self._config.profile)
+
+    def agree(self, step: int, loss: Tensor, share: float | None = None, good: str = "") -> float:
+        """Return the mean loss over the ranks; learn whether any of them was told to stop.
+
+        One all_reduce of 24 bytes carries both.
+
+        Args:
+            step: Counted from 0.
+            loss: This rank's, [] without a graph.
+            share: Its weight; the shares of all ranks add up to 1. None: equal shares.
+            good: The last good checkpoint, for the error.
+
+        Raises:
+            DivergedError: It is NaN or infinite on some rank; raised on all of them.
+        """
+        world = self._place.world_size
+        share = 1 / world if share is None else share
+        bad = ~torch.isfinite(loss)
+        told = torch.tensor(self._signalled, device=loss.device)
+        mine = torch.stack([loss.double() * share, told.double(), bad.double()])
+        total = mine.clone()
+        dist.all_reduce(total)
+        mean, stop, diverged = total.tolist()
+        if diverged:
+            raise DivergedError(self._story(step, loss, bad, good))
+        self.stop = bool(stop)
+        return float(mean)
+
+    def _story(self, step: int, loss: Tensor, bad: Tensor, good: str) -> str:
+        marks = [torch.zeros_like(bad, dtype=torch.uint8) for _ in range(self._place.world_size)]
+        dist.all_gather(marks, bad.to(torch.uint8))
+        ranks = [rank for rank, mark in enumerate(marks) if mark.item()]
+        whose = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+        value = f"{loss.item():g}" if bad.item() else "not finite"
+        saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved"
+        return f"the loss is {value} on {whose} in step {step + 1}; {saved}"
+
+    def log(self, step: int, *, loss: float, tokens: int, lr: float, grad_norm: Tensor) -> None:
+        """Tell of a finished step.
+
+        Args:
+            step: Counted from 0.
+            loss: Mean over the ranks.
+            tokens: Of all ranks together, in this step.
+            lr: The rate.
+            grad_norm: Over all ranks, before clipping.
+        """
+        if self._first is None:
+            self._first = step
+            shorten_timeout()  # the first step has shown that all ranks are there
+        if self._profiler is not None:
+            self._profiler.step()
+        now = time.perf_counter()
+        if self._place.rank == 0:
+            rate = tokens / (now - self._mark)
+            self._tell(step + 1, loss, lr, grad_norm.item(), rate)
+        self._mark = now
+
+    def _tell(self, done: int, loss: float, lr: float, grad_norm: float, rate: float) -> None:
+        steps, device = self._config.steps, self._place.device
+        memory = memory_nbytes(device)
+        values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens_per_s": rate}
+        values["memory_nbytes"] = memory
+        if self._peak is not None:
+            flops = self._flops_per_token * rate
+            values["mfu"] = flops / self._peak / self._place.world_size
+        self._write(done, values)
+        assert self._first is not None
+        if done % self._config.log_every == 0 or done in (self._first + 1, steps):
+            mfu = f"  mfu {values['mfu']:.1%}" if "mfu" in values else ""
+            print(
+                f"step {done}/{steps}  loss {loss:.7f}  norm {grad_norm:.3f}  lr {lr:.2e}"
+                f"  {rate:.0f} tokens/s{mfu}  {memory / 2**30:.2f} GiB",
+                flush=True,
+            )
+
+    def evaluates(self, done: int) -> bool:
+        """Say whether an evaluation is due: every N steps, and at the end."""
+        every = self._config.eval_every
+        return done == self._config.steps or (every > 0 and done % every == 0)
+
+    def leave_if_told(self) -> None:
+        """End this process as SIGTERM would have, now that the checkpoint is written."""
+        if self.stop:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def evaluated(self, done: int, loss: Tensor, share: float | None = None) -> float:
+        """Tell of an evaluation; return the mean over the ranks.
+
+        Args:
+            done: Steps of training that are behind it.
+            loss: This rank's mean over its part of the validation data.
+            share: As for `agree`.
+        """
+        share = 1 / self._place.world_size if share is None else share
+        total = loss.double() * share
+        dist.all_reduce(total)
+        mean = float(total)
+        if self._place.rank == 0:
+            print(f"step {done}/{self._config.steps}  validation loss {mean:.7f}", flush=True)
+            self._write(done, {"validation_loss": mean})
+        self._mark = time.perf_counter()
+        return mean
+
+    def _write(self, done: int, values: dict[str, float]) -> None:
+        metrics.log(done, total_steps=self._config.steps, **values)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, done)
+
+
+def _tensorboard(directory: str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "--tensorboard needs the package tensorboard: pip install distrun[tensorboard]"
+        ) from None
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    return SummaryWriter(directory)  # type: ignore[no-untyped-call]
+
+
+def memory_nbytes(device: torch.device) -> int:
+    """Return the most memory that this process has held: of the GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,91 @@
+"""Into the process group and out of it again, whatever happens between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.nn  # before any process group: its default arguments would keep one
+from torch.distributed.device_mesh import DeviceMesh
+
+from distrun import comm
+from distrun.env import TorchrunEnv
+from distrun.train.config import TrainConfig
+
+START_TIMEOUT_S = 300.0
+"""Ranks may come late: imports, a cold file system, a compile."""
+STEP_TIMEOUT_S = 120.0
+"""Once all train, a rank that is this late is lost."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands."""
+
+    env: TorchrunEnv
+    world: comm.World
+    """All ranks."""
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's own GPU, or the CPU."""
+        return self.world.device
+
+    @property
+    def rank(self) -> int:
+        """Its number in the world."""
+        return self.env.rank
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        return self.env.world_size
+
+    def mesh(self, axes: dict[str, int]) -> DeviceMesh:
+        """Make a mesh over all ranks; collective. `axes` is what `mesh.sizes` returned."""
+        return self.world.mesh(axes).device_mesh
+
+    def say(self, line: str) -> None:
+        """Print a line, on rank 0."""
+        if self.rank == 0:
+            print(line, flush=True)
+
+
+@contextlib.contextmanager
+def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place]:
+    """Join the other ranks, seed, and leave again; an error never waits for its peers.
+
+    NCCL where this node has a GPU for every rank, else gloo. A world of one needs no launcher.
+    """
+    env = env or TorchrunEnv.read()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if "OMP_NUM_THREADS" not in os.environ and env.local_world_size > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // env.local_world_size))
+    with comm.init(timeout_s=START_TIMEOUT_S) as world:
+        seed_all(config.seed)
+        yield Place(env, world)
+
+
+def shorten_timeout() -> None:
+    """From here on a rank that does not answer for STEP_TIMEOUT_S is lost.
+
+    torch has no public setter yet: `torch.distributed.distributed_c10d._set_pg_timeout`.
+    """
+    group = dist.group.WORLD
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=STEP_TIMEOUT_S), group)
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, numpy and torch on every device, equally on each rank."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

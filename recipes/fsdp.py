@@ -1,0 +1,202 @@
+"""Fully sharded data parallel: each rank keeps 1 / n of weights, gradients and optimizer state.
+
+    distrun launch recipes/fsdp.py
+    distrun launch --nproc-per-node 4 recipes/fsdp.py --replicate 2 --precision bfloat16
+    torchrun --nproc-per-node 2 recipes/fsdp.py --no-reshard
+
+FSDP2 (`fully_shard`) gathers the weights of one block just before it runs, and drops them
+after it: 16 P / n bytes a rank, and one whole block. The price: an all_gather of the weights
+in forward, another in backward (ZeRO-3), and a reduce_scatter of the gradients: 3 · 4 P
+(n - 1) / n bytes where DDP moves 2 · 4 P (n - 1) / n. With --no-reshard the weights stay after
+forward (ZeRO-2): DDP's traffic, and 4 P more memory. --replicate R makes groups that share,
+and R copies of them (HSDP): gathers stay inside a group, which may be one node's NVLink.
+"""
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch", "numpy", "distrun"]
+#
+# [tool.distrun]
+# strategy = "fsdp"
+# nproc-per-node = 2
+# ///
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from data import Shard, Windows, batches, open_text
+from model import GPT, model_config, sample
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW, Optimizer
+
+from distrun.env import TorchrunEnv
+from distrun.train import mesh as meshes
+from distrun.train import optim
+from distrun.train.blocks import prepare_blocks
+from distrun.train.checkpoint import Checkpoints
+from distrun.train.config import TrainConfig, option, parse
+from distrun.train.precision import compute_dtype, grad_scaler, master_dtype
+from distrun.train.progress import Progress
+from distrun.train.setup import Place, start
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """The settings; each is a flag."""
+
+    replicate: int = option(1, "copies of the sharded model (HSDP)", 1)
+    reshard: bool = option(True, "drop gathered weights after forward (ZeRO-3; else ZeRO-2)")
+    offload: bool = option(False, "keep shards and optimizer in the CPU's memory")
+    meta: bool = option(False, "build without memory; rank 0 alone draws the weights")
+
+
+def axes(config: Config, world_size: int) -> dict[str, int]:
+    """Return the mesh: copies, and the ranks that share one; all of them see different data."""
+    micro_batch = config.batch_size // config.accumulate
+    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
+    meshes.require_divides("a micro-batch of", micro_batch, "ranks", world_size)
+    return meshes.sizes(world_size, replicate=config.replicate, shard=-1)
+
+
+def build_model(config: Config) -> GPT:
+    """Build the whole model, equal for equal seeds; on the meta device it takes no memory."""
+    dtype = master_dtype(config.precision)
+    if config.meta:
+        with torch.device("meta"):
+            return GPT(model_config(config.size, tied=config.tied)).to(dtype)
+    return GPT(model_config(config.size, tied=config.tied)).init_weights(config.seed).to(dtype)
+
+
+def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> FSDPModule:
+    """Shard every block, then what is left, in place: parameters become DTensors."""
+    prepare_blocks(model.blocks.values(), config.recompute, config.compile)
+    # Weights travel and multiply in `compute`; gradients are summed in float32.
+    compute = compute_dtype(config.precision)
+    policy = MixedPrecisionPolicy(
+        param_dtype=compute, reduce_dtype=master_dtype(config.precision), output_dtype=compute
+    )
+    pin = mesh.device_type == "cuda"  # so that copies to the GPU run beside the computation
+    offload = CPUOffloadPolicy(pin_memory=pin) if config.offload else OffloadPolicy()
+    one_axis = mesh if config.replicate > 1 else mesh["shard"]
+    for module in (*model.blocks.values(), model):
+        fully_shard(
+            module,
+            mesh=one_axis,
+            reshard_after_forward=config.reshard,
+            mp_policy=policy,
+            offload_policy=offload,
+        )
+    if config.meta:
+        materialise(model, mesh, config)
+    assert isinstance(model, FSDPModule)
+    return model
+
+
+def materialise(model: GPT, mesh: DeviceMesh, config: Config) -> None:
+    """Give a sharded meta model the weights of the seed: rank 0 draws all, each takes its part.
+
+    Drawing in place on each rank would fill all shards with the same numbers, on a CPU.
+    """
+    model.to_empty(device="cpu" if config.offload else mesh.device_type)
+    whole = {}
+    if mesh.get_rank() == 0:
+        whole = GPT(model.config).init_weights(config.seed).state_dict()
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, whole, options=options)
+
+
+def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
+    """Return AdamW over what this rank holds; to be called after `parallelize`."""
+    groups = optim.decay_groups(model, config.weight_decay)
+    return AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+
+
+def batch(step: int, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return this rank's tokens and targets of a step: two of [accumulate, rows, T]."""
+    tokens = windows[step]
+    return tokens[..., :-1], tokens[..., 1:]
+
+
+def loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over the tokens of -log p(next byte), in nats: a scalar with a graph."""
+    logits = model(tokens)  # [rows, T, V]
+    return cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.device) -> Tensor:
+    """Return the mean loss over this rank's part of the first validation batches."""
+    model.eval()
+    total = torch.zeros((), device=device)
+    for step in range(config.eval_batches):
+        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
+        total += loss(model, tokens, targets) / config.eval_batches
+    model.train()
+    return total
+
+
+def train(config: Config, place: Place) -> None:
+    """Train, evaluate and save, on each rank."""
+    device = place.device
+    mesh = place.mesh(axes(config, place.world_size))
+    shard = Shard(place.rank, place.world_size)
+    training, validation = open_text(config, model_config(config.size).vocab_size, shard)
+
+    model = parallelize(build_model(config), mesh, config)
+    optimizer = build_optimizer(model, config)
+    scaler = grad_scaler(config.precision, device)
+    flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
+
+    with (
+        Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
+        Progress(config, place, flops) as progress,
+    ):
+        for step, tokens, targets in batches(training, checkpoints.resume(), device):
+            rate = optim.learning_rate(step, config)
+            optim.set_learning_rate(optimizer, rate)
+            step_loss = torch.zeros((), device=device)
+            for micro in range(config.accumulate):
+                last = micro == config.accumulate - 1
+                model.set_requires_gradient_sync(last)  # one reduce_scatter a block and step
+                micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
+                scaler.scale(micro_loss).backward()
+                step_loss += micro_loss.detach()
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            scaler.unscale_(optimizer)
+            norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            optim.optimizer_step(optimizer, scaler, norm)
+            optimizer.zero_grad()
+            ntokens = config.batch_size * config.seq_len
+            progress.log(step, loss=mean_loss, tokens=ntokens, lr=rate, grad_norm=norm)
+            if progress.evaluates(step + 1):
+                progress.evaluated(step + 1, evaluate(model, validation, config, device))
+            checkpoints.after(step + 1, stop=progress.stop)
+            progress.leave_if_told()
+    if config.sample:
+        text = sample(model, training[0][0, 0, :1].to(device), config.sample, config.seq_len, 0)
+        place.say(bytes(text.tolist()).decode(errors="replace"))
+
+
+def main() -> None:
+    """Read the flags, join the other ranks, train."""
+    config = parse(Config)
+    env = TorchrunEnv.read()
+    axes(config, env.world_size)
+    with start(config, env) as place:
+        train(config, place)
+
+
+if __name__ == "__main__":
+    main()
