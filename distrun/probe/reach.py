@@ -46,9 +46,9 @@ def connect(address: str, port: int, timeout_s: float) -> str:
         return "timed out"
     except ConnectionRefusedError:
         return "refused"
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # UnicodeError: it can be no name at all
         return "the name does not resolve"
-    except (OSError, UnicodeError) as error:  # UnicodeError: it can be no name at all
+    except OSError as error:
         return reason(error).lower()
     return ""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,19 +13,7 @@ import pytest
 
 from distrun.probe.nvml import read_gpus
 
-SOURCE = Path(__file__).parents[1] / "fakes" / "nvml.c"
 Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc builds the stand-in")
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a libnvidia-ml.so.1 of our own."""
-    directory = tmp_path_factory.mktemp("driver")
-    soname = "-Wl,-soname,libnvidia-ml.so.1"
-    library = directory / "libnvidia-ml.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", soname, "-o", library, SOURCE], check=True)
-    return directory
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""Builds the stand-in for NVIDIA's driver, for tests and for the recorded snapshots."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("nvml.c")
+
+
+def build_driver(directory: Path, *flags: str) -> Path:
+    """Compile libnvidia-ml.so.1 into a directory, which is returned for LD_LIBRARY_PATH."""
+    library = directory / "libnvidia-ml.so.1"
+    soname = "-Wl,-soname,libnvidia-ml.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", soname, *flags, "-o", library, SOURCE], check=True)
+    return directory
