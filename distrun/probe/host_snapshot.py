@@ -10,7 +10,7 @@ from pathlib import Path
 from distrun.env import is_secret
 from distrun.probe import cgroup, host_limits, host_memory, network
 from distrun.probe.kernel_log import read_xids
-from distrun.probe.reading import Reading
+from distrun.probe.reading import LEFT_OUT, Reading
 from distrun.probe.runs_disk import read_runs_disk
 from distrun.probe.snapshot import Host
 
@@ -19,12 +19,15 @@ _LIMITS = {"memlock_nbytes": "RLIMIT_MEMLOCK", "nofile": "RLIMIT_NOFILE", "nproc
 _MASK = "***"
 
 
-def read_host_snapshot(root: Path = Path("/"), *, runs_dir: Path | None = None) -> Host:
+def read_host_snapshot(
+    root: Path = Path("/"), *, runs_dir: Path | None = None, quick: bool = False
+) -> Host:
     """Take the snapshot.
 
     Args:
         root: Where /proc, /sys and /dev are.
         runs_dir: Where runs are recorded; None leaves it unread.
+        quick: Leave out the kernel log and who holds files of /dev/shm.
     """
     found = Reading()
     hostname = socket.gethostname()
@@ -35,7 +38,11 @@ def read_host_snapshot(root: Path = Path("/"), *, runs_dir: Path | None = None) 
     for field, limit in _LIMITS.items():
         found.take(field, host_limits.soft_limit, limit)
     _read_network(found, root)
-    found.take("xids", read_xids, root)
+    if quick:
+        found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
+    else:
+        found.take("xids", read_xids, root)
+        found.take("shm_leftovers", host_memory.shm_leftovers, root)
     disk = ("runs_dir_writable", "runs_dir_total_nbytes", "runs_dir_free_nbytes")
     if runs_dir is not None:
         found.take(disk, read_runs_disk, runs_dir)
@@ -63,7 +70,6 @@ def _read_machine(found: Reading, root: Path) -> None:
 def _read_shm(found: Reading, root: Path) -> None:
     found.take(("shm_total_nbytes", "shm_free_nbytes"), host_memory.shm_nbytes, root)
     found.take("shm_writable", host_memory.shm_writable, root)
-    found.take("shm_leftovers", host_memory.shm_leftovers, root)
 
 
 def _read_network(found: Reading, root: Path) -> None:

@@ -27,7 +27,8 @@ def read_node(
         name: What the caller calls it.
         runs_dir: Where runs are recorded; None leaves it unread.
         want_gpus: Ask NVML too.
-        quick: Leave out what a launch can do without: NVLinks, the fabric, pairs of GPUs.
+        quick: Leave out what neither a launch nor a live screen needs: NVLinks, the fabric,
+            pairs of GPUs, what seldom changes, the kernel log.
         deadline_s: Time that the driver has to answer.
     """
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -44,7 +45,7 @@ def _read(
 ) -> tuple[Nvml, Host, Software]:
     if not want_gpus:
         nvml = not_read("GPUs were not asked for", "not_asked")
-        return nvml, read_host_snapshot(runs_dir=runs_dir), read_software()
+        return nvml, read_host_snapshot(runs_dir=runs_dir, quick=quick), read_software()
     with NvmlReader(deadline_s, quick=quick) as reader:
-        host, software = read_host_snapshot(runs_dir=runs_dir), read_software()
+        host, software = read_host_snapshot(runs_dir=runs_dir, quick=quick), read_software()
         return reader.result(), host, software

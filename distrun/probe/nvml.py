@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from distrun.probe.gpu_processes import named
+from distrun.probe.reading import LEFT_OUT
 from distrun.probe.snapshot import Gpu, GpuPair, NvLink, Nvml
 
 LAUNCH_DEADLINE_S = 5.0
@@ -30,7 +31,6 @@ from distrun.probe.nvml_child import main
 main(*arguments)
 """
 """The child finds the packages that this process finds, and nothing in the current directory."""
-_LEFT_OUT = "left out of a quick look"
 
 
 def read_gpus(deadline_s: float = LAUNCH_DEADLINE_S, *, quick: bool = False) -> Nvml:
@@ -50,7 +50,7 @@ class NvmlReader:
 
     Args:
         deadline_s: Time that it has, from now on.
-        quick: Leave out NVLinks, the fabric, pairs, and what a launch can do without.
+        quick: Leave out NVLinks, the fabric, pairs, and what seldom changes.
     """
 
     def __init__(self, deadline_s: float, *, quick: bool = False) -> None:
@@ -101,7 +101,7 @@ class NvmlReader:
         if not parts.done:
             problem, kind = self._why_it_stopped(parts.at)
             parts.driver.update(problem=problem, problem_kind=kind)
-        return parts.nvml(_LEFT_OUT if self._quick else "")
+        return parts.nvml(LEFT_OUT if self._quick else "")
 
     def _more(self) -> bytes:
         """Return what the child has written; nothing at its end, and at the deadline."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distrun.probe.nvml_call import Failure, NvmlReading, text
-from distrun.probe.nvml_device import read_health, read_identity, read_rest
+from distrun.probe.nvml_device import read_health, read_identity, read_load, read_rest
 from distrun.probe.nvml_links import links_between, read_fabric, read_nvlinks, read_pair
 from distrun.processes import die_with_parent
 
@@ -76,6 +76,7 @@ def _read(write: Write, quick: bool) -> None:
         write({"gpu": gpu.fields()})
     for index, handle in handles.items():
         read_health(gpus[index], handle)
+        read_load(gpus[index], handle)
         if not quick:
             read_rest(gpus[index], handle)
             read_fabric(gpus[index], handle)

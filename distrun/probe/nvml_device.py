@@ -15,7 +15,7 @@ _RETIREMENT_CAUSES = (0, 1)
 
 
 def read_identity(gpu: NvmlReading, handle: Any) -> None:
-    """Read who the GPU is, and who is on it: all that a launch needs."""
+    """Read who the GPU is, and who is on it."""
     import pynvml
 
     gpu.ask("nvmlDeviceGetUUID", handle, uuid=text)
@@ -57,13 +57,17 @@ def read_health(gpu: NvmlReading, handle: Any) -> None:
         gpu.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle, clock_events=int)
 
 
-def read_rest(gpu: NvmlReading, handle: Any) -> None:
-    """Read what a launch can do without."""
-    gpu.ask("nvmlDeviceGetCudaComputeCapability", handle, compute_capability=_dotted)
-    gpu.ask("nvmlDeviceGetVbiosVersion", handle, vbios_version=text)
+def read_load(gpu: NvmlReading, handle: Any) -> None:
+    """Read how busy the GPU is."""
     gpu.ask("nvmlDeviceGetUtilizationRates", handle, utilization_percent=lambda u: int(u.gpu))
     gpu.ask("nvmlDeviceGetPowerUsage", handle, power_w=_watt)
     gpu.ask("nvmlDeviceGetEnforcedPowerLimit", handle, power_limit_w=_watt)
+
+
+def read_rest(gpu: NvmlReading, handle: Any) -> None:
+    """Read what neither a launch nor a live screen needs."""
+    gpu.ask("nvmlDeviceGetCudaComputeCapability", handle, compute_capability=_dotted)
+    gpu.ask("nvmlDeviceGetVbiosVersion", handle, vbios_version=text)
     default_limit = "nvmlDeviceGetPowerManagementDefaultLimit"
     gpu.ask(default_limit, handle, power_default_limit_w=_watt)
     gpu.ask("nvmlDeviceGetPersistenceMode", handle, persistence_mode=bool)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+LEFT_OUT = "left out of a quick look"
+"""Why a fact is missing that was not asked for."""
 
 
 class Unread(Exception):
