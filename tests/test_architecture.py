@@ -65,11 +65,13 @@ PARTS_OF_EVERY_COMMAND = {
         "bench_view",
         "check_deep",
         "check_explain",
+        "check_findings",
         "check_formats",
         "check_report",
         "check_topology",
         "check_view",
         "check_watch",
+        "output_file",
     ),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another."""

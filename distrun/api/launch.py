@@ -89,6 +89,10 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
         secret_env=read.env_file(job.env_file) if job.env_file else {},
         cold_reason=script.cold_reason,
     )
+    if job.check is not False and not job.hosts:  # other machines: this one says nothing of them
+        from distrun.api.before_launch import checked  # not paid for with --no-check
+
+        plan = checked(job, plan, facts)
     return Prepared(job, plan, facts)
 
 

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from distrun.cli import bench_comm, config, launch, logs, ps, show, stop
+from distrun.cli import bench_comm, check, config, launch, logs, ps, show, stop
 
 app = typer.Typer(
     name="distrun",
@@ -23,6 +23,7 @@ app.command("ps")(ps.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("show")(show.show)
+app.command("check")(check.check)
 app.add_typer(bench_comm.app, name="bench-comm")
 app.add_typer(config.app, name="config")
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def table(
@@ -20,13 +24,10 @@ def table(
         right: Columns of numbers.
         spare: Columns that are left out, in this order, where the terminal is too narrow.
     """
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)
+    console = _console()
     lines = list(rows)
     columns, lines = _fitting(columns, lines, spare, console.width)
     # The first names what other commands are to be given: never cut short.
@@ -40,6 +41,31 @@ def table(
     for row in lines:
         drawn.add_row(*map(Text, row))  # a file name may look like markup
     console.print(drawn, highlight=False)
+
+
+def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
+    """Print lines behind a label each; what is too long goes on below itself.
+
+    Args:
+        rows: The label, its style, and its lines.
+    """
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    drawn = Table(Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
+    for label, style, lines in rows:
+        for number, line in enumerate(lines):
+            drawn.add_row(Text("" if number else label, style), Text(line))
+    if drawn.row_count:
+        _console().print(drawn, highlight=False)
+
+
+def _console() -> Console:
+    """Return where tables are printed; into a pipe as wide as they need to be."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=1000)
 
 
 def _fitting(

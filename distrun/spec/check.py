@@ -59,6 +59,8 @@ def limits_of(check: bool | CheckTable, limits_type: type[_Limits]) -> _Limits:
         if name not in known:
             hint = did_you_mean(name, [*known, "ignore"])
             raise UsageError(f"unknown key {name!r} in {_WHERE}", hint)
+    if not given:
+        return limits_type()  # pydantic takes 10 ms to learn the dataclass
     try:
         text = json.dumps(given, default=str)  # as JSON, a list will do for a tuple
         return TypeAdapter(limits_type).validate_json(text, strict=True)

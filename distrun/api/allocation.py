@@ -1,0 +1,105 @@
+"""Nodes that Slurm gives: those of the job we are in, or asked for here and given back."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Sequence
+
+from distrun.errors import MachineError, UsageError
+
+_LIMIT_S = 60.0
+_END_LIMIT_S = 5.0
+_HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
+"""Says which nodes they are, and holds them as long as its standard input is open."""
+
+
+class Allocation:
+    """Some nodes.
+
+    Args:
+        nnodes: How many are asked for where there is no job yet; None takes those there are.
+
+    Raises:
+        UsageError: There is no job, and nothing is asked for; or the job has others.
+        MachineError: Slurm is not here, or gives no nodes.
+    """
+
+    def __init__(self, nnodes: int | None) -> None:
+        self._salloc: subprocess.Popen[bytes] | None = None
+        self.job_id = os.environ.get("SLURM_JOB_ID", "")
+        nodes = os.environ.get("SLURM_JOB_NODELIST", "")
+        if not self.job_id and nnodes is None:
+            raise UsageError("--on slurm is in no allocation", "--nodes N asks for one")
+        if not self.job_id:
+            self.job_id, nodes = self._ask(nnodes or 1)
+        self.hosts = _output("scontrol", "show", "hostnames", nodes).split()
+        if nnodes is not None and len(self.hosts) != nnodes:
+            self.close()
+            raise UsageError(
+                f"--nodes {nnodes} are not the {len(self.hosts)} of this allocation",
+                "leave --nodes out inside of an allocation",
+            )
+
+    def _ask(self, nnodes: int) -> tuple[str, str]:
+        words = ["salloc", "--quiet", f"--nodes={nnodes}", "sh", "-c", _HOLD]
+        self._salloc = _start(words, stdin=subprocess.PIPE)
+        assert self._salloc.stdout
+        line = _line_within(self._salloc.stdout.fileno(), _LIMIT_S)
+        if len(line.split()) != 2:
+            self.close()
+            raise MachineError(
+                f"Slurm gives no {nnodes} nodes within {_LIMIT_S:g} s",
+                "SALLOC_PARTITION and the like are heeded; or go into an allocation of your own",
+            )
+        job_id, nodes = line.split()
+        return job_id, nodes
+
+    def close(self) -> None:
+        """Give back what was asked for here."""
+        if self._salloc is None:
+            return
+        assert self._salloc.stdin and self._salloc.stdout
+        self._salloc.stdin.close()
+        try:
+            self._salloc.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:  # it still waits for nodes
+            self._salloc.terminate()
+            self._salloc.wait()
+        self._salloc.stdout.close()
+        self._salloc = None
+
+
+def _output(*words: str) -> str:
+    child = _start(words, stdin=subprocess.DEVNULL)
+    return child.communicate()[0].decode(errors="replace")
+
+
+def _start(words: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is ours: what was asked for is given back in order
+        )
+    except OSError as error:
+        raise MachineError(
+            f"--on slurm needs {words[0]}: {error.strerror}", "run it on a machine of the cluster"
+        ) from None
+
+
+def _line_within(fd: int, limit_s: float) -> str:
+    """Return what stands before the first line end, or what came until then."""
+    deadline = time.monotonic() + limit_s
+    data = b""
+    while b"\n" not in data and (left_s := deadline - time.monotonic()) > 0:
+        if select.select([fd], [], [], left_s)[0]:
+            more = os.read(fd, 4096)
+            if not more:
+                break
+            data += more
+    return data.partition(b"\n")[0].decode(errors="replace")

@@ -1,0 +1,73 @@
+"""Explain a rule of the check: what it looks for, why, by what limits, and what cures it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from distrun.api.rules import require_rule
+from distrun.checks.limits import Limits
+from distrun.checks.registry import RULES, matches
+from distrun.checks.rule import Rule
+from distrun.spec.check import limits_of
+from distrun.spec.job import Settings
+from distrun.spec.schema import field_docstrings
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One threshold that a rule reads."""
+
+    name: str
+    value: Any
+    default: Any
+    doc: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A rule, and its thresholds as the settings have them."""
+
+    rule: Rule
+    limits: tuple[Limit, ...]
+
+
+def explain(pattern: str, settings: Settings | None = None) -> list[Explanation]:
+    """Explain a rule, all that a prefix such as `gpu.*` names, or `all`.
+
+    Args:
+        pattern: Its id, a prefix, or all.
+        settings: Where limits may be overridden.
+
+    Raises:
+        UsageError: There is no such rule.
+    """
+    if pattern != "all":
+        require_rule(pattern, "--explain")
+    limits = limits_of((settings or Settings()).check, Limits)
+    docs = field_docstrings(Limits)
+    return [
+        Explanation(
+            rule,
+            tuple(
+                Limit(name, getattr(limits, name), getattr(Limits, name), docs.get(name, ""))
+                for name in _limits_read_by(rule)
+            ),
+        )
+        for rule in RULES
+        if pattern == "all" or matches(pattern, rule.id)
+    ]
+
+
+def _limits_read_by(rule: Rule) -> list[str]:
+    """Return the limits that the file of a rule names: one list of them is enough."""
+    modules = [m for name, m in sys.modules.items() if name.startswith("distrun.checks.")]
+    (module,) = (module for module in modules if getattr(module, "RULE", None) is rule)
+    found = re.findall(r"\blimits\.(\w+)", inspect.getsource(module))
+    return [name for name in dict.fromkeys(found) if hasattr(Limits, name)]
+
+
+__all__ = ["Explanation", "Limit", "explain"]

@@ -1,0 +1,143 @@
+"""The nodes to be checked: this machine, or others where a probe is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+from distrun.api import elsewhere
+from distrun.api.allocation import Allocation
+from distrun.api.probes import Answer, Probe, Probes
+from distrun.api.reach import with_clocks, with_reaches
+from distrun.errors import UsageError, did_you_mean
+from distrun.probe.host import port_problem
+from distrun.probe.node import read_node
+from distrun.probe.nvml import not_read
+from distrun.probe.snapshot import Host, Node, Reach, Software
+from distrun.spec.job import Settings
+from distrun.spec.snapshot import node_of
+
+PLACES = ("local", "ssh", "slurm")
+_READ_LIMIT_S = 25.0
+"""To log in, to start an interpreter, and what a probe gives a driver that hangs."""
+
+
+class Nodes(Protocol):
+    """Nodes that can be read, again and again."""
+
+    def read(self, *, quick: bool = False) -> tuple[Node, ...]:
+        """Take a snapshot of each; `quick` leaves out what takes long."""
+
+    def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
+        """Take a snapshot of each, and see how they reach one another."""
+
+    def close(self) -> None:
+        """End what was started."""
+
+
+class ThisMachine:
+    """The one node of a job that runs here."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._runs_dir = runs_dir
+
+    def read(self, *, quick: bool = False) -> tuple[Node, ...]:
+        """Take its snapshot."""
+        return (read_node(runs_dir=self._runs_dir, quick=quick),)
+
+    def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
+        """Take its snapshot, and see whether the rendezvous can have its port."""
+        (node,) = self.read()
+        if master_port is not None and (problem := port_problem(master_port)):
+            node = replace(node, reaches=(Reach(node.name, node.name, "", master_port, problem),))
+        return (node,)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class OtherMachines:
+    """Nodes where a probe is started.
+
+    Args:
+        commands: What starts each, by the node's name.
+        then: Is called at the end.
+    """
+
+    def __init__(
+        self, commands: Mapping[str, Sequence[str]], then: Callable[[], None] = lambda: None
+    ) -> None:
+        self._names, self._then = list(commands), then
+        self._probes = Probes(commands)
+        self._fresh = True
+
+    def read(self, *, quick: bool = False) -> tuple[Node, ...]:
+        """Take a snapshot of each that answers, at once."""
+        if not self._fresh:  # a probe begins with one by itself
+            for probe in self._probes.alive:
+                probe.send({"read": True, "quick": quick})
+        self._fresh = False
+        wanted = {probe.name: 1 for probe in self._probes.alive}
+        found = self._probes.answers(wanted, _READ_LIMIT_S)
+        return tuple(_node(probe, found.get(probe.name, [])) for probe in self._probes.probes)
+
+    def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
+        """Take a snapshot of each, read their clocks, and let them connect."""
+        nodes = with_clocks(self.read(), self._probes)
+        nodes = with_reaches(nodes, self._probes, master_port)
+        gone = {probe.name: probe.gone for probe in self._probes.probes}
+        return tuple(_silent(n.name, gone[n.name]) if gone[n.name] else n for n in nodes)
+
+    def close(self) -> None:
+        """End the probes."""
+        self._probes.close()
+        self._then()
+
+
+def _node(probe: Probe, answers: Sequence[Answer]) -> Node:
+    if not answers:
+        return _silent(probe.name, probe.gone)
+    try:
+        return node_of(answers[0], Node, f"the probe on {probe.name}")
+    except UsageError as error:  # another version of distrun is installed there
+        return _silent(probe.name, error.message)
+
+
+def _silent(name: str, problem: str) -> Node:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Node(name, now, not_read(problem, "failed"), Host(), Software(), problem=problem)
+
+
+def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
+    """Return the nodes of a job; `contextlib.closing` ends what was started.
+
+    Args:
+        settings: The job.
+        on: local, ssh or slurm; "" is ssh where the settings name hosts, else local.
+        python: The interpreter on other machines; "" tries this one's path, then python3.
+
+    Raises:
+        UsageError: The place is none, or does not agree with the settings.
+        MachineError: ssh or Slurm is not here, or Slurm gives no nodes.
+    """
+    place = on or ("ssh" if settings.hosts else "local")
+    if place not in PLACES:
+        raise UsageError(f"--on {on!r} is none", did_you_mean(on, PLACES))
+    if place != "ssh" and settings.hosts:
+        raise UsageError(f"--on {on} has no use for --hosts", "leave one of them out")
+    if place == "ssh" and not settings.hosts:
+        raise UsageError("--on ssh has no hosts", "--hosts a,b names them")
+    if place == "ssh":
+        return OtherMachines({h: elsewhere.over_ssh(h, python) for h in settings.hosts})
+    if place == "slurm":
+        allocation = Allocation(
+            settings.nodes.max if "nodes" in settings.model_fields_set else None
+        )
+        return OtherMachines(
+            {h: elsewhere.under_slurm(h, python, allocation.job_id) for h in allocation.hosts},
+            allocation.close,
+        )
+    return ThisMachine(settings.runs_dir)

@@ -1,0 +1,144 @@
+"""Probes at work on several nodes at once: children that answer a line for a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distrun.errors import MachineError
+
+_END_LIMIT_S = 1.0
+Answer = dict[str, Any]
+
+
+class Probe:
+    """One of them, behind ssh, srun or neither.
+
+    Args:
+        name: The node.
+        command: What starts it.
+    """
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self._said = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up
+        try:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                start_new_session=True,  # Ctrl-C is ours: a closed stdin ends it, here and there
+            )
+        except OSError as error:
+            raise MachineError(
+                f"{command[0]} cannot be started: {error.strerror}", "it is what reaches the nodes"
+            ) from None
+        assert self._child.stdin and self._child.stdout
+        self._stdin, self._stdout = self._child.stdin, self._child.stdout
+        self._rest = b""
+        self.gone = ""
+        """Why it has no more to say, as a sentence; "" while it lives."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that its answers come from."""
+        return self._stdout.fileno()
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Ask; a probe that is gone will not answer, and that is told elsewhere."""
+        try:
+            os.write(self._stdin.fileno(), json.dumps(request).encode() + b"\n")
+        except OSError:
+            pass
+
+    def receive(self) -> list[Answer]:
+        """Return the answers that have come; what a login shell prints besides is none."""
+        data = os.read(self.fileno(), 1 << 16)
+        if not data:
+            self.gone = self._why_gone()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [answer for line in lines if isinstance(answer := _parsed(line), dict)]
+
+    def _why_gone(self) -> str:
+        try:
+            code: int | None = self._child.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            code = None  # it has closed its pipe and lives on
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else f"the probe ended with exit code {code}"
+
+    def close(self) -> None:
+        """Let it end; it does when its standard input ends."""
+        self._stdin.close()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the end of a closed one until a moment, then see to it."""
+        try:
+            self._child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._stdout.close()
+        self._said.close()
+
+
+class Probes:
+    """All of them.
+
+    Args:
+        commands: What starts each, by the node's name.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self.probes = [Probe(name, command) for name, command in commands.items()]
+
+    @property
+    def alive(self) -> list[Probe]:
+        """Those that may still answer."""
+        return [probe for probe in self.probes if not probe.gone]
+
+    def answers(self, wanted: Mapping[str, int], limit_s: float) -> dict[str, list[Answer]]:
+        """Return so many answers of each; fewer of one that ends or takes too long.
+
+        Args:
+            wanted: How many, by the node's name.
+            limit_s: Time that they have together. Who does not make it is given up: its
+                answers could be taken for those to later questions.
+        """
+        found: dict[str, list[Answer]] = {name: [] for name in wanted}
+        deadline = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            for probe in self.alive:
+                if wanted.get(probe.name):
+                    selector.register(probe, selectors.EVENT_READ, probe)
+            while selector.get_map() and (left_s := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left_s):
+                    probe = key.data
+                    found[probe.name] += probe.receive()
+                    if probe.gone or len(found[probe.name]) >= wanted[probe.name]:
+                        selector.unregister(probe)
+            for key in selector.get_map().values():
+                key.data.gone = f"no answer within {limit_s:g} s"
+        return found
+
+    def close(self) -> None:
+        """End them all."""
+        for probe in self.probes:
+            probe.close()
+        deadline = time.monotonic() + _END_LIMIT_S
+        for probe in self.probes:
+            probe.end(deadline)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,148 @@
+"""How nodes reach one another: each listens, all others connect, and their clocks are read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from distrun.api.probes import Answer, Probes
+from distrun.probe.snapshot import Node, Reach
+
+DEFAULT_MASTER_PORT = 29500
+_CONNECT_LIMIT_S = 4.0
+"""A little more than a probe gives a connection."""
+_ANSWER_LIMIT_S = 5.0
+_CLOCK_ROUNDS = 3
+_MOST_S = 60.0
+_UNKNOWN_NAME = "the name does not resolve"
+_NO_ANSWER = "no answer"
+
+
+def with_clocks(nodes: Sequence[Node], probes: Probes) -> list[Node]:
+    """Return the nodes with the offsets of their clocks to ours.
+
+    One after another: the probes of the others would be heard too late.
+    """
+    return [node if node.problem else _with_clock(node, probes) for node in nodes]
+
+
+def _with_clock(node: Node, probes: Probes) -> Node:
+    (probe,) = (probe for probe in probes.probes if probe.name == node.name)
+    rounds: list[tuple[float, float]] = []
+    for _ in range(_CLOCK_ROUNDS):
+        before, began = time.time(), time.monotonic()
+        probe.send({"clock": True})
+        answers = probes.answers({node.name: 1}, _ANSWER_LIMIT_S)[node.name]
+        took_s = time.monotonic() - began
+        if not answers or not isinstance(now := answers[0].get("now"), (int, float)):
+            return node
+        rounds.append((took_s / 2, now - (before + took_s / 2)))
+    error_s, offset_s = min(rounds)  # the shortest round trip knows best
+    host = replace(node.host, clock_offset_s=offset_s, clock_offset_error_s=error_s)
+    return replace(node, host=host)
+
+
+def with_reaches(
+    nodes: Sequence[Node], probes: Probes, master_port: int | None = None
+) -> list[Node]:
+    """Return the nodes with what came of connecting from each to each other.
+
+    Args:
+        nodes: Those that could not be read are left out.
+        probes: Their probes.
+        master_port: Port of the rendezvous, which the first node is to have.
+    """
+    healthy = [node for node in nodes if not node.problem]
+    if len(healthy) < 2:
+        return list(nodes)
+    found, ports = _listen(healthy, probes, master_port or DEFAULT_MASTER_PORT)
+    tries = [
+        _Try(source.name, target.name, port, addresses_of(target, healthy))
+        for source in healthy
+        for target in healthy
+        for port in ports[target.name]
+        if source is not target
+    ]
+    _connect(tries, probes)
+    found += [each.result() for each in tries]
+    return [
+        replace(node, reaches=tuple(reach for reach in found if reach.source == node.name))
+        for node in nodes
+    ]
+
+
+def _listen(
+    nodes: Sequence[Node], probes: Probes, master_port: int
+) -> tuple[list[Reach], dict[str, list[int]]]:
+    """Have each node listen; return what it could not have, and what it has."""
+    wanted: dict[str, list[dict[str, int]]] = {node.name: [{"listen": 1}] for node in nodes}
+    wanted[nodes[0].name].append({"listen": 1, "port": master_port})
+    failed, ports = [], {}
+    for name, answers in _asked(wanted, probes, _ANSWER_LIMIT_S).items():
+        ports[name] = [answer["port"] for answer in answers if isinstance(answer.get("port"), int)]
+        failed += [
+            Reach(name, name, "", request.get("port", 0), str(answer["problem"]))
+            for request, answer in zip(wanted[name], answers, strict=False)
+            if answer.get("problem")
+        ]
+    return failed, ports
+
+
+@dataclass
+class _Try:
+    """One node on its way to a port of another."""
+
+    source: str
+    target: str
+    port: int
+    names: tuple[str, ...]
+    """Addresses to try, in this order."""
+    problem: str = _NO_ANSWER
+    done: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """It came about, or failed at a name that this node knows."""
+        first = self.done == 1 and self.problem != _UNKNOWN_NAME
+        return not self.problem or first or self.done == len(self.names)
+
+    def result(self) -> Reach:
+        """Return what came of it."""
+        at = self.names[max(0, self.done - 1)]
+        return Reach(self.source, self.target, at, self.port, self.problem)
+
+
+def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Return how others may reach a node: as it was asked for, by its own name, by address.
+
+    An address that several nodes have is a bridge of each, and leads nowhere.
+    """
+    everyone = [address for node in nodes for nic in node.host.nics for address in nic.addresses]
+    own = [a for nic in target.host.nics if nic.up for a in nic.addresses if everyone.count(a) == 1]
+    names = (target.name.rpartition("@")[2], target.host.hostname, *own)
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+def _connect(tries: Sequence[_Try], probes: Probes) -> None:
+    while left := [each for each in tries if not each.ended]:
+        wanted: dict[str, list[Mapping[str, object]]] = {}
+        for each in left:
+            request = {"connect": [each.names[each.done], each.port]}
+            wanted.setdefault(each.source, []).append(request)
+        answers = _asked(wanted, probes, _CONNECT_LIMIT_S * max(map(len, wanted.values())))
+        for each in left:
+            answer = next(iter(answers[each.source]), {"problem": _NO_ANSWER})
+            del answers[each.source][:1]
+            each.problem, each.done = str(answer.get("problem", _NO_ANSWER)), each.done + 1
+
+
+def _asked(
+    wanted: Mapping[str, Sequence[Mapping[str, object]]], probes: Probes, limit_s: float
+) -> dict[str, list[Answer]]:
+    """Send requests to nodes, by name, and return their answers in the same order."""
+    for probe in probes.alive:
+        for request in wanted.get(probe.name, ()):
+            probe.send(request)
+    counts = {name: len(requests) for name, requests in wanted.items()}
+    return probes.answers(counts, min(limit_s, _MOST_S))

@@ -1,0 +1,125 @@
+"""`distrun check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from distrun.cli.output_file import require_writable, write
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.check import CheckReport
+    from distrun.spec.job import Settings
+
+_OF_THE_JOB = ("nodes", "nproc_per_node", "gpus", "hosts", "master_port", "runs_dir", "strict")
+"""Options that are those of `distrun launch`."""
+
+
+def check(
+    files: list[Path] = typer.Argument(None, metavar="[FILE]...", help="Further files of --from."),
+    hosts: str = typer.Option(None, metavar="A,B", help="Look at these machines, over ssh."),
+    nodes: str = typer.Option(
+        None, metavar="N", help="Nodes of the job; with --on slurm, asked for."
+    ),
+    on: str = typer.Option("", metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
+    python: str = typer.Option("", metavar="PATH", help="Interpreter there [as here, or python3]."),
+    nproc_per_node: str = typer.Option(None, metavar="auto|gpu|cpu|N", help="Ranks a node."),
+    gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs that the job is to use."),
+    master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [29500]."),
+    runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
+    config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
+    ignore: list[str] = typer.Option(None, metavar="ID", help="Leave a rule out; repeatable."),
+    strict: bool = typer.Option(False, "--strict", help="Warnings fail too."),
+    explain: str = typer.Option(
+        None, metavar="ID|all|list", help="Explain a rule, look at nothing."
+    ),
+    save: Path = typer.Option(None, metavar="FILE", help="Write the snapshots."),
+    recorded: list[Path] = typer.Option(None, "--from", metavar="FILE", help="Judge snapshots."),
+    json: bool = typer.Option(False, "--json", help="Print all of it as JSON."),
+    junit: Path = typer.Option(None, metavar="FILE", help="Write JUnit's XML."),
+    report: bool = typer.Option(False, "--report", help="Print what to paste into an issue."),
+    watch: bool = typer.Option(False, "--watch", help="Show the GPUs live, every second."),
+    deep: bool = typer.Option(False, "--deep", help="Run matmul, copies, all_reduce, pairs too."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Why, and what was not judged."),
+) -> None:
+    """Look at this machine, or at every node, for what would break, slow or falsify a job.
+
+    Exit code 1: something failed; 3: a probe could not finish.
+    """
+    given = dict(locals())
+    _require_one_screen(given)
+    settings = _settings(given, config)
+    if explain is not None:
+        _explain(explain, settings)
+        return
+    for path in (save, junit):
+        require_writable(path)
+    found = _checked(given, settings)
+    if save is not None:
+        from distrun.cli.check_formats import snapshots
+
+        write(save, snapshots(found.nodes))
+    if junit is not None:
+        from distrun.cli.check_formats import as_junit
+
+        write(junit, as_junit(found, strict=strict))
+    _show(found, given)
+    sys.exit(found.exit_code)
+
+
+def _require_one_screen(given: dict[str, Any]) -> None:
+    """Refuse options that say different things of what is shown."""
+    shown = [name for name in ("json", "report", "watch", "explain") if given[name]]
+    if len(shown) > 1:
+        raise UsageError(f"--{shown[0]} and --{shown[1]} exclude each other", "one at a time")
+    files = [*(given["recorded"] or ()), *(given["files"] or ())]
+    if given["files"] and not given["recorded"]:
+        raise UsageError(f"{str(given['files'][0])!r} is not asked for", "--from FILE judges files")
+    for name in ("hosts", "on", "watch", "deep", "save"):
+        if files and given[name]:
+            raise UsageError(f"--from and --{name} exclude each other", "leave one of them out")
+
+
+def _settings(given: dict[str, Any], config: Path | None) -> Settings:
+    from distrun.spec import read
+
+    flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
+    return read.settings(flags, config)
+
+
+def _explain(pattern: str, settings: Settings) -> None:
+    from distrun.api.explain import explain
+    from distrun.cli import check_explain
+
+    if pattern == "list":
+        lines = check_explain.one_line_each(explain("all", settings))
+    else:
+        lines = check_explain.in_full(explain(pattern, settings))
+    typer.echo("\n".join(lines))
+
+
+def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
+    from distrun.api.check import check as look
+
+    return look(
+        settings,
+        on=given["on"],
+        python=given["python"],
+        recorded=[*(given["recorded"] or ()), *(given["files"] or ())],
+        ignore=given["ignore"] or (),
+    )
+
+
+def _show(found: CheckReport, given: dict[str, Any]) -> None:
+    if given["json"]:
+        from distrun.cli.check_formats import as_json
+
+        typer.echo(as_json(found), nl=False)
+    else:
+        from distrun.cli import check_view
+
+        check_view.show(found, verbose=given["verbose"])

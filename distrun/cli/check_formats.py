@@ -1,0 +1,78 @@
+"""A check for programs: JSON, and JUnit's XML for those that run tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree as xml
+
+from distrun.api.check import RULES, CheckReport, Finding, Node, Severity
+
+SCHEMA = 1
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML cannot hold, not even escaped."""
+
+
+def as_json(report: CheckReport) -> str:
+    """Return all of a report."""
+    found: dict[str, Any] = {
+        "schema": SCHEMA,
+        "exit_code": report.exit_code,
+        "job": dataclasses.asdict(report.job),
+        "findings": [
+            {**dataclasses.asdict(finding), "severity": finding.severity.name}
+            for finding in report.findings
+        ],
+        "nodes": [dataclasses.asdict(node) for node in report.nodes],
+    }
+    return json.dumps(found, indent=1) + "\n"
+
+
+def snapshots(nodes: Sequence[Node]) -> str:
+    """Return nodes as `--from` reads them."""
+    return json.dumps([dataclasses.asdict(node) for node in nodes], indent=1) + "\n"
+
+
+def as_junit(report: CheckReport, *, strict: bool) -> str:
+    """Return a test case for each rule, and for each finding of one.
+
+    Args:
+        report: The report.
+        strict: A warning is a failed test too.
+    """
+    worst = Severity.WARN if strict else Severity.FAIL
+    suite = xml.Element("testsuite", name="distrun check")
+    for rule in RULES:
+        found: list[Finding | None] = [f for f in report.findings if f.id == rule.id]
+        for finding in found or [None]:
+            _add_case(suite, rule.id, finding, worst)
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(list(suite.iter(tag)))))
+    suites = xml.Element("testsuites")
+    suites.append(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + xml.tostring(suites, encoding="unicode")
+
+
+def _add_case(suite: xml.Element, rule_id: str, found: Finding | None, worst: Severity) -> None:
+    place = " ".join(filter(None, (found.node, found.device))) if found else ""
+    case = xml.SubElement(
+        suite, "testcase", classname=rule_id, name=_clean(f"{rule_id} {place}".strip())
+    )
+    if found is None:
+        return
+    text = f"{found.observed}, expected {found.expected}" if found.expected else found.observed
+    if found.severity == Severity.SKIP:
+        xml.SubElement(case, "skipped", message=_clean(text))
+    elif found.severity >= worst:
+        failure = xml.SubElement(case, "failure", message=_clean(text), type=found.severity.name)
+        failure.text = _clean(f"{found.why}\nfix: {found.fix}\nsource: {found.source}")
+    else:
+        out = xml.SubElement(case, "system-out")
+        out.text = _clean(f"{found.severity.name}: {text}\nfix: {found.fix}")
+
+
+def _clean(text: str) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,157 @@
+"""The screen of `distrun check`: nodes, GPUs, how they are joined, and the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import typer
+
+from distrun.api.check import CheckReport, Gpu, Node, Severity
+from distrun.cli import check_topology
+from distrun.cli.check_findings import Line, lines_of, plain, summary
+from distrun.cli.render import hanging, table
+
+_STYLES = {
+    Severity.FAIL: "bold red",
+    Severity.WARN: "bold yellow",
+    Severity.INFO: "bold cyan",
+    Severity.SKIP: "dim",
+}
+_NODE_COLUMNS = ("node", "kernel", "cores", "memory", "torch", "driver")
+_GPU_COLUMNS = ("GPU", "name", "memory", "util", "temp", "power", "processes")
+_MOST_PROCESSES = 2
+
+
+def show(report: CheckReport, *, verbose: bool = False) -> None:
+    """Print a report.
+
+    Args:
+        report: The report.
+        verbose: What could not be judged too, and why each finding matters.
+    """
+    show_nodes(report.nodes)
+    for nodes, matrix in check_topology.matrices(report):
+        typer.echo()
+        many = f" of {', '.join(nodes)}" if len(report.nodes) > 1 else ""
+        typer.echo(plain(f"topology{many}: {', '.join(check_topology.legend(matrix))}"))
+        table(["", *(row[0] for row in matrix)], matrix)
+    typer.echo()
+    _show_findings(lines_of(report), verbose=verbose)
+
+
+def show_nodes(nodes: Sequence[Node]) -> None:
+    """Print a line a node and a line a GPU."""
+    table(_NODE_COLUMNS, map(node_cells, nodes), right=("cores", "memory"), spare=("kernel",))
+    with_gpus = [node for node in nodes if node.nvml.gpus]
+    for node in nodes:
+        if not node.nvml.gpus and not node.problem:
+            who = f"{node.name}: " if len(nodes) > 1 else ""
+            typer.echo(plain(f"{who}no GPU: {node.nvml.problem or 'NVML counts 0'}"))
+    if not with_gpus:
+        return
+    typer.echo()
+    several = len(nodes) > 1
+    rows = [
+        ([plain(node.name)] if several else []) + gpu_cells(gpu)
+        for node in with_gpus
+        for gpu in node.nvml.gpus
+    ]
+    columns = [*(["node"] if several else []), *_GPU_COLUMNS]
+    table(columns, rows, right=("GPU", "memory", "util", "temp", "power"), spare=("power", "temp"))
+
+
+def node_cells(node: Node) -> list[str]:
+    """Return the cells of a node."""
+    name = plain(node.name)
+    if node.problem:
+        return [name, *[""] * (len(_NODE_COLUMNS) - 2), "no answer"]
+    host = node.host
+    return [
+        name,
+        plain(host.kernel) or "-",
+        _of(host.usable_cores, host.cpu_count),
+        gib(min(filter(None, (host.memory_total_nbytes, host.memory_limit_nbytes)), default=None)),
+        plain(node.software.torch) or "none",
+        plain(node.nvml.driver_version or "") or "none",
+    ]
+
+
+def _of(usable: float | None, count: int | None) -> str:
+    if usable is None or count is None or usable >= count:
+        return f"{usable or count or 0:g}" if usable or count else "-"
+    return f"{usable:g} of {count}"
+
+
+def gpu_cells(gpu: Gpu) -> list[str]:
+    """Return the cells of a GPU."""
+    if gpu.lost:
+        return [str(gpu.index), plain(f"LOST: {gpu.lost}"), *[""] * (len(_GPU_COLUMNS) - 2)]
+    return [
+        str(gpu.index),
+        plain(gpu.name.removeprefix("NVIDIA ")),
+        memory(gpu),
+        _with(gpu.utilization_percent, "%"),
+        _with(gpu.temperature_c, "°C"),
+        power(gpu),
+        processes(gpu),
+    ]
+
+
+def memory(gpu: Gpu) -> str:
+    """Return `0.5/79.6 GiB`."""
+    if gpu.memory_used_nbytes is None or gpu.memory_total_nbytes is None:
+        return gib(gpu.memory_total_nbytes)
+    return f"{gpu.memory_used_nbytes / 2**30:.1f}/{gib(gpu.memory_total_nbytes)}"
+
+
+def power(gpu: Gpu) -> str:
+    """Return `112/700 W`."""
+    if gpu.power_w is None:
+        return "-"
+    limit = "" if gpu.power_limit_w is None else f"/{gpu.power_limit_w:.0f}"
+    return f"{gpu.power_w:.0f}{limit} W"
+
+
+def processes(gpu: Gpu) -> str:
+    """Return who is on a GPU, the first few by name."""
+    if gpu.processes is None:
+        return "-"
+    names = []
+    for process in gpu.processes[:_MOST_PROCESSES]:
+        words = process.command.split()
+        program = words[0].rpartition("/")[2] if words else f"pid {process.pid}"
+        names.append(plain(f"{process.user}: {program}" if process.user else program))
+    more = len(gpu.processes) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def gib(nbytes: int | None) -> str:
+    """Return `79.6 GiB`, or `-`."""
+    return "-" if nbytes is None else f"{nbytes / 2**30:.1f} GiB"
+
+
+def _with(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:g} {unit}"
+
+
+def _show_findings(lines: Sequence[Line], *, verbose: bool) -> None:
+    told = [line for line in lines if verbose or line.finding.severity > Severity.SKIP]
+    hanging(
+        (line.finding.severity.name, _STYLES[line.finding.severity], list(_text(line, verbose)))
+        for line in told
+    )
+    skipped = [line for line in lines if line.finding.severity == Severity.SKIP]
+    if told:
+        typer.echo()
+    unread = f"; {len(skipped)} things could not be judged (--verbose)" if skipped else ""
+    typer.echo(f"{summary(lines)}{unread}")
+
+
+def _text(line: Line, verbose: bool) -> Iterator[str]:
+    seen = line.finding
+    yield plain(f"{seen.id}  {line.text}")
+    if seen.severity == Severity.SKIP:
+        return
+    if verbose:
+        yield f"why: {seen.why} [{seen.source}]"
+    yield f"fix: {seen.fix}"
