@@ -51,6 +51,8 @@ class NvmlReading(Reading):
             raise self._failure(type(error).__name__, int(error.value)) from None
         except pynvml.NVMLLibraryMismatchError:
             raise Failure("LibraryMismatch") from None
+        except UnicodeDecodeError:  # pynvml decodes what a broken infoROM holds
+            raise Failure("CorruptedText") from None
 
     def _failure(self, name: str, code: int) -> Failure:
         if name == f"{_PREFIX}GpuIsLost":

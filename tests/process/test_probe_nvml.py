@@ -178,6 +178,11 @@ def test_a_driver_with_the_older_struct_of_the_fabric_tells_what_it_has(probe: P
     assert gpu["missing"] == {"fabric_health_summary": "FunctionNotFound"}
 
 
+def test_a_text_that_is_none_is_missing_and_the_rest_is_read(probe: Probe) -> None:
+    (gpu,) = probe(FAKE_GPUS=1, FAKE_VBIOS="\udcff\udcfe")["gpus"]
+    assert (gpu["vbios_version"], gpu["missing"]) == (None, {"vbios_version": "CorruptedText"})
+
+
 def test_a_lost_gpu_does_not_hide_the_others(probe: Probe) -> None:
     found = probe(FAKE_GPUS=3, FAKE_LOST=1)
     assert [gpu["lost"] for gpu in found["gpus"]] == ["", "GpuIsLost", ""]

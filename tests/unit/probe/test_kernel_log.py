@@ -33,10 +33,9 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def program(folder: Path, name: str, prints: str = "", code: int = 0, says: str = "") -> None:
     """Put a program there that prints, complains and ends."""
     file = folder / name
-    text = "\n".join(
-        (f"#!/bin/sh\nwhile read -r line; do echo \"$line\"; done <<'E'\n{prints}", "E")
-    )
-    file.write_text(f"{text}\n{f'echo {says!r} >&2' if says else ''}\nexit {code}\n")
+    shown = f"while read -r line; do echo \"$line\"; done <<'E'\n{prints}\nE"
+    complaint = f"echo {says!r} >&2" if says else ""
+    file.write_text(f"#!/bin/sh\n{shown}\n{complaint}\nexit {code}\n")
     file.chmod(0o755)
 
 
