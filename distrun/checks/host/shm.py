@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
+from distrun.checks.each import each_host, mib, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
-from distrun.probe.snapshot import Node
+from distrun.probe.snapshot import Host
+
+_DEVICE = "/dev/shm"
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
-    for node in nodes:
-        free = node.host.shm_free_nbytes
-        if free is None:
-            reason = node.host.missing.get("shm_free_nbytes", "not read")
-            yield Observation(Severity.SKIP, reason, "", node.name, "/dev/shm")
-        elif not node.host.shm_writable:
-            yield Observation(Severity.FAIL, "not writable", "writable", node.name, "/dev/shm")
-        elif free <= limits.shm_warn_nbytes:
-            fatal = free <= limits.shm_fail_nbytes and job.nproc_per_node > 1
-            yield Observation(
-                Severity.FAIL if fatal else Severity.WARN,
-                f"{free >> 20} MiB free",
-                f"above {limits.shm_warn_nbytes >> 20} MiB",
-                node.name,
-                "/dev/shm",
-            )
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    for seen in _in_it(host, job, limits):
+        yield replace(seen, device=_DEVICE)
+
+
+def _in_it(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    free = host.shm_free_nbytes
+    if host.shm_writable is False:
+        severity = Severity.FAIL if job.uses_gpus else Severity.WARN
+        yield Observation(severity, "not writable", "writable")
+    elif free is None:
+        yield from unread(host, "shm_free_nbytes")
+    elif free <= limits.shm_warn_nbytes:
+        fatal = free <= limits.shm_fail_nbytes and job.nproc_per_node > 1
+        severity = Severity.FAIL if fatal else Severity.WARN
+        if not job.uses_gpus:  # gloo does not use it; the workers of a DataLoader may
+            severity = Severity.INFO
+        yield Observation(severity, f"{mib(free)} free", f"above {mib(limits.shm_warn_nbytes)}")
+    elif host.shm_writable is None:
+        yield from unread(host, "shm_writable")
 
 
 RULE = Rule(
     id="host.shm",
     title="Shared memory in /dev/shm",
-    why="NCCL, gloo and DataLoader workers of one node share memory there; when it is full a"
-    " rank dies of SIGBUS, or NCCL fails with an unhandled system error.",
-    fix="docker run --shm-size=8g (or --ipc=host); elsewhere mount -o remount,size=8g /dev/shm",
+    why="NCCL and DataLoader workers of one node share memory there; when it is full a rank dies"
+    " of SIGBUS, or NCCL fails with an unhandled system error.",
+    fix="docker run --shm-size=8g (or --ipc=host); Kubernetes: an emptyDir with medium: Memory at"
+    " /dev/shm; elsewhere `mount -o remount,size=8g /dev/shm`.",
     source="NVIDIA/nccl#290, NVIDIA/nccl#342",
-    judge=_judge,
+    judge=each_host(_look),
     quick=True,
 )

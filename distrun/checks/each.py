@@ -1,0 +1,81 @@
+"""Walks over nodes and GPUs, so that a rule only says what it thinks of one of them.
+
+A rule about one GPU, or one host, is a function that yields observations without a node or a
+device: both are filled in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Judge, Observation, Severity
+from distrun.probe.snapshot import Gpu, Host, Missing, Node
+
+LookAtGpu = Callable[[Gpu, Job, Limits], Iterator[Observation]]
+LookAtHost = Callable[[Host, Job, Limits], Iterator[Observation]]
+LookAtNode = Callable[[Node, Job, Limits], Iterator[Observation]]
+
+
+class Snapshot(Protocol):
+    """An object of a snapshot that says which of its fields could not be read."""
+
+    @property
+    def missing(self) -> Missing:
+        """Field -> why it is None."""
+
+
+def each_gpu(look: LookAtGpu) -> Judge:
+    """Make a rule of what is to be said of one GPU; lost ones are left to `gpu.lost`."""
+
+    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+        for node in nodes:
+            for gpu in node.nvml.gpus:
+                if not gpu.lost:
+                    for seen in look(gpu, job, limits):
+                        yield replace(seen, node=node.name, device=device(gpu))
+
+    return judge
+
+
+def each_host(look: LookAtHost) -> Judge:
+    """Make a rule of what is to be said of one host."""
+    return each_node(lambda node, job, limits: look(node.host, job, limits))
+
+
+def each_node(look: LookAtNode) -> Judge:
+    """Make a rule of what is to be said of one node, its GPUs and its host together."""
+
+    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+        for node in nodes:
+            for seen in look(node, job, limits):
+                yield replace(seen, node=node.name)
+
+    return judge
+
+
+def device(gpu: Gpu) -> str:
+    """Return `GPU 3 GPU-5f3a12bc 0000:3b:00.0`: CUDA may count in another order than NVML."""
+    return " ".join(part for part in (f"GPU {gpu.index}", gpu.uuid[:12], gpu.pci_id) if part)
+
+
+def unread(of: Snapshot, *fields: str) -> Iterator[Observation]:
+    """Yield a SKIP with the reason why the first of these facts that is missing is not there."""
+    for field in fields:
+        if getattr(of, field) is None or field in of.missing:
+            reason = of.missing.get(field) or "not read"
+            which = f" ({field})" if len(fields) > 1 else ""
+            yield Observation(Severity.SKIP, reason + which, "")
+            return
+
+
+def gib(nbytes: int) -> str:
+    """Return `12.3 GiB`."""
+    return f"{nbytes / 2**30:.1f} GiB"
+
+
+def mib(nbytes: int) -> str:
+    """Return `64 MiB`."""
+    return f"{nbytes / 2**20:.0f} MiB"

@@ -1,0 +1,40 @@
+"""Who may open a context on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+_EXCLUSIVE_THREAD, _PROHIBITED, _EXCLUSIVE_PROCESS = 1, 2, 3
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    if gpu.compute_mode is None:
+        yield from unread(gpu, "compute_mode")
+    elif gpu.compute_mode == _PROHIBITED:
+        yield Observation(Severity.FAIL, "compute mode prohibited", "default")
+    elif gpu.compute_mode in (_EXCLUSIVE_THREAD, _EXCLUSIVE_PROCESS):
+        if gpu.processes:
+            text = f"compute mode exclusive, and pid {gpu.processes[0].pid} is on it"
+            yield Observation(Severity.FAIL, text, "default, or nobody on it")
+        else:
+            yield Observation(Severity.WARN, "compute mode exclusive", "default")
+
+
+RULE = Rule(
+    id="gpu.compute_mode",
+    title="Compute mode",
+    why="In prohibited mode no process may use the GPU; in exclusive mode one may, so that a"
+    ' rank which touches GPU 0 before it has set its own device shuts rank 0 out: "all'
+    ' CUDA-capable devices are busy or unavailable".',
+    fix="`nvidia-smi -i N -c DEFAULT` as root; or call torch.cuda.set_device(LOCAL_RANK) before"
+    " anything else of CUDA.",
+    source="karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033",
+    judge=each_gpu(_look),
+    quick=True,
+    gpus_only=True,
+)

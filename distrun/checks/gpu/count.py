@@ -1,0 +1,53 @@
+"""Each rank of a node needs a GPU of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from distrun.checks.each import each_node
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu, Node
+
+
+def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+    if node.nvml.problem or not job.uses_gpus:
+        return  # gpu.driver says why there are none; ranks on the CPU need none
+    usable = node.nvml.present
+    visible = node.host.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(usable) if visible is None else _count_visible(visible, usable)
+    if count < job.nproc_per_node:
+        limited = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+        yield Observation(
+            Severity.FAIL,
+            f"{count} usable GPU{'' if count == 1 else 's'}{limited}",
+            f"{job.nproc_per_node}, one for each rank of the node",
+        )
+
+
+def _count_visible(visible: str, gpus: Sequence[Gpu]) -> int:
+    """Return how many devices CUDA would see: it stops at the first that it does not know."""
+    count = 0
+    for entry in map(str.strip, visible.split(",")):
+        known = entry.startswith("MIG-") or any(
+            entry == str(gpu.index) or (entry.startswith("GPU-") and gpu.uuid.startswith(entry))
+            for gpu in gpus
+        )
+        if not known:
+            break
+        count += 1
+    return count
+
+
+RULE = Rule(
+    id="gpu.count",
+    title="As many GPUs as ranks",
+    why="Two ranks on one GPU deadlock in NCCL or are refused as duplicates, and a rank without"
+    " a GPU fails with an invalid device ordinal.",
+    fix="Lower --nproc-per-node to the number of GPUs, widen CUDA_VISIBLE_DEVICES, or ask the"
+    " scheduler for more GPUs a node.",
+    source="NCCL: `Duplicate GPU detected`",
+    judge=each_node(_look),
+    quick=True,
+    gpus_only=True,
+)

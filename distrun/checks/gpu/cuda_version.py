@@ -1,0 +1,60 @@
+"""The driver must be new enough for the CUDA that torch was built for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_node, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Node
+
+
+def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+    wanted = _version(node.software.torch_cuda)
+    if node.nvml.problem or wanted is None:
+        return  # gpu.driver and host.torch say so
+    driver = _version(node.nvml.driver_version)
+    if driver is None:
+        yield from unread(node.nvml, "driver_version")
+        return
+    least = getattr(limits, f"driver_for_cuda_{wanted[0]}", 0)
+    runs = node.nvml.cuda_driver_version
+    speaks = f"driver {node.nvml.driver_version}"
+    if runs is not None:
+        speaks += f" runs CUDA {runs // 1000}.{runs % 1000 // 10}"
+    # With the cuda-compat package libcuda is newer than the driver, and what it runs counts.
+    too_old = runs // 1000 < wanted[0] if runs is not None else driver[0] < least
+    if too_old:
+        need = f"driver {least} or later, for" if least else "a driver for"
+        yield Observation(Severity.FAIL, speaks, f"{need} torch's CUDA {_dotted(wanted)}")
+    elif runs is None:
+        yield from unread(node.nvml, "cuda_driver_version")
+    elif (runs // 1000, runs % 1000 // 10) < wanted:
+        yield Observation(Severity.WARN, speaks, f"CUDA {_dotted(wanted)}, as torch was built for")
+
+
+def _version(text: str | None) -> tuple[int, int] | None:
+    major, _, rest = (text or "").partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isascii() and major.isdigit()):
+        return None
+    return int(major), int(minor) if minor.isascii() and minor.isdigit() else 0
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+RULE = Rule(
+    id="gpu.cuda",
+    title="Driver against torch's CUDA",
+    why="A driver of an older CUDA generation cannot start this torch at all; one that is older"
+    " within the generation lacks newer functions and cannot compile PTX of newer toolkits.",
+    fix="Upgrade the driver, or install the torch build for the driver's CUDA: pip install torch"
+    " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …).",
+    source="https://docs.nvidia.com/deploy/cuda-compatibility/",
+    judge=each_node(_look),
+    quick=True,
+    gpus_only=True,
+)

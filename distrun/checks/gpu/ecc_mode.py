@@ -1,0 +1,39 @@
+"""Data-centre GPUs are meant to run with ECC."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+_DATACENTRE = re.compile(
+    r"\b(Tesla|A2|A10|A16|A30|A40|A100|A800|L4|L20|L40S?|H20|H100|H200|H800|GH200"
+    r"|B100|B200|B300|GB200|GB300|P100|V100|T4)\b"
+)
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    pending = gpu.ecc_mode_pending
+    if gpu.ecc_mode is None:
+        yield from unread(gpu, "ecc_mode")
+    elif pending is not None and pending != gpu.ecc_mode:
+        turned = "on" if pending else "off"
+        yield Observation(Severity.WARN, f"ECC goes {turned} at the next reset", "settled")
+    elif not gpu.ecc_mode and _DATACENTRE.search(gpu.name):
+        yield Observation(Severity.WARN, "ECC off", "on")
+
+
+RULE = Rule(
+    id="gpu.ecc.mode",
+    title="ECC mode",
+    why="Without ECC a flipped bit in a weight or a gradient goes unseen; a change that waits"
+    " for a reset makes this GPU differ from its siblings after the next one.",
+    fix="`nvidia-smi -i N -e 1`, then `nvidia-smi --gpu-reset -i N` or a reboot.",
+    source="distrun's own rule",
+    judge=each_gpu(_look),
+    gpus_only=True,
+)

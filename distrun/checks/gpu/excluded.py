@@ -1,0 +1,34 @@
+"""GPUs that the driver was told to leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_node, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Node
+
+
+def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+    excluded = node.nvml.excluded_gpus
+    if node.nvml.problem:
+        return
+    if excluded is None:
+        yield from unread(node.nvml, "excluded_gpus")
+    elif excluded > 0:
+        noun = "GPU" if excluded == 1 else "GPUs"
+        yield Observation(Severity.WARN, f"{excluded} {noun} excluded", "none")
+
+
+RULE = Rule(
+    id="gpu.excluded",
+    title="GPUs excluded from use",
+    why="Somebody took a GPU out by a module option, most often because it was broken: this node"
+    " has fewer than its siblings.",
+    fix="Look for NVreg_ExcludedGpus in /etc/modprobe.d; have the card replaced, then take the"
+    " option out and reload the driver.",
+    source="nvmlGetExcludedDeviceCount",
+    judge=each_node(_look),
+    gpus_only=True,
+)

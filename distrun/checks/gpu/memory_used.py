@@ -1,0 +1,37 @@
+"""Memory of a GPU that is taken by nobody who can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, gib, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    used, total = gpu.memory_used_nbytes, gpu.memory_total_nbytes
+    if used is None or total is None:
+        yield from unread(gpu, "memory_used_nbytes", "memory_total_nbytes")
+        return
+    allowed = min(limits.gpu_used_warn_nbytes, total * limits.gpu_used_warn_percent / 100)
+    if used > allowed and not gpu.processes:  # with processes, gpu.processes tells of them
+        yield Observation(
+            Severity.WARN,
+            f"{gib(used)} of {gib(total)} used by a process that is not seen",
+            f"at most {gib(int(allowed))} before a job starts",
+        )
+
+
+RULE = Rule(
+    id="gpu.memory",
+    title="GPU memory in use",
+    why="Somebody in another container, or a rank that was never reaped, holds memory that the"
+    " job counts on: it will run out where it did not before, or share the GPU's time.",
+    fix="On the host, outside of containers: `nvidia-smi`, `fuser -v /dev/nvidia*`; end the"
+    " process, or choose other GPUs with `distrun launch --gpus free:N`.",
+    source="facebookresearch/gcm (any above 15 MB)",
+    judge=each_gpu(_look),
+    gpus_only=True,
+)

@@ -1,0 +1,42 @@
+"""A GPU that sits on fewer PCIe lanes than it could."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from distrun.checks.each import device, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu, Node
+
+
+def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+    for node in nodes:
+        gpus = node.nvml.present
+        nvlink = any(link.active for gpu in gpus for link in gpu.nvlinks or ())
+        for gpu in gpus:
+            for seen in _look(gpu, only_way=len(gpus) > 1 and not nvlink):
+                yield replace(seen, node=node.name, device=device(gpu))
+
+
+def _look(gpu: Gpu, *, only_way: bool) -> Iterator[Observation]:
+    width, most = gpu.pcie_width, gpu.pcie_width_max
+    if width is None or most is None:
+        yield from unread(gpu, "pcie_width", "pcie_width_max")
+    elif width < most:
+        severity = Severity.FAIL if only_way else Severity.WARN
+        yield Observation(severity, f"PCIe x{width}", f"x{most}")
+
+
+RULE = Rule(
+    id="gpu.pcie.width",
+    title="PCIe lanes",
+    why="Half of the lanes is half of the bandwidth to the host, and where there is no NVLink,"
+    " to the other GPUs too: every all_reduce runs at the speed of this slot.",
+    fix="Reseat the card and its riser, and look at the slot's setting in the BIOS (bifurcation);"
+    " `nvidia-smi -q -d PCIE` shows both widths.",
+    source="Azure/azurehpc-health-checks",
+    judge=_judge,
+    gpus_only=True,
+)

@@ -1,0 +1,29 @@
+"""The driver ought to stay loaded between two jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    if gpu.persistence_mode is None:
+        yield from unread(gpu, "persistence_mode")
+    elif not gpu.persistence_mode:
+        yield Observation(Severity.WARN, "persistence mode off", "on")
+
+
+RULE = Rule(
+    id="gpu.persistence",
+    title="Persistence mode",
+    why="When the last process leaves, the driver shuts the GPU down: each start then takes"
+    " seconds longer, settings are forgotten, and NVLinks train anew.",
+    fix="`systemctl enable --now nvidia-persistenced`, or `nvidia-smi -pm 1`.",
+    source="leptonai/gpud, Azure/azurehpc-health-checks",
+    judge=each_gpu(_look),
+    gpus_only=True,
+)

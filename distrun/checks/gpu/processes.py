@@ -1,0 +1,34 @@
+"""Processes that are on a GPU before the job is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    if gpu.processes is None:
+        yield from unread(gpu, "processes")
+        return
+    least = limits.gpu_process_ignored_nbytes
+    there = [p for p in gpu.processes if p.used_nbytes is None or p.used_nbytes > least]
+    if there:
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        yield Observation(Severity.WARN, ", ".join(map(str, there[:3])) + more, "nobody")
+
+
+RULE = Rule(
+    id="gpu.processes",
+    title="Other processes on a GPU",
+    why="They take memory and time from the rank that will run there, and every other rank waits"
+    " for that one.",
+    fix="Ask the user, or end the process if it is a leftover of yours; or choose other GPUs with"
+    " `distrun launch --gpus free:N`.",
+    source="facebookresearch/gcm (any above 15 MB)",
+    judge=each_gpu(_look),
+    gpus_only=True,
+)

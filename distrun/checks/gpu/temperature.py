@@ -1,0 +1,35 @@
+"""How near a GPU is to the heat at which it slows down or stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_gpu, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Gpu
+
+
+def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+    heat, slows, most = gpu.temperature_c, gpu.temperature_slowdown_c, gpu.temperature_max_c
+    if heat is not None and slows is not None and heat >= slows:
+        yield Observation(Severity.FAIL, f"{heat} °C", f"below {slows} °C, where it slows down")
+    elif heat is not None and most is not None and heat > most:
+        yield Observation(Severity.FAIL, f"{heat} °C", f"at most {most} °C")
+    elif heat is not None and slows is not None and slows - heat <= limits.temperature_margin_c:
+        below = slows - limits.temperature_margin_c
+        yield Observation(Severity.WARN, f"{heat} °C", f"below {below} °C; it slows at {slows}")
+    yield from unread(gpu, "temperature_c", "temperature_slowdown_c", "temperature_max_c")
+
+
+RULE = Rule(
+    id="gpu.temperature",
+    title="Temperature",
+    why="A GPU that is too hot lowers its clocks, and every other rank waits for it at each"
+    " step; hotter still, it switches itself off.",
+    fix="Look at fans, dust, coolant and the air of the rack; until then lower the power limit:"
+    " `nvidia-smi -i N -pl WATTS`.",
+    source="NVML's own thresholds; the margin is leptonai/gpud's example",
+    judge=each_gpu(_look),
+    gpus_only=True,
+)

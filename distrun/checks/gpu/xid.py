@@ -1,0 +1,49 @@
+"""What the driver wrote into the kernel log within the last two hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_node, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Node, Xid
+
+
+def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+    if node.host.xids is None:
+        if node.nvml.gpus:
+            yield from unread(node.host, "xids")
+        return
+    found: dict[tuple[int, str], list[Xid]] = {}
+    for xid in node.host.xids:
+        found.setdefault((xid.code, xid.pci_id), []).append(xid)
+    for (code, pci_id), xids in found.items():
+        last = min(xids, key=lambda xid: xid.age_s)
+        times = f"{len(xids)} times, last " if len(xids) > 1 else ""
+        yield Observation(
+            Severity.FAIL if code in limits.xids_fatal else Severity.WARN,
+            f"Xid {code} {times}{last.age_s / 60:.0f} min ago: {last.message}",
+            "none in the last 2 h",
+            device=_device(node, pci_id),
+        )
+
+
+def _device(node: Node, pci_id: str) -> str:
+    for gpu in node.nvml.gpus:
+        if gpu.pci_id and pci_id and gpu.pci_id.lower().endswith(pci_id.lower()[-10:]):
+            return f"GPU {gpu.index} {pci_id}"
+    return pci_id
+
+
+RULE = Rule(
+    id="gpu.xid",
+    title="Xid errors in the kernel log",
+    why="An Xid is the driver's word for a fault of a GPU. Some come from a program (13, 31, 43),"
+    " others (48, 63, 74, 79, 92, 119, 120, …) from hardware that will fail again.",
+    fix="Look the number up in NVIDIA's list (https://docs.nvidia.com/deploy/xid-errors/); for"
+    " the hardware ones drain the node and reset or replace the GPU.",
+    source="Azure/azurehpc-health-checks, with its two hours",
+    judge=each_node(_look),
+    gpus_only=True,
+)

@@ -1,0 +1,39 @@
+"""Cores that affinity and the container leave to the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    cores, ranks, plenty = host.usable_cores, job.nproc_per_node, limits.cores_per_rank_warn
+    if cores is None:
+        yield from unread(host, "usable_cores")
+        return
+    of = f" of {host.cpu_count}" if host.cpu_count and host.cpu_count > cores else ""
+    observed = f"{cores:g}{of} {'core' if cores == 1 and not of else 'cores'} for {ranks} ranks"
+    if cores < ranks:
+        # Ranks on the CPU merely share: to try out 4 of them on 2 cores is daily bread.
+        severity = Severity.FAIL if job.uses_gpus else Severity.INFO
+        yield Observation(severity, observed, "a core for each rank")
+    elif job.uses_gpus and cores < plenty * ranks:
+        observed = observed.replace(" 1 ranks", " 1 rank")
+        yield Observation(Severity.WARN, observed, f"{plenty:g} cores for each rank")
+
+
+RULE = Rule(
+    id="host.cpu",
+    title="Cores for the ranks",
+    why="A rank launches kernels, feeds its GPU and runs NCCL's proxy thread: without a core of"
+    " its own it stalls, and all others wait. Inside a container os.cpu_count() tells too many.",
+    fix="docker run --cpus N, Slurm --cpus-per-task N, Kubernetes resources.limits.cpu; or start"
+    " fewer ranks (--nproc-per-node).",
+    source="distrun's own rule",
+    judge=each_host(_look),
+    quick=True,
+)

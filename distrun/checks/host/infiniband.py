@@ -1,0 +1,63 @@
+"""Ports of RDMA adapters ought to be active."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host
+from distrun.checks.limits import Limits
+from distrun.checks.nics import is_active
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host, InfinibandPort
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    any_active = any(is_active(port.state) for port in host.infiniband)
+    for port in host.infiniband:
+        name = f"{port.device}:{port.port}"
+        if not port.state:
+            yield Observation(Severity.SKIP, "the state was not read", "", device=name)
+        elif not is_active(port.state):
+            yield Observation(
+                _severity(port, host, any_active=any_active),
+                f"{_word(port.state)}, link {_word(port.physical_state)}",
+                "ACTIVE, link LinkUp",
+                device=name,
+            )
+
+
+def _severity(port: InfinibandPort, host: Host, *, any_active: bool) -> Severity:
+    if _is_asked_for(port, host.environ.get("NCCL_IB_HCA", "")):
+        return Severity.FAIL
+    linked = port.physical_state.startswith("5")  # and yet not active: no subnet manager
+    # A second port without a cable is nothing unusual.
+    return Severity.WARN if linked or not any_active else Severity.INFO
+
+
+def _is_asked_for(port: InfinibandPort, asked: str) -> bool:
+    """Return whether NCCL_IB_HCA names it: `mlx5_0`, `mlx5_0:1`, `=mlx5_0`, or a prefix."""
+    if asked.startswith("^"):
+        return False
+    exact = asked.startswith("=")
+    for part in filter(None, asked.lstrip("=").split(",")):
+        name, _, number = part.strip().partition(":")
+        fits = port.device == name if exact else port.device.startswith(name)
+        if fits and number in ("", str(port.port)):
+            return True
+    return False
+
+
+def _word(text: str) -> str:
+    return text.partition(":")[2].strip() or text
+
+
+RULE = Rule(
+    id="host.infiniband",
+    title="InfiniBand ports",
+    why="NCCL leaves out a port that is not active, and without any it falls back to sockets, ten"
+    " times slower; a port that NCCL_IB_HCA names must be there.",
+    fix="`ibstat` shows the ports; INIT means that no subnet manager answers (opensm), DOWN with"
+    " Polling a cable or the switch's port.",
+    source="NVIDIA/nvidia-resiliency-ext, Azure/azurehpc-health-checks",
+    judge=each_host(_look),
+)

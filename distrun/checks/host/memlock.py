@@ -1,0 +1,31 @@
+"""RDMA needs memory that is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host, mib, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    if not host.infiniband:
+        return  # nobody locks memory
+    if host.memlock_nbytes is None:
+        yield from unread(host, "memlock_nbytes")
+    elif host.memlock_nbytes >= 0:
+        yield Observation(Severity.WARN, mib(host.memlock_nbytes), "unlimited")
+
+
+RULE = Rule(
+    id="host.memlock",
+    title="Limit of locked memory",
+    why="An RDMA adapter registers its buffers by locking them; past the limit ibv_reg_mr fails"
+    " with ENOMEM and NCCL with an unhandled system error.",
+    fix="docker run --ulimit memlock=-1; on a host `* - memlock unlimited` in"
+    " /etc/security/limits.conf, and LimitMEMLOCK=infinity for slurmd or sshd.",
+    source="openucx/ucx#8229, microsoft/mscclpp#335",
+    judge=each_host(_look),
+)

@@ -1,0 +1,41 @@
+"""Memory that the machine and the container leave to the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host, mib, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    available, limit = host.memory_available_nbytes, host.memory_limit_nbytes
+    if available is None:
+        yield from unread(host, "memory_available_nbytes")
+        return
+    left = available if limit is None else min(available, limit)
+    capped = f" (the container's limit is {mib(limit)})" if limit is not None else ""
+    least, enough = limits.memory_per_rank_fail_nbytes, limits.memory_per_rank_warn_nbytes
+    share = left / job.nproc_per_node
+    if share < enough:
+        short = share < least
+        yield Observation(
+            Severity.FAIL if short else Severity.WARN,
+            f"{mib(int(share))} available for each rank{capped}",
+            f"{mib(least if short else enough)} or more",
+        )
+
+
+RULE = Rule(
+    id="host.memory",
+    title="Memory for the ranks",
+    why="torch takes 250 MB in each rank before it has done anything, half of it shared at best;"
+    " when memory runs out the kernel kills a rank without a traceback (signal 9).",
+    fix="docker run --memory, Slurm --mem, Kubernetes resources.limits.memory: ask for more; or"
+    " start fewer ranks (--nproc-per-node).",
+    source="distrun's own rule",
+    judge=each_host(_look),
+    quick=True,
+)

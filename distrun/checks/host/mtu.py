@@ -1,0 +1,34 @@
+"""RoCE wants packets larger than Ethernet's default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from distrun.checks.each import each_host, unread
+from distrun.checks.limits import Limits
+from distrun.checks.nics import data_nics, has_roce
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    if not has_roce(host):
+        return
+    for nic in data_nics(host):
+        if nic.mtu is None:
+            for seen in unread(nic, "mtu"):
+                yield replace(seen, device=nic.name)
+        elif nic.mtu < limits.roce_mtu:
+            wanted = f"{limits.roce_mtu} or more, for RoCE"
+            yield Observation(Severity.WARN, f"MTU {nic.mtu}", wanted, device=nic.name)
+
+
+RULE = Rule(
+    id="host.mtu",
+    title="MTU under RoCE",
+    why="RDMA packets are then cut down to 1024 bytes, and the headers eat bandwidth.",
+    fix="`ip link set NAME mtu 9000` on every node, and jumbo frames on the switches between.",
+    source="NVIDIA/nccl#1524, NVIDIA/nccl#2135",
+    judge=each_host(_look),
+)

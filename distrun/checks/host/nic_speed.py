@@ -1,0 +1,38 @@
+"""The network between nodes ought to be faster than an office's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from distrun.checks.each import each_host, unread
+from distrun.checks.limits import Limits
+from distrun.checks.nics import data_nics, is_active, rate
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    if job.nnodes < 2 or any(is_active(port.state) for port in host.infiniband):
+        return  # nothing goes over it, or next to nothing
+    least = limits.nic_speed_warn_mbps
+    for nic in data_nics(host):
+        if nic.speed_mbps is None:
+            for seen in unread(nic, "speed_mbps"):
+                yield replace(seen, device=nic.name)
+        elif nic.speed_mbps < least:
+            yield Observation(
+                Severity.WARN, rate(nic.speed_mbps), f"{rate(least)} or more", device=nic.name
+            )
+
+
+RULE = Rule(
+    id="host.nic.speed",
+    title="Speed of the network interface",
+    why="The gradients of every step go through it: at 1 Gb/s those of 100 million parameters"
+    " take more than three seconds.",
+    fix="Choose the faster interface (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME); if the link should"
+    " be faster, `ethtool NAME` and the switch port tell why it is not.",
+    source="distrun's own rule",
+    judge=each_host(_look),
+)

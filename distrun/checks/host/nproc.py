@@ -1,0 +1,32 @@
+"""How many processes and threads a user may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    need = limits.nproc_per_rank * job.nproc_per_node + limits.nproc_base
+    if host.nproc is None:
+        yield from unread(host, "nproc")
+    elif 0 <= host.nproc < need:
+        noun = "rank" if job.nproc_per_node == 1 else "ranks"
+        expected = f"{need} or more for {job.nproc_per_node} {noun}"
+        yield Observation(Severity.WARN, str(host.nproc), expected)
+
+
+RULE = Rule(
+    id="host.nproc",
+    title="Limit of processes and threads",
+    why="Threads of OpenMP, NCCL and DataLoader workers count; past the limit a rank dies with"
+    " `Resource temporarily unavailable`, often in the middle of an epoch.",
+    fix="`ulimit -u 65536`; docker run --pids-limit=-1; on a host nproc in"
+    " /etc/security/limits.conf.",
+    source="distrun's own rule",
+    judge=each_host(_look),
+)

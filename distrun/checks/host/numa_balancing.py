@@ -1,0 +1,33 @@
+"""The kernel ought not to move a rank's memory about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_node, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Node
+
+
+def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+    host = node.host
+    if not node.nvml.present or host.numa_nodes == 1:
+        return
+    if host.numa_balancing is None or host.numa_nodes is None:
+        yield from unread(host, "numa_nodes", "numa_balancing")
+    elif host.numa_balancing:
+        yield Observation(Severity.WARN, f"on, with {host.numa_nodes} NUMA nodes", "off")
+
+
+RULE = Rule(
+    id="host.numa_balancing",
+    title="Automatic NUMA balancing",
+    why="The kernel unmaps pages to see who uses them and moves them: the pauses are seen as"
+    " jitter of single ranks, for which all others wait.",
+    fix="`sysctl kernel.numa_balancing=0`, and for good in /etc/sysctl.d; bind ranks with"
+    " torchrun's --numa-binding instead.",
+    source="stas00/ml-engineering; RCCL, net_ib.cc",
+    judge=each_node(_look),
+    gpus_only=True,
+)

@@ -1,0 +1,40 @@
+"""The run directory must take the run's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from distrun.checks.each import each_host, gib, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    for seen in _in_it(host, limits):
+        yield replace(seen, device=host.runs_dir)
+
+
+def _in_it(host: Host, limits: Limits) -> Iterator[Observation]:
+    free, total = host.runs_dir_free_nbytes, host.runs_dir_total_nbytes
+    if host.runs_dir_writable is False:
+        yield Observation(Severity.FAIL, "not writable", "writable")
+    elif host.runs_dir_writable is None or free is None or not total:
+        fields = ("runs_dir_writable", "runs_dir_free_nbytes", "runs_dir_total_nbytes")
+        yield from unread(host, *fields)
+    elif 100 * free < limits.runs_dir_free_percent * total:
+        share = f"{100 * free / total:.1f} % ({gib(free)}) free"
+        yield Observation(Severity.WARN, share, f"{limits.runs_dir_free_percent:g} % or more")
+
+
+RULE = Rule(
+    id="host.runs_dir",
+    title="Run directory",
+    why="Logs, the record of the run and what a verdict is made of go there; when it fills up,"
+    " they are lost, and checkpoints beside it fail half-written.",
+    fix="`distrun ps --prune` removes old runs; --runs-dir names another place.",
+    source="distrun's own rule",
+    judge=each_host(_look),
+    quick=True,
+)

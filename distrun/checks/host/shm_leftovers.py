@@ -1,0 +1,32 @@
+"""Segments in /dev/shm whose owners are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distrun.checks.each import each_host, unread
+from distrun.checks.limits import Limits
+from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.probe.snapshot import Host
+
+
+def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+    left = host.shm_leftovers
+    if "shm_leftovers" in host.missing:
+        yield from unread(host, "shm_leftovers")
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        noun = "leftover" if len(left) == 1 else "leftovers"
+        text = f"{len(left)} {noun}: {', '.join(left[:3])}{more}"
+        yield Observation(Severity.WARN, text, "none", device="/dev/shm")
+
+
+RULE = Rule(
+    id="host.shm.leftovers",
+    title="Leftovers in /dev/shm",
+    why="NCCL segments of jobs that were killed keep memory taken until a reboot, and leave less"
+    " of it for the next job.",
+    fix="When no job runs on the node: `rm /dev/shm/nccl-*`.",
+    source="NVIDIA/nccl#525",
+    judge=each_host(_look),
+)

@@ -1,0 +1,63 @@
+"""Which network interfaces of a node a job talks over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distrun.probe.snapshot import Host, Nic
+
+IFNAMES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+LOOPBACKS = ("lo", "lo0")
+_VIRTUAL = ("docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "tun", "tap", "podman")
+
+
+def chosen_names(variable: str, value: str, names: Sequence[str]) -> list[str]:
+    """Return the interfaces that an *_IFNAME means, by the rules of its library.
+
+    NCCL takes prefixes (`eth`), whole names (`=eth0`), or what to leave out (`^docker,lo`);
+    gloo takes whole names.
+    """
+    if not variable.startswith("NCCL_"):
+        wanted = [part.strip() for part in value.split(",")]
+        return [name for name in names if name in wanted]
+    left_out, exact = value.startswith("^"), value.lstrip("^").startswith("=")
+    parts = [part.strip() for part in value.lstrip("^").lstrip("=").split(",") if part.strip()]
+
+    def named(name: str) -> bool:
+        return any(name == part if exact else name.startswith(part) for part in parts)
+
+    return [name for name in names if named(name) is not left_out]
+
+
+def data_nics(host: Host) -> tuple[Nic, ...]:
+    """Return the interfaces that a job would use.
+
+    Those that an *_IFNAME names; else the fastest ones that are up and have an address,
+    without bridges and the like.
+    """
+    up = [nic for nic in host.nics if nic.up]
+    names = [nic.name for nic in up]
+    for variable in IFNAMES:
+        if value := host.environ.get(variable):
+            chosen = chosen_names(variable, value, names)
+            if named := tuple(nic for nic in up if nic.name in chosen):
+                return named
+    useful = [nic for nic in up if nic.addresses and not nic.name.startswith(_VIRTUAL)]
+    real = [nic for nic in useful if nic.physical] or useful
+    best = max((nic.speed_mbps or 0 for nic in real), default=0)
+    return tuple(nic for nic in real if (nic.speed_mbps or 0) == best)
+
+
+def has_roce(host: Host) -> bool:
+    """Return whether RDMA runs over Ethernet here."""
+    return any(port.link_layer == "Ethernet" and is_active(port.state) for port in host.infiniband)
+
+
+def is_active(state: str) -> bool:
+    """Return whether a port's state, as sysfs has it, lets traffic through."""
+    return state.startswith("4")
+
+
+def rate(mbps: int) -> str:
+    """Return `25 Gb/s`."""
+    return f"{mbps / 1000:g} Gb/s" if mbps >= 1000 else f"{mbps} Mb/s"
