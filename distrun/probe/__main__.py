@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distrun.probe import serve
 from distrun.probe.node import DEADLINE_S, read_node
+from distrun.probe.snapshot import Node
 
 
 def main() -> None:
@@ -21,16 +22,19 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help="then answer requests on stdin")
     options = parser.parse_args()
     requests = serve.read_requests() if options.serve else None
-    node = read_node(
-        options.name,
-        runs_dir=options.runs_dir,
-        want_gpus=not options.no_gpus,
-        quick=options.quick,
-        deadline_s=options.deadline,
-    )
-    serve.tell(dataclasses.asdict(node))
+
+    def read(quick: bool) -> Node:
+        return read_node(
+            options.name,
+            runs_dir=options.runs_dir,
+            want_gpus=not options.no_gpus,
+            quick=quick,
+            deadline_s=options.deadline,
+        )
+
+    serve.tell(dataclasses.asdict(read(options.quick)))
     if requests is not None:
-        serve.answer(requests)
+        serve.answer(requests, read)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ line for each answer:
     {"listen": true, "port": 29500}     {"problem": "is in use by another process (…)"}
     {"connect": ["10.0.0.2", 40123]}    {"problem": ""}
     {"clock": true}                     {"now": 1767225600.25}
+    {"read": true, "quick": true}       the facts anew; quick leaves out links between GPUs
 
 Ports stay open until standard input ends, and the process ends with it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -20,10 +22,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from distrun.probe.reach import connect, listen
 from distrun.probe.reading import Unread
+from distrun.probe.snapshot import Node
 
 _CONNECT_TIMEOUT_S = 3.0
 _END_LIMIT_S = 4.0
@@ -45,12 +49,17 @@ def _read(requests: queue.Queue[str]) -> None:
     os._exit(0)  # something hangs, and nobody is left who wants to know
 
 
-def answer(requests: queue.Queue[str]) -> None:
-    """Answer every request until standard input ends."""
+def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
+    """Answer every request until standard input ends.
+
+    Args:
+        requests: Their lines.
+        read: Takes a snapshot, a quick one or not.
+    """
     listeners: list[socket.socket] = []
     try:
         while line := requests.get():
-            tell(_answer(line, listeners))
+            tell(_answer(line, listeners, read))
     finally:
         for listener in listeners:
             listener.close()
@@ -65,7 +74,9 @@ def tell(answer: Any) -> None:
         os._exit(1)
 
 
-def _answer(line: str, listeners: list[socket.socket]) -> dict[str, Any]:
+def _answer(
+    line: str, listeners: list[socket.socket], read: Callable[[bool], Node]
+) -> dict[str, Any]:
     try:
         request = json.loads(line)
         if isinstance(request, dict) and "listen" in request:
@@ -76,6 +87,8 @@ def _answer(line: str, listeners: list[socket.socket]) -> dict[str, Any]:
             return {"problem": connect(str(address), _port(port), _CONNECT_TIMEOUT_S)}
         if isinstance(request, dict) and "clock" in request:
             return {"now": time.time()}
+        if isinstance(request, dict) and "read" in request:
+            return dataclasses.asdict(read(bool(request.get("quick"))))
     except Unread as error:
         return {"problem": str(error)}
     except (ValueError, TypeError):

@@ -127,6 +127,13 @@ def test_it_tells_the_time(ask: Ask) -> None:
     assert before <= ask({"clock": True})["now"] <= time.time()
 
 
+def test_it_reads_its_machine_anew_as_often_as_it_is_asked(ask: Ask) -> None:
+    first, second = (ask({"read": True, "quick": quick}) for quick in (True, False))
+    assert first["schema"] == second["schema"] == SCHEMA
+    assert first["host"]["kernel"] == second["host"]["kernel"] != ""
+    assert ask({"clock": True})["now"] > 0
+
+
 @pytest.mark.parametrize(
     "request_line",
     [
