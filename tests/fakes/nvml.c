@@ -24,6 +24,7 @@
  * FAKE_REMAP_FAILURE  FAKE_RETIRED  FAKE_RETIRED_PENDING  FAKE_CLOCKS  FAKE_PCIE_WIDTH
  * FAKE_PCIE_GENERATION  FAKE_BAR1_MIB  FAKE_FABRIC (state)  FAKE_FABRIC_STATUS
  * FAKE_FABRIC_CLIQUE  FAKE_FABRIC_MASK  FAKE_FABRIC_SUMMARY  FAKE_FABRIC_VERSION (of structs)
+ * FAKE_FABRIC_UUID (every byte of it)  FAKE_PER_SOCKET (GPUs of one socket, for the topology)
  * FAKE_NVLINKS (each)  FAKE_NVLINK_DOWN (a link)  FAKE_NVLINK_ERRORS  FAKE_SWITCH (1: links
  * lead to switches)  FAKE_TOPOLOGY  FAKE_P2P  FAKE_EXCLUDED  FAKE_CUDA
  */
@@ -317,7 +318,7 @@ int nvmlDeviceGetGpuFabricInfoV(void *handle, fabric_t *info) {
   long version = of_gpu("FAKE_FABRIC_VERSION", index, 3);
   if (info->version != (version == 3 ? 0x3000028u : 0x2000024u)) return VERSION_MISMATCH;
   info->state = (unsigned)of_gpu("FAKE_FABRIC", index, 0);
-  memset(info->uuid, info->state == 3 ? 0xab : 0, sizeof info->uuid);
+  memset(info->uuid, (int)of_gpu("FAKE_FABRIC_UUID", index, 0), sizeof info->uuid);
   info->status = (int)of_gpu("FAKE_FABRIC_STATUS", index, 0);
   info->clique = (unsigned)of_gpu("FAKE_FABRIC_CLIQUE", index, 0);
   info->mask = (unsigned)of_gpu("FAKE_FABRIC_MASK", index, 0);
@@ -327,8 +328,9 @@ int nvmlDeviceGetGpuFabricInfoV(void *handle, fabric_t *info) {
 #endif
 int nvmlDeviceGetTopologyCommonAncestor(void *handle, void *other, unsigned *level) {
   ENTER_GPU;
-  (void)other;
-  *level = (unsigned)of_gpu("FAKE_TOPOLOGY", index, 50);
+  int socket = number("FAKE_PER_SOCKET", 1000);
+  long near = index / socket == index_of(other) / socket ? 40 : 50;
+  *level = (unsigned)of_gpu("FAKE_TOPOLOGY", index, near);
   return 0;
 }
 int nvmlDeviceGetP2PStatus(void *handle, void *other, int what, unsigned *status) {

@@ -119,7 +119,7 @@ def test_every_function_that_the_probe_names_goes_through_ctypes(
         ({"FAKE_FABRIC": "1:2"}, "fabric_state", 2),
         ({"FAKE_FABRIC_STATUS": "1:999"}, "fabric_status", 999),
         ({"FAKE_FABRIC_CLIQUE": "1:5"}, "fabric_clique_id", 5),
-        ({"FAKE_FABRIC": "1:3"}, "fabric_cluster_uuid", "ab" * 16),
+        ({"FAKE_FABRIC_UUID": "1:0xab"}, "fabric_cluster_uuid", "ab" * 16),
         ({"FAKE_FABRIC_MASK": "1:0x11"}, "fabric_health_mask", 0x11),
         ({"FAKE_FABRIC_SUMMARY": "1:2"}, "fabric_health_summary", 2),
     ],
