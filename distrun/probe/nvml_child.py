@@ -77,12 +77,13 @@ def _read(write: Write, quick: bool) -> None:
     for index, handle in handles.items():
         read_health(gpus[index], handle)
         read_load(gpus[index], handle)
-        if not quick:
+        write({"gpu": gpus[index].fields()})
+    if not quick:
+        for index, handle in handles.items():
             read_rest(gpus[index], handle)
             read_fabric(gpus[index], handle)
             read_nvlinks(gpus[index], handle)
-        write({"gpu": gpus[index].fields()})
-    if not quick:
+            write({"gpu": gpus[index].fields()})
         _read_pairs(gpus, handles, write, announce)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from distrun.probe.nvml_call import Failure, NvmlReading, pci_id, text
 
 _GET_GPU_RECOVERY_ACTION = 230  # older pynvml does not name the field
+_MEMORY_V2 = 0x02000028
 _UNCORRECTED = 1
 _VOLATILE, _AGGREGATE = 0, 1
 _SLOWDOWN, _GPU_MAX = 1, 3
@@ -16,8 +17,6 @@ _RETIREMENT_CAUSES = (0, 1)
 
 def read_identity(gpu: NvmlReading, handle: Any) -> None:
     """Read who the GPU is, and who is on it."""
-    import pynvml
-
     gpu.ask("nvmlDeviceGetUUID", handle, uuid=text)
     gpu.ask("nvmlDeviceGetPciInfo", handle, pci_id=pci_id)
     gpu.ask("nvmlDeviceGetName", handle, name=text)
@@ -26,7 +25,7 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
         "memory_used_nbytes": lambda found: int(found.used),
     }
     # The first knows what the driver keeps for itself; older drivers have the second alone.
-    if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, pynvml.nvmlMemory_v2, **memory):
+    if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, **memory):
         gpu.ask("nvmlDeviceGetMemoryInfo", handle, **memory)
     gpu.ask("nvmlDeviceGetComputeRunningProcesses", handle, processes=_processes)
     gpu.ask("nvmlDeviceGetComputeMode", handle, compute_mode=int)

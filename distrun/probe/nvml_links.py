@@ -20,6 +20,11 @@ _COUNTERS = {
 """Counter -> its field id (NVML_FI_DEV_NVLINK_…), which older pynvml does not name."""
 _OLD_COUNTERS = {"replay": 0, "recovery": 1, "crc_flit": 2}
 """Counter -> its number for the call of drivers before those fields."""
+_FABRIC_V2, _FABRIC_V3 = 0x02000024, 0x03000028
+_FABRIC = (
+    *("fabric_state", "fabric_status", "fabric_clique_id", "fabric_cluster_uuid"),
+    *("fabric_health_mask", "fabric_health_summary"),
+)
 _READ, _WRITE, _NVLINK = 0, 1, 2  # pynvml's own constant for the first is a tuple by mistake
 
 
@@ -67,30 +72,41 @@ def _errors(gpu: NvmlReading, handle: Any, number: int) -> dict[str, int]:
     return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
+class _FabricInfo(ctypes.Structure):
+    """nvmlGpuFabricInfo_v3_t; version 2 is the same without its last field.
+
+    Pynvml's own were different from one release to the next.
+    """
+
+    _fields_ = (
+        ("version", ctypes.c_uint),
+        ("cluster_uuid", ctypes.c_ubyte * 16),
+        ("status", ctypes.c_uint),
+        ("clique_id", ctypes.c_uint),
+        ("state", ctypes.c_uint),
+        ("health_mask", ctypes.c_uint),
+        ("health_summary", ctypes.c_ubyte),
+    )
+
+
 def read_fabric(gpu: NvmlReading, handle: Any) -> None:
     """Read what the fabric manager made of a GPU behind NVSwitches."""
-    import pynvml
+    gpu.take(_FABRIC, _fabric, gpu, handle)
+    if gpu.values.get("fabric_health_summary", 0) is None:
+        gpu.missing["fabric_health_summary"] = "FunctionNotFound"
 
-    fields = ("state", "status", "clique_id", "cluster_uuid", "health_mask")
-    names = tuple(f"fabric_{field}" for field in fields)
-    newest = getattr(pynvml, "c_nvmlGpuFabricInfo_v3_t", None)
-    for structure in filter(None, (newest, pynvml.c_nvmlGpuFabricInfo_v2_t)):
-        info = structure()  # which sets the version
-        try:
-            gpu.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.byref(info))
-        except Failure as failure:
-            gpu.missing.update(dict.fromkeys((*names, "fabric_health_summary"), str(failure)))
-            continue
-        for name in names:
-            gpu.missing.pop(name, None)
-        uuid = bytes(info.clusterUuid).hex()
-        values = (info.state, info.status, info.cliqueId, uuid, info.healthMask)
-        gpu.values.update(zip(names, values, strict=True))
-        if hasattr(info, "healthSummary"):
-            gpu.values["fabric_health_summary"] = info.healthSummary
-        else:
-            gpu.missing["fabric_health_summary"] = "FunctionNotFound"
-        return
+
+def _fabric(gpu: NvmlReading, handle: Any) -> tuple[Any, ...]:
+    name = "nvmlDeviceGetGpuFabricInfoV"
+    info, summary = _FabricInfo(version=_FABRIC_V3), True
+    try:
+        gpu.call(name, handle, ctypes.byref(info))
+    except Failure:  # an older driver
+        info, summary = _FabricInfo(version=_FABRIC_V2), False
+        gpu.call(name, handle, ctypes.byref(info))
+    uuid = bytes(info.cluster_uuid).hex()
+    health = (info.health_mask, info.health_summary if summary else None)
+    return info.state, info.status, info.clique_id, uuid, *health
 
 
 def read_pair(pair: NvmlReading, a: Any, b: Any) -> None:

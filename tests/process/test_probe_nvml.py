@@ -204,8 +204,8 @@ def test_a_gpu_that_is_lost_while_it_is_read_is_lost(probe: Probe) -> None:
     [
         ("nvmlDeviceGetCount_v2", ()),
         ("nvmlDeviceGetUUID", ("driver",)),
-        ("nvmlDeviceGetNvLinkState", ("driver", "names", "temperature of none")),
-        ("nvmlDeviceGetP2PStatus", ("driver", "names", "links")),
+        ("nvmlDeviceGetNvLinkState", ("driver", "names", "health")),
+        ("nvmlDeviceGetP2PStatus", ("driver", "names", "health", "links")),
     ],
 )
 def test_a_driver_that_hangs_half_way_is_named_and_what_came_before_is_kept(
@@ -221,6 +221,7 @@ def test_a_driver_that_hangs_half_way_is_named_and_what_came_before_is_kept(
     assert (len(found["gpus"]) == 2) is ("names" in kept)
     for gpu in found["gpus"]:
         assert gpu["uuid"]
+        assert (gpu["temperature_c"] is not None) is ("health" in kept)
         assert (gpu["nvlinks"] is not None) is ("links" in kept)
         for field, value in gpu.items():
             assert value is not None or gpu["missing"][field] == found["problem"]
