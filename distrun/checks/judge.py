@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from distrun.checks.limits import Limits
 from distrun.checks.nodes import unreachable
-from distrun.checks.registry import RULES, matches
-from distrun.checks.rule import Finding, Job, Observation, Rule, Severity
+from distrun.checks.rule import Finding, Job, Observation, Rule, Severity, matches
 from distrun.checks.skips import merge_skips
 from distrun.probe.snapshot import Node
 
@@ -36,11 +35,22 @@ def judge(
     """
     findings = [
         _finding(rule, seen)
-        for rule in RULES
-        if (rule.quick or not quick) and not any(matches(p, rule.id) for p in ignore)
+        for rule in _rules(quick)
+        if not any(matches(pattern, rule.id) for pattern in ignore)
         for seen in _observations(rule, nodes, job, limits)
     ]
     return tuple(sorted(findings, key=lambda finding: -finding.severity))
+
+
+def _rules(quick: bool) -> tuple[Rule, ...]:
+    """Return the rules; to import all of them takes longer than a launch should wait."""
+    if quick:
+        from distrun.checks.quick import QUICK
+
+        return QUICK
+    from distrun.checks.registry import RULES
+
+    return RULES
 
 
 def _observations(

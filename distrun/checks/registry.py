@@ -85,7 +85,7 @@ from distrun.checks.nodes import (
     same_torch,
     unreachable,
 )
-from distrun.checks.rule import Rule
+from distrun.checks.rule import Rule, matches
 
 _GPU = (
     driver.RULE,
@@ -172,13 +172,6 @@ _NODES = (
 )
 RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *_NODES)
 RULES_BY_ID = {rule.id: rule for rule in RULES}
-
-
-def matches(pattern: str, rule_id: str) -> bool:
-    """Return whether `gpu.ecc.mode`, or `gpu.*`, names a rule."""
-    if pattern.endswith(".*"):
-        return rule_id.startswith(pattern[:-1])
-    return rule_id == pattern
 
 
 def known(pattern: str) -> bool:

@@ -83,3 +83,10 @@ class Finding:
     why: str
     fix: str
     source: str
+
+
+def matches(pattern: str, rule_id: str) -> bool:
+    """Return whether `gpu.ecc.mode`, or `gpu.*`, names a rule."""
+    if pattern.endswith(".*"):
+        return rule_id.startswith(pattern[:-1])
+    return rule_id == pattern

@@ -25,7 +25,7 @@ RULE = Rule(
     id="host.peermem",
     title="GPUDirect RDMA",
     why="Without it everything between nodes is copied through the host's memory: half of the"
-    " bandwidth, or less. (NCCL may do with DMA-BUF instead, on kernel 5.12 and the open driver.)",
+    " bandwidth, or less. On kernel 5.12 with the open driver NCCL may do with DMA-BUF instead.",
     fix="`modprobe nvidia_peermem`; NCCL_DEBUG=INFO says `GDRDMA` for each channel that has it.",
     source="NCCL, gdr.cc; NVIDIA/nccl#897, NVIDIA/nccl#1939",
     judge=each_node(_look),

@@ -1,0 +1,38 @@
+"""The rules that `distrun launch` runs, apart: to import all would take longer than they do."""
+
+from __future__ import annotations
+
+from distrun.checks.gpu import (
+    clocks_hardware,
+    compute_mode,
+    count,
+    cuda_version,
+    driver,
+    lost,
+    recovery_action,
+    row_remap_failure,
+)
+from distrun.checks.host import cpu, environ, hostname, ifname, memory, nofile, runs_dir, shm
+from distrun.checks.nodes import unreachable
+from distrun.checks.rule import Rule
+
+QUICK: tuple[Rule, ...] = (
+    driver.RULE,
+    count.RULE,
+    lost.RULE,
+    recovery_action.RULE,
+    cuda_version.RULE,
+    compute_mode.RULE,
+    row_remap_failure.RULE,
+    clocks_hardware.RULE,
+    hostname.RULE,
+    ifname.RULE,
+    nofile.RULE,
+    shm.RULE,
+    cpu.RULE,
+    memory.RULE,
+    runs_dir.RULE,
+    environ.RULE,
+    unreachable.RULE,
+)
+"""Those of the registry that are marked quick, in its order."""
