@@ -1,0 +1,168 @@
+"""Judging: what is left out, in which order it is told, and what a job makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from distrun.checks.judge import judge
+from distrun.checks.limits import Limits
+from distrun.checks.registry import RULES, known
+from distrun.checks.rule import Job, Severity
+from tests.unit.checks.bases import findings, job_for, with_field, without_field
+from tests.unit.checks.cases import LAPTOP, NODE, NODES
+
+HOT = with_field(NODE, "0.nvml.gpus.3.temperature_c", 95)
+BROKEN = with_field(HOT, "0.host.shm_free_nbytes", 0)
+BROKEN = with_field(BROKEN, "0.nvml.gpus.1.persistence_mode", False)
+
+
+def test_the_worst_comes_first_and_equals_come_in_the_registrys_order() -> None:
+    order = [rule.id for rule in RULES]
+    found = findings(without_field(BROKEN, "0.host.nofile", "NoPermission"))
+    keys = [(-f.severity, order.index(f.id)) for f in found]
+    assert keys == sorted(keys)
+    assert [f.id for f in found[:3]] == ["gpu.temperature", "host.shm", "gpu.persistence"]
+    assert {f.severity for f in found[3:]} == {Severity.SKIP}
+
+
+def test_a_finding_names_node_and_gpu_and_brings_what_its_rule_says() -> None:
+    (found,) = findings(HOT, "gpu.temperature")
+    (rule,) = [rule for rule in RULES if rule.id == "gpu.temperature"]
+    assert (found.node, found.device) == ("node0", "GPU 3 GPU-00000003 0000:49:00.0")
+    assert (found.observed, found.expected) == ("95 °C", "below 89 °C, where it slows down")
+    assert (found.why, found.fix, found.source) == (rule.why, rule.fix, rule.source)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ((), {"gpu.temperature", "host.shm", "gpu.persistence"}),
+        (("gpu.temperature",), {"host.shm", "gpu.persistence"}),
+        (("gpu.*",), {"host.shm"}),
+        (("gpu.temperature", "host.shm"), {"gpu.persistence"}),
+        (("gpu",), {"gpu.temperature", "host.shm", "gpu.persistence"}),
+        (("gpu.temp.*", "host.sh.*"), {"gpu.temperature", "host.shm", "gpu.persistence"}),
+        (("gpu.*", "host.*", "nodes.*"), set()),
+    ],
+)
+def test_what_is_ignored_is_left_out(ignore: tuple[str, ...], left: set[str]) -> None:
+    told = findings(BROKEN, ignore=ignore)
+    assert {f.id for f in told if f.severity > Severity.SKIP} == left
+
+
+@pytest.mark.parametrize("pattern", ["gpu.temperature", "gpu.*", "gpu.ecc.*", "host.shm"])
+def test_a_rule_or_a_group_of_rules_is_known(pattern: str) -> None:
+    assert known(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", ".*", "gpu", "gpu.", "GPU.*", "gpu.temp.*", "host.x"])
+def test_what_names_no_rule_is_not_known(pattern: str) -> None:
+    assert not known(pattern)
+
+
+def test_a_quick_look_judges_by_the_quick_rules_alone() -> None:
+    quick = {rule.id for rule in RULES if rule.quick}
+    nodes = with_field(BROKEN, "0.nvml.gpus.2.recovery_action", 1)
+    assert {f.id for f in findings(nodes, quick=True)} == {"gpu.recovery", "host.shm"}
+    assert {f.id for f in findings(nodes)} - quick == {
+        *("gpu.temperature", "gpu.persistence", "gpu.retired_pages")
+    }
+
+
+def test_a_node_whose_probe_came_to_no_end_fails_once_and_is_judged_by_no_other_rule() -> None:
+    nodes = with_field(NODES, "2.problem", "no answer within 20 s")
+    nodes = with_field(nodes, "2.nvml.gpus.3.temperature_c", 95)
+    nodes = with_field(nodes, "2.software.torch", "1.0")
+    found = [f for f in findings(nodes) if f.severity > Severity.SKIP]
+    assert [(f.id, f.node, f.observed) for f in found] == [
+        ("nodes.unreachable", "node2", "no answer within 20 s")
+    ]
+
+
+def test_when_no_node_answers_each_of_them_fails() -> None:
+    nodes = tuple(replace(node, problem="refused") for node in NODES)
+    assert [f.node for f in findings(nodes)] == ["node0", "node1", "node2", "node3"]
+
+
+def test_to_a_job_on_cpus_what_is_wrong_with_gpus_is_information() -> None:
+    nodes = with_field(with_field(BROKEN, "0.nvml.gpus.4.lost", "GpuIsLost"), "0.host.nofile", 9)
+    found = findings(nodes, job=Job(8, 1, uses_gpus=False))
+    worst = {f.id: f.severity for f in found if f.severity > Severity.SKIP}
+    assert worst.pop("host.nofile") is Severity.FAIL
+    assert set(worst) == {"gpu.lost", "gpu.temperature", "gpu.persistence", "host.shm"}
+    assert set(worst.values()) == {Severity.INFO}
+
+
+@pytest.mark.parametrize(("uses_gpus", "severity"), [(False, Severity.INFO), (True, Severity.FAIL)])
+def test_of_a_machine_without_a_driver_one_line_tells(uses_gpus: bool, severity: Severity) -> None:
+    found = [f for f in findings(LAPTOP, job=Job(uses_gpus=uses_gpus)) if f.id.startswith("gpu.")]
+    assert [(f.id, f.severity, f.observed) for f in found] == [
+        ("gpu.driver", severity, "no NVIDIA driver: GPUs are not checked")
+    ]
+
+
+def test_a_driver_that_hangs_leaves_what_it_told_before_to_be_judged() -> None:
+    hang = "NVML did not answer within 10 s (it hangs in nvmlDeviceGetTemperature of GPU 3)"
+    nvml = replace(HOT[0].nvml, problem=hang, problem_kind="hang", driver_version=None)
+    found = [f for f in findings(with_field(NODE, "0.nvml", nvml)) if f.severity > Severity.SKIP]
+    assert [(f.id, f.severity) for f in found] == [
+        ("gpu.driver", Severity.FAIL),
+        ("gpu.temperature", Severity.FAIL),
+    ]
+    assert found[0].observed == hang
+
+
+def test_skips_of_a_rule_are_one_line_a_node_with_their_reasons() -> None:
+    nodes = NODES
+    for place in ("1.nvml.gpus.0", "1.nvml.gpus.1", "1.nvml.gpus.2", "1.nvml.gpus.6"):
+        nodes = without_field(nodes, f"{place}.persistence_mode", "NotSupported")
+    nodes = without_field(nodes, "1.nvml.gpus.7.persistence_mode", "NoPermission")
+    nodes = without_field(nodes, "3.nvml.gpus.4.persistence_mode", "NotSupported")
+    assert [(f.node, f.device, f.observed) for f in findings(nodes, "gpu.persistence")] == [
+        ("node1", "GPUs 0-2, 6-7", "NotSupported on GPUs 0-2, 6; NoPermission on GPU 7"),
+        ("node3", "GPU 4", "NotSupported on GPU 4"),
+    ]
+
+
+def test_skips_of_devices_that_are_no_gpus_name_them() -> None:
+    nodes = with_field(NODES, "0.host.infiniband.2.link_downed", None)
+    nodes = with_field(nodes, "0.host.infiniband.5.link_downed", None)
+    (found,) = findings(nodes, "host.infiniband.flaps")
+    assert found.severity is Severity.SKIP
+    assert found.observed == "the counter link_downed was not read on mlx5_2:1, mlx5_5:1"
+
+
+def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
+    (found,) = findings(with_field(NODE, "0.host.infiniband.2.state", ""), "host.infiniband")
+    assert (found.severity, found.device) == (Severity.SKIP, "mlx5_2:1")
+
+
+def test_pairs_that_cannot_be_asked_are_named() -> None:
+    nodes = without_field(NODE, "0.nvml.pairs.0.topology", "NotSupported")
+    nodes = without_field(nodes, "0.nvml.pairs.8.topology", "NotSupported")
+    (found,) = findings(nodes, "gpu.topology")
+    assert found.observed == "NotSupported on GPUs 0 and 1, GPUs 1 and 3"
+
+
+def test_a_lost_gpu_has_one_line_and_no_skips() -> None:
+    nodes = with_field(NODE, "0.nvml.gpus.3", replace(NODE[0].nvml.gpus[3], lost="GpuIsLost"))
+    nodes = with_field(nodes, "0.nvml.gpus.3.recovery_action", None)
+    found = findings(nodes)
+    assert [f.id for f in found if "3" in f.device and "0-" not in f.device] == ["gpu.lost"]
+    assert [f.observed for f in found if f.severity is Severity.SKIP] == [
+        "NotSupported (retired_pages) on GPUs 0-2, 4-7"
+    ]
+
+
+def test_limits_are_those_that_are_given() -> None:
+    warm = with_field(NODE, "0.nvml.gpus.3.temperature_c", 70)
+    job = job_for(warm)
+    assert "gpu.temperature" not in {f.id for f in judge(warm, job, Limits())}
+    found = judge(warm, job, Limits(temperature_margin_c=20))
+    assert ("gpu.temperature", Severity.WARN) in {(f.id, f.severity) for f in found}
+
+
+def test_there_may_be_nothing_to_judge() -> None:
+    assert judge((), Job(), Limits()) == ()
