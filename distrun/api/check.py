@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from distrun.api.nodes import open_nodes
+from distrun.api.nodes import Nodes, open_nodes
 from distrun.api.reach import DEFAULT_MASTER_PORT
 from distrun.api.rules import ignored
 from distrun.checks.judge import judge
@@ -125,10 +125,12 @@ __all__ = [
     "Job",
     "Limits",
     "Node",
+    "Nodes",
     "Nvml",
     "Rule",
     "Severity",
     "check",
     "in_short",
     "judged",
+    "open_nodes",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 
 from distrun.api.rules import require_rule
 from distrun.checks.limits import Limits
-from distrun.checks.registry import RULES, matches
-from distrun.checks.rule import Rule
+from distrun.checks.registry import RULES
+from distrun.checks.rule import Rule, matches
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
 from distrun.spec.schema import field_docstrings

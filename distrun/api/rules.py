@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distrun.checks.registry import RULES_BY_ID, known
 from distrun.errors import UsageError, did_you_mean
 from distrun.spec.job import Settings
 
@@ -28,6 +27,8 @@ def require_rule(name: str, source: str) -> None:
     Raises:
         UsageError: It names none.
     """
+    from distrun.checks.registry import RULES_BY_ID, known  # a launch rarely names one
+
     if not known(name):
         hint = did_you_mean(name, RULES_BY_ID)
         if not hint.startswith("did"):

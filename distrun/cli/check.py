@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -56,6 +56,8 @@ def check(
     if explain is not None:
         _explain(explain, settings)
         return
+    if watch:
+        _watch(given, settings)
     for path in (save, junit):
         require_writable(path)
     found = _checked(given, settings)
@@ -100,6 +102,16 @@ def _explain(pattern: str, settings: Settings) -> None:
     else:
         lines = check_explain.in_full(explain(pattern, settings))
     typer.echo("\n".join(lines))
+
+
+def _watch(given: dict[str, Any], settings: Settings) -> NoReturn:
+    from contextlib import closing
+
+    from distrun.api.check import open_nodes
+    from distrun.cli.check_watch import watch
+
+    with closing(open_nodes(settings, on=given["on"], python=given["python"])) as there:
+        watch(there)
 
 
 def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from distrun.env import is_secret
 from distrun.probe import cgroup, host_limits, host_memory, network
-from distrun.probe.kernel_log import read_xids
 from distrun.probe.reading import LEFT_OUT, Reading
 from distrun.probe.runs_disk import read_runs_disk
 from distrun.probe.snapshot import Host
@@ -27,7 +26,7 @@ def read_host_snapshot(
     Args:
         root: Where /proc, /sys and /dev are.
         runs_dir: Where runs are recorded; None leaves it unread.
-        quick: Leave out the kernel log and who holds files of /dev/shm.
+        quick: Leave out the kernel log, who holds files of /dev/shm, and addresses.
     """
     found = Reading()
     hostname = socket.gethostname()
@@ -37,10 +36,12 @@ def read_host_snapshot(
     found.take("clock_synchronized", host_limits.clock_synchronized)
     for field, limit in _LIMITS.items():
         found.take(field, host_limits.soft_limit, limit)
-    _read_network(found, root)
+    _read_network(found, root, quick)
     if quick:
         found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
     else:
+        from distrun.probe.kernel_log import read_xids  # its patterns take 1 ms of a launch
+
         found.take("xids", read_xids, root)
         found.take("shm_leftovers", host_memory.shm_leftovers, root)
     disk = ("runs_dir_writable", "runs_dir_total_nbytes", "runs_dir_free_nbytes")
@@ -72,10 +73,11 @@ def _read_shm(found: Reading, root: Path) -> None:
     found.take("shm_writable", host_memory.shm_writable, root)
 
 
-def _read_network(found: Reading, root: Path) -> None:
+def _read_network(found: Reading, root: Path, quick: bool) -> None:
     addresses = Reading()
-    addresses.take("addresses", network.ipv4_addresses)
-    found.take("nics", network.read_nics, root, addresses.values.get("addresses", {}))
+    if not quick:  # psutil's import alone takes half of a quick look
+        addresses.take("addresses", network.ipv4_addresses)
+    found.take("nics", network.read_nics, root, addresses.values.get("addresses"))
     found.take("infiniband", network.read_infiniband, root)
     found.take("peermem", network.peer_memory, root)
 

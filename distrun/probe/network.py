@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distrun.probe.reading import Reading, Unread, within
+from distrun.probe.reading import LEFT_OUT, Reading, Unread, within
 from distrun.probe.snapshot import InfinibandPort, Nic
 
 _RESOLVER_LIMIT_S = 1.5
@@ -47,23 +47,30 @@ def ipv4_addresses() -> dict[str, tuple[str, ...]]:
     }
 
 
-def read_nics(root: Path, addresses: Mapping[str, tuple[str, ...]]) -> tuple[Nic, ...]:
+def read_nics(root: Path, addresses: Mapping[str, tuple[str, ...]] | None) -> tuple[Nic, ...]:
     """Return the network interfaces but the loopback.
+
+    Args:
+        root: Where /sys is.
+        addresses: Those of each interface; None if they were not read.
 
     Raises:
         OSError: The kernel does not list them.
     """
     folders = sorted((root / "sys/class/net").iterdir())
     nics = [f for f in folders if f.name != "lo" and f.is_dir()]  # bonding_masters is a file
-    return tuple(_nic(folder, addresses.get(folder.name, ())) for folder in nics)
+    return tuple(_nic(folder, addresses) for folder in nics)
 
 
-def _nic(folder: Path, addresses: tuple[str, ...]) -> Nic:
+def _nic(folder: Path, addresses: Mapping[str, tuple[str, ...]] | None) -> Nic:
     nic = Reading()
+    if addresses is None:
+        nic.missing["addresses"] = LEFT_OUT
+    own = (addresses or {}).get(folder.name, ())
     nic.take("mtu", lambda: int(_text(folder / "mtu")))
     nic.take("speed_mbps", _speed_mbps, folder)
     physical = (folder / "device").exists()
-    return Nic(folder.name, _is_up(folder), addresses=addresses, physical=physical, **nic.fields())
+    return Nic(folder.name, _is_up(folder), addresses=own, physical=physical, **nic.fields())
 
 
 def _is_up(folder: Path) -> bool:

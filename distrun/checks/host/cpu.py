@@ -19,7 +19,7 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     observed = f"{cores:g}{of} {'core' if cores == 1 and not of else 'cores'} for {ranks} ranks"
     if cores < ranks:
         # Ranks on the CPU merely share: to try out 4 of them on 2 cores is daily bread.
-        severity = Severity.FAIL if job.uses_gpus else Severity.INFO
+        severity = Severity.WARN if job.uses_gpus else Severity.INFO  # slow, and right
         yield Observation(severity, observed, "a core for each rank")
     elif job.uses_gpus and cores < plenty * ranks:
         observed = observed.replace(" 1 ranks", " 1 rank")

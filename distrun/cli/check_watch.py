@@ -1,0 +1,163 @@
+"""`distrun check --watch`: GPUs and memory of every node, redrawn every second."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from distrun.cli.check_findings import plain
+from distrun.cli.check_view import gib, memory, power, processes
+from distrun.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from distrun.api.check import Gpu, Node, Nodes
+
+_PERIOD_S = 1.0
+_BAR = 12
+_HOT_MARGIN_C = 5
+_FULL = 0.9
+
+
+def watch(there: Nodes) -> NoReturn:
+    """Show nodes until Ctrl-C; into a pipe, a line a second for each.
+
+    Raises:
+        KeyboardInterrupt: That is how it ends.
+    """
+    signal.signal(signal.SIGTERM, _terminated)  # leaves the screen as it was, as Ctrl-C does
+    if sys.stdout.isatty():
+        _on_a_terminal(there)
+    else:
+        for nodes in _every_second(there):
+            for node in nodes:
+                print(line(node), flush=True)
+    raise AssertionError("it goes on until it is interrupted")
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(ExitCode.TERMINATED)
+
+
+def _every_second(there: Nodes) -> Iterator[Sequence[Node]]:
+    due = time.monotonic()
+    while True:
+        yield there.read(quick=True)
+        due = max(due + _PERIOD_S, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _on_a_terminal(there: Nodes) -> None:
+    from rich.live import Live
+
+    with Live(screen=True, auto_refresh=False) as live:
+        for nodes in _every_second(there):
+            live.update(frame(nodes), refresh=True)
+
+
+def frame(nodes: Sequence[Node]) -> RenderableType:
+    """Return what the screen shows."""
+    from rich.console import Group
+    from rich.text import Text
+
+    now = time.strftime("%H:%M:%S")
+    parts: list[RenderableType] = [Text(f"distrun check --watch  {now}  Ctrl-C ends", "dim")]
+    for node in nodes:
+        parts += [Text(""), _heading(node)]
+        if node.nvml.gpus:
+            parts.append(_gpus(node.nvml.gpus))
+    return Group(*parts)
+
+
+def _heading(node: Node) -> Text:
+    from rich.text import Text
+
+    line = Text(plain(node.name), "bold")
+    if node.problem:
+        return line.append(f"  {plain(node.problem)}", "red not bold")
+    total, available = node.host.memory_total_nbytes, node.host.memory_available_nbytes
+    if total and available is not None:
+        used = total - available
+        line.append("  memory ", "not bold").append_text(bar(used / total))
+        line.append(f" {used / 2**30:.1f}/{gib(total)}", "not bold")
+    if not node.nvml.gpus:
+        line.append(f"  no GPU: {plain(node.nvml.problem or 'NVML counts 0')}", "not bold")
+    return line
+
+
+def _gpus(gpus: Sequence[Gpu]) -> RenderableType:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    number = {"justify": "right", "no_wrap": True}
+    table = Table(
+        Column("GPU", no_wrap=True),
+        Column("name", no_wrap=True, overflow="ellipsis"),
+        Column("utilisation", no_wrap=True),
+        Column("memory", no_wrap=True),
+        Column("temp", **number),  # type: ignore[arg-type]
+        Column("power", **number),  # type: ignore[arg-type]
+        Column("processes", overflow="ellipsis", no_wrap=True),
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    for gpu in gpus:
+        if gpu.lost:
+            table.add_row(str(gpu.index), Text(plain(f"LOST: {gpu.lost}"), "bold red"))
+            continue
+        used, total = gpu.memory_used_nbytes, gpu.memory_total_nbytes
+        share = None if used is None or not total else used / total
+        percent = gpu.utilization_percent
+        table.add_row(
+            str(gpu.index),
+            Text(plain(gpu.name.removeprefix("NVIDIA "))),
+            bar(None if percent is None else percent / 100).append(
+                "    -" if percent is None else f" {percent:>3} %"
+            ),
+            bar(share).append(f" {memory(gpu)}"),
+            Text("-" if gpu.temperature_c is None else f"{gpu.temperature_c} °C", _heat(gpu)),
+            power(gpu),
+            Text(processes(gpu)),
+        )
+    return table
+
+
+def _heat(gpu: Gpu) -> str:
+    limit = gpu.temperature_slowdown_c
+    if gpu.temperature_c is None or limit is None or gpu.temperature_c < limit - _HOT_MARGIN_C:
+        return ""
+    return "bold red"
+
+
+def bar(share: float | None) -> Text:
+    """Return a bar that is so full; an unknown one is empty."""
+    from rich.text import Text
+
+    filled = min(_BAR, max(0, round((share or 0.0) * _BAR)))
+    style = "yellow" if (share or 0.0) >= _FULL else "green"
+    return Text("█" * filled, style).append("░" * (_BAR - filled), "dim")
+
+
+def line(node: Node) -> str:
+    """Return a node in a line, for a pipe."""
+    now = time.strftime("%H:%M:%S")
+    if node.problem:
+        return plain(f"{now} {node.name}: {node.problem}")
+    parts = [_in_short(gpu) for gpu in node.nvml.gpus] or [
+        f"no GPU, {gib(node.host.memory_available_nbytes)} of memory available"
+    ]
+    return plain(f"{now} {node.name}: {'; '.join(parts)}")
+
+
+def _in_short(gpu: Gpu) -> str:
+    if gpu.lost:
+        return f"GPU {gpu.index} lost"
+    used = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent} %"
+    heat = "-" if gpu.temperature_c is None else f"{gpu.temperature_c} °C"
+    return f"GPU {gpu.index} {used} {memory(gpu)} {heat} {power(gpu)}"
