@@ -15,7 +15,7 @@ def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observat
         for gpu in node.nvml.gpus:
             if gpu.lost:
                 yield Observation(
-                    Severity.FAIL, gpu.lost, "a GPU that answers", node.name, device(gpu)
+                    Severity.FAIL, f"gives no answer: {gpu.lost}", "a GPU", node.name, device(gpu)
                 )
 
 

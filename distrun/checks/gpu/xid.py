@@ -23,10 +23,15 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         times = f"{len(xids)} times, last " if len(xids) > 1 else ""
         yield Observation(
             Severity.FAIL if code in limits.xids_fatal else Severity.WARN,
-            f"Xid {code} {times}{last.age_s / 60:.0f} min ago: {last.message}",
+            f"Xid {code} {times}{last.age_s / 60:.0f} min ago: {_text(last)}",
             "none in the last 2 h",
             device=_device(node, pci_id),
         )
+
+
+def _text(xid: Xid) -> str:
+    """Return what follows the number: the rest is in the finding already."""
+    return (xid.message.partition(f"): {xid.code}, ")[2] or xid.message).rstrip(".")
 
 
 def _device(node: Node, pci_id: str) -> str:

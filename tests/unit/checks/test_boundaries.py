@@ -66,7 +66,7 @@ EDGES = (
     Edge("bar1_warn_nbytes", "gpu.bar1", GPU3 + "bar1_total_nbytes",
          {256 * MIB - 1: WARN, 256 * MIB: WARN, 256 * MIB + 1: FINE}),
     Edge("temperature_margin_c", "gpu.temperature", GPU3 + "temperature_c",
-         {83: FINE, 84: WARN, 87: WARN, 88: FAIL, 89: FAIL}),
+         {83: FINE, 84: WARN, 85: WARN, 86: FAIL, 89: FAIL}),
     Edge("pcie_busy_percent", "gpu.pcie.generation", GPU3 + "utilization_percent",
          {49: FINE, 50: WARN, 51: WARN}, _BUSY),
     Edge("nvlink_errors_warn", "gpu.nvlink.errors", GPU3 + "nvlinks.7",
@@ -86,7 +86,7 @@ EDGES = (
     Edge("nproc_base", "host.nproc", "0.host.nproc",
          {0: WARN, 767: WARN, 768: FINE, -1: FINE}, LAPTOP, {"nproc_per_node": 1}),
     Edge("cores_per_rank_warn", "host.cpu", "0.host.usable_cores",
-         {7.9: FAIL, 8.0: WARN, 15.9: WARN, 16.0: FINE}),
+         {7.9: WARN, 15.9: WARN, 16.0: FINE}),
     Edge("cores_per_rank_warn", "host.cpu", "0.host.usable_cores",
          {1.9: INFO, 2.0: FINE}, LAPTOP),
     Edge("memory_per_rank_fail_nbytes", "host.memory", "0.host.memory_available_nbytes",
@@ -94,7 +94,7 @@ EDGES = (
     Edge("memory_per_rank_warn_nbytes", "host.memory", "0.host.memory_available_nbytes",
          {2 * 256 * MIB - 1: WARN, 2 * 256 * MIB: FINE, 2 * 256 * MIB + 1: FINE}, LAPTOP),
     Edge("runs_dir_free_percent", "host.runs_dir", "0.host.runs_dir_free_nbytes",
-         {100 * GIB - 1: WARN, 100 * GIB: FINE, 100 * GIB + 1: FINE}),
+         {700 * GIB - 1: WARN, 700 * GIB: FINE, 700 * GIB + 1: FINE}),
     Edge("nic_speed_warn_mbps", "host.nic.speed", "0.host.nics.0.speed_mbps",
          {9_999: WARN, 10_000: FINE, 10_001: FINE}, NO_IB),
     Edge("roce_mtu", "host.mtu", "0.host.nics.0.mtu",
@@ -133,6 +133,6 @@ def test_an_xid_of_hardware_fails(code: int) -> None:
     from distrun.probe.snapshot import Xid
 
     for number, severity in ((code, FAIL), (13, WARN)):
-        nodes = with_field(NODE, "0.host.xids", (Xid(number, "0000:49:00.0", 5.0, "x"),))
+        nodes = with_field(NODE, "0.host.xids", (Xid(number, "0000:4d:00.0", 5.0, "x"),))
         (found,) = findings(nodes, "gpu.xid")
-        assert (found.severity, found.device) == (severity, "GPU 3 0000:49:00.0")
+        assert (found.severity, found.device) == (severity, "GPU 3 0000:4d:00.0")
