@@ -8,12 +8,15 @@ import pytest
 
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
+from distrun.checks.quick import QUICK
 from distrun.checks.registry import RULES, known
 from distrun.checks.rule import Job, Severity
+from distrun.probe.snapshot import Gpu, InfinibandPort, Nvml
 from tests.unit.checks.bases import findings, job_for, with_field, without_field
 from tests.unit.checks.cases import LAPTOP, NODE, NODES
 
 HOT = with_field(NODE, "0.nvml.gpus.3.temperature_c", 95)
+PORT = InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "", "InfiniBand")
 BROKEN = with_field(HOT, "0.host.shm_free_nbytes", 0)
 BROKEN = with_field(BROKEN, "0.nvml.gpus.1.persistence_mode", False)
 
@@ -60,6 +63,10 @@ def test_a_rule_or_a_group_of_rules_is_known(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["", "*", ".*", "gpu", "gpu.", "GPU.*", "gpu.temp.*", "host.x"])
 def test_what_names_no_rule_is_not_known(pattern: str) -> None:
     assert not known(pattern)
+
+
+def test_the_quick_rules_that_a_launch_imports_are_those_of_the_registry() -> None:
+    assert tuple(rule for rule in RULES if rule.quick) == QUICK
 
 
 def test_a_quick_look_judges_by_the_quick_rules_alone() -> None:
@@ -135,6 +142,22 @@ def test_skips_of_devices_that_are_no_gpus_name_them() -> None:
 def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
     (found,) = findings(with_field(NODE, "0.host.infiniband.2.state", ""), "host.infiniband")
     assert (found.severity, found.device) == (Severity.SKIP, "mlx5_2:1")
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "value", "says"),
+    [
+        ("nodes.reach", "2.reaches", (), "connections were not tried"),
+        ("nodes.gpu.count", "2.nvml", Nvml("did not answer", "hang"), "did not answer"),
+        ("nodes.gpu.model", "2.nvml.gpus", (Gpu(0),), "no GPU tells its name"),
+        ("nodes.infiniband.rate", "2.host.infiniband", (PORT,), "the rate was not read"),
+    ],
+)
+def test_a_node_that_cannot_be_compared_is_skipped(
+    rule: str, path: str, value: object, says: str
+) -> None:
+    (found,) = findings(with_field(NODES, path, value), rule)
+    assert (found.severity, found.node, found.observed) == (Severity.SKIP, "node2", says)
 
 
 def test_pairs_that_cannot_be_asked_are_named() -> None:
