@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StrictBool, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StrictBool,
+    field_validator,
+)
 
 from distrun.spec.check import Check
 from distrun.spec.fields import (
@@ -123,9 +131,28 @@ class Constraints(Frozen):
     strategy: tuple[StrategyName, ...] = ()
 
 
+class Layout(Frozen):
+    """A way to share a script's training among ranks."""
+
+    ranks: PositiveInt
+    args: tuple[str, ...] = ()
+    """Arguments of the script that make it so."""
+
+
+class Verify(Frozen):
+    """What `distrun verify` compares."""
+
+    reference: str | None = Field(default=None, pattern=r"^\w+$")
+    """A script beside this one, without .py, that trains the same on one rank."""
+    alone: tuple[str, ...] = ()
+    """Where there is no such file: arguments that make this script itself run on one rank."""
+    layouts: dict[str, Layout] = Field(default_factory=dict)
+
+
 class Header(Frozen):
     """The table `[tool.distrun]` in a recipe's inline metadata (PEP 723)."""
 
     strategy: StrategyName | None = None
     nproc_per_node: Nproc | None = None
     constraints: Constraints = Constraints()
+    verify: Verify = Verify()

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -207,11 +207,13 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
     where = "" if source == "flag" else f" in the {source}"
     key = ".".join([keys[0].replace("_", "-"), *keys[1:]])
     if error["type"] == "extra_forbidden":
-        for outer in keys[:-1]:  # down to the table that the key stands in
-            inner = model.model_fields[outer.replace("-", "_")].annotation
-            assert isinstance(inner, type) and issubclass(inner, BaseModel)
-            model = inner
-        known = [name.replace("_", "-") for name in model.model_fields]
+        inner: Any = model  # down to the table that the key stands in
+        for outer in keys[:-1]:
+            if get_origin(inner) is dict:  # of any names
+                inner = get_args(inner)[1]
+            else:
+                inner = inner.model_fields[outer.replace("-", "_")].annotation
+        known = [name.replace("_", "-") for name in inner.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
     flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key
     value = error["input"]

@@ -10,7 +10,7 @@ import pytest
 from distrun.errors import UsageError
 from distrun.spec import read
 from distrun.spec.fields import NodeRange
-from distrun.spec.job import Header
+from distrun.spec.job import Header, Layout
 
 HEADER = """\
 # /// script
@@ -240,6 +240,18 @@ def test_what_is_no_header_is_none(here: Path, text: str | bytes) -> None:
             "unknown key 'constraints.world-sise' in the header of",
             "did you mean 'world-size'?",
         ),
+        ("[tool.distrun.verify]\nalon = []", "unknown key 'verify.alon' in", "did you mean 'alone"),
+        ("[tool.distrun.verify]\nreference = '../x'", "verify.reference '../x' in the", ""),
+        (
+            "[tool.distrun.verify.layouts]\n'tp 2' = {ranks = 2, arg = []}",
+            "unknown key 'verify.layouts.tp 2.arg' in the header of",
+            "did you mean 'args'?",
+        ),
+        (
+            "[tool.distrun.verify.layouts]\n'tp 2' = {ranks = 0}",
+            "verify.layouts.tp 2.ranks 0 in the header of",
+            "",
+        ),
         ("[tool]\ndistrun = 5", "[tool.distrun] in the header of recipe.py is not a table", ""),
         ("tool = 5", "[tool.distrun] in the header of recipe.py is not a table", ""),
     ],
@@ -252,6 +264,20 @@ def test_a_malformed_header_is_refused_by_name(
         header_of(here, f"# /// script\n{block}# ///\n")
     assert refused.value.message.startswith(said)
     assert refused.value.hint.startswith(hint)
+
+
+def test_a_header_lists_the_layouts_that_verify_compares(here: Path) -> None:
+    (here / "train.py").write_text(
+        "# /// script\n# [tool.distrun.verify]\n# reference = 'single'\n# alone = ['--tp', '1']\n"
+        "# [tool.distrun.verify.layouts]\n"
+        "# 'hsdp 2x2' = { ranks = 4, args = ['--replicate', '2'] }\n# tp = { ranks = 2 }\n# ///\n"
+    )
+    verify = read.recipe_header(here / "train.py").verify
+    assert (verify.reference, verify.alone) == ("single", ("--tp", "1"))
+    assert verify.layouts == {
+        "hsdp 2x2": Layout(ranks=4, args=("--replicate", "2")),
+        "tp": Layout(ranks=2),
+    }
 
 
 def test_a_module_or_a_program_has_no_header(here: Path) -> None:
