@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from distrun.api.rules import ignored
+from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Finding, Severity
@@ -14,11 +15,12 @@ from distrun.errors import MachineError
 from distrun.plan.model import LaunchPlan
 from distrun.probe.facts import Facts
 from distrun.probe.node import read_node
-from distrun.probe.snapshot import Node, Nvml
+from distrun.probe.snapshot import Node
 from distrun.spec.check import limits_of
 from distrun.spec.job import Job
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_BROKEN = ("mismatch", "hang", "failed")
 
 
 def checked(job: Job, plan: LaunchPlan, facts: Facts) -> LaunchPlan:
@@ -29,11 +31,9 @@ def checked(job: Job, plan: LaunchPlan, facts: Facts) -> LaunchPlan:
         UsageError: The table `[tool.distrun.check]` is wrong.
     """
     limits, ignore = limits_of(job.check, Limits), ignored(job)
-    node = _as_the_ranks_see_it(
-        read_node(runs_dir=job.runs_dir, want_gpus=False, quick=True), plan, facts
-    )
-    expected = _expected(plan, node)
-    findings = judge([node], expected, limits, ignore=ignore, quick=True)
+    node = read_node(runs_dir=job.runs_dir, want_gpus=False, quick=True)
+    node = _of_the_ranks(node, plan, facts)  # which has NVML's answers already
+    findings = judge([node], _expected(job, plan, node), limits, ignore=ignore, quick=True)
     fatal = Severity.WARN if job.strict else Severity.FAIL
     refusing = [finding for finding in findings if finding.severity >= fatal]
     if refusing:
@@ -41,45 +41,27 @@ def checked(job: Job, plan: LaunchPlan, facts: Facts) -> LaunchPlan:
     return replace(plan, notes=(*plan.notes, *_notes(findings)))
 
 
-def _as_the_ranks_see_it(node: Node, plan: LaunchPlan, facts: Facts) -> Node:
-    """Return the node with the GPUs that the plan hands out, as NVML told of them before."""
-    handed = [n.environ[_VISIBLE] for n in plan.nodes if _VISIBLE in n.environ]
-    visible = ",".join(handed) if handed else facts.visible_devices
+def _of_the_ranks(node: Node, plan: LaunchPlan, facts: Facts) -> Node:
+    """Return the node with the GPUs and the variables that the plan gives its ranks."""
     environ = {**node.host.environ, **plan.nodes[0].environ}
-    environ.pop(_VISIBLE, None)
-    if visible is not None:
-        environ[_VISIBLE] = visible
-    kept = {name: value for name, value in environ.items() if name not in plan.secrets}
-    return replace(
-        node,
-        nvml=only(facts.gpus, visible),
-        host=replace(node.host, environ=kept),
-    )
+    known = {name: value for name, value in environ.items() if name not in plan.secrets}
+    node = replace(node, nvml=facts.gpus, host=replace(node.host, environ=known))
+    handed = [n.environ[_VISIBLE] for n in plan.nodes if _VISIBLE in n.environ]
+    return as_ranks_see_it(node, ",".join(handed) if handed else facts.visible_devices)
 
 
-def only(nvml: Nvml, visible: str | None) -> Nvml:
-    """Return what NVML told, without the GPUs that CUDA_VISIBLE_DEVICES leaves out."""
-    if visible is None:
-        return nvml
-    names = [name.strip() for name in visible.split(",")]
-    gpus = tuple(
-        gpu
-        for gpu in nvml.gpus
-        if str(gpu.index) in names
-        or any(gpu.uuid and gpu.uuid.startswith(name) for name in names if name.startswith("GPU-"))
-    )
-    kept = {gpu.index for gpu in gpus}
-    pairs = tuple(pair for pair in nvml.pairs if {pair.a, pair.b} <= kept)
-    return replace(nvml, gpus=gpus, pairs=pairs)
+def _expected(job: Job, plan: LaunchPlan, node: Node) -> Expected:
+    """Return what the rules judge for: all ranks of the emulated nodes, which are here.
 
-
-def _expected(plan: LaunchPlan, node: Node) -> Expected:
-    """Return what the rules judge for: all ranks of the emulated nodes, which are here."""
-    ranks = plan.world_size
+    More ranks than GPUs are on the CPU, and a note of the plan says so. A driver that is
+    broken is another matter: it would leave the job on the CPU as if nothing was wrong.
+    """
+    ranks, nvml = plan.world_size, node.nvml
+    broken = nvml.problem_kind in _BROKEN and job.nproc_per_node != "cpu"
     return Expected(
         nproc_per_node=ranks,
         nnodes=1,
-        uses_gpus=0 < ranks <= len(node.nvml.gpus),  # else its ranks are on the CPU, as noted
+        uses_gpus=broken or ranks <= len(nvml.gpus),
         master_port=plan.master_port,
     )
 

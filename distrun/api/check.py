@@ -10,6 +10,7 @@ from pathlib import Path
 from distrun.api.nodes import Nodes, open_nodes
 from distrun.api.reach import DEFAULT_MASTER_PORT
 from distrun.api.rules import ignored
+from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES, RULES_BY_ID
@@ -64,17 +65,19 @@ def check(
 
 
 def judged(nodes: Sequence[Node], settings: Settings, ignore: Sequence[str] = ()) -> CheckReport:
-    """Judge nodes that were read.
+    """Judge nodes that were read; of their GPUs, those that the settings name.
 
     Raises:
         UsageError: An id, or a limit of the settings, is wrong.
     """
-    job = _job(nodes, settings)
-    limits = limits_of(settings.check, Limits)
-    findings = judge(nodes, job, limits, ignore=ignored(settings, ignore))
-    return CheckReport(
-        tuple(nodes), job, findings, exit_code_of(nodes, findings, strict=settings.strict)
-    )
+    limits, left_out = limits_of(settings.check, Limits), ignored(settings, ignore)
+    seen = list(nodes)
+    if settings.gpus is not None and not settings.gpus.startswith("free:"):
+        seen = [as_ranks_see_it(node, settings.gpus) for node in nodes]
+    job = _job(seen, settings)
+    findings = judge(seen, job, limits, ignore=left_out)
+    code = exit_code_of(nodes, findings, strict=settings.strict)
+    return CheckReport(tuple(nodes), job, findings, code)
 
 
 def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: bool) -> int:
@@ -86,13 +89,10 @@ def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: 
 
 
 def _job(nodes: Sequence[Node], settings: Settings) -> Job:
-    gpus = max((len(node.nvml.gpus) for node in nodes), default=0)
-    asked = settings.gpus is not None or settings.nproc_per_node == "gpu"
-    uses_gpus = asked or any(
-        node.software.torch_cuda and node.nvml.problem_kind not in ("absent", "not_asked")
-        for node in nodes
-    )
-    cores = min((node.host.usable_cores or 1 for node in nodes if not node.problem), default=1)
+    healthy = [node for node in nodes if not node.problem]
+    gpus = max((len(node.nvml.gpus) for node in healthy), default=0)
+    uses_gpus = _uses_gpus(healthy, settings)
+    cores = min((node.host.usable_cores or 1 for node in healthy), default=1)
     nproc = _nproc(settings, gpus if uses_gpus else 0, max(1, int(cores)))
     here = len(nodes) == 1 and not settings.hosts
     return Job(
@@ -103,17 +103,34 @@ def _job(nodes: Sequence[Node], settings: Settings) -> Job:
     )
 
 
+def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
+    """Say whether the job is to run on GPUs: asked for, or there and torch is built for them."""
+    if settings.nproc_per_node == "cpu":
+        return False
+    return (
+        settings.gpus is not None
+        or settings.nproc_per_node == "gpu"
+        or any(
+            node.software.torch_cuda
+            and node.nvml.problem_kind not in ("absent", "not_asked")
+            and node.host.environ.get("CUDA_VISIBLE_DEVICES") != ""
+            for node in nodes
+        )
+    )
+
+
 def _nproc(settings: Settings, gpus: int, cores: int) -> int:
     """Return the ranks of a node, as a launch would choose them on the best of these nodes."""
-    asked = settings.nproc_per_node
+    asked, named = settings.nproc_per_node, settings.gpus or ""
     if isinstance(asked, int):
         return asked
-    if asked == "cpu" or not gpus:
-        return cores if asked == "cpu" else min(MAX_AUTO_NPROC, cores)
-    named = (settings.gpus or "").removeprefix("free:")
-    if settings.gpus and settings.gpus.startswith("free:"):
-        return int(named)
-    return len(named.split(",")) if named else gpus
+    if asked == "cpu":
+        return cores
+    if named.startswith("free:"):
+        return int(named.removeprefix("free:"))
+    if named:
+        return len(named.split(","))
+    return gpus or min(MAX_AUTO_NPROC, cores)
 
 
 __all__ = [

@@ -69,7 +69,7 @@ def check(
         from distrun.cli.check_formats import as_junit
 
         write(junit, as_junit(found, strict=strict))
-    _show(found, given)
+    _show(found, given, settings)
     sys.exit(found.exit_code)
 
 
@@ -126,11 +126,18 @@ def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
     )
 
 
-def _show(found: CheckReport, given: dict[str, Any]) -> None:
+def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None:
     if given["json"]:
         from distrun.cli.check_formats import as_json
 
         typer.echo(as_json(found), nl=False)
+    elif given["report"]:
+        from distrun.api.anonymous import anonymous
+        from distrun.api.check import judged
+        from distrun.cli.check_report import as_markdown
+
+        shown = judged(anonymous(found.nodes), settings, given["ignore"] or ())
+        typer.echo(as_markdown(shown), nl=False)
     else:
         from distrun.cli import check_view
 

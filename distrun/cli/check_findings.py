@@ -23,7 +23,8 @@ class Line:
     def text(self) -> str:
         """Where and what, in a sentence."""
         seen = self.finding
-        text = f"{self.where}: {seen.observed}" if self.where else seen.observed
+        told = not self.where or self.where in seen.observed
+        text = seen.observed if told else f"{self.where}: {seen.observed}"
         return f"{text}, expected {seen.expected}" if seen.expected else text
 
 

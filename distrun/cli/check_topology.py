@@ -59,4 +59,4 @@ def legend(matrix: Matrix) -> Iterator[str]:
         kinds.add("!")
     for kind, meaning in _MEANING.items():
         if kind in kinds:
-            yield f"{kind} {meaning}"
+            yield f"{kind} = {meaning}"

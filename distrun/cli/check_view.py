@@ -8,7 +8,7 @@ import typer
 
 from distrun.api.check import CheckReport, Gpu, Node, Severity
 from distrun.cli import check_topology
-from distrun.cli.check_findings import Line, lines_of, plain, summary
+from distrun.cli.check_findings import Line, lines_of, plain, summary, where
 from distrun.cli.render import hanging, table
 
 _STYLES = {
@@ -17,8 +17,8 @@ _STYLES = {
     Severity.INFO: "bold cyan",
     Severity.SKIP: "dim",
 }
-_NODE_COLUMNS = ("node", "kernel", "cores", "memory", "torch", "driver")
-_GPU_COLUMNS = ("GPU", "name", "memory", "util", "temp", "power", "processes")
+NODE_COLUMNS = ("node", "kernel", "cores", "memory", "torch", "driver")
+GPU_COLUMNS = ("GPU", "name", "memory", "util", "temp", "power", "processes")
 _MOST_PROCESSES = 2
 
 
@@ -32,21 +32,20 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
     show_nodes(report.nodes)
     for nodes, matrix in check_topology.matrices(report):
         typer.echo()
-        many = f" of {', '.join(nodes)}" if len(report.nodes) > 1 else ""
-        typer.echo(plain(f"topology{many}: {', '.join(check_topology.legend(matrix))}"))
-        table(["", *(row[0] for row in matrix)], matrix)
+        many = where([(name, "") for name in nodes], len(report.nodes))
+        table([plain(many), *(row[0] for row in matrix)], matrix)
+        typer.echo("; ".join(check_topology.legend(matrix)))
     typer.echo()
     _show_findings(lines_of(report), verbose=verbose)
 
 
 def show_nodes(nodes: Sequence[Node]) -> None:
     """Print a line a node and a line a GPU."""
-    table(_NODE_COLUMNS, map(node_cells, nodes), right=("cores", "memory"), spare=("kernel",))
+    table(NODE_COLUMNS, map(node_cells, nodes), right=("cores", "memory"), spare=("kernel",))
     with_gpus = [node for node in nodes if node.nvml.gpus]
     for node in nodes:
-        if not node.nvml.gpus and not node.problem:
-            who = f"{node.name}: " if len(nodes) > 1 else ""
-            typer.echo(plain(f"{who}no GPU: {node.nvml.problem or 'NVML counts 0'}"))
+        if not (node.nvml.gpus or node.nvml.problem or node.problem):
+            typer.echo(plain(f"{node.name}: the driver counts no GPU"))
     if not with_gpus:
         return
     typer.echo()
@@ -56,7 +55,7 @@ def show_nodes(nodes: Sequence[Node]) -> None:
         for node in with_gpus
         for gpu in node.nvml.gpus
     ]
-    columns = [*(["node"] if several else []), *_GPU_COLUMNS]
+    columns = [*(["node"] if several else []), *GPU_COLUMNS]
     table(columns, rows, right=("GPU", "memory", "util", "temp", "power"), spare=("power", "temp"))
 
 
@@ -64,7 +63,7 @@ def node_cells(node: Node) -> list[str]:
     """Return the cells of a node."""
     name = plain(node.name)
     if node.problem:
-        return [name, *[""] * (len(_NODE_COLUMNS) - 2), "no answer"]
+        return [name, *[""] * (len(NODE_COLUMNS) - 2), "no answer"]
     host = node.host
     return [
         name,
@@ -85,7 +84,7 @@ def _of(usable: float | None, count: int | None) -> str:
 def gpu_cells(gpu: Gpu) -> list[str]:
     """Return the cells of a GPU."""
     if gpu.lost:
-        return [str(gpu.index), plain(f"LOST: {gpu.lost}"), *[""] * (len(_GPU_COLUMNS) - 2)]
+        return [str(gpu.index), plain(f"LOST: {gpu.lost}"), *[""] * (len(GPU_COLUMNS) - 2)]
     return [
         str(gpu.index),
         plain(gpu.name.removeprefix("NVIDIA ")),

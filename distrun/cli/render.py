@@ -44,7 +44,7 @@ def table(
 
 
 def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
-    """Print lines behind a label each; what is too long goes on below itself.
+    """Print lines behind a label each; on a terminal, what is too long goes on below itself.
 
     Args:
         rows: The label, its style, and its lines.
@@ -52,12 +52,21 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
+    console = _console()
     drawn = Table(Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
-    for label, style, lines in rows:
-        for number, line in enumerate(lines):
-            drawn.add_row(Text("" if number else label, style), Text(line))
+    lines = [
+        ("" if number else label, style, line)
+        for label, style, several in rows
+        for number, line in enumerate(several)
+    ]
+    width = max((len(label) for label, *_ in lines), default=0)
+    for label, style, line in lines:
+        if console.is_terminal:
+            drawn.add_row(Text(label, style), Text(line))
+        else:  # without the spaces that would make all of them as long as the longest
+            console.print(Text(f"{label:<{width}}  {line}"), highlight=False, soft_wrap=True)
     if drawn.row_count:
-        _console().print(drawn, highlight=False)
+        console.print(drawn, highlight=False)
 
 
 def _console() -> Console:

@@ -1,0 +1,37 @@
+"""The GPUs of a node that a job gets to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from distrun.probe.snapshot import Gpu, Node, Nvml
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def as_ranks_see_it(node: Node, visible: str | None) -> Node:
+    """Return a node with nothing but the GPUs that CUDA_VISIBLE_DEVICES names.
+
+    Args:
+        node: With all of them.
+        visible: The value of the variable for the ranks; None leaves it unset, and all there.
+    """
+    environ = {name: value for name, value in node.host.environ.items() if name != _VISIBLE}
+    if visible is not None:
+        environ[_VISIBLE] = visible
+    host = replace(node.host, environ=environ)
+    return replace(node, nvml=_only(node.nvml, visible), host=host)
+
+
+def _only(nvml: Nvml, visible: str | None) -> Nvml:
+    if visible is None or "MIG-" in visible:  # NVML's GPUs are not those parts of them
+        return nvml
+    names = [name.strip() for name in visible.split(",")]
+    gpus = tuple(gpu for gpu in nvml.gpus if any(_is(gpu, name) for name in names))
+    kept = {gpu.index for gpu in gpus}
+    pairs = tuple(pair for pair in nvml.pairs if {pair.a, pair.b} <= kept)
+    return replace(nvml, gpus=gpus, pairs=pairs)
+
+
+def _is(gpu: Gpu, name: str) -> bool:
+    return str(gpu.index) == name or (name.startswith("GPU-") and gpu.uuid.startswith(name))
