@@ -14,6 +14,7 @@ folder of your own. A token is a byte, except in .bin files, which hold uint16 (
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sysconfig
 import tempfile
@@ -24,13 +25,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from model import model_config
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distrun.train.config import ConfigError, TrainConfig
-from distrun.train.order import rows_of_step
+from distrun.train.config import ConfigError, TextConfig
 
+Text = NDArray[np.uint8] | NDArray[np.uint16]
 SIZE = 1797
 TRAIN_SIZE = 1440  # 80 %, and a number with many divisors: 6 batches of 240 with nothing left over
 
@@ -47,6 +49,10 @@ class Digits(NamedTuple):
     test_labels: Tensor
     """[N] int64, 0..9."""
 
+    def to(self, device: torch.device) -> Digits:
+        """Return the same on a device."""
+        return Digits(*(tensor.to(device) for tensor in self))
+
 
 def split() -> tuple[Tensor, Tensor]:
     """Return the row numbers of the train and of the test split, the same in every process.
@@ -58,11 +64,11 @@ def split() -> tuple[Tensor, Tensor]:
     return rows[:TRAIN_SIZE], rows[TRAIN_SIZE:]
 
 
-def load_digits() -> Digits:
+def load_digits(dtype: torch.dtype = torch.float32) -> Digits:
     """Read the file beside this one and split it."""
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
         # A pixel counts the inked dots of a 4x4 cell, 0..16; a network starts best on 0..1.
-        images = torch.from_numpy(file["images"]).float() / 16
+        images = torch.from_numpy(file["images"]).to(dtype) / 16
         labels = torch.from_numpy(file["labels"]).long()  # cross_entropy wants int64
     train, test = split()
     return Digits(images[train], labels[train], images[test], labels[test])
@@ -73,7 +79,7 @@ def load_digits() -> Digits:
 
 @dataclass(frozen=True)
 class Shard:
-    """Which slice of each global batch a rank takes: that of its place among the data ranks."""
+    """Which slice of each global batch a rank takes: its place among the ranks of other data."""
 
     rank: int = 0
     count: int = 1
@@ -86,10 +92,11 @@ class Windows(Dataset[Tensor]):
     and every world size trains on the same batches.
     """
 
-    def __init__(self, files: list[Path], config: TrainConfig, vocab_size: int, shard: Shard):
-        self._files = [_mapped(file) for file in files]
-        self._config, self._vocab_size, self._shard = config, vocab_size, shard
-        lengths = [max(0, (len(file) - 1) // config.seq_len) for file in self._files]
+    def __init__(self, texts: list[Text], config: TextConfig, shard: Shard) -> None:
+        self._texts = texts
+        self.config, self._shard = config, shard
+        self._vocab_size = model_config(config.size).vocab_size
+        lengths = [max(0, (len(text) - 1) // config.seq_len) for text in texts]
         self._ends = np.cumsum(lengths)
         self.count = int(self._ends[-1]) if lengths else 0
         if not self.count:
@@ -98,10 +105,10 @@ class Windows(Dataset[Tensor]):
             )
 
     def __len__(self) -> int:
-        return self._config.steps
+        return self.config.steps
 
     def __getitem__(self, step: int) -> Tensor:
-        config, shard = self._config, self._shard
+        config, shard = self.config, self._shard
         rows = rows_of_step(config.seed, step, config.batch_size, self.count)
         per_micro = config.batch_size // config.accumulate  # of all ranks
         mine = rows.reshape(config.accumulate, per_micro)  # micro-batches of the global batch …
@@ -115,18 +122,40 @@ class Windows(Dataset[Tensor]):
         return torch.from_numpy(tokens)  # int64
 
     def _window(self, row: int) -> NDArray[np.int64]:
-        file = int(np.searchsorted(self._ends, row, side="right"))
-        first = row - (int(self._ends[file - 1]) if file else 0)
-        start = first * self._config.seq_len
-        return self._files[file][start : start + self._config.seq_len + 1].astype(np.int64)
+        i = int(np.searchsorted(self._ends, row, side="right"))
+        start = (row - (int(self._ends[i - 1]) if i else 0)) * self.config.seq_len
+        return self._texts[i][start : start + self.config.seq_len + 1].astype(np.int64)
 
 
-def batches(windows: Windows, start: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
+def rows_of_step(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
+    """Return the windows of a step, of all ranks together: [batch_size] of 0 … count-1.
+
+    Every window comes once an epoch, in another order each epoch, and none is kept in memory:
+    the order of epoch e is i -> (a·i + b) mod count, with a coprime to count, drawn from
+    (seed, e). So the place in the data is the step alone, at any number of ranks.
+    """
+    place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epochs, index = np.divmod(place, count)
+    rows = np.empty_like(place)
+    for epoch in np.unique(epochs):
+        draw = np.random.default_rng((seed, int(epoch)))
+        factor = int(draw.integers(1, max(2, count)))
+        while math.gcd(factor, count) != 1:
+            factor += 1
+        here = epochs == epoch
+        offset = int(draw.integers(count))
+        rows[here] = [(factor * int(i) + offset) % count for i in index[here]]
+    return rows
+
+
+def batches(
+    windows: Windows, start: int, device: torch.device
+) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield (step, tokens, targets) from a step on; both [accumulate, rows, T] on the device.
 
     Targets are the tokens one place later.
     """
-    config, on_gpu = windows._config, device.type == "cuda"
+    config, on_gpu = windows.config, device.type == "cuda"
     loader = DataLoader(
         windows,
         batch_size=None,  # an item is a batch already
@@ -139,47 +168,58 @@ def batches(windows: Windows, start: int, device: torch.device) -> Iterator[tupl
         yield step, moved[..., :-1], moved[..., 1:]
 
 
-def open_text(config: TrainConfig, vocab_size: int, shard: Shard) -> tuple[Windows, Windows]:
+def open_text(config: TextConfig, shard: Shard) -> tuple[Windows, Windows]:
     """Return the windows for training and for validation.
 
     Raises:
-        ConfigError: The folder has no text, or tokens that the model has not.
+        ConfigError: The folder has no text, or less than one window of it.
     """
-    train, validation = _own_files(Path(config.data)) if config.data else _library()
-    return (
-        Windows(train, config, vocab_size, shard),
-        Windows(validation, config, vocab_size, shard),
-    )
+    texts = _own(Path(config.data)) if config.data else _library()
+    return Windows(texts[0], config, shard), Windows(texts[1], config, shard)
 
 
-def _mapped(file: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def require_text(config: TextConfig, world_size: int) -> None:
+    """Refuse data that cannot be used before any process group is there.
+
+    Raises:
+        ConfigError: There is no text, or it has tokens that the model has not.
+    """
+    for windows in open_text(config, Shard()):
+        windows[0]
+
+
+def _mapped(file: Path) -> Text:
     if not file.stat().st_size:
         return np.zeros(0, np.uint8)  # nothing to map
     return np.memmap(file, np.uint16 if file.suffix == ".bin" else np.uint8, mode="r")
 
 
-def _own_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return a folder's files; those named val… are for validation, else every tenth is."""
+def _own(folder: Path) -> tuple[list[Text], list[Text]]:
+    """Map a folder's files; those named val… are for validation, else the last tenth of each."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".txt", ".bin") and p.is_file())
     if not files:
-        found = "is no folder" if not folder.is_dir() else "has no .txt or .bin file"
+        found = "has no .txt or .bin file" if folder.is_dir() else "is no folder"
         raise ConfigError(f"--data {str(folder)!r} {found}")
-    validation = [file for file in files if file.name.startswith("val")] or files[9::10]
-    train = [file for file in files if file not in validation]
-    return train or files, validation or files[-1:]
+    validation = [_mapped(file) for file in files if file.name.startswith("val")]
+    train = [_mapped(file) for file in files if not file.name.startswith("val")]
+    if validation and train:
+        return train, validation
+    whole = [(text, len(text) * 9 // 10) for text in train or validation]
+    return [text[:end] for text, end in whole], [text[end:] for text, end in whole]
 
 
-def _library() -> tuple[list[Path], list[Path]]:
-    """Return the standard library as two files, written once to the user's cache."""
+def _library() -> tuple[list[Text], list[Text]]:
+    """Map the standard library, every 20th file for validation; it is written to a cache once."""
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
     sources = sorted(p for p in root.rglob("*.py") if not skipped & set(p.relative_to(root).parts))
     names = "\n".join(f"{p.relative_to(root)} {p.stat().st_size}" for p in sources)
     key = hashlib.sha256(names.encode()).hexdigest()[:12]  # another Python, another file
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distrun"
-    parts = {"train": sources, "validation": sources[19::20]}
-    parts["train"] = [p for i, p in enumerate(sources) if i % 20 != 19]
-    return tuple([_joined(cache / f"python-{key}-{n}.txt", p)] for n, p in parts.items())  # type: ignore[return-value]
+    parts = {"train": [p for i, p in enumerate(sources) if i % 20 != 19]}
+    parts["validation"] = sources[19::20]
+    train, validation = (_joined(cache / f"python-{key}-{n}.txt", p) for n, p in parts.items())
+    return [_mapped(train)], [_mapped(validation)]
 
 
 def _joined(file: Path, sources: list[Path]) -> Path:

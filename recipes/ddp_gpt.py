@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from data import Shard, Windows, batches, open_text
-from model import GPT, model_config, sample
+from data import Shard, Windows, batches, open_text, require_text
+from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.distributed.device_mesh import DeviceMesh
@@ -36,19 +36,17 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 
-from distrun.env import TorchrunEnv
 from distrun.train import mesh as meshes
 from distrun.train import optim
-from distrun.train.blocks import prepare_blocks
 from distrun.train.checkpoint import Checkpoints
-from distrun.train.config import TrainConfig, option, parse
+from distrun.train.config import TextConfig, option, parse
 from distrun.train.precision import autocast, grad_scaler, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
 
 @dataclass(frozen=True)
-class Config(TrainConfig):
+class Config(TextConfig):
     """The settings; each is a flag."""
 
     hook: Literal["none", "fp16", "powersgd"] = option("none", "how gradients travel")
@@ -92,7 +90,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
 
 def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
     """Return AdamW over what this rank holds; to be called after `parallelize`."""
-    groups = optim.decay_groups(model, config.weight_decay)
+    groups = decay_groups(model, config.weight_decay)
     return AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
 
 
@@ -126,7 +124,7 @@ def train(config: Config, place: Place) -> None:
     device = place.device
     mesh = place.mesh(axes(config, place.world_size))
     shard = Shard(mesh["data"].get_local_rank(), mesh["data"].size())
-    training, validation = open_text(config, model_config(config.size).vocab_size, shard)
+    training, validation = open_text(config, shard)
 
     model = parallelize(build_model(config).to(device), mesh, config)
     optimizer = build_optimizer(model, config)
@@ -155,22 +153,21 @@ def train(config: Config, place: Place) -> None:
             optim.optimizer_step(optimizer, scaler, norm)
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, tokens=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
             progress.leave_if_told()
     if config.sample:
-        text = sample(model, training[0][0, 0, :1].to(device), config.sample, config.seq_len, 0)
+        first = training[0][0, 0, :1].to(device)
+        text = sample(model, first, config.sample, config.seq_len, 0)
         place.say(bytes(text.tolist()).decode(errors="replace"))
 
 
 def main() -> None:
     """Read the flags, join the other ranks, train."""
-    config = parse(Config)
-    env = TorchrunEnv.read()
-    axes(config, env.world_size)
-    with start(config, env) as place:
+    config = parse(Config, axes, require_text)
+    with start(config) as place:
         train(config, place)
 
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from data import Shard, Windows, batches, open_text
-from model import GPT, model_config, sample
+from data import Shard, Windows, batches, open_text, require_text
+from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
@@ -41,19 +41,17 @@ from torch.distributed.fsdp import (
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Optimizer
 
-from distrun.env import TorchrunEnv
 from distrun.train import mesh as meshes
 from distrun.train import optim
-from distrun.train.blocks import prepare_blocks
 from distrun.train.checkpoint import Checkpoints
-from distrun.train.config import TrainConfig, option, parse
+from distrun.train.config import TextConfig, option, parse
 from distrun.train.precision import compute_dtype, grad_scaler, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
 
 @dataclass(frozen=True)
-class Config(TrainConfig):
+class Config(TextConfig):
     """The settings; each is a flag."""
 
     replicate: int = option(1, "copies of the sharded model (HSDP)", 1)
@@ -79,7 +77,7 @@ def build_model(config: Config) -> GPT:
     return GPT(model_config(config.size, tied=config.tied)).init_weights(config.seed).to(dtype)
 
 
-def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> FSDPModule:
+def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
     """Shard every block, then what is left, in place: parameters become DTensors."""
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
     # Weights travel and multiply in `compute`; gradients are summed in float32.
@@ -100,7 +98,6 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> FSDPModule:
         )
     if config.meta:
         materialise(model, mesh, config)
-    assert isinstance(model, FSDPModule)
     return model
 
 
@@ -119,7 +116,7 @@ def materialise(model: GPT, mesh: DeviceMesh, config: Config) -> None:
 
 def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
     """Return AdamW over what this rank holds; to be called after `parallelize`."""
-    groups = optim.decay_groups(model, config.weight_decay)
+    groups = decay_groups(model, config.weight_decay)
     return AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
 
 
@@ -152,9 +149,10 @@ def train(config: Config, place: Place) -> None:
     device = place.device
     mesh = place.mesh(axes(config, place.world_size))
     shard = Shard(place.rank, place.world_size)
-    training, validation = open_text(config, model_config(config.size).vocab_size, shard)
+    training, validation = open_text(config, shard)
 
     model = parallelize(build_model(config), mesh, config)
+    assert isinstance(model, FSDPModule)  # fully_shard has changed its class
     optimizer = build_optimizer(model, config)
     scaler = grad_scaler(config.precision, device)
     flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
@@ -179,22 +177,21 @@ def train(config: Config, place: Place) -> None:
             optim.optimizer_step(optimizer, scaler, norm)
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, tokens=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
             progress.leave_if_told()
     if config.sample:
-        text = sample(model, training[0][0, 0, :1].to(device), config.sample, config.seq_len, 0)
+        first = training[0][0, 0, :1].to(device)
+        text = sample(model, first, config.sample, config.seq_len, 0)
         place.say(bytes(text.tolist()).decode(errors="replace"))
 
 
 def main() -> None:
     """Read the flags, join the other ranks, train."""
-    config = parse(Config)
-    env = TorchrunEnv.read()
-    axes(config, env.world_size)
-    with start(config, env) as place:
+    config = parse(Config, axes, require_text)
+    with start(config) as place:
         train(config, place)
 
 

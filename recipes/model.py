@@ -6,12 +6,20 @@ width of the model, H heads of D / H numbers, V words of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 
 @dataclass(frozen=True)
@@ -59,17 +67,6 @@ def model_config(size: str, *, tied: bool = False) -> GPTConfig:
     if size not in SIZES:
         raise ValueError(f"--size {size!r} is none of {', '.join(SIZES)}")
     return replace(SIZES[size], tied=tied or SIZES[size].tied)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) · weight (https://arxiv.org/abs/1910.07467): [B, T, D] -> [B, T, D]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, self.weight.shape, self.weight, eps=1e-5)
 
 
 def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -136,9 +133,9 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.dim)
+        self.attention_norm = nn.RMSNorm(config.dim, eps=1e-5)
         self.attention = Attention(config)
-        self.feed_forward_norm = RMSNorm(config.dim)
+        self.feed_forward_norm = nn.RMSNorm(config.dim, eps=1e-5)
         self.feed_forward: nn.Module = FeedForward(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ class GPT(nn.Module):
         self.embed: nn.Embedding | None = nn.Embedding(config.vocab_size, config.dim)
         # By name and not in a list: a stage that has layers 2 and 3 calls them 2 and 3.
         self.blocks = nn.ModuleDict({str(i): Block(config) for i in range(config.layers)})
-        self.norm: RMSNorm | None = RMSNorm(config.dim)
+        self.norm: nn.RMSNorm | None = nn.RMSNorm(config.dim, eps=1e-5)
         self.head: nn.Linear | None = nn.Linear(config.dim, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embed.weight
@@ -189,6 +186,48 @@ class GPT(nn.Module):
         return self.head(h) if self.head is not None else h  # [B, T, V]
 
 
+def prepare_blocks(blocks: Iterable[nn.Module], recompute: str, compile_them: bool) -> None:
+    """Recompute and compile each block, in place: no name of a parameter changes.
+
+    To be done after tensor parallelism and before DDP or FSDP. Stands on
+    `torch.utils.checkpoint` and `nn.Module.compile`.
+
+    Args:
+        blocks: The layers.
+        recompute: "none" keeps all activations for backward; "full" keeps the input of each
+            block alone, and pays one more forward pass; "selective" keeps matrix products too.
+        compile_them: Each block by itself: one graph, compiled once and used by all of them.
+    """
+    for block in blocks:
+        if recompute != "none":
+            kept: dict[str, Any] = {"context_fn": _selective} if recompute == "selective" else {}
+            again = functools.partial(checkpoint, block.forward, use_reentrant=False, **kept)
+            block.forward = again
+        if compile_them:
+            block.compile()
+
+
+def _selective() -> Any:
+    """Keep what is dear to compute, matrix products and attention; compute the rest anew."""
+
+    def policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+        kept = any(word in str(op) for word in ("mm.", "scaled_dot_product"))
+        return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameter groups of AdamW: matrices decay, vectors (norms, biases) do not."""
+    groups: dict[object, dict[str, Any]] = {}
+    for p in model.parameters():
+        # by mesh too: fused kernels take no mixture
+        key = (p.ndim >= 2, p.device_mesh if isinstance(p, DTensor) else None)
+        decay = weight_decay if p.ndim >= 2 else 0.0
+        groups.setdefault(key, {"params": [], "weight_decay": decay})["params"].append(p)
+    return list(groups.values())
+
+
 @torch.no_grad()
 def sample(
     forward: Callable[[Tensor], Tensor], prompt: Tensor, count: int, window: int, seed: int
@@ -205,7 +244,10 @@ def sample(
     generator = torch.Generator().manual_seed(seed)
     tokens = prompt
     for _ in range(count):
-        logits = forward(tokens[None, -window:])[0, -1]  # [V]
+        seen = tokens[-window:]
+        # always [1, window], which every parallelism can cut; what stands behind is not seen
+        padded = nn.functional.pad(seen, (0, window - len(seen)))
+        logits = forward(padded[None])[0, len(seen) - 1]  # [V]
         chances = (logits.float().cpu() / 0.8).softmax(dim=-1)
         drawn = torch.multinomial(chances, 1, generator=generator).to(tokens.device)
         tokens = torch.cat((tokens, drawn))

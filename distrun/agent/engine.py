@@ -48,7 +48,7 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     Returns:
         The launch settings, and the command that each rank runs.
     """
-    parsed = torchrun.parse_args(arguments)  # type: ignore[no-untyped-call]  # torch's own
+    parsed = torchrun.parse_args(arguments)
     config, command, command_args = torchrun.config_from_args(parsed)
     return config, [str(command), *command_args]
 

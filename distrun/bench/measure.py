@@ -62,7 +62,7 @@ def _by_clock(operation: Operation, many: int) -> tuple[float, float]:
 
 
 def _by_events(operation: Operation, many: int) -> tuple[float, float]:
-    begin, end = (torch.cuda.Event(True) for _ in range(2))  # type: ignore[no-untyped-call]
+    begin, end = (torch.cuda.Event(True) for _ in range(2))
     torch.cuda.synchronize()
     began = time.perf_counter()
     begin.record()

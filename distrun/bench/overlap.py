@@ -31,7 +31,7 @@ class Matmul:
 
     def _run(self) -> None:
         on_gpu = self._device.type == "cuda"
-        stream = torch.cuda.Stream(self._device) if on_gpu else None  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream(self._device) if on_gpu else None
         while not self._stop.is_set():
             with torch.cuda.stream(stream):
                 torch.mm(self._a, self._a)

@@ -77,7 +77,7 @@ def surroundings(world: World, control: World) -> dict[str, Any]:
 
 
 def _nccl_version() -> str:
-    return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    return ".".join(map(str, torch.cuda.nccl.version()))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def scatter(
 def _apply(function: type[Function], x: Tensor | None, world: World, *rest: Any) -> Tensor:
     # The second input makes autograd call backward() on ranks whose x needs no gradient too.
     anchor = torch.empty(0, requires_grad=True)
-    result: Tensor = function.apply(x, anchor, world, *rest)  # type: ignore[no-untyped-call]
+    result: Tensor = function.apply(x, anchor, world, *rest)
     return result
 
 

@@ -15,13 +15,16 @@ def rng_state() -> dict[str, Tensor]:
     """Return the states of Python's, numpy's and torch's generators, CPU and this GPU."""
     version, words, gauss = random.getstate()
     assert version == 3, "the state of random has had this form since Python 3.2"
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numpy = np.random.get_state(legacy=False)
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor(words, dtype=torch.int64),
         "python_gauss": torch.tensor(_NO_GAUSS if gauss is None else gauss, dtype=torch.float64),
-        "numpy": torch.tensor([*keys.tolist(), position, has_gauss], dtype=torch.int64),
-        "numpy_gauss": torch.tensor(cached, dtype=torch.float64),
+        "numpy": torch.tensor(
+            [*numpy["state"]["key"].tolist(), numpy["state"]["pos"], numpy["has_gauss"]],
+            dtype=torch.int64,
+        ),
+        "numpy_gauss": torch.tensor(numpy["gauss"], dtype=torch.float64),
     }
     if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-_WRAPPERS = ("module.", "_orig_mod.", "_checkpoint_wrapped_module.")
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def plain_name(name: str) -> str:
     """Return a parameter's name without what DDP, compile and checkpointing put into it."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+    parts = name.removeprefix("module.").split(".")  # DDP's, around the whole
+    return ".".join(part for part in parts if part not in _WRAPPERS)
 
 
 def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:

@@ -24,11 +24,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.distributed.checkpoint import FileSystemReader, StorageWriter
-from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 METADATA, MANIFEST = ".metadata", "manifest.json"
@@ -120,7 +119,7 @@ class Writer(StorageWriter):
             "files": {n: {"sha256": digests[n], "nbytes": sizes[n]} for n in sorted(digests)},
         }
         (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        os.sync() if not hasattr(os, "O_DIRECTORY") else _sync(self._partial)
+        _sync(self._partial)
         self._partial.rename(self._path)
         _sync(self._path.parent)
         self._then()

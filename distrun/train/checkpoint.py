@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +17,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
+from distrun.dcp.choose import committed, newest_good, require_same_model
 from distrun.dcp.rng import rng_state, set_rng_state
 from distrun.dcp.state import materialise, training_state
-from distrun.dcp.storage import CheckpointError, Reader, Writer, read_metadata, verify
+from distrun.dcp.storage import CheckpointError, Reader, Writer, read_metadata
 from distrun.env import RUN_DIR
 from distrun.train.config import TrainConfig
 from distrun.train.setup import Place
@@ -52,8 +54,9 @@ class Checkpoints:
     ) -> None:
         self._config, self._place, self._scaler = config, place, scaler
         self._parts = parts
-        zero1 = isinstance(optimizer, ZeroRedundancyOptimizer)
-        self._optimizer: Optimizer = optimizer.optim if zero1 else optimizer
+        self._optimizer = optimizer
+        if isinstance(optimizer, ZeroRedundancyOptimizer):
+            self._optimizer = optimizer.optim  # that of this rank's share
         self._directory = _directory(config)
         # Of its own: DCP's collectives in its thread must not meet those of training.
         self._group = dist.new_group(backend="gloo")
@@ -113,7 +116,7 @@ class Checkpoints:
         dist.barrier(group=self._group)
         writer = Writer(path, done, self._drop_old)
         state = self._state(done)
-        self._pending = dcp.async_save(state, storage_writer=writer, process_group=self._group)
+        self._pending = async_save(state, storage_writer=writer, process_group=self._group)
 
     def _finish_pending(self) -> None:
         if self._pending is None:
@@ -154,35 +157,45 @@ class Checkpoints:
         if wanted == "none":
             return 0
         named = [] if wanted == "auto" else [Path(wanted)]
-        path, problems = self._on_rank_0(lambda: _choose(named or committed(self._directory)))
+        found: list[Any] = [None]
+        if self._place.rank == 0:
+            found = [newest_good(named or committed(self._directory))]
+        dist.broadcast_object_list(found, src=0, group=self._group)
+        path, problems = found[0]
         if path is None and named:
             raise CheckpointError(problems[0])
         for problem in problems:
             self._place.say(f"not resumed from: {problem}")
         if path is None:
             return 0
-        done = self._load(Path(path))
+        done = self._load(path)
         self._place.say(f"resumed from {path} after step {done}")
         self.latest, self._saved_step = str(path), done
         return done
-
-    def _on_rank_0(self, look: Callable[[], Any]) -> Any:
-        found = [look() if self._place.rank == 0 else None]
-        dist.broadcast_object_list(found, src=0, group=self._group)
-        return found[0]
 
     def _load(self, path: Path) -> int:
         materialise(self._optimizer)
         state = self._state(0)
         stored = read_metadata(path).state_dict_metadata
-        self._require_same_model(path, state, stored)
+        there = {
+            name.removeprefix("model."): tuple(entry.size)
+            for name, entry in stored.items()
+            if name.startswith("model.") and isinstance(entry, TensorStorageMetadata)
+        }
+        require_same_model(path, self._shapes(state), there)
         # Another world size has other ranks, another precision no scaler: what is not there stays.
-        dcp.load({k: v for k, v in state.items() if k in stored}, storage_reader=Reader(path),
-                 process_group=self._group)
+        load(
+            {k: v for k, v in state.items() if k in stored},
+            storage_reader=Reader(path),
+            process_group=self._group,
+        )
         if "train.scale" in state and "train.scale" in stored:
             self._scaler.load_state_dict(
                 self._scaler.state_dict()
-                | {"scale": state["train.scale"].item(), "_growth_tracker": int(state["train.growth"])}
+                | {
+                    "scale": state["train.scale"].item(),
+                    "_growth_tracker": int(state["train.growth"]),
+                }
             )
         mine = f"rng.{self._place.rank}."
         rng = {k.removeprefix(mine): v for k, v in state.items() if k.startswith(mine)}
@@ -190,25 +203,12 @@ class Checkpoints:
             set_rng_state(rng)
         return int(state["train.step"])
 
-    def _require_same_model(self, path: Path, state: dict[str, Tensor], stored: Any) -> None:
-        """Compare names and shapes of the whole model, over all ranks, with the checkpoint's."""
-        mine = {k: tuple(v.shape) for k, v in state.items() if k.startswith("model.")}
+    def _shapes(self, state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Return name -> shape of the whole model: under a pipeline each rank has a part."""
+        mine = {k[6:]: tuple(v.shape) for k, v in state.items() if k.startswith("model.")}
         everyone: list[Any] = [None] * self._place.world_size
         dist.all_gather_object(everyone, mine, group=self._group)
-        here = {name: shape for part in everyone for name, shape in part.items()}
-        there = {k: tuple(v.size) for k, v in stored.items() if k.startswith("model.")}
-        for name in sorted(here.keys() | there.keys()):
-            if here.get(name) != there.get(name):
-                raise CheckpointError(
-                    f"{path} is of another model: {name.removeprefix('model.')} is"
-                    f" {_shape(there.get(name))} there, {_shape(here.get(name))} here"
-                )
-
-
-def committed(directory: Path) -> list[Path]:
-    """Return the checkpoints that were finished, the oldest first."""
-    found = directory.glob("step-*[0-9]")
-    return sorted((p for p in found if p.name[5:].isdigit()), key=lambda p: int(p.name[5:]))
+        return {name: shape for part in everyone for name, shape in part.items()}
 
 
 def _directory(config: TrainConfig) -> Path:
@@ -216,24 +216,6 @@ def _directory(config: TrainConfig) -> Path:
         return Path(config.checkpoint_dir)
     run = os.environ.get(RUN_DIR)
     return Path(run) / "checkpoints" if run else Path("checkpoints")
-
-
-def _choose(paths: Sequence[Path]) -> tuple[str | None, list[str]]:
-    """Return the newest that is whole, and what is wrong with those that are newer."""
-    problems = []
-    for path in reversed(paths):
-        try:
-            verify(path)
-            read_metadata(path)
-        except CheckpointError as error:
-            problems.append(str(error))
-        else:
-            return str(path), problems
-    return None, problems
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"
 
 
 def _root_cause(error: BaseException) -> str:

@@ -40,4 +40,3 @@ def require_divides(what: str, value: int, by: str, count: int) -> None:
             f"{what} {value} does not divide among {by} {count}: {near} does,"
             f" or {by} {min(fits, key=lambda n: (abs(n - count), n))}"
         )
-

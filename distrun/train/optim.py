@@ -15,15 +15,6 @@ from torch.optim import Optimizer
 from distrun.train.config import TrainConfig
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Return the parameter groups of AdamW: matrices decay, vectors (norms, biases) do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Return the rate of a step, counted from 0: warm-up, then the schedule.
 
@@ -43,7 +34,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         "exponential": max(low, 1e-8) ** x,
         "constant": 1.0,
     }[config.schedule]
-    return config.lr * factor
+    return config.lr * float(factor)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -53,49 +44,56 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def clip_grad_norm(
-    parameters: Iterable[nn.Parameter],
-    max_norm: float,
-    stages: dist.ProcessGroup | None = None,
+    parameters: Iterable[nn.Parameter], max_norm: float, *, stages: int = 1
 ) -> Tensor:
     """Scale all gradients so that their norm is at most `max_norm`; return it as it was.
 
-    `torch.nn.utils.clip_grad_norm_` refuses gradients of several meshes (FSDP x TP, experts).
-    The squares of the norm of each mesh add up to that of the whole; so do those of stages.
+    `torch.nn.utils.clip_grad_norm_` refuses gradients of several meshes (FSDP x TP, experts),
+    and knows no pipeline. Here every rank squares what it holds, divides by how many ranks hold
+    the same, and one all_reduce of a scalar makes the norm of the whole.
 
     Args:
         parameters: All that this rank has, on any number of meshes, or on none.
         max_norm: 0 leaves the gradients as they are.
-        stages: The group over which pipeline stages hold different parameters.
+        stages: Pipeline stages, each with parameters of its own.
 
     Returns:
-        The norm over all ranks, a plain scalar tensor, equal on each.
+        The norm over all ranks, a plain scalar, the same on each.
     """
-    by_mesh: dict[object, list[Tensor]] = {}
+    by_shards: dict[int, list[Tensor]] = {}
     for parameter in parameters:
-        if (grad := parameter.grad) is not None:
-            mesh = grad.device_mesh if isinstance(grad, DTensor) else None
-            by_mesh.setdefault(mesh, []).append(grad)
-    square: Tensor | None = None
-    for grads in by_mesh.values():
-        norm = get_total_norm(grads)
-        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        square = whole**2 if square is None else square + whole**2
-    if square is None:
-        square = torch.zeros(())
-    if stages is not None:
-        dist.all_reduce(square, group=stages)
-    total = square.sqrt()
+        if parameter.grad is not None:
+            shards, grad = _local_grad(parameter)
+            by_shards.setdefault(shards, []).append(grad)
+    world_size = dist.get_world_size()
+    squares = [
+        get_total_norm(grads) ** 2 * (shards * stages / world_size)
+        for shards, grads in by_shards.items()
+    ]
+    if set(by_shards) == {1} and stages == 1:  # every rank has all of them
+        total = (squares[0] * world_size).sqrt()
+    else:
+        square = torch.stack(squares).sum()
+        dist.all_reduce(square)
+        total = square.sqrt()
     if max_norm > 0:
-        for grads in by_mesh.values():
-            _scale(grads, max_norm, total)
+        factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)
+        for grads in by_shards.values():
+            torch._foreach_mul_(grads, factor.to(grads[0].device))
     return total
 
 
-def _scale(grads: list[Tensor], max_norm: float, total: Tensor) -> None:
-    """Scale gradients of one mesh by max_norm / total where that is below 1."""
-    factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)
-    local = [g.to_local() if isinstance(g, DTensor) else g for g in grads]
-    torch._foreach_mul_(local, factor.to(local[0].device))
+def _local_grad(parameter: nn.Parameter) -> tuple[int, Tensor]:
+    """Return into how many different shards a gradient is cut, and this rank's."""
+    grad = parameter.grad
+    if not isinstance(grad, DTensor) or not isinstance(parameter, DTensor):
+        assert grad is not None
+        return 1, grad
+    if grad.placements != parameter.placements:  # a sum that DTensor has put off (norms under TP)
+        parameter.grad = grad = grad.redistribute(placements=parameter.placements)
+    sizes = zip(grad.device_mesh.shape, grad.placements, strict=True)
+    # is_shard() is false for the strided shards of FSDP over TP
+    return math.prod(n for n, place in sizes if not place.is_replicate()), grad.to_local()
 
 
 def optimizer_step(optimizer: Optimizer, scaler: torch.amp.GradScaler, norm: Tensor) -> bool:

@@ -6,7 +6,6 @@ import resource
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -33,13 +32,14 @@ class Progress:
     Args:
         config: The settings.
         place: This rank.
-        flops_per_token: For MFU.
+        flops: Of forward and backward for one unit, for MFU.
+        unit: What is counted.
     """
 
-    def __init__(self, config: TrainConfig, place: Place, flops_per_token: int) -> None:
+    def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
         self.stop = False
         self._config, self._place = config, place
-        self._flops_per_token = flops_per_token
+        self._flops, self._unit = flops, unit
         self._signalled = False
         self._mark = time.perf_counter()
         self._first: int | None = None
@@ -51,7 +51,12 @@ class Progress:
     def __enter__(self) -> Progress:
         self._before = signal.signal(signal.SIGTERM, self._on_signal)
         if self._config.tensorboard and self._place.rank == 0:
-            self._board = _tensorboard(self._config.tensorboard)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                need = "--tensorboard needs the package: pip install distrun[tensorboard]"
+                raise ConfigError(need) from None
+            self._board = SummaryWriter(self._config.tensorboard)
         if self._config.profile and self._place.rank == 0:
             steps = torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=1)
             self._profiler = torch.profiler.profile(schedule=steps, on_trace_ready=self._trace)
@@ -112,15 +117,18 @@ class Progress:
         saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved"
         return f"the loss is {value} on {whose} in step {step + 1}; {saved}"
 
-    def log(self, step: int, *, loss: float, tokens: int, lr: float, grad_norm: Tensor) -> None:
+    def log(
+        self, step: int, *, loss: float, count: int, lr: float, grad_norm: Tensor, **more: float
+    ) -> None:
         """Tell of a finished step.
 
         Args:
             step: Counted from 0.
             loss: Mean over the ranks.
-            tokens: Of all ranks together, in this step.
+            count: Tokens of all ranks together in this step, or what else the unit is.
             lr: The rate.
             grad_norm: Over all ranks, before clipping.
+            **more: Other numbers, which are the same on all ranks.
         """
         if self._first is None:
             self._first = step
@@ -129,25 +137,33 @@ class Progress:
             self._profiler.step()
         now = time.perf_counter()
         if self._place.rank == 0:
-            rate = tokens / (now - self._mark)
-            self._tell(step + 1, loss, lr, grad_norm.item(), rate)
+            rate = count / (now - self._mark)
+            self._tell(step + 1, loss, lr, grad_norm.item(), rate, more)
         self._mark = now
 
-    def _tell(self, done: int, loss: float, lr: float, grad_norm: float, rate: float) -> None:
+    def _tell(
+        self,
+        done: int,
+        loss: float,
+        lr: float,
+        grad_norm: float,
+        rate: float,
+        more: dict[str, float],
+    ) -> None:
         steps, device = self._config.steps, self._place.device
         memory = memory_nbytes(device)
-        values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens_per_s": rate}
-        values["memory_nbytes"] = memory
+        values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, f"{self._unit}_per_s": rate}
+        values |= {"memory_nbytes": memory, **more}
         if self._peak is not None:
-            flops = self._flops_per_token * rate
-            values["mfu"] = flops / self._peak / self._place.world_size
+            values["mfu"] = self._flops * rate / self._peak / self._place.world_size
         self._write(done, values)
         assert self._first is not None
         if done % self._config.log_every == 0 or done in (self._first + 1, steps):
+            others = "".join(f"  {name} {value:.3g}" for name, value in more.items())
             mfu = f"  mfu {values['mfu']:.1%}" if "mfu" in values else ""
             print(
                 f"step {done}/{steps}  loss {loss:.7f}  norm {grad_norm:.3f}  lr {lr:.2e}"
-                f"  {rate:.0f} tokens/s{mfu}  {memory / 2**30:.2f} GiB",
+                f"  {rate:.0f} {self._unit}/s{mfu}  {memory / 2**30:.2f} GiB{others}",
                 flush=True,
             )
 
@@ -184,17 +200,6 @@ class Progress:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, done)
-
-
-def _tensorboard(directory: str) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "--tensorboard needs the package tensorboard: pip install distrun[tensorboard]"
-        ) from None
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    return SummaryWriter(directory)  # type: ignore[no-untyped-call]
 
 
 def memory_nbytes(device: torch.device) -> int:

@@ -71,7 +71,9 @@ def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place
     if "OMP_NUM_THREADS" not in os.environ and env.local_world_size > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // env.local_world_size))
     with comm.init(timeout_s=START_TIMEOUT_S) as world:
-        seed_all(config.seed)
+        random.seed(config.seed)  # equally on each rank, on every device
+        np.random.seed(config.seed % 2**32)
+        torch.manual_seed(config.seed)
         yield Place(env, world)
 
 
@@ -82,10 +84,3 @@ def shorten_timeout() -> None:
     """
     group = dist.group.WORLD
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=STEP_TIMEOUT_S), group)
-
-
-def seed_all(seed: int) -> None:
-    """Seed Python, numpy and torch on every device, equally on each rank."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -1,0 +1,226 @@
+"""Tensor parallelism: every matrix is cut among the ranks, which work on the same tokens.
+
+    distrun launch recipes/tp.py
+    torchrun --nproc-per-node 4 recipes/tp.py --no-loss-parallel
+
+Colwise: a rank has some columns of the output, and so some of the heads; it needs no message.
+Rowwise: it has the rows that belong to them, and the results are summed over the ranks. So a
+block sums twice in forward and twice in backward, [B, T, D] each time: 4 · 4 · B · T · D bytes a
+block in float32, at once and in the way of the next matrix; keep it inside one node. Sequence
+parallel cuts each sum in two: a reduce_scatter, the norm on T / n tokens, an all_gather. Loss
+parallel leaves the logits [B, T, V] cut along V, the largest activation of a small model.
+Memory: 16 P / n bytes, and activations / n. Read fsdp_tp.py next.
+"""
+
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch", "numpy", "distrun"]
+#
+# [tool.distrun]
+# strategy = "tp"
+# nproc-per-node = 2
+# ///
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from data import Shard, Windows, batches, open_text, require_text
+from model import GPT, decay_groups, model_config, prepare_blocks, sample
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import Shard as Cut
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    loss_parallel,
+    parallelize_module,
+)
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW, Optimizer
+
+from distrun.train import mesh as meshes
+from distrun.train import optim
+from distrun.train.checkpoint import Checkpoints
+from distrun.train.config import ConfigError, TextConfig, option, parse
+from distrun.train.precision import autocast, grad_scaler, master_dtype
+from distrun.train.progress import Progress
+from distrun.train.setup import Place, start
+
+
+@dataclass(frozen=True)
+class Config(TextConfig):
+    """The settings; each is a flag."""
+
+    loss_parallel: bool = option(True, "keep the logits cut along the vocabulary")
+
+
+def axes(config: Config, world_size: int) -> dict[str, int]:
+    """Return the mesh: one axis, of the ranks that share each matrix."""
+    require_tp_fits(config, world_size)
+    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
+    return meshes.sizes(world_size, tp=-1)
+
+
+def require_tp_fits(config: Config, tp: int) -> None:
+    """Refuse what cannot be cut among `tp` ranks."""
+    shape = model_config(config.size)
+    meshes.require_divides("heads", shape.heads, "tp", tp)
+    meshes.require_divides("hidden units", shape.hidden, "tp", tp)
+    meshes.require_divides("vocabulary", shape.vocab_size, "tp", tp)
+    meshes.require_divides("--seq-len", config.seq_len, "tp", tp)
+    if config.tied or shape.tied:  # both would get a copy of their own, without a word
+        raise ConfigError(
+            f"--size {config.size}: embedding and head are one matrix, which tensor parallelism"
+            " cuts in two ways; tiny, small and 8B have two"
+        )
+
+
+def build_model(config: Config) -> GPT:
+    """Build the whole model, equal for equal seeds."""
+    model = GPT(model_config(config.size, tied=config.tied)).init_weights(config.seed)
+    return model.to(master_dtype(config.precision))
+
+
+def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
+    """Cut every matrix among the ranks of `tp`, in place: parameters become DTensors."""
+    tp = mesh["tp"]
+    ends = {
+        "embed": RowwiseParallel(input_layouts=Replicate(), output_layouts=Cut(1)),  # along T
+        "norm": SequenceParallel(),
+        "head": ColwiseParallel(
+            input_layouts=Cut(1),
+            output_layouts=Cut(-1) if config.loss_parallel else Replicate(),  # along V, or whole
+            use_local_output=not config.loss_parallel,
+        ),
+    }
+    block_plan = {
+        "attention_norm": SequenceParallel(),  # [B, T / n, D]
+        # One all_gather for q, k and v together: [B, T / n, D] -> [B, T, D]
+        "attention": PrepareModuleInput(
+            input_layouts=(Cut(1), None, None), desired_input_layouts=(Replicate(), None, None)
+        ),
+        "attention.q": ColwiseParallel(),  # [B, T, D] -> [B, T, D / n]: H / n heads
+        "attention.k": ColwiseParallel(),
+        "attention.v": ColwiseParallel(),
+        "attention.out": RowwiseParallel(output_layouts=Cut(1)),  # a sum -> [B, T / n, D]
+        "feed_forward_norm": SequenceParallel(),
+        "feed_forward": PrepareModuleInput(
+            input_layouts=(Cut(1),), desired_input_layouts=(Replicate(),)
+        ),
+        "feed_forward.gate": ColwiseParallel(),
+        "feed_forward.up": ColwiseParallel(),
+        "feed_forward.down": RowwiseParallel(output_layouts=Cut(1)),
+    }
+    parallelize_module(model, tp, ends)
+    for block in model.blocks.values():
+        parallelize_module(block, tp, block_plan)
+    prepare_blocks(model.blocks.values(), config.recompute, config.compile)
+    return model
+
+
+def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
+    """Return AdamW over what this rank holds; to be called after `parallelize`."""
+    groups = decay_groups(model, config.weight_decay)
+    return AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+
+
+def batch(step: int, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return this rank's tokens and targets of a step: two of [accumulate, rows, T]."""
+    tokens = windows[step]
+    return tokens[..., :-1], tokens[..., 1:]
+
+
+def loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over the tokens of -log p(next byte), in nats: a scalar with a graph."""
+    logits = model(tokens)  # [rows, T, V], or a DTensor of them cut along V
+    mean = cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return mean.full_tensor() if isinstance(mean, DTensor) else mean
+
+
+def loss_context(config: Config) -> contextlib.AbstractContextManager[object]:
+    """Return what makes cross_entropy, forward and backward, work on logits cut along V."""
+    return loss_parallel() if config.loss_parallel else contextlib.nullcontext()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.device) -> Tensor:
+    """Return the mean loss over this rank's part of the first validation batches."""
+    model.eval()
+    total = torch.zeros((), device=device)
+    for step in range(config.eval_batches):
+        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
+        with loss_context(config), autocast(config.precision, device):
+            total += loss(model, tokens, targets) / config.eval_batches
+    model.train()
+    return total
+
+
+def full_logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the model with its logits whole on every rank."""
+
+    def forward(tokens: Tensor) -> Tensor:
+        logits = model(tokens)
+        return logits.full_tensor() if isinstance(logits, DTensor) else logits
+
+    return forward
+
+
+def train(config: Config, place: Place) -> None:
+    """Train, evaluate and save, on each rank."""
+    device = place.device
+    mesh = place.mesh(axes(config, place.world_size))
+    shard = Shard()  # all ranks see the same tokens
+    training, validation = open_text(config, shard)
+
+    model = parallelize(build_model(config).to(device), mesh, config)
+    optimizer = build_optimizer(model, config)
+    scaler = grad_scaler(config.precision, device)
+    flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
+
+    with (
+        Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
+        Progress(config, place, flops) as progress,
+    ):
+        for step, tokens, targets in batches(training, checkpoints.resume(), device):
+            rate = optim.learning_rate(step, config)
+            optim.set_learning_rate(optimizer, rate)
+            step_loss = torch.zeros((), device=device)
+            for micro in range(config.accumulate):
+                with loss_context(config):
+                    with autocast(config.precision, device):  # entered anew: it caches casts
+                        micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
+                    scaler.scale(micro_loss).backward()
+                step_loss += micro_loss.detach()
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            scaler.unscale_(optimizer)
+            norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            optim.optimizer_step(optimizer, scaler, norm)
+            optimizer.zero_grad()
+            ntokens = config.batch_size * config.seq_len
+            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            if progress.evaluates(step + 1):
+                progress.evaluated(step + 1, evaluate(model, validation, config, device))
+            checkpoints.after(step + 1, stop=progress.stop)
+            progress.leave_if_told()
+    if config.sample:
+        first = training[0][0, 0, :1].to(device)
+        text = sample(full_logits(model), first, config.sample, config.seq_len, 0)
+        place.say(bytes(text.tolist()).decode(errors="replace"))
+
+
+def main() -> None:
+    """Read the flags, join the other ranks, train."""
+    config = parse(Config, axes, require_text)
+    with start(config) as place:
+        train(config, place)
+
+
+if __name__ == "__main__":
+    main()
