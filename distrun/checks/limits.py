@@ -76,3 +76,9 @@ class Limits:
     # several nodes
     clock_offset_s: float = 0.1
     """Beyond, the order of events in merged logs is wrong, and TLS may fail. [own]"""
+
+    # --deep
+    matmul_share_warn: float = 0.8
+    """Of the median of all ranks: below, a device holds the others up. [own]"""
+    copy_share_warn: float = 0.8
+    """Of the median of all ranks, from the host to the GPU. [own]"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distrun.checks.deep import copy, job, matmul, pairs
 from distrun.checks.gpu import (
     bar1,
     clocks_hardware,
@@ -45,6 +46,7 @@ from distrun.checks.host import (
     ifname,
     infiniband,
     infiniband_flaps,
+    master_port,
     memlock,
     memory,
     mtu,
@@ -142,6 +144,7 @@ _HOST = (
     numa_balancing.RULE,
     clock.RULE,
     runs_dir.RULE,
+    master_port.RULE,
     environ.RULE,
 )
 _NODES = (
@@ -170,7 +173,8 @@ _NODES = (
     same_cores.RULE,
     same_memory.RULE,
 )
-RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *_NODES)
+_DEEP = (job.RULE, matmul.RULE, copy.RULE, pairs.RULE)
+RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *_NODES, *_DEEP)
 RULES_BY_ID = {rule.id: rule for rule in RULES}
 
 

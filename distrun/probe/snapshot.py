@@ -276,6 +276,46 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class MeasuredRank:
+    """What one rank of a small job measured on its device."""
+
+    rank: int
+    device: str
+    matmul_flops: float
+    """FLOP/s of the fastest; float16 on a GPU, float32 on one thread of a CPU."""
+    copy_bandwidth: float | None
+    """Bytes a second from pinned memory to the GPU; None on a CPU."""
+
+
+@dataclass(frozen=True)
+class MeasuredLink:
+    """A message between two nodes, or between two ranks of one."""
+
+    a: int
+    b: int
+    bandwidth: float
+    """Bytes a second."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `distrun check --deep` measured with a small job."""
+
+    problem: str = ""
+    """Why the job did not come to its end; "" if it did."""
+    backend: str = ""
+    ranks: tuple[MeasuredRank, ...] = ()
+    all_reduce_s: float | None = None
+    """Median of eight bytes over all ranks."""
+    all_reduce_right: bool | None = None
+    links: tuple[MeasuredLink, ...] = ()
+    links_over: str = "rank"
+    """node or rank: what `a` and `b` number."""
+    slow: tuple[str, ...] = ()
+    """What stands out among the links, as a sentence each; as `bench-comm --op pairs` has it."""
+
+
+@dataclass(frozen=True)
 class Node:
     """One node."""
 
@@ -290,4 +330,5 @@ class Node:
     """From this node to others."""
     problem: str = ""
     """Why the probe could not finish here; all else is empty then."""
+    measured: Measured | None = None
     schema: int = SCHEMA

@@ -16,7 +16,7 @@ def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observat
         if not node.reaches:
             yield Observation(Severity.SKIP, "connections were not tried", "", node.name)
         for reach in node.reaches:
-            if reach.problem:
+            if reach.problem and reach.source != reach.target:  # else it is host.port's
                 what = "rendezvous port " if reach.port == job.master_port else ""
                 yield Observation(
                     Severity.FAIL,

@@ -12,6 +12,7 @@ from distrun.checks.rule import Severity
 from distrun.probe.snapshot import GpuProcess, InfinibandPort, Node, NvLink
 from tests.unit.checks.bases import findings, job_for, with_field
 from tests.unit.checks.cases import FAIL, INFO, LAPTOP, NODE, NODES, WARN
+from tests.unit.checks.deep_cases import MEASURED
 from tests.unit.checks.host_cases import NO_IB, ROCE
 
 LIMITS = Limits()
@@ -103,6 +104,10 @@ EDGES = (
          {4: FINE, 5: FINE, 6: WARN}),
     Edge("clock_offset_s", "nodes.clock", "2.host.clock_offset_s",
          {0.100: FINE, 0.1009: FINE, 0.102: WARN, -0.1009: FINE, -0.102: WARN}, NODES),
+    Edge("matmul_share_warn", "deep.matmul", "0.measured.ranks.3.matmul_flops",
+         {559.9e12: WARN, 560e12: FINE, 560.1e12: FINE}, MEASURED),
+    Edge("copy_share_warn", "deep.copy", "0.measured.ranks.3.copy_bandwidth",
+         {43.9e9: WARN, 44e9: FINE, 44.1e9: FINE}, MEASURED),
 )  # fmt: skip
 WITHOUT_EDGE = {"xids_fatal": "a list of numbers, tested below"}
 

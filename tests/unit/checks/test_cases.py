@@ -13,13 +13,14 @@ from distrun.checks.rule import Severity
 from distrun.probe.snapshot import Node
 from tests.unit.checks.bases import findings, job_for, with_field, without_field
 from tests.unit.checks.cases import LAPTOP, NODE, NODES, Case, Unread
+from tests.unit.checks.deep_cases import DEEP_CASES, SILENT_WHEN_MEASURED
 from tests.unit.checks.gpu_cases import GPU_CASES, SILENT_ON_GPUS, UNREAD_ON_GPUS
 from tests.unit.checks.host_cases import HOST_CASES, SILENT_ON_HOSTS, UNREAD_ON_HOSTS
 from tests.unit.checks.nodes_cases import NODES_CASES, SILENT_OVER_NODES, UNREAD_OVER_NODES
 
-CASES = (*GPU_CASES, *HOST_CASES, *NODES_CASES)
+CASES = (*GPU_CASES, *HOST_CASES, *NODES_CASES, *DEEP_CASES)
 UNREAD = (*UNREAD_ON_GPUS, *UNREAD_ON_HOSTS, *UNREAD_OVER_NODES)
-SILENT = (*SILENT_ON_GPUS, *SILENT_ON_HOSTS, *SILENT_OVER_NODES)
+SILENT = (*SILENT_ON_GPUS, *SILENT_ON_HOSTS, *SILENT_OVER_NODES, *SILENT_WHEN_MEASURED)
 NEVER_SKIPS = {
     "gpu.driver": "NVML's silence is what it tells of",
     "gpu.count": "NVML's silence is gpu.driver's",
@@ -35,6 +36,11 @@ NEVER_SKIPS = {
     "nodes.infiniband.count": "a port that is not known to be active is not counted",
     "nodes.infiniband.rate": "a port has no `missing`; tested by itself",
     "nodes.environ": "the environment is always there",
+    "host.port": "a port was tried, or nobody asked for it",
+    "deep.job": "without --deep there is nothing to judge, and nobody asked",
+    "deep.matmul": "as deep.job",
+    "deep.copy": "as deep.job",
+    "deep.pairs": "as deep.job",
 }
 
 
@@ -75,7 +81,7 @@ def test_no_rule_is_untested() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_every_rule_says_why_it_matters_what_cures_it_and_where_it_comes_from(rule: Any) -> None:
-    assert re.fullmatch(r"(gpu|host|nodes)(\.[a-z0-9_]+)+", rule.id)
+    assert re.fullmatch(r"(gpu|host|nodes|deep)(\.[a-z0-9_]+)+", rule.id)
     assert all((rule.title, rule.source))
     assert rule.why.endswith((".", '".'))
     assert len(rule.why.split()) >= 5
