@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_RECIPE_LINES = 400, 300
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
-VESTIBULE = {"errors", "env", "bandwidth", "processes", "distrun"}
+VESTIBULE = {"errors", "env", "bandwidth", "processes", "peaks", "distrun"}
 """Modules that everybody may import, and that import nothing but the standard library."""
 ARROWS: dict[str, set[str]] = {
     "cli": {"api", "plan.show", "spec"},
@@ -33,15 +33,17 @@ ARROWS: dict[str, set[str]] = {
     "diagnose": set(),
     "spec": set(),
     "agent": set(),
-    "train": set(),
+    "train": {"comm", "dcp"},
+    "dcp": set(),
     "comm": set(),
     "bench": {"comm"},
     "testing": {"comm", "agent"},
 }
 """Room -> the rooms, or modules of rooms, that it may import beside itself and the vestibule."""
 THIRD_PARTY = {
-    "torch": {"agent", "comm", "bench", "train", "testing", "recipes"},
-    "numpy": {"train", "bench", "testing", "recipes"},
+    "torch": {"agent", "comm", "bench", "train", "dcp", "testing", "recipes"},
+    "numpy": {"train", "dcp", "bench", "testing", "recipes"},
+    "safetensors": {"dcp"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic": {"spec"},
@@ -303,7 +305,7 @@ def test_the_pytest_plugin_brings_no_torch_until_a_test_runs_on_ranks() -> None:
     assert not loaded & {"torch", "numpy", "cloudpickle", "typer", "rich", "pydantic", "psutil"}
 
 
-@pytest.mark.parametrize("room", ["comm", "testing", "train", "bench", "agent"])
+@pytest.mark.parametrize("room", ["comm", "testing", "train", "dcp", "bench", "agent"])
 def test_a_worker_never_brings_what_the_command_line_is_made_of(room: str) -> None:
     modules = [m for m in MODULES if room_of(m) == room and m != "distrun.agent.main"]
     mine = {found.module for found in IMPORTS if room_of(module_name(found.file)) == room}

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from distrun.cli import bench_comm, check, config, launch, logs, ps, show, stop
+from distrun.cli import bench_comm, check, config, launch, logs, ps, recipes, show, stop
 
 app = typer.Typer(
     name="distrun",
@@ -25,6 +25,7 @@ app.command("stop")(stop.stop)
 app.command("show")(show.show)
 app.command("check")(check.check)
 app.add_typer(bench_comm.app, name="bench-comm")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(config.app, name="config")
 
 

@@ -1,7 +1,8 @@
-"""Tables; rich is imported inside, because only some commands print one."""
+"""Tables and source; rich is imported inside, because only some commands print with it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,19 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
             console.print(Text(f"{label:<{width}}  {line}"), highlight=False, soft_wrap=True)
     if drawn.row_count:
         console.print(drawn, highlight=False)
+
+
+def source(text: str, language: str) -> None:
+    """Print a text as it is; on a terminal with the colours of its language."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    console = Console()
+    if console.is_terminal:
+        lines = Syntax("", language, theme="ansi_dark", background_color="default").highlight(text)
+        console.print(lines, soft_wrap=True, end="")
+    else:
+        sys.stdout.write(text)
 
 
 def _console() -> Console:

@@ -1,0 +1,103 @@
+"""`distrun recipes`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(
+    help="Training scripts, one a parallel strategy, to read and to copy.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_NAME = typer.Argument(..., metavar="NAME", help="As in `distrun recipes list`.")
+
+
+@app.command("list")
+def show_list() -> None:
+    """List them, in the order to read them in."""
+    from distrun.api.recipes import recipes
+    from distrun.cli import render
+
+    rows = [(r.name, r.strategy or "-", r.ranks, r.title) for r in recipes()]
+    render.table(["name", "strategy", "ranks", "what it shows"], rows, right=["ranks"])
+
+
+@app.command("show")
+def show(name: str = _NAME) -> None:
+    """Print the source."""
+    from distrun.api.recipes import path_of
+    from distrun.cli import render
+
+    render.source(path_of(name).read_text(encoding="utf-8"), "python")
+
+
+@app.command("path")
+def path(name: str = _NAME) -> None:
+    """Print where the file is."""
+    from distrun.api.recipes import path_of
+
+    typer.echo(path_of(name))
+
+
+@app.command("copy")
+def copy(
+    name: str = _NAME,
+    target: Path = typer.Argument(None, metavar="[TARGET.py|DIR]", help="Where to [NAME.py]."),
+    force: bool = typer.Option(False, "--force", "-f", help="Overwrite files that are there."),
+) -> None:
+    """Write the recipe, and the files that it imports, to be made your own."""
+    from distrun.api.recipes import copy as copy_recipe
+
+    copied = copy_recipe(name, target, force=force)
+    for written in copied.written:
+        typer.echo(f"wrote {written}")
+    for kept in copied.kept:
+        typer.echo(f"{kept} is there already")
+    typer.echo(f"run it: distrun launch {shlex.quote(str(copied.script))}")
+
+
+@app.command("diff")
+def diff(
+    a: str = typer.Argument(..., metavar="A", help="A recipe, or a script of your own."),
+    b: str = typer.Argument(..., metavar="B", help="Another."),
+) -> None:
+    """Print how two of them differ: what the second strategy adds to the first."""
+    from distrun.api.recipes import diff as diff_of
+    from distrun.cli import render
+
+    render.source(diff_of(a, b), "diff")
+
+
+@app.command("export")
+def export(
+    run: str = typer.Argument(
+        ..., metavar="RUN", help="A run, as in `distrun logs`, or a directory of checkpoints."
+    ),
+    out: Path = typer.Argument(..., metavar="OUT.safetensors", help="The file to write."),
+    runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+) -> None:
+    """Write the model of a run's last good checkpoint as one safetensors file.
+
+    Its names are those of the plain model, whatever the ranks had shared. Exit code 1: no
+    checkpoint is whole.
+    """
+    from distrun.api.export import checkpoints_of
+    from distrun.api.export import export as export_model
+    from distrun.cli.console import report_error, say
+    from distrun.cli.output_file import require_writable
+
+    require_writable(out)
+    exported = export_model(checkpoints_of(runs_dir, run), out)
+    for problem in exported.passed_over:
+        say(f"passed over: {problem}")
+    if exported.broken:
+        report_error(exported.broken)
+        sys.exit(1)
+    typer.echo(
+        f"wrote {out}: {exported.tensors} tensors, {exported.parameters:,} numbers,"
+        f" of {exported.checkpoint} after step {exported.step}"
+    )

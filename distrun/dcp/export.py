@@ -1,0 +1,168 @@
+"""The model of a checkpoint as one safetensors file: python -m distrun.dcp.export DIR OUT.
+
+DIR is a checkpoint, or a directory of them, of which the newest good one is taken. No process
+group, and no more than one tensor in memory at a time. The answer is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
+
+from distrun.dcp.choose import committed, newest_good
+from distrun.dcp.storage import MANIFEST, METADATA, CheckpointError, chunk_name, read_metadata
+
+Chunks = dict[str, list[tuple[MetadataIndex, str]]]
+"""Name of a tensor -> its parts, and the file that each is in."""
+
+_PREFIX = "model."
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def export(where: Path, out: Path) -> dict[str, Any]:
+    """Write the model; return what was written.
+
+    Raises:
+        CheckpointError: No checkpoint is whole.
+        OSError: The file cannot be written; what was there before is there still.
+    """
+    paths = committed(where) or [where]
+    path, problems = newest_good(paths)
+    if path is None:
+        of_all = f"none of {len(paths)} checkpoints is whole: " if len(paths) > 1 else ""
+        raise CheckpointError(of_all + problems[0])
+    step = json.loads((path / MANIFEST).read_text())["step"]
+    metadata = read_metadata(path)
+    try:
+        model = _model(metadata)
+        if not model:
+            raise CheckpointError(f"{path} holds no model: no tensor is called {_PREFIX}…")
+        chunks = _chunks(metadata)
+        tensors = (_whole(path, name, meta, chunks) for name, meta in model.items())
+        _write(out, _header(model, step), tensors)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path / METADATA} does not fit the files: {error}") from None
+    return {
+        "checkpoint": str(path),
+        "step": step,
+        "tensors": len(model),
+        "parameters": sum(math.prod(meta.size) for meta in model.values()),
+        "passed_over": problems,
+    }
+
+
+def _model(metadata: Metadata) -> dict[str, TensorStorageMetadata]:
+    """Return the model's tensors, those of wide elements first: so each begins aligned."""
+    model = {
+        name: meta
+        for name, meta in metadata.state_dict_metadata.items()
+        if name.startswith(_PREFIX) and isinstance(meta, TensorStorageMetadata)
+    }
+    ordered = sorted(model.items(), key=lambda item: (-item[1].properties.dtype.itemsize, item[0]))
+    return dict(ordered)
+
+
+def _chunks(metadata: Metadata) -> Chunks:
+    chunks: Chunks = {}
+    for index, info in metadata.storage_data.items():
+        chunks.setdefault(index.fqn, []).append((index, info.relative_path))
+    return chunks
+
+
+def _header(model: dict[str, TensorStorageMetadata], step: int) -> bytes:
+    """Return what a safetensors file begins with: the header's length, and itself as JSON."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt", "step": str(step)}}
+    start = 0
+    for name, meta in model.items():
+        end = start + math.prod(meta.size) * meta.properties.dtype.itemsize
+        entries[name.removeprefix(_PREFIX)] = {
+            "dtype": _DTYPES[meta.properties.dtype],
+            "shape": list(meta.size),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _write(out: Path, header: bytes, tensors: Iterable[Tensor]) -> None:
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(header)
+            for tensor in tensors:
+                file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _whole(path: Path, name: str, meta: TensorStorageMetadata, chunks: Chunks) -> Tensor:
+    """Put a tensor together from the chunks that the ranks wrote."""
+    whole = torch.empty(meta.size, dtype=meta.properties.dtype)
+    filled = 0
+    for index, file in chunks[name]:
+        part = _chunk(path, file, index)
+        target = whole
+        for dim, start in enumerate(index.offset or ()):
+            target = target.narrow(dim, start, part.shape[dim])
+        target.copy_(part)
+        filled += part.numel()
+    if filled != whole.numel():
+        raise CheckpointError(
+            f"{path} holds {filled} of the {whole.numel()} numbers of {name.removeprefix(_PREFIX)}"
+        )
+    return whole
+
+
+def _chunk(path: Path, name: str, index: MetadataIndex) -> Tensor:
+    file = path / name
+    if file.parent != path or file.name == "..":
+        raise CheckpointError(f"{path / METADATA} speaks of {name!r}, which is outside of {path}")
+    try:
+        with safe_open(file, "pt") as shards:
+            return shards.get_tensor(chunk_name(index))  # type: ignore[no-any-return]
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from None
+
+
+def main(where: str, out: str) -> None:
+    """Export, and tell how it went."""
+    try:
+        answer = export(Path(where), Path(out))
+    except CheckpointError as error:
+        answer = {"broken": str(error)}
+    except OSError as error:
+        answer = {"machine": f"{error.filename or out}: {error.strerror}"}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
