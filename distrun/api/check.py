@@ -17,7 +17,7 @@ from distrun.checks.registry import RULES, RULES_BY_ID
 from distrun.checks.rule import Finding, Job, Rule, Severity
 from distrun.checks.skips import in_short
 from distrun.plan.devices import MAX_AUTO_NPROC
-from distrun.probe.snapshot import Gpu, Node, Nvml
+from distrun.probe.snapshot import Gpu, Measured, Node, Nvml
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
 from distrun.spec.snapshot import read_snapshots
@@ -141,6 +141,7 @@ __all__ = [
     "Gpu",
     "Job",
     "Limits",
+    "Measured",
     "Node",
     "Nodes",
     "Nvml",

@@ -60,7 +60,10 @@ def check(
         _watch(given, settings)
     for path in (save, junit):
         require_writable(path)
+    _say_what_is_emulated(given, settings)
     found = _checked(given, settings)
+    if deep:
+        found = _deepened(found, given, settings)
     if save is not None:
         from distrun.cli.check_formats import snapshots
 
@@ -91,6 +94,14 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
 
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
     return read.settings(flags, config)
+
+
+def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:
+    nodes = settings.nodes.max
+    if nodes > 1 and not (settings.hosts or given["on"] == "slurm" or given["recorded"]):
+        from distrun.cli.console import say
+
+        say(f"{nodes} nodes are emulated on this machine: one snapshot, judged for all their ranks")
 
 
 def _explain(pattern: str, settings: Settings) -> None:
@@ -124,6 +135,15 @@ def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
         recorded=[*(given["recorded"] or ()), *(given["files"] or ())],
         ignore=given["ignore"] or (),
     )
+
+
+def _deepened(found: CheckReport, given: dict[str, Any], settings: Settings) -> CheckReport:
+    from distrun.api.check import judged
+    from distrun.api.deep import with_measured
+    from distrun.cli.check_deep import measure
+
+    nodes = with_measured(found.nodes, measure(settings))
+    return judged(nodes, settings, given["ignore"] or ())
 
 
 def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None:

@@ -63,7 +63,7 @@ def _on(devices: Sequence[str], nodes: list[str], nnodes: int) -> str:
     if nnodes == 1 or not named:
         return what
     if len(named) == nnodes:
-        of = f"all {nnodes} nodes"
+        of = "both nodes" if nnodes == 2 else f"all {nnodes} nodes"
     elif len(named) > _MOST_NODES:
         of = f"{', '.join(named[: _MOST_NODES - 1])} and {len(named) - _MOST_NODES + 1} more"
     else:
@@ -82,14 +82,15 @@ def summary(lines: Iterable[Line]) -> str:
     for line in lines:
         counts[line.finding.severity] += 1
     words = [
-        _count(counts[Severity.FAIL], "failure"),
-        _count(counts[Severity.WARN], "warning"),
-        _count(counts[Severity.INFO], "note"),
+        count(counts[Severity.FAIL], "failure"),
+        count(counts[Severity.WARN], "warning"),
+        count(counts[Severity.INFO], "note"),
     ]
     return ", ".join(filter(None, words)) or "nothing to complain of"
 
 
-def _count(number: int, word: str) -> str:
+def count(number: int, word: str) -> str:
+    """Return `2 warnings`; "" for none."""
     return f"{number} {word}{'s' * (number != 1)}" if number else ""
 
 

@@ -8,7 +8,7 @@ import typer
 
 from distrun.api.check import CheckReport, Gpu, Node, Severity
 from distrun.cli import check_topology
-from distrun.cli.check_findings import Line, lines_of, plain, summary, where
+from distrun.cli.check_findings import Line, count, lines_of, plain, summary, where
 from distrun.cli.render import hanging, table
 
 _STYLES = {
@@ -35,6 +35,12 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
         many = where([(name, "") for name in nodes], len(report.nodes))
         table([plain(many), *(row[0] for row in matrix)], matrix)
         typer.echo("; ".join(check_topology.legend(matrix)))
+    for node in report.nodes:
+        if node.measured is not None:
+            from distrun.cli import check_deep  # and what it takes to run a job
+
+            typer.echo()
+            check_deep.show(node.measured)
     typer.echo()
     _show_findings(lines_of(report), verbose=verbose)
 
@@ -135,22 +141,32 @@ def _with(value: float | None, unit: str) -> str:
 
 def _show_findings(lines: Sequence[Line], *, verbose: bool) -> None:
     told = [line for line in lines if verbose or line.finding.severity > Severity.SKIP]
+    after: list[Line | None] = [*told[1:], None]
     hanging(
-        (line.finding.severity.name, _STYLES[line.finding.severity], list(_text(line, verbose)))
-        for line in told
+        (
+            line.finding.severity.name,
+            _STYLES[line.finding.severity],
+            [plain(f"{line.finding.id}  {line.text}"), *_advice(line, following, verbose)],
+        )
+        for line, following in zip(told, after, strict=True)
     )
-    skipped = [line for line in lines if line.finding.severity == Severity.SKIP]
+    skipped = sum(line.finding.severity == Severity.SKIP for line in lines)
     if told:
         typer.echo()
-    unread = f"; {len(skipped)} things could not be judged (--verbose)" if skipped else ""
+    hint = "" if verbose else " (--verbose)"
+    unread = f"; {count(skipped, 'fact')} could not be judged{hint}" if skipped else ""
     typer.echo(f"{summary(lines)}{unread}")
 
 
-def _text(line: Line, verbose: bool) -> Iterator[str]:
+def _advice(line: Line, following: Line | None, verbose: bool) -> Iterator[str]:
+    """Yield why, and what cures it; once for lines of one rule that follow one another."""
     seen = line.finding
-    yield plain(f"{seen.id}  {line.text}")
-    if seen.severity == Severity.SKIP:
+    if following is not None and (following.finding.id, following.finding.fix) == (
+        seen.id,
+        seen.fix,
+    ):
         return
-    if verbose:
+    if verbose and seen.severity > Severity.SKIP:
         yield f"why: {seen.why} [{seen.source}]"
-    yield f"fix: {seen.fix}"
+    if seen.severity >= Severity.WARN or (verbose and seen.severity == Severity.INFO):
+        yield f"fix: {seen.fix}"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from distrun.api.check import Gpu, Node, Nodes
 
 _PERIOD_S = 1.0
-_BAR = 12
+_BARS = ((120, 12), (100, 8), (0, 4))
+"""From so many columns on, bars are so wide."""
 _HOT_MARGIN_C = 5
 _FULL = 0.9
 
@@ -57,24 +58,25 @@ def _on_a_terminal(there: Nodes) -> None:
 
     with Live(screen=True, auto_refresh=False) as live:
         for nodes in _every_second(there):
-            live.update(frame(nodes), refresh=True)
+            live.update(frame(nodes, live.console.width), refresh=True)
 
 
-def frame(nodes: Sequence[Node]) -> RenderableType:
-    """Return what the screen shows."""
+def frame(nodes: Sequence[Node], columns: int) -> RenderableType:
+    """Return what a screen of so many columns shows."""
     from rich.console import Group
     from rich.text import Text
 
+    width = next(width for least, width in _BARS if columns >= least)
     now = time.strftime("%H:%M:%S")
     parts: list[RenderableType] = [Text(f"distrun check --watch  {now}  Ctrl-C ends", "dim")]
     for node in nodes:
-        parts += [Text(""), _heading(node)]
+        parts += [Text(""), _heading(node, width)]
         if node.nvml.gpus:
-            parts.append(_gpus(node.nvml.gpus))
+            parts.append(_gpus(node.nvml.gpus, width))
     return Group(*parts)
 
 
-def _heading(node: Node) -> Text:
+def _heading(node: Node, width: int) -> Text:
     from rich.text import Text
 
     line = Text(plain(node.name), "bold")
@@ -83,26 +85,25 @@ def _heading(node: Node) -> Text:
     total, available = node.host.memory_total_nbytes, node.host.memory_available_nbytes
     if total and available is not None:
         used = total - available
-        line.append("  memory ", "not bold").append_text(bar(used / total))
+        line.append("  memory ", "not bold").append_text(bar(used / total, width))
         line.append(f" {used / 2**30:.1f}/{gib(total)}", "not bold")
     if not node.nvml.gpus:
         line.append(f"  no GPU: {plain(node.nvml.problem or 'NVML counts 0')}", "not bold")
     return line
 
 
-def _gpus(gpus: Sequence[Gpu]) -> RenderableType:
+def _gpus(gpus: Sequence[Gpu], width: int) -> RenderableType:
     from rich.table import Column, Table
     from rich.text import Text
 
-    number = {"justify": "right", "no_wrap": True}
     table = Table(
-        Column("GPU", no_wrap=True),
-        Column("name", no_wrap=True, overflow="ellipsis"),
-        Column("utilisation", no_wrap=True),
-        Column("memory", no_wrap=True),
-        Column("temp", **number),  # type: ignore[arg-type]
-        Column("power", **number),  # type: ignore[arg-type]
-        Column("processes", overflow="ellipsis", no_wrap=True),
+        Column("GPU", no_wrap=True, min_width=3),
+        Column("name", no_wrap=True),
+        Column("util", no_wrap=True, min_width=width + 6),
+        Column("memory", no_wrap=True, min_width=width + 14),
+        Column("temp", no_wrap=True, min_width=5, justify="right"),
+        Column("power", no_wrap=True, min_width=9, justify="right"),
+        Column("processes", no_wrap=True),
         box=None,
         pad_edge=False,
         header_style="bold",
@@ -117,10 +118,10 @@ def _gpus(gpus: Sequence[Gpu]) -> RenderableType:
         table.add_row(
             str(gpu.index),
             Text(plain(gpu.name.removeprefix("NVIDIA "))),
-            bar(None if percent is None else percent / 100).append(
+            bar(None if percent is None else percent / 100, width).append(
                 "    -" if percent is None else f" {percent:>3} %"
             ),
-            bar(share).append(f" {memory(gpu)}"),
+            bar(share, width).append(f" {memory(gpu)}"),
             Text("-" if gpu.temperature_c is None else f"{gpu.temperature_c} °C", _heat(gpu)),
             power(gpu),
             Text(processes(gpu)),
@@ -135,13 +136,13 @@ def _heat(gpu: Gpu) -> str:
     return "bold red"
 
 
-def bar(share: float | None) -> Text:
+def bar(share: float | None, width: int) -> Text:
     """Return a bar that is so full; an unknown one is empty."""
     from rich.text import Text
 
-    filled = min(_BAR, max(0, round((share or 0.0) * _BAR)))
+    filled = min(width, max(0, round((share or 0.0) * width)))
     style = "yellow" if (share or 0.0) >= _FULL else "green"
-    return Text("█" * filled, style).append("░" * (_BAR - filled), "dim")
+    return Text("█" * filled, style).append("░" * (width - filled), "dim")
 
 
 def line(node: Node) -> str:

@@ -1,0 +1,86 @@
+"""Measure a small job on the nodes of a check: products, copies, an all_reduce, all pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distrun.api.launch import LaunchResult, Prepared, prepare
+from distrun.errors import UsageError
+from distrun.probe.snapshot import Measured, MeasuredLink, MeasuredRank, Node
+from distrun.spec.bench import BenchRequest
+from distrun.spec.job import Header, Job, Settings
+
+PROGRAM = "distrun.bench.deep"
+_MESSAGE_NBYTES = 1 << 20
+_TIMEOUT_S = 60.0
+_KINDS = ("ranks", "all_reduce", "pairs", "end")
+
+
+def prepare_deep(settings: Settings) -> Prepared:
+    """Plan the job that measures, as the settings have it.
+
+    Raises:
+        UsageError: The settings name other machines.
+        MachineError: This machine lacks something.
+    """
+    if settings.hosts:
+        raise UsageError(
+            "--deep with --hosts: this version starts nodes on this machine only",
+            "run `distrun check --deep` on each host",
+        )
+    request = BenchRequest(
+        ops=("pairs",), sizes=(_MESSAGE_NBYTES,), iterations=8, warmup=2, timeout_s=_TIMEOUT_S
+    )
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    program = {"script": PROGRAM, "module": True, "args": (request.model_dump_json(),)}
+    job = Job(**{**given, **program, "check": False})
+    return prepare(job, dict.fromkeys(given, "flag"), Header())
+
+
+@dataclass
+class Told:
+    """What rank 0 has told so far."""
+
+    lines: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def take(self, line: bytes) -> None:
+        """Take a line of rank 0's log; what is none of ours is passed over."""
+        try:
+            told = json.loads(line)
+            kind = told.pop("bench")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if kind in _KINDS:
+            self.lines[kind] = told
+
+    def measured(self, result: LaunchResult) -> Measured:
+        """Return all of it, and how the job ended."""
+        ranks, reduced = self.lines.get("ranks", {}), self.lines.get("all_reduce", {})
+        pairs = self.lines.get("pairs", {})
+        whole = result.exit_code == 0 and "end" in self.lines
+        return Measured(
+            problem="" if whole else result.summary or f"it ended with {result.exit_code}",
+            backend=ranks.get("backend", ""),
+            ranks=tuple(MeasuredRank(**rank) for rank in ranks.get("ranks", ())),
+            all_reduce_s=reduced.get("time_s"),
+            all_reduce_right=reduced.get("right"),
+            links=tuple(
+                MeasuredLink(link["a"], link["b"], link["bandwidth"])
+                for link in pairs.get("links", ())
+            ),
+            links_over=pairs.get("over", "rank"),
+            slow=tuple(_sentence(suspect) for suspect in pairs.get("suspects", ())),
+        )
+
+
+def _sentence(suspect: dict[str, Any]) -> str:
+    who = "-".join(map(str, suspect["who"]))
+    return f"{suspect['kind']} {who} is slow: {suspect['factor']:.3g} times the usual time"
+
+
+def with_measured(nodes: Sequence[Node], measured: Measured) -> list[Node]:
+    """Return the nodes with what was measured, which is on this machine: the first."""
+    return [replace(nodes[0], measured=measured), *nodes[1:]]
