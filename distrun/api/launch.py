@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun import __version__
+from distrun.api import recipes
 from distrun.checks.port import check_port
 from distrun.checks.runs_dir import check_runs_dir
 from distrun.checks.script import check_script
@@ -71,7 +72,7 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
     script = read_script(job.script, module=job.module, no_python=job.no_python)
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")
-    check_script(job.script, script, module=job.module)
+    check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
     check_runs_dir(job.runs_dir)
     facts = read_facts(
         want_gpus=job.gpus is not None or job.nproc_per_node == "gpu", hosts=job.hosts

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from distrun.errors import UsageError, did_you_mean
 from distrun.probe.script import Script
 
 
-def check_script(name: str, script: Script, *, module: bool) -> None:
+def check_script(name: str, script: Script, *, module: bool, recipes: Collection[str] = ()) -> None:
     """Refuse what no rank could run.
+
+    Args:
+        name: As it was typed.
+        script: What was found.
+        module: It is the name of a module.
+        recipes: Names of what could be copied, and then run.
 
     Raises:
         UsageError: It is missing, not runnable, or has a syntax error.
@@ -17,10 +24,10 @@ def check_script(name: str, script: Script, *, module: bool) -> None:
     if not script.error:
         return
     kind = "module" if module else "script"
-    raise UsageError(f"{kind} {name!r} {script.error}", _hint(name, script, module=module))
+    raise UsageError(f"{kind} {name!r} {script.error}", _hint(name, script, module, recipes))
 
 
-def _hint(name: str, script: Script, *, module: bool) -> str:
+def _hint(name: str, script: Script, module: bool, recipes: Collection[str]) -> str:
     if module:
         if "without a __main__" in script.error:
             return f"-m {name}.MODULE runs one of its modules"
@@ -39,6 +46,8 @@ def _hint(name: str, script: Script, *, module: bool) -> str:
     if script.error == "does not exist":
         parent = Path(name).parent
         nearby = [path.name for path in parent.glob("*.py")] if parent.is_dir() else []
+        if (recipe := Path(name).stem) in recipes and f"{recipe}.py" not in nearby:
+            return f"`distrun recipes copy {recipe}` writes the recipe of this name"
         if nearby and (near := did_you_mean(Path(name).name, nearby)).startswith("did"):
             return near
     return "a path is taken from the current directory"

@@ -56,6 +56,7 @@ class Wrong(NamedTuple):
 WRONG = {
     # the script
     "missing": Wrong("trian.py", "script 'trian.py' does not exist", "did you mean 'train.py'?"),
+    "a recipe's name": Wrong("fsdp", "script 'fsdp' does not exist", "`distrun recipes copy fsdp`"),
     "missing, nothing near": Wrong("zzzzz", "script 'zzzzz' does not exist"),
     "empty name": Wrong([""], "script ''"),
     "directory": Wrong("folder", "script 'folder' is a directory", "-m folder runs a package"),
