@@ -23,6 +23,7 @@ and R copies of them (HSDP): gathers stay inside a group, which may be one node'
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +33,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
-    CPUOffloadPolicy,
     FSDPModule,
     MixedPrecisionPolicy,
-    OffloadPolicy,
     fully_shard,
 )
 from torch.nn.functional import cross_entropy
@@ -45,7 +44,7 @@ from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import TextConfig, option, parse
-from distrun.train.precision import compute_dtype, grad_scaler, master_dtype
+from distrun.train.precision import GradScaler, compute_dtype, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
@@ -82,20 +81,16 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
     # Weights travel and multiply in `compute`; gradients are summed in float32.
     compute = compute_dtype(config.precision)
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute, reduce_dtype=master_dtype(config.precision), output_dtype=compute
-    )
+    master = master_dtype(config.precision)
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
+    exact = MixedPrecisionPolicy(compute, master, output_dtype=master)  # logits, for the loss
     pin = mesh.device_type == "cuda"  # so that copies to the GPU run beside the computation
-    offload = CPUOffloadPolicy(pin_memory=pin) if config.offload else OffloadPolicy()
-    one_axis = mesh if config.replicate > 1 else mesh["shard"]
-    for module in (*model.blocks.values(), model):
-        fully_shard(
-            module,
-            mesh=one_axis,
-            reshard_after_forward=config.reshard,
-            mp_policy=policy,
-            offload_policy=offload,
-        )
+    shard = functools.partial(
+        fully_shard, mesh=one_axis, reshard_after_forward=config.reshard, offload_policy=offload
+    )
+    for block in model.blocks.values():
+        shard(block, mp_policy=policy)
+    shard(model, mp_policy=exact)  # what is left: embedding, norm, head
     if config.meta:
         materialise(model, mesh, config)
     return model
@@ -154,7 +149,7 @@ def train(config: Config, place: Place) -> None:
     model = parallelize(build_model(config), mesh, config)
     assert isinstance(model, FSDPModule)  # fully_shard has changed its class
     optimizer = build_optimizer(model, config)
-    scaler = grad_scaler(config.precision, device)
+    scaler = GradScaler(config.precision, device)
     flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
 
     with (
@@ -174,7 +169,8 @@ def train(config: Config, place: Place) -> None:
             mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
-            optim.optimizer_step(optimizer, scaler, norm)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
             progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)

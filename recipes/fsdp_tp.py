@@ -22,6 +22,7 @@ both axes, and one norm over all gradients needs both: train.optim.clip_grad_nor
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
-from distrun.train.precision import compute_dtype, grad_scaler, master_dtype
+from distrun.train.precision import GradScaler, compute_dtype, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
@@ -128,13 +129,13 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
     # Weights travel and multiply in `compute`; gradients are summed in float32.
     compute = compute_dtype(config.precision)
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute, reduce_dtype=master_dtype(config.precision), output_dtype=compute
-    )
-    for module in (*model.blocks.values(), model):
-        fully_shard(
-            module, mesh=mesh["shard"], reshard_after_forward=config.reshard, mp_policy=policy
-        )
+    master = master_dtype(config.precision)
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
+    exact = MixedPrecisionPolicy(compute, master, output_dtype=master)  # logits, for the loss
+    shard = functools.partial(fully_shard, mesh=mesh["shard"], reshard_after_forward=config.reshard)
+    for block in model.blocks.values():
+        shard(block, mp_policy=policy)
+    shard(model, mp_policy=exact)  # what is left: embedding, norm, head
     return model
 
 
@@ -195,7 +196,7 @@ def train(config: Config, place: Place) -> None:
     model = parallelize(build_model(config).to(device), mesh, config)
     assert isinstance(model, FSDPModule)  # fully_shard has changed its class
     optimizer = build_optimizer(model, config)
-    scaler = grad_scaler(config.precision, device)
+    scaler = GradScaler(config.precision, device)
     flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
 
     with (
@@ -216,7 +217,8 @@ def train(config: Config, place: Place) -> None:
             mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
-            optim.optimizer_step(optimizer, scaler, norm)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
             progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)

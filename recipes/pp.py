@@ -24,6 +24,7 @@ or FSDP. Read pp_fsdp_tp.py next.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +51,7 @@ from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
-from distrun.train.precision import autocast, compute_dtype, grad_scaler, master_dtype
+from distrun.train.precision import GradScaler, autocast, compute_dtype, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
@@ -131,12 +132,14 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
     if config.beside == "ddp":
         return DistributedDataParallel(stage, process_group=data.get_group())
     compute = compute_dtype(config.precision)
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute, reduce_dtype=master_dtype(config.precision), output_dtype=compute
-    )
-    for module in (*stage.blocks.values(), stage):
-        # kept after forward: each micro-batch would gather them anew
-        fully_shard(module, mesh=data, reshard_after_forward=False, mp_policy=policy)
+    master = master_dtype(config.precision)
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
+    exact = MixedPrecisionPolicy(compute, master, output_dtype=master)  # logits, for the loss
+    # kept after forward: each micro-batch would gather them anew
+    shard = functools.partial(fully_shard, mesh=data, reshard_after_forward=False)
+    for block in stage.blocks.values():
+        shard(block, mp_policy=policy)
+    shard(stage, mp_policy=exact)  # what is left: embedding, norm, head
     return stage
 
 
@@ -227,7 +230,7 @@ def train(config: Config, place: Place) -> None:
 
     stages = parallelize(build_model(config).to(device), mesh, config)
     optimizer = build_optimizer(stages, config)
-    scaler = grad_scaler(config.precision, device)
+    scaler = GradScaler(config.precision, device)
     schedule = build_schedule(stages, mesh, config, scaler)
     # The last stage alone knows the loss; of all ranks' shares its ranks have the whole.
     share = 1 / mesh["data"].size() if str(config.stages - 1) in stages else 0.0
@@ -244,7 +247,8 @@ def train(config: Config, place: Place) -> None:
             mean_loss = progress.agree(step, step_loss, share, good=checkpoints.latest)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
-            optim.optimizer_step(optimizer, scaler, norm)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
             progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)

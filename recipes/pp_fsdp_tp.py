@@ -55,7 +55,7 @@ from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
-from distrun.train.precision import autocast, compute_dtype, grad_scaler, master_dtype
+from distrun.train.precision import GradScaler, autocast, compute_dtype, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
@@ -107,10 +107,14 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.ModuleDict:
     """Return this rank's stage, by its number."""
     number = mesh["pp"].get_local_rank()
     stage = cut_out(model, number, config.pp)
-    if stage.embed is None:  # its input is [rows, T / tp, D]: it cannot see how long T is
-        positions = torch.arange(config.seq_len, device=mesh.device_type)
-        whole = functools.partial(stage.forward, positions=positions)
-        stage.forward = whole  # type: ignore[method-assign]
+    whole = stage.forward
+    # A later stage's input is [rows, T / tp, D]: it cannot see how long T is.
+    positions = torch.arange(config.seq_len, device=mesh.device_type)
+
+    def forward(x: Tensor) -> Tensor:
+        return whole(x, positions).clone()  # FSDP warns of views, such as a DTensor's local part
+
+    stage.forward = forward  # type: ignore[assignment, method-assign]
     cut_matrices(stage, mesh["tp"])
     prepare_blocks(stage.blocks.values(), config.recompute, config.compile)
     return nn.ModuleDict({str(number): share(stage, mesh["shard"], config)})
@@ -164,12 +168,14 @@ def cut_matrices(stage: GPT, tp: DeviceMesh) -> None:
 def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
     """Return the stage as ranks with other data share it."""
     compute = compute_dtype(config.precision)
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute, reduce_dtype=master_dtype(config.precision), output_dtype=compute
-    )
-    for module in (*stage.blocks.values(), stage):
-        # kept after forward: each micro-batch would gather them anew
-        fully_shard(module, mesh=data, reshard_after_forward=False, mp_policy=policy)
+    master = master_dtype(config.precision)
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
+    exact = MixedPrecisionPolicy(compute, master, output_dtype=master)  # logits, for the loss
+    # kept after forward: each micro-batch would gather them anew
+    shard = functools.partial(fully_shard, mesh=data, reshard_after_forward=False)
+    for block in stage.blocks.values():
+        shard(block, mp_policy=policy)
+    shard(stage, mp_policy=exact)  # what is left: embedding, norm, head
     return stage
 
 
@@ -256,7 +262,7 @@ def train(config: Config, place: Place) -> None:
 
     stages = parallelize(build_model(config).to(device), mesh, config)
     optimizer = build_optimizer(stages, config)
-    scaler = grad_scaler(config.precision, device)
+    scaler = GradScaler(config.precision, device)
     schedule = build_schedule(stages, mesh, config, scaler)
     # The last stage alone knows the loss; of all ranks' shares its ranks have the whole.
     last_ranks = mesh["shard"].size() * mesh["tp"].size()
@@ -274,7 +280,8 @@ def train(config: Config, place: Place) -> None:
             mean_loss = progress.agree(step, step_loss, share, good=checkpoints.latest)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
-            optim.optimizer_step(optimizer, scaler, norm)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
             progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)

@@ -49,7 +49,7 @@ from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
-from distrun.train.precision import autocast, grad_scaler, master_dtype
+from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
 
@@ -181,7 +181,7 @@ def train(config: Config, place: Place) -> None:
 
     model = parallelize(build_model(config).to(device), mesh, config)
     optimizer = build_optimizer(model, config)
-    scaler = grad_scaler(config.precision, device)
+    scaler = GradScaler(config.precision, device)
     flops = model_config(config.size, tied=config.tied).flops_per_token(config.seq_len)
 
     with (
@@ -201,7 +201,8 @@ def train(config: Config, place: Place) -> None:
             mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
-            optim.optimizer_step(optimizer, scaler, norm)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
             progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)

@@ -94,27 +94,3 @@ def _local_grad(parameter: nn.Parameter) -> tuple[int, Tensor]:
     sizes = zip(grad.device_mesh.shape, grad.placements, strict=True)
     # is_shard() is false for the strided shards of FSDP over TP
     return math.prod(n for n, place in sizes if not place.is_replicate()), grad.to_local()
-
-
-def optimizer_step(optimizer: Optimizer, scaler: torch.amp.GradScaler, norm: Tensor) -> bool:
-    """Step, unless a gradient anywhere is not finite; say whether it did.
-
-    GradScaler looks at the gradients of its own rank. Under pipeline or expert parallelism one
-    rank may see an overflow and another not, and the weights would part: so the norm decides,
-    which is the same on all ranks.
-
-    Args:
-        optimizer: Its gradients are unscaled.
-        scaler: Of float16; disabled otherwise.
-        norm: What `clip_grad_norm` returned.
-    """
-    if not scaler.is_enabled():
-        optimizer.step()
-        return True
-    finite = bool(torch.isfinite(norm))
-    if finite:
-        scaler.step(optimizer)
-        scaler.update()
-    else:
-        scaler.update(scaler.get_scale() * scaler.get_backoff_factor())
-    return finite
