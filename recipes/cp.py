@@ -20,6 +20,15 @@ meet over all ranks, as in ddp_gpt.py.
 # [tool.distrun]
 # strategy = "cp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+# alone = ["--cp", "1"]
+#
+# [tool.distrun.verify.layouts]
+# "cp 2" = { ranks = 2 }
+# "cp 4" = { ranks = 4, args = ["--cp", "4"] }
+# "ddp 2 x cp 2" = { ranks = 4 }
 # ///
 
 from __future__ import annotations

@@ -17,6 +17,13 @@ parameters. dp.py is the same file with one process. Read single.py next: a GPT.
 #
 # [tool.distrun]
 # strategy = "ddp"
+#
+# [tool.distrun.verify]
+# reference = "dp"
+#
+# [tool.distrun.verify.layouts]
+# "ddp 2" = { ranks = 2 }
+# "ddp 4" = { ranks = 4 }
 # ///
 
 from __future__ import annotations

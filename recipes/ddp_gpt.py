@@ -18,6 +18,14 @@ zero1.py next, which shares some of that out.
 # [tool.distrun]
 # strategy = "ddp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+#
+# [tool.distrun.verify.layouts]
+# "ddp 2" = { ranks = 2 }
+# "ddp 4" = { ranks = 4 }
+# "ddp 2, 2 micro-batches" = { ranks = 2, args = ["--accumulate", "2"] }
 # ///
 
 from __future__ import annotations

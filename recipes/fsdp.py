@@ -19,6 +19,15 @@ and R copies of them (HSDP): gathers stay inside a group, which may be one node'
 # [tool.distrun]
 # strategy = "fsdp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+#
+# [tool.distrun.verify.layouts]
+# "fsdp 2" = { ranks = 2 }
+# "fsdp 2, ZeRO-2" = { ranks = 2, args = ["--no-reshard"] }
+# "fsdp 4" = { ranks = 4 }
+# "hsdp 2x2" = { ranks = 4, args = ["--replicate", "2"] }
 # ///
 
 from __future__ import annotations
@@ -86,7 +95,10 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
     exact = MixedPrecisionPolicy(compute, master, output_dtype=master)  # logits, for the loss
     pin = mesh.device_type == "cuda"  # so that copies to the GPU run beside the computation
     shard = functools.partial(
-        fully_shard, mesh=one_axis, reshard_after_forward=config.reshard, offload_policy=offload
+        fully_shard,
+        mesh=mesh if config.replicate > 1 else mesh["shard"],
+        reshard_after_forward=config.reshard,
+        offload_policy=CPUOffloadPolicy(pin_memory=pin) if config.offload else OffloadPolicy(),
     )
     for block in model.blocks.values():
         shard(block, mp_policy=policy)

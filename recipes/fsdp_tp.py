@@ -17,6 +17,13 @@ both axes, and one norm over all gradients needs both: train.optim.clip_grad_nor
 # [tool.distrun]
 # strategy = "fsdp"
 # nproc-per-node = 4
+#
+# [tool.distrun.verify]
+# reference = "single"
+# alone = ["--tp", "1"]
+#
+# [tool.distrun.verify.layouts]
+# "fsdp 2 x tp 2" = { ranks = 4 }
 # ///
 
 from __future__ import annotations

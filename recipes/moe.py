@@ -19,6 +19,12 @@ The experts' gradients are whole where they are; all else is averaged by DDP. Me
 # [tool.distrun]
 # strategy = "ep"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+#
+# [tool.distrun.verify.layouts]
+# "ep 2" = { ranks = 2 }
+# "ep 4" = { ranks = 4 }
 # ///
 
 from __future__ import annotations

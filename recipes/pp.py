@@ -20,6 +20,17 @@ or FSDP. Read pp_fsdp_tp.py next.
 # [tool.distrun]
 # strategy = "pp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+# alone = ["--pp", "1"]
+#
+# [tool.distrun.verify.layouts]
+# "pp 2" = { ranks = 2 }
+# "pp 4" = { ranks = 4, args = ["--pp", "4"] }
+# "pp 2, interleaved" = { ranks = 2, args = ["--flow", "interleaved"] }
+# "pp 2 x ddp 2" = { ranks = 4 }
+# "pp 2 x fsdp 2" = { ranks = 4, args = ["--beside", "fsdp"] }
 # ///
 
 from __future__ import annotations

@@ -17,6 +17,13 @@ cut out the stage, cut its matrices, then shard what is left of them.
 # [tool.distrun]
 # strategy = "pp"
 # nproc-per-node = 8
+#
+# [tool.distrun.verify]
+# reference = "single"
+# alone = ["--pp", "1", "--tp", "1"]
+#
+# [tool.distrun.verify.layouts]
+# "pp 2 x fsdp 2 x tp 2" = { ranks = 8 }
 # ///
 
 from __future__ import annotations
@@ -24,7 +31,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from data import Shard, Windows, batches, open_text, require_text
@@ -35,9 +41,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.pipelining import (
     PipelineStage,
     Schedule1F1B,
-    ScheduleGPipe,
 )
-from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor import Shard as Cut
 from torch.distributed.tensor.parallel import (
@@ -66,7 +70,6 @@ class Config(TextConfig):
 
     accumulate: int = option(4, "micro-batches a step, which flow through the stages", 1)
     pp: int = option(2, "ranks of the pipeline", 1)
-    flow: Literal["gpipe", "1f1b"] = option("1f1b", "the order of the passes")
     tp: int = option(2, "ranks that share each matrix", 1)
 
 
@@ -181,7 +184,7 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
 
 def build_schedule(
     stages: nn.ModuleDict, mesh: DeviceMesh, config: Config, scaler: torch.amp.GradScaler
-) -> PipelineScheduleSingle:
+) -> Schedule1F1B:
     """Return what runs forward and backward of all micro-batches; it knows the messages."""
     group, device = mesh["pp"].get_group(), torch.device(mesh.device_type)
     ((number, module),) = stages.items()
@@ -190,8 +193,7 @@ def build_schedule(
     def scaled_loss(logits: Tensor, targets: Tensor) -> Tensor:
         return scaler.scale(loss(logits, targets))
 
-    kind = Schedule1F1B if config.flow == "1f1b" else ScheduleGPipe
-    return kind(stage, config.accumulate, loss_fn=scaled_loss)
+    return Schedule1F1B(stage, config.accumulate, loss_fn=scaled_loss)
 
 
 def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
@@ -239,7 +241,7 @@ def flow(
 
 @torch.no_grad()
 def evaluate(
-    schedule: PipelineScheduleSingle,
+    schedule: Schedule1F1B,
     windows: Windows,
     stages: nn.ModuleDict,
     config: Config,

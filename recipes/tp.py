@@ -19,6 +19,13 @@ Memory: 16 P / n bytes, and activations / n. Read fsdp_tp.py next.
 # [tool.distrun]
 # strategy = "tp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+#
+# [tool.distrun.verify.layouts]
+# "tp 2" = { ranks = 2 }
+# "tp 4" = { ranks = 4 }
 # ///
 
 from __future__ import annotations

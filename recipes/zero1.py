@@ -18,6 +18,13 @@ gradients and the weights too.
 # [tool.distrun]
 # strategy = "ddp"
 # nproc-per-node = 2
+#
+# [tool.distrun.verify]
+# reference = "single"
+#
+# [tool.distrun.verify.layouts]
+# "zero1 2" = { ranks = 2 }
+# "zero1 4" = { ranks = 4 }
 # ///
 
 from __future__ import annotations
