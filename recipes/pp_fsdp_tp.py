@@ -220,15 +220,7 @@ def flow(
     stages: nn.ModuleDict,
     config: Config,
 ) -> Tensor:
-    """Send all micro-batches through the stages; return their mean loss, 0 but on the last stage.
-
-    Args:
-        run: The schedule's step, or its eval.
-        tokens: [accumulate, rows, T]; the first stage alone looks at them.
-        targets: Likewise; the last stage alone does.
-        stages: This rank's.
-        config: The settings.
-    """
+    """Send all micro-batches through the stages, as in pp.py; return their mean loss."""
     losses: list[Tensor] = []
     is_first, is_last = "0" in stages, str(config.pp - 1) in stages
     inputs = [tokens.flatten(0, 1)] if is_first else []  # the schedule cuts it up again
