@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,24 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def committed(directory: Path) -> list[Path]:
-    """Return the checkpoints that were finished, the oldest first."""
-    found = directory.glob("step-*")
-    return sorted((p for p in found if p.name[5:].isdigit()), key=lambda p: int(p.name[5:]))
+    """Return the checkpoints that were finished, the oldest first.
+
+    By when, and not by step: a directory may hold later steps of an earlier run.
+    """
+    finished = []
+    for path in directory.glob("step-*"):
+        try:
+            if path.name[5:].isdigit():
+                finished.append((path.stat().st_mtime_ns, int(path.name[5:]), path))
+        except OSError:  # dropped meanwhile
+            continue
+    return [path for _, _, path in sorted(finished)]
+
+
+def drop_old(directory: Path, keep: int) -> None:
+    """Remove all checkpoints but the last `keep`."""
+    for path in committed(directory)[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def newest_good(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,12 @@ class Writer(StorageWriter):
         }
         (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
         _sync(self._partial)
+        replaced = self._path.with_name(self._path.name + ".replaced")
+        if self._path.exists():  # of a run that began anew in the same directory
+            self._path.rename(replaced)
         self._partial.rename(self._path)
         _sync(self._path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
         self._then()
 
     @classmethod

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, asy
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from distrun.dcp.choose import committed, newest_good, require_same_model
+from distrun.dcp.choose import committed, drop_old, newest_good, require_same_model
 from distrun.dcp.rng import rng_state, set_rng_state
 from distrun.dcp.state import materialise, training_state
 from distrun.dcp.storage import CheckpointError, Reader, Writer, read_metadata
@@ -61,24 +60,16 @@ class Checkpoints:
         # Of its own: DCP's collectives in its thread must not meet those of training.
         self._group = dist.new_group(backend="gloo")
         self._pending: Future[Any] | AsyncSaveResponse | None = None
-        self._saved_at = time.monotonic()
-        self._saved_step = -1
+        self._saved_at, self._saved_step = time.monotonic(), -1
         self.latest = ""
         """The last good checkpoint, "" if there is none."""
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self._finish_pending()
-
-    # -- saving -----------------------------------------------------------------------------
 
     def after(self, done: int, *, stop: bool) -> None:
         """Save where it is due: after N steps or minutes, at the end, when told to stop.
@@ -90,7 +81,11 @@ class Checkpoints:
         config = self._config
         last = stop or done == config.steps
         by_steps = config.checkpoint_every > 0 and done % config.checkpoint_every == 0
-        if config.save and (last or by_steps or self._minutes_are_over()):
+        if (
+            config.save
+            and self._directory is not None
+            and (last or by_steps or self._minutes_are_over())
+        ):
             self.save(done)
         if last:
             self._finish_pending()
@@ -109,12 +104,11 @@ class Checkpoints:
         if done == self._saved_step:
             return
         self._saved_step, self._saved_at = done, time.monotonic()
-        path = self._directory / f"step-{done:08d}"
-        if self._place.rank == 0:
-            shutil.rmtree(path, ignore_errors=True)  # of an attempt that got this far and broke
+        path = self._path()
+        if self._place.rank == 0:  # what an earlier attempt has left
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
         dist.barrier(group=self._group)
-        writer = Writer(path, done, self._drop_old)
+        writer = Writer(path, done, lambda: drop_old(path.parent, self._config.keep))
         state = self._state(done)
         self._pending = async_save(state, storage_writer=writer, process_group=self._group)
 
@@ -122,7 +116,7 @@ class Checkpoints:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        path = self._directory / f"step-{self._saved_step:08d}"
+        path = self._path()
         try:
             assert isinstance(pending, Future)
             pending.result()
@@ -132,9 +126,9 @@ class Checkpoints:
             return
         self.latest = str(path)
 
-    def _drop_old(self) -> None:
-        for path in committed(self._directory)[: -self._config.keep]:
-            shutil.rmtree(path, ignore_errors=True)
+    def _path(self) -> Path:
+        assert self._directory is not None  # asked only where something is saved
+        return self._directory / f"step-{self._saved_step:08d}"
 
     def _state(self, done: int) -> dict[str, Tensor]:
         """Return all that a resumed run needs, every rank its part; tensors alone."""
@@ -144,8 +138,6 @@ class Checkpoints:
             state["train.scale"] = torch.tensor(self._scaler.get_scale())
             state["train.growth"] = torch.tensor(self._scaler._get_growth_tracker())
         return state | {f"rng.{self._place.rank}.{k}": v for k, v in rng_state().items()}
-
-    # -- resuming ---------------------------------------------------------------------------
 
     def resume(self) -> int:
         """Load what `--resume` says; return the steps that are done, 0 for a fresh start.
@@ -157,9 +149,8 @@ class Checkpoints:
         if wanted == "none":
             return 0
         named = [] if wanted == "auto" else [Path(wanted)]
-        found: list[Any] = [None]
-        if self._place.rank == 0:
-            found = [newest_good(named or committed(self._directory))]
+        there = committed(self._directory) if self._directory else []
+        found: list[Any] = [newest_good(named or there) if self._place.rank == 0 else None]
         dist.broadcast_object_list(found, src=0, group=self._group)
         path, problems = found[0]
         if path is None and named:
@@ -169,7 +160,8 @@ class Checkpoints:
         if path is None:
             return 0
         done = self._load(path)
-        self._place.say(f"resumed from {path} after step {done}")
+        rest = "" if done < self._config.steps else f": nothing is left of {self._config.steps}"
+        self._place.say(f"resumed from {path} after step {done}{rest}")
         self.latest, self._saved_step = str(path), done
         return done
 
@@ -190,13 +182,9 @@ class Checkpoints:
             process_group=self._group,
         )
         if "train.scale" in state and "train.scale" in stored:
-            self._scaler.load_state_dict(
-                self._scaler.state_dict()
-                | {
-                    "scale": state["train.scale"].item(),
-                    "_growth_tracker": int(state["train.growth"]),
-                }
-            )
+            scale, growth = state["train.scale"].item(), int(state["train.growth"])
+            kept = {"scale": scale, "_growth_tracker": growth}
+            self._scaler.load_state_dict(self._scaler.state_dict() | kept)
         mine = f"rng.{self._place.rank}."
         rng = {k.removeprefix(mine): v for k, v in state.items() if k.startswith(mine)}
         if all(mine + key in stored for key in rng):
@@ -211,11 +199,10 @@ class Checkpoints:
         return {name: shape for part in everyone for name, shape in part.items()}
 
 
-def _directory(config: TrainConfig) -> Path:
-    if config.checkpoint_dir:
-        return Path(config.checkpoint_dir)
+def _directory(config: TrainConfig) -> Path | None:
     run = os.environ.get(RUN_DIR)
-    return Path(run) / "checkpoints" if run else Path("checkpoints")
+    named = config.checkpoint_dir or (f"{run}/checkpoints" if run else "")
+    return Path(named) if named else None
 
 
 def _root_cause(error: BaseException) -> str:

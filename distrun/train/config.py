@@ -52,7 +52,7 @@ class TrainConfig:
     deterministic: bool = option(False, "the same bits in every run")
     log_every: int = option(10, "steps from one printed line to the next", 1)
     eval_every: int = option(100, "steps from one evaluation to the next; 0: at the end", 0)
-    checkpoint_dir: str = option("", "default: in the run's directory, else ./checkpoints")
+    checkpoint_dir: str = option("", "default: in the run's directory; outside of a run, none")
     checkpoint_every: int = option(0, "steps; 0: at the end, and when told to stop", 0)
     checkpoint_minutes: float = option(0, "minutes from one to the next; 0: off", 0)
     save: bool = option(True, "write checkpoints")

@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -63,12 +63,7 @@ class Progress:
             self._profiler.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._profiler is not None:
             self._profiler.stop()  # writes the trace, if there were not five steps
         if self._board is not None:
@@ -136,36 +131,27 @@ class Progress:
         if self._profiler is not None:
             self._profiler.step()
         now = time.perf_counter()
-        if self._place.rank == 0:
-            rate = count / (now - self._mark)
-            self._tell(step + 1, loss, lr, grad_norm.item(), rate, more)
-        self._mark = now
-
-    def _tell(
-        self,
-        done: int,
-        loss: float,
-        lr: float,
-        grad_norm: float,
-        rate: float,
-        more: dict[str, float],
-    ) -> None:
-        steps, device = self._config.steps, self._place.device
-        memory = memory_nbytes(device)
-        values = {"loss": loss, "lr": lr, "grad_norm": grad_norm, f"{self._unit}_per_s": rate}
-        values |= {"memory_nbytes": memory, **more}
+        rate, self._mark = count / (now - self._mark), now
+        if self._place.rank != 0:
+            return
+        values = {"loss": loss, "lr": lr, "grad_norm": float(grad_norm), **more}
+        values |= {f"{self._unit}_per_s": rate, "memory_nbytes": memory_nbytes(self._place.device)}
         if self._peak is not None:
             values["mfu"] = self._flops * rate / self._peak / self._place.world_size
-        self._write(done, values)
-        assert self._first is not None
-        if done % self._config.log_every == 0 or done in (self._first + 1, steps):
-            others = "".join(f"  {name} {value:.3g}" for name, value in more.items())
-            mfu = f"  mfu {values['mfu']:.1%}" if "mfu" in values else ""
-            print(
-                f"step {done}/{steps}  loss {loss:.7f}  norm {grad_norm:.3f}  lr {lr:.2e}"
-                f"  {rate:.0f} {self._unit}/s{mfu}  {memory / 2**30:.2f} GiB{others}",
-                flush=True,
-            )
+        self._write(step + 1, values)
+        if step == self._first or (step + 1) % self._config.log_every == 0:
+            self._print(step + 1, values, more)
+
+    def _print(self, done: int, values: dict[str, float], more: dict[str, float]) -> None:
+        mfu = f"  mfu {values['mfu']:.1%}" if "mfu" in values else ""
+        others = "".join(f"  {name} {value:.4g}" for name, value in more.items())
+        print(
+            f"step {done}/{self._config.steps}  loss {values['loss']:.7f}"
+            f"  norm {values['grad_norm']:.3f}  lr {values['lr']:.2e}"
+            f"  {values[f'{self._unit}_per_s']:.0f} {self._unit}/s{mfu}"
+            f"  {values['memory_nbytes'] / 2**30:.2f} GiB{others}",
+            flush=True,
+        )
 
     def evaluates(self, done: int) -> bool:
         """Say whether an evaluation is due: every N steps, and at the end."""
