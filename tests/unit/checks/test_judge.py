@@ -12,11 +12,12 @@ from distrun.checks.quick import QUICK
 from distrun.checks.registry import RULES, known
 from distrun.checks.rule import Job, Severity
 from distrun.probe.snapshot import Gpu, InfinibandPort, Nvml
-from tests.unit.checks.bases import findings, job_for, with_field, without_field
+from tests.unit.checks.bases import findings, h100, job_for, with_field, without_field
 from tests.unit.checks.cases import LAPTOP, NODE, NODES
 
 HOT = with_field(NODE, "0.nvml.gpus.3.temperature_c", 95)
 PORT = InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "", "InfiniBand")
+UNKNOWN_HEALTH = replace(h100(3), fabric_health_mask=None, fabric_health_summary=None)
 BROKEN = with_field(HOT, "0.host.shm_free_nbytes", 0)
 BROKEN = with_field(BROKEN, "0.nvml.gpus.1.persistence_mode", False)
 
@@ -150,10 +151,11 @@ def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
         ("nodes.reach", "2.reaches", (), "connections were not tried"),
         ("nodes.gpu.count", "2.nvml", Nvml("did not answer", "hang"), "did not answer"),
         ("nodes.gpu.model", "2.nvml.gpus", (Gpu(0),), "no GPU tells its name"),
+        ("gpu.fabric.health", "2.nvml.gpus.3", UNKNOWN_HEALTH, "not read on GPU 3"),
         ("nodes.infiniband.rate", "2.host.infiniband", (PORT,), "the rate was not read"),
     ],
 )
-def test_a_node_that_cannot_be_compared_is_skipped(
+def test_what_could_not_be_read_of_one_node_is_skipped(
     rule: str, path: str, value: object, says: str
 ) -> None:
     (found,) = findings(with_field(NODES, path, value), rule)
