@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_RECIPE_LINES = 400, 300
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
-VESTIBULE = {"errors", "env", "bandwidth", "processes", "peaks", "distrun"}
+VESTIBULE = {"errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"}
 """Modules that everybody may import, and that import nothing but the standard library."""
 ARROWS: dict[str, set[str]] = {
     "cli": {"api", "plan.show", "spec"},
@@ -77,7 +77,7 @@ PARTS_OF_EVERY_COMMAND = {
     ),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another."""
-PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "nodes.compare"}
+PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "nodes.compare"}
 """Modules of checks that are no rule, and so may be imported by rules and by one another."""
 
 

@@ -69,13 +69,3 @@ def unread(of: Snapshot, *fields: str) -> Iterator[Observation]:
             which = f" ({field})" if len(fields) > 1 else ""
             yield Observation(Severity.SKIP, reason + which, "")
             return
-
-
-def gib(nbytes: int) -> str:
-    """Return `12.3 GiB`."""
-    return f"{nbytes / 2**30:.1f} GiB"
-
-
-def mib(nbytes: int) -> str:
-    """Return `64 MiB`."""
-    return f"{nbytes / 2**20:.0f} MiB"

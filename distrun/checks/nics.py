@@ -56,8 +56,3 @@ def has_roce(host: Host) -> bool:
 def is_active(state: str) -> bool:
     """Return whether a port's state, as sysfs has it, lets traffic through."""
     return state.startswith("4")
-
-
-def rate(mbps: int) -> str:
-    """Return `25 Gb/s`."""
-    return f"{mbps / 1000:g} Gb/s" if mbps >= 1000 else f"{mbps} Mb/s"

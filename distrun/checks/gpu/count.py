@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Gpu, Node
 
 
@@ -20,7 +21,7 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         limited = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
         yield Observation(
             Severity.FAIL,
-            f"{count} usable GPU{'' if count == 1 else 's'}{limited}",
+            counted(count, "usable GPU") + limited,
             f"{job.nproc_per_node}, one for each rank of the node",
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
@@ -17,8 +18,7 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     if excluded is None:
         yield from unread(node.nvml, "excluded_gpus")
     elif excluded > 0:
-        noun = "GPU" if excluded == 1 else "GPUs"
-        yield Observation(Severity.WARN, f"{excluded} {noun} excluded", "none")
+        yield Observation(Severity.WARN, f"{counted(excluded, 'GPU')} excluded", "none")
 
 
 RULE = Rule(

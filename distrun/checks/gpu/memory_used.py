@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distrun.checks.each import each_gpu, gib, unread
+from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import gib
 from distrun.probe.snapshot import Gpu
 
 

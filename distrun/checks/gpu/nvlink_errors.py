@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu
 
 _NORMAL = {"retry_blocks"}
@@ -26,9 +27,8 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
         and count > (0 if counter in _NEVER else limits.nvlink_errors_warn)
     ]
     if bad:
-        more = f", and {len(bad) - 3} more" if len(bad) > 3 else ""
         most = f"at most {limits.nvlink_errors_warn} of each"
-        yield Observation(Severity.WARN, ", ".join(bad[:3]) + more, most)
+        yield Observation(Severity.WARN, some(bad, 3), most)
 
 
 RULE = Rule(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import some
 from distrun.probe.snapshot import GpuPair, Node
 
 _STATUS = {
@@ -31,13 +32,12 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
                 yield Observation(Severity.SKIP, reason, "", device=f"GPUs {pair.a} and {pair.b}")
                 break
     for status, pairs in without.items():
-        named = ", ".join(f"{pair.a}-{pair.b}" for pair in pairs[:4])
-        more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
+        named = some([f"{pair.a}-{pair.b}" for pair in pairs], 4)
         why = _STATUS.get(status, f"status {status}")
         yield Observation(
             # One rank talks to no other GPU of its node.
             Severity.WARN if job.nproc_per_node > 1 else Severity.INFO,
-            f"{len(pairs)} of {len(node.nvml.pairs)} pairs without P2P ({why}): {named}{more}",
+            f"{len(pairs)} of {len(node.nvml.pairs)} pairs without P2P ({why}): {named}",
             "P2P reads and writes between all",
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu
 
 
@@ -17,8 +18,7 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
     least = limits.gpu_process_ignored_nbytes
     there = [p for p in gpu.processes if p.used_nbytes is None or p.used_nbytes > least]
     if there:
-        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-        yield Observation(Severity.WARN, ", ".join(map(str, there[:3])) + more, "nobody")
+        yield Observation(Severity.WARN, some([str(process) for process in there], 3), "nobody")
 
 
 RULE = Rule(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import some
 from distrun.probe.snapshot import Node
 
 _ACROSS_SOCKETS = 50
@@ -20,12 +21,11 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
             yield Observation(Severity.SKIP, reason, "", device=f"GPUs {pair.a} and {pair.b}")
     far = [pair for pair in pairs if pair.topology == _ACROSS_SOCKETS and not pair.nvlinks]
     if far:
-        named = ", ".join(f"{pair.a}-{pair.b}" for pair in far[:4])
-        more = f" and {len(far) - 4} more" if len(far) > 4 else ""
+        named = some([f"{pair.a}-{pair.b}" for pair in far], 4)
         yield Observation(
             # One rank talks to no other GPU of its node.
             Severity.WARN if job.nproc_per_node > 1 else Severity.INFO,
-            f"{len(far)} of {len(pairs)} pairs across the sockets (SYS): {named}{more}",
+            f"{len(far)} of {len(pairs)} pairs across the sockets (SYS): {named}",
             "NVLink, or a PCIe switch or root in common",
         )
 

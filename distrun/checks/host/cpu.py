@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
@@ -16,13 +17,12 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
         yield from unread(host, "usable_cores")
         return
     of = f" of {host.cpu_count}" if host.cpu_count and host.cpu_count > cores else ""
-    observed = f"{cores:g}{of} {'core' if cores == 1 and not of else 'cores'} for {ranks} ranks"
+    observed = f"{cores:g}{of} cores for {counted(ranks, 'rank')}"
     if cores < ranks:
         # Ranks on the CPU merely share: to try out 4 of them on 2 cores is daily bread.
         severity = Severity.WARN if job.uses_gpus else Severity.INFO  # slow, and right
         yield Observation(severity, observed, "a core for each rank")
     elif job.uses_gpus and cores < plenty * ranks:
-        observed = observed.replace(" 1 ranks", " 1 rank")
         yield Observation(Severity.WARN, observed, f"{plenty:g} cores for each rank")
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.nics import data_nics, is_active, rate
+from distrun.checks.nics import data_nics, is_active
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import rate
 from distrun.probe.snapshot import Host
 
 

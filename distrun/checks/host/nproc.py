@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
@@ -15,8 +16,7 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     if host.nproc is None:
         yield from unread(host, "nproc")
     elif 0 <= host.nproc < need:
-        noun = "rank" if job.nproc_per_node == 1 else "ranks"
-        expected = f"{need} or more for {job.nproc_per_node} {noun}"
+        expected = f"{need} or more for {counted(job.nproc_per_node, 'rank')}"
         yield Observation(Severity.WARN, str(host.nproc), expected)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from distrun.checks.each import each_host, gib, unread
+from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import gib
 from distrun.probe.snapshot import Host
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted, some
 from distrun.probe.snapshot import Host
 
 
@@ -15,9 +16,7 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     if "shm_leftovers" in host.missing:
         yield from unread(host, "shm_leftovers")
     if left:
-        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        noun = "leftover" if len(left) == 1 else "leftovers"
-        text = f"{len(left)} {noun}: {', '.join(left[:3])}{more}"
+        text = f"{counted(len(left), 'leftover')}: {some(left, 3)}"
         yield Observation(Severity.WARN, text, "none", device="/dev/shm")
 
 

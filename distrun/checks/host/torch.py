@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
@@ -21,8 +22,7 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         if reason := software.missing.get("torch_cuda"):
             yield Observation(Severity.SKIP, reason, "")
             return
-        count = len(node.nvml.present)
-        gpus = f"{count} GPU{'' if count == 1 else 's'}"
+        gpus = counted(len(node.nvml.present), "GPU")
         yield Observation(
             Severity.FAIL if job.uses_gpus else Severity.WARN,
             f"torch {software.torch} is a CPU build, with {gpus} here",

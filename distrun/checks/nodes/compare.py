@@ -9,9 +9,10 @@ from typing import Any
 from distrun.checks.limits import Limits
 from distrun.checks.nics import data_nics
 from distrun.checks.rule import Job, Judge, Observation, Severity
+from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu, Host, Nic, Node, Nvml, Software
 
-_MAX_NAMES = 8
+_MAX_NAMES = 7
 _VERBS = {"run": "runs", "have": "has"}
 
 
@@ -117,14 +118,16 @@ def compare(nodes: Sequence[Node], fact: Fact, severity: Severity) -> Iterator[O
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     (usual, most), rest = ordered[0], ordered[1:]
     if len(most) == len(rest[0][1]):  # a tie: nobody is the odd one
-        text = "; ".join(_clause(_names(names), value, fact, names) for value, names in ordered)
+        text = "; ".join(
+            _clause(some(names, _MAX_NAMES), value, fact, names) for value, names in ordered
+        )
         yield Observation(severity, text, "the same on all nodes")
         return
     known = sum(map(len, groups.values()))
     clauses = [_clause(f"{len(most)} of {known} nodes", usual, fact, most)]
     # What the first clause has named, the others need not.
     short = Fact(fact.read, fact.verb)
-    clauses += [_clause(_names(names), value, short, names) for value, names in rest]
+    clauses += [_clause(some(names, _MAX_NAMES), value, short, names) for value, names in rest]
     odd = [name for _, names in rest for name in names]
     expected = f"{fact.noun} {usual}".strip()
     yield Observation(severity, "; ".join(clauses), expected, odd[0] if len(odd) == 1 else "")
@@ -133,9 +136,3 @@ def compare(nodes: Sequence[Node], fact: Fact, severity: Severity) -> Iterator[O
 def _clause(who: str, value: str, fact: Fact, names: Sequence[str]) -> str:
     verb = fact.verb if len(names) > 1 else _VERBS[fact.verb]
     return " ".join(filter(None, (who, verb, fact.noun, value)))
-
-
-def _names(names: Sequence[str]) -> str:
-    if len(names) <= _MAX_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MAX_NAMES - 1])} and {len(names) - _MAX_NAMES + 1} more"

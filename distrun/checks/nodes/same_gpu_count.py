@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distrun.checks.nodes.compare import Fact, compared
 from distrun.checks.rule import Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
@@ -11,8 +12,7 @@ def _count(node: Node) -> str | None:
     nvml = node.nvml
     if nvml.problem and nvml.problem_kind != "absent":
         return None  # it has some, and gave no answer
-    count = len(nvml.present)
-    return f"{count or 'no'} GPU{'' if count == 1 else 's'}"
+    return counted(len(nvml.present), "GPU")
 
 
 RULE = Rule(

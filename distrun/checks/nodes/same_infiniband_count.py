@@ -5,12 +5,13 @@ from __future__ import annotations
 from distrun.checks.nics import is_active
 from distrun.checks.nodes.compare import Fact, compared
 from distrun.checks.rule import Rule, Severity
+from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
 def _active(node: Node) -> str:
     count = sum(is_active(port.state) for port in node.host.infiniband)
-    return f"{count or 'no'} active InfiniBand port{'' if count == 1 else 's'}"
+    return counted(count, "active InfiniBand port")
 
 
 RULE = Rule(

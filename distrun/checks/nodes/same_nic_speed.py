@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from distrun.checks.nics import rate
 from distrun.checks.nodes.compare import compared, nic_field
 from distrun.checks.rule import Rule, Severity
+from distrun.checks.words import rate
 
 RULE = Rule(
     id="nodes.nic.speed",

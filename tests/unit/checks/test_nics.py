@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distrun.checks.nics import chosen_names, data_nics, rate
+from distrun.checks.nics import chosen_names, data_nics
+from distrun.checks.words import rate
 from distrun.probe.snapshot import Host, Nic
 
 NAMES = ("eth0", "eth1", "ib0", "docker0", "lo")
