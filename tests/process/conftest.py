@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,22 @@ def old_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("gcc builds the stand-in")
     return build_driver(tmp_path_factory.mktemp("old_driver"), "-DOLD_DRIVER")
+
+
+@pytest.fixture
+def machine(driver: Path, tmp_path: Path) -> Callable[..., Mapping[str, str]]:
+    """An environment with that driver and a torch that says it was built for CUDA."""
+    torch = tmp_path / "site" / "torch"
+    torch.mkdir(parents=True)
+    (torch / "__init__.py").write_text("raise ImportError('only its version may be read')")
+    (torch / "version.py").write_text("__version__ = '2.13.0'\ncuda: str = '13.0'\n")
+
+    def environment(**fakes: object) -> Mapping[str, str]:
+        environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+        paths = [str(torch.parent), os.environ.get("PYTHONPATH", "")]
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environ["LD_LIBRARY_PATH"] = str(driver)
+        return environ | {name: str(value) for name, value in fakes.items()}
+
+    (tmp_path / "train.py").write_text("import torch\n")
+    return environment

@@ -16,25 +16,6 @@ from distrun.probe.nvml import read_gpus
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def machine(driver: Path, tmp_path: Path) -> Callable[..., Mapping[str, str]]:
-    """An environment with that driver and a torch that says it was built for CUDA."""
-    torch = tmp_path / "site" / "torch"
-    torch.mkdir(parents=True)
-    (torch / "__init__.py").write_text("raise ImportError('only its version may be read')")
-    (torch / "version.py").write_text("__version__ = '2.13.0'\ncuda: str = '13.0'\n")
-
-    def environment(**fakes: object) -> Mapping[str, str]:
-        environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-        paths = [str(torch.parent), os.environ.get("PYTHONPATH", "")]
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        environ["LD_LIBRARY_PATH"] = str(driver)
-        return environ | {name: str(value) for name, value in fakes.items()}
-
-    (tmp_path / "train.py").write_text("import torch\n")
-    return environment
-
-
 def environments(dry_run: str) -> list[dict[str, str]]:
     """Return the variables of each printed line."""
     lines = [shlex.split(line) for line in dry_run.splitlines() if not line.startswith("#")]
