@@ -46,6 +46,16 @@ class DistrunError(Exception):
         self.hint = hint
 
 
+class ShowsItsHint:
+    """Beside DistrunError: it is raised in users' programs, where only a traceback shows a hint."""
+
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
 class UsageError(DistrunError):
     """What the user typed, or wrote into a file, cannot be done."""
 

@@ -16,16 +16,14 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from distrun.frames import is_distrun, is_library
 from distrun.processes import die_with_parent
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """On this signal a rank writes the stacks of its threads; users have no use for it."""
-
-_DISTRUN = str(Path(__file__).parent.parent) + os.sep  # wherever an editable install has it
 
 
 def prepare(report_fd: int, stacks_fd: int) -> None:
@@ -82,7 +80,7 @@ class Reporter:
 
     def _uncaught(self, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if not _is_library(f.filename)] or list(frames)
+        own = [f for f in frames if not is_library(f.filename)] or list(frames)
         last = own[-1] if own else None
         if isinstance(error, SyntaxError) and error.filename:
             last = traceback.FrameSummary(error.filename, error.lineno or 0, "<module>")
@@ -108,13 +106,9 @@ class Reporter:
 def _without_distrun(error: BaseException) -> traceback.TracebackException:
     """Return the traceback without distrun's own frames, unless there are no others."""
     shown = traceback.TracebackException.from_exception(error)
-    if kept := [f for f in shown.stack if not _is_distrun(f.filename)]:
+    if kept := [f for f in shown.stack if not is_distrun(f.filename)]:
         shown.stack[:] = kept
     return shown
-
-
-def _is_distrun(filename: str) -> bool:
-    return filename.startswith(_DISTRUN) and f"{os.sep}_recipes{os.sep}" not in filename
 
 
 def _message(error: BaseException) -> str:
@@ -122,14 +116,6 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception:  # a broken __str__ of the user's must not hide the error
         return "<no message: its __str__ raised>"
-
-
-def _is_library(filename: str) -> bool:
-    return (
-        filename.startswith(("<", str(Path(os.__file__).parent)))
-        or _is_distrun(filename)
-        or (f"{os.sep}site-packages{os.sep}" in filename and "_recipes" not in filename)
-    )
 
 
 def close_gloo() -> None:

@@ -92,9 +92,7 @@ class Collected:
         """
         if not self.begin:
             raise DistrunError("the ranks ended before the first measurement")
-        begin = {
-            name: value for name, value in self.begin.items() if name not in ("rows", "schema")
-        }
+        begin = {name: value for name, value in self.begin.items() if name != "rows"}
         ops = {row["op"] for row in self.lines["row"]}
         return BenchReport.model_validate(
             {

@@ -21,7 +21,6 @@ from distrun.bench.rows import Rows
 from distrun.comm import World
 from distrun.env import TorchrunEnv
 
-SCHEMA = 1
 _TOLD = ("NCCL_", "GLOO_", "TORCH_NCCL_")
 """Of the environment, these variables are told, and no others."""
 
@@ -32,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(1)  # gloo's own threads need the cores
     with comm.init(request.backend, timeout_s=request.timeout_s, check=False) as world:
         control = comm.attach(dist.new_group(backend="gloo"), check=False)
-        rows = Rows(request, world, control, request.max_nbytes or largest_nbytes(world, control))
+        rows = Rows(request, world, control, largest_nbytes(world, control))
         tell(world, {"bench": "begin", "rows": len(rows.plan), **surroundings(world, control)})
         for line in rows.measure():
             tell(world, line)
@@ -61,7 +60,6 @@ def surroundings(world: World, control: World) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(world.device) if on_gpu else platform.machine(),
     }
     return {
-        "schema": SCHEMA,
         "backend": world.backend,
         "world_size": world.world_size,
         "nnodes": env.nnodes,

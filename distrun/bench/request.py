@@ -36,8 +36,6 @@ class Request:
     timeout_s: float
     overlap: str | None = None
     """matmul: measure every row once more beside one."""
-    max_nbytes: int | None = None
-    """Leave out what needs more memory on a rank; None: work it out from what is free."""
 
     def to_json(self) -> str:
         """Return it as one line."""

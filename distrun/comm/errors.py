@@ -1,33 +1,28 @@
 """What the comm layer raises on purpose.
 
-DistrunError
-├── UsageError
-│   └── CommUsageError               a call that no rank could carry out: dtype, dim, rank, …
-│       └── ClosedError              … on a group that this rank has closed
-├── MachineError
-│   └── NoGpuError                   NCCL was asked for, and there is no GPU for this rank
-└── CommError                        the ranks, taken together, could not carry it out
-    ├── JoinError                    they did not all come together in `init`
-    │   └── PortBusyError            … because another program has MASTER_PORT
-    ├── GroupDeadError               a peer was lost or timed out: the group is of no more use
-    └── CollectiveMismatchError      they called different things (checked mode)
-        ├── RankLateError            … one did not call within the timeout
-        └── RankLeftError            … one is gone
+    DistrunError
+    ├── UsageError
+    │   └── CommUsageError               a call that no rank could carry out: dtype, dim, rank, …
+    │       └── ClosedError              … on a group that this rank has closed
+    ├── MachineError
+    │   └── NoGpuError                   NCCL was asked for, and there is no GPU for this rank
+    └── CommError                        the ranks, taken together, could not carry it out
+        ├── JoinError                    they did not all come together in `init`
+        │   └── PortBusyError            … because another program has MASTER_PORT
+        ├── GroupDeadError               a peer was lost or timed out: the group is of no more use
+        └── CollectiveMismatchError      they called different things (checked mode)
+            ├── RankLateError            … one did not call within the timeout
+            └── RankLeftError            … one is gone
+
+A traceback shows their hints.
 """
 
 from __future__ import annotations
 
-from distrun.errors import DistrunError, MachineError, UsageError
+from distrun.errors import DistrunError, MachineError, ShowsItsHint, UsageError
 
 
-class _ShowsItsHint(DistrunError):
-    """A traceback shows these, not distrun's command line, which adds hints by itself."""
-
-    def __str__(self) -> str:
-        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
-
-
-class CommUsageError(_ShowsItsHint, UsageError, ValueError):
+class CommUsageError(ShowsItsHint, UsageError, ValueError):
     """A call that cannot work, whatever the other ranks do; nothing was sent."""
 
 
@@ -35,11 +30,11 @@ class ClosedError(CommUsageError):
     """The group was closed by this rank."""
 
 
-class NoGpuError(_ShowsItsHint, MachineError):
+class NoGpuError(ShowsItsHint, MachineError):
     """NCCL was asked for, and there is no GPU for this rank."""
 
 
-class CommError(_ShowsItsHint, RuntimeError):
+class CommError(ShowsItsHint, DistrunError, RuntimeError):
     """The ranks together could not carry out a call."""
 
     follows = False

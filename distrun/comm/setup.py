@@ -24,7 +24,9 @@ from distrun.comm.join import open_store, require_all
 from distrun.comm.world import World
 from distrun.env import COMM_CHECK, TorchrunEnv
 
-GIVEN: contextvars.ContextVar[bool] = contextvars.ContextVar("GIVEN", default=False)
+WORLD_WAS_GIVEN: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "WORLD_WAS_GIVEN", default=False
+)
 """Set where a rank was given its world, as `distrun.testing` does on threads."""
 _BACKENDS = ("gloo", "nccl")
 _LONGEST_S = 86400.0 * 365
@@ -66,10 +68,10 @@ def init(
     """
     env = _environment()
     settings = _settled(backend, timeout_s, check, env)
-    if GIVEN.get() or dist.is_initialized():
+    if WORLD_WAS_GIVEN.get() or dist.is_initialized():
         raise CommUsageError(
             "comm.init: this process has a world already"
-            if not GIVEN.get()
+            if not WORLD_WAS_GIVEN.get()
             else "comm.init: this rank was given its world",
             "pass that world on; comm.attach() makes one of a process group that others made",
         )

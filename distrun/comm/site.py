@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import os
-import site
 import sys
-import sysconfig
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from distrun.frames import is_library
+
 _OWN = str(Path(__file__).parent) + os.sep
-_LIBRARIES = tuple(
-    folder + os.sep
-    for folder in {
-        str(Path(__file__).parent.parent),
-        str(Path(os.__file__).parent),
-        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-        *site.getsitepackages(),
-        site.getusersitepackages(),
-    }
-)
 
 
 class Site(NamedTuple):
@@ -52,9 +41,3 @@ def user_site(frame: FrameType | None) -> Site | None:
             return Site(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
-
-
-@cache
-def is_library(file: str) -> bool:
-    """Say whether a file is of distrun, the standard library or an installed package."""
-    return file.startswith("<") or file.startswith(_LIBRARIES)

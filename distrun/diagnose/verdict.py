@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from distrun.frames import is_library
 
 # What a rank says when somebody else is gone (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
 _VICTIM = re.compile(
@@ -103,10 +103,6 @@ class Verdict:
         return asdict(self)
 
 
-_LIBRARIES = ("site-packages", "/lib/python", str(Path(__file__).parent.parent) + os.sep)
-"""Parts of file names that are not the user's."""
-
-
 def judge(ends: Sequence[RankEnd]) -> Verdict | None:
     """Return the verdict over how ranks ended, or None if none failed.
 
@@ -163,7 +159,7 @@ def _place(end: RankEnd) -> dict[str, Any]:
         return {key: end.report[key] for key in ("file", "line", "source")}
     for text in end.stacks.splitlines():
         match = _STACK_LINE.match(text)
-        if match and not any(part in match["file"] for part in _LIBRARIES):
+        if match and not is_library(match["file"]):
             return {"file": match["file"], "line": int(match["line"]), "source": ""}
     return {}
 

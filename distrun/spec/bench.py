@@ -79,7 +79,6 @@ class BenchRequest(Strict):
     backend: Literal["gloo", "nccl"] | None = None
     timeout_s: float = Field(default=60.0, gt=0, le=_LONGEST_S)
     overlap: Literal["matmul"] | None = None
-    max_nbytes: int | None = None
 
 
 def ops_of(text: str) -> tuple[str, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
-from distrun.errors import DistrunError, UsageError
+from distrun.errors import DistrunError, ShowsItsHint, UsageError
+from distrun.frames import is_distrun
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,8 @@ class RankFailure:
     """It only says that another rank was lost."""
 
 
-class RunRanksError(UsageError):
+class RunRanksError(ShowsItsHint, UsageError):
     """`run_ranks` was asked for what it cannot do."""
-
-    def __str__(self) -> str:
-        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
 class RanksFailed(DistrunError):
@@ -102,9 +98,6 @@ class RanksTimedOut(RanksFailed, TimeoutError):
         )
 
 
-_OWN = str(Path(__file__).parent.parent) + os.sep
-
-
 def failure_of(rank: int, error: BaseException) -> RankFailure:
     """Return what an exception says of a rank, without distrun's own frames."""
     text = str(error)
@@ -136,7 +129,7 @@ def without_own(stack: Sequence[traceback.FrameSummary]) -> list[traceback.Frame
 
 def is_own(file: str) -> bool:
     """Say whether a frame of this file is distrun's, or begins a thread."""
-    return file.startswith((_OWN, "<string>", threading.__file__))
+    return is_distrun(file) or file.startswith(("<string>", threading.__file__))
 
 
 def still_running(rank: int, stack: str) -> RankFailure:

@@ -77,9 +77,9 @@ def _be_rank(errand: Errand) -> Outcome:
 def _world(plan: Any, errand: Errand) -> distrun.comm.World:
     from torch._C._distributed_c10d import FileStore
 
-    from distrun.comm.setup import GIVEN, Settings, join
+    from distrun.comm.setup import WORLD_WAS_GIVEN, Settings, join
 
-    GIVEN.set(True)
+    WORLD_WAS_GIVEN.set(True)
     on_gpu = plan.backend == "nccl"
     device = torch.device("cuda", errand.rank) if on_gpu else torch.device("cpu")
     if on_gpu:

@@ -17,7 +17,7 @@ import torch
 
 from distrun.comm.checked.checker import BoardChecker
 from distrun.comm.errors import CommUsageError
-from distrun.comm.setup import GIVEN
+from distrun.comm.setup import WORLD_WAS_GIVEN
 from distrun.comm.world import World
 from distrun.testing.baton import Aborted, Baton, in_debugger
 from distrun.testing.failure import (
@@ -71,7 +71,7 @@ class _Run:
         torch.set_rng_state(self._states[after])
 
     def _rank(self, rank: int) -> None:
-        GIVEN.set(True)
+        WORLD_WAS_GIVEN.set(True)
         self.ranks[threading.get_ident()] = rank
         self.idents[rank] = threading.get_ident()
         world = None
@@ -141,7 +141,7 @@ class _Run:
 def run_on_threads(plan: RankPlan) -> list[Any]:
     """Run a plan on threads; see `run_ranks`."""
     __tracebackhide__ = True
-    if GIVEN.get():
+    if WORLD_WAS_GIVEN.get():
         raise CommUsageError("run_ranks: this is a rank of another run_ranks already")
     with _ONE_AT_A_TIME:
         return _run(plan)

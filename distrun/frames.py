@@ -1,0 +1,37 @@
+"""Whose a line of code is: the user's, or that of a library."""
+
+from __future__ import annotations
+
+import os
+import site
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+_DISTRUN = str(Path(__file__).parent) + os.sep
+_RECIPES = _DISTRUN + "_recipes" + os.sep
+"""Recipes are read and run as a user's own scripts, wherever they are installed."""
+
+
+def is_distrun(file: str) -> bool:
+    """Say whether a source file is of distrun itself."""
+    return file.startswith(_DISTRUN) and not file.startswith(_RECIPES)
+
+
+@cache
+def is_library(file: str) -> bool:
+    """Say whether a source file is of distrun, the standard library or an installed package."""
+    if file.startswith(_RECIPES):
+        return False
+    return is_distrun(file) or file.startswith(("<", *_folders()))
+
+
+@cache
+def _folders() -> tuple[str, ...]:
+    found = {
+        str(Path(os.__file__).parent),
+        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+    }
+    return tuple(folder + os.sep for folder in found)
