@@ -68,13 +68,15 @@ def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    if "OMP_NUM_THREADS" not in os.environ and env.local_world_size > 1:
+    if "OMP_NUM_THREADS" not in os.environ:  # without a launcher that shares out the cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // env.local_world_size))
     with comm.init(timeout_s=START_TIMEOUT_S) as world:
         random.seed(config.seed)  # equally on each rank, on every device
         np.random.seed(config.seed % 2**32)
         torch.manual_seed(config.seed)
-        yield Place(env, world)
+        place = Place(env, world)
+        place.say(f"world size {env.world_size}: {world.backend} on {world.device.type}")
+        yield place
 
 
 def shorten_timeout() -> None:
