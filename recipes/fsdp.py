@@ -145,7 +145,7 @@ def loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
 def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.device) -> Tensor:
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=device, dtype=torch.float64)
     for step in range(config.eval_batches):
         tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
         total += loss(model, tokens, targets) / config.eval_batches
@@ -173,7 +173,7 @@ def train(config: Config, place: Place) -> None:
         for step, tokens, targets in batches(training, checkpoints.resume(), device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
-            step_loss = torch.zeros((), device=device)
+            step_loss = torch.zeros((), device=device, dtype=torch.float64)
             for micro in range(config.accumulate):
                 last = micro == config.accumulate - 1
                 model.set_requires_gradient_sync(last)  # one reduce_scatter a block and step

@@ -240,7 +240,7 @@ def evaluate(
     device: torch.device,
 ) -> Tensor:
     """Return the mean loss over this rank's part of the first validation batches."""
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=device, dtype=torch.float64)
     for step in range(config.eval_batches):
         tokens, targets = (part.to(device) for part in batch(step, windows))
         total += flow(schedule.eval, tokens, targets, stages, config) / config.eval_batches

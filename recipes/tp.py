@@ -160,7 +160,7 @@ def loss_context(config: Config) -> contextlib.AbstractContextManager[object]:
 def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.device) -> Tensor:
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=device, dtype=torch.float64)
     for step in range(config.eval_batches):
         tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
         with loss_context(config), autocast(config.precision, device):
@@ -198,7 +198,7 @@ def train(config: Config, place: Place) -> None:
         for step, tokens, targets in batches(training, checkpoints.resume(), device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
-            step_loss = torch.zeros((), device=device)
+            step_loss = torch.zeros((), device=device, dtype=torch.float64)
             for micro in range(config.accumulate):
                 with loss_context(config):
                     with autocast(config.precision, device):  # entered anew: it caches casts
