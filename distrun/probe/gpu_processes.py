@@ -30,8 +30,10 @@ def named(processes: Sequence[Told]) -> list[tuple[GpuProcess, ...] | None]:
 
 def _user_and_command(pid: int) -> tuple[str, str]:
     """Return what this PID namespace knows of a process: nothing, if it is in another."""
-    import psutil  # only where somebody is on a GPU
-
+    try:
+        import psutil  # only where somebody is on a GPU
+    except ImportError:  # another machine's own Python
+        return "", ""
     user = command = ""
     try:
         process = psutil.Process(pid)

@@ -49,8 +49,10 @@ def port_problem(port: int, address: str = LOOPBACK) -> str:
 
 
 def _listener(port: int) -> str:
-    import psutil
-
+    try:
+        import psutil
+    except ImportError:  # another machine's own Python: the port is taken all the same
+        return ""
     try:
         for c in psutil.net_connections("tcp"):
             if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN and c.pid:

@@ -77,7 +77,11 @@ def _read_network(found: Reading, root: Path, quick: bool) -> None:
     addresses = Reading()
     if not quick:  # psutil's import alone takes half of a quick look
         addresses.take("addresses", network.ipv4_addresses)
-    found.take("nics", network.read_nics, root, addresses.values.get("addresses"))
+    known, why_none = (
+        addresses.values.get("addresses"),
+        addresses.missing.get("addresses", LEFT_OUT),
+    )
+    found.take("nics", network.read_nics, root, known, why_none)
     found.take("infiniband", network.read_infiniband, root)
     found.take("peermem", network.peer_memory, root)
 

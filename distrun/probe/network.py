@@ -38,34 +38,43 @@ def _resolve(name: str) -> tuple[str, ...]:
 
 
 def ipv4_addresses() -> dict[str, tuple[str, ...]]:
-    """Return the IPv4 addresses of each network interface."""
-    import psutil
+    """Return the IPv4 addresses of each network interface.
 
+    Raises:
+        Unread: Another machine's own Python has no psutil.
+    """
+    try:
+        import psutil
+    except ImportError as error:
+        raise Unread(str(error)) from None
     return {
         name: tuple(a.address for a in addresses if a.family == socket.AF_INET)
         for name, addresses in psutil.net_if_addrs().items()
     }
 
 
-def read_nics(root: Path, addresses: Mapping[str, tuple[str, ...]] | None) -> tuple[Nic, ...]:
+def read_nics(
+    root: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none: str = LEFT_OUT
+) -> tuple[Nic, ...]:
     """Return the network interfaces but the loopback.
 
     Args:
         root: Where /sys is.
         addresses: Those of each interface; None if they were not read.
+        why_none: Why they were not.
 
     Raises:
         OSError: The kernel does not list them.
     """
     folders = sorted((root / "sys/class/net").iterdir())
     nics = [f for f in folders if f.name != "lo" and f.is_dir()]  # bonding_masters is a file
-    return tuple(_nic(folder, addresses) for folder in nics)
+    return tuple(_nic(folder, addresses, why_none) for folder in nics)
 
 
-def _nic(folder: Path, addresses: Mapping[str, tuple[str, ...]] | None) -> Nic:
+def _nic(folder: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none: str) -> Nic:
     nic = Reading()
     if addresses is None:
-        nic.missing["addresses"] = LEFT_OUT
+        nic.missing["addresses"] = why_none
     own = (addresses or {}).get(folder.name, ())
     nic.take("mtu", lambda: int(_text(folder / "mtu")))
     nic.take("speed_mbps", _speed_mbps, folder)
