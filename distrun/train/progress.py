@@ -41,8 +41,7 @@ class Progress:
         self._config, self._place = config, place
         self._flops, self._unit = flops, unit
         self._signalled = False
-        self._mark = time.perf_counter()
-        self._first: int | None = None
+        self._mark, self._first = time.perf_counter(), -1
         self._profiler: torch.profiler.profile | None = None
         self._board: Any = None
         name = torch.cuda.get_device_name() if place.device.type == "cuda" else ""
@@ -125,7 +124,7 @@ class Progress:
             grad_norm: Over all ranks, before clipping.
             **more: Other numbers, which are the same on all ranks.
         """
-        if self._first is None:
+        if self._first < 0:
             self._first = step
             shorten_timeout()  # the first step has shown that all ranks are there
         if self._profiler is not None:
