@@ -141,14 +141,14 @@ def _with(value: float | None, unit: str) -> str:
 
 def _show_findings(lines: Sequence[Line], *, verbose: bool) -> None:
     told = [line for line in lines if verbose or line.finding.severity > Severity.SKIP]
-    after: list[Line | None] = [*told[1:], None]
+    after: list[Line | None] = [*told[1:], None]  # beside each, the one that follows
     hanging(
         (
             line.finding.severity.name,
             _STYLES[line.finding.severity],
             [plain(f"{line.finding.id}  {line.text}"), *_advice(line, following, verbose)],
         )
-        for line, following in zip(told, after, strict=True)
+        for line, following in zip(told, after, strict=False)
     )
     skipped = sum(line.finding.severity == Severity.SKIP for line in lines)
     if told:

@@ -20,16 +20,20 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 
 class Terminal:
-    """A tmux session with one window of a given width."""
+    """A tmux session with one window of a given size."""
 
-    def __init__(self, columns: int, cwd: Path) -> None:
+    def __init__(self, columns: int, cwd: Path, lines: int = 24) -> None:
         self._socket = f"distrun-{uuid.uuid4().hex[:8]}"
-        self._tmux("new-session", "-d", "-x", str(columns), "-y", "24", "-c", str(cwd), "sh")
+        size = ("-x", str(columns), "-y", str(lines))
+        self._tmux("new-session", "-d", *size, "-c", str(cwd), "sh")
 
     def _tmux(self, *words: str) -> str:
         # its own server, without the user's configuration
         command = ["tmux", "-L", self._socket, "-f", "/dev/null", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        # pytest-xdist's workers have 80 COLUMNS, whatever the window is
+        environ = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+        return done.stdout
 
     def type(self, line: str) -> None:
         self._tmux("send-keys", line, "Enter")
