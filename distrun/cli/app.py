@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from distrun.cli import bench_comm, check, config, launch, logs, ps, recipes, show, stop
+from distrun.cli import bench_comm, check, config, launch, logs, ps, recipes, show, stop, verify
 
 app = typer.Typer(
     name="distrun",
@@ -24,6 +24,7 @@ app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("show")(show.show)
 app.command("check")(check.check)
+app.command("verify")(verify.verify)
 app.add_typer(bench_comm.app, name="bench-comm")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(config.app, name="config")

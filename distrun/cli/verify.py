@@ -1,0 +1,228 @@
+"""`distrun verify`."""
+
+from __future__ import annotations
+
+import contextlib
+import json as json_format
+import math
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.launch import Prepared
+    from distrun.api.verify import Curve, Group, Trial, Verdict
+
+_STOPPED = ("interrupted", "terminated", "hung up")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_COLUMNS = (
+    *("layout", "script", "ranks", "loss", "first", "last", "max |difference|", "at step"),
+    "verdict",
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A training that was run."""
+
+    trial: Trial
+    reference: Trial
+    run_dir: Path
+    curve: Curve | None = None
+    """None: it failed."""
+    verdict: Verdict | None = None
+    """None: it is the reference, or there is nothing to compare."""
+
+    @property
+    def good(self) -> bool:
+        """Say whether it ran, and as it should."""
+        return self.curve is not None and (self.verdict is None or self.verdict.equal)
+
+
+def verify(
+    recipes: list[str] = typer.Argument(
+        ..., metavar="RECIPE...", help="Names of recipes, or scripts of your own."
+    ),
+    strategy: str = typer.Option(
+        None, metavar="NAMES|all", help="Layouts; all: of the scripts beside it too [its own]."
+    ),
+    steps: int = typer.Option(20, min=1, max=100_000, help="Steps of training."),
+    precision: str = typer.Option("float32", metavar="float32|float64"),
+    tolerance: float = typer.Option(None, metavar="X", help="Of a loss [1e-5, in float64 1e-12]."),
+    json: bool = typer.Option(False, "--json", help="Print all losses as JSON."),
+    runs_dir: Path = typer.Option(None, metavar="DIR", help="Where to record the runs, and keep."),
+    keep_runs: bool = typer.Option(False, "--keep-runs", help="Keep them anyway."),
+    config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
+) -> None:
+    """Prove that layouts train alike: each against one rank, step by step.
+
+    What to compare stands in a script's header, as [tool.distrun.verify.layouts]. Exit code 1:
+    a loss is off, or a run failed.
+    """
+    from distrun.api.verify import LIMITS, groups_of
+
+    if precision not in LIMITS:
+        raise UsageError(f"--precision {precision!r} is none of " + " or ".join(LIMITS))
+    limit = LIMITS[precision] if tolerance is None else tolerance
+    if not 0 <= limit < math.inf:
+        raise UsageError(f"--tolerance {limit:g} is not a number from 0", "for example 1e-5")
+    groups = groups_of(recipes, strategy)
+    directory = runs_dir or Path(tempfile.mkdtemp(prefix="distrun-verify-"))
+    keep = keep_runs or runs_dir is not None
+    try:
+        rows = _rows(groups, _prepared(groups, steps, precision, directory, config), limit)
+        keep = keep or not all(row.good for row in rows)
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+    about = {"steps": steps, "precision": precision, "tolerance": limit}
+    _show(rows, about, directory if keep else None, as_json=json)
+    sys.exit(not all(row.good for row in rows))
+
+
+def _prepared(
+    groups: list[Group], steps: int, precision: str, runs_dir: Path, config: Path | None
+) -> dict[Trial, Prepared]:
+    """Plan all runs before the first one: what is wrong is told at once."""
+    from distrun.api.verify import prepare_trial
+
+    trials = [trial for group in groups for trial in (group.reference, *group.layouts)]
+    return {
+        trial: prepare_trial(
+            trial, steps=steps, precision=precision, runs_dir=runs_dir, config=config
+        )
+        for trial in trials
+    }
+
+
+def _rows(groups: list[Group], prepared: dict[Trial, Prepared], tolerance: float) -> list[_Row]:
+    from distrun.api.verify import compare
+
+    rows: list[_Row] = []
+    for group in groups:
+        reference = group.reference
+        run_dir, expected = _trained(reference, prepared, len(rows))
+        rows.append(_Row(reference, reference, run_dir, expected))
+        for layout in group.layouts if expected else ():
+            run_dir, curve = _trained(layout, prepared, len(rows))
+            verdict = compare(expected, curve, tolerance) if expected and curve else None
+            rows.append(_Row(layout, reference, run_dir, curve, verdict))
+    return rows
+
+
+def _trained(
+    trial: Trial, prepared: dict[Trial, Prepared], before: int
+) -> tuple[Path, Curve | None]:
+    """Run a training to its end; return its directory, and what it logged, unless it failed."""
+    from distrun.api.verify import curve_of
+    from distrun.cli.console import Console, say
+    from distrun.cli.run_to_end import run_to_end
+    from distrun.cli.show_run import RunView
+
+    ranks = f"{trial.ranks} rank" + "s" * (trial.ranks > 1)
+    say(f"{before + 1} of {len(prepared)}: {trial.name}, {trial.script.name} on {ranks}")
+    with _handlers_kept():
+        result = run_to_end(
+            prepared[trial], lambda run: RunView(run, Console(), quiet=True), quiet=True
+        )
+    if result.outcome in _STOPPED:
+        sys.exit(result.exit_code)
+    if result.exit_code == 2:
+        say("verify gives a script --steps, --precision, --no-save, --resume, --eval-every,")
+        say("--deterministic and --log-every: one of your own has to take them", bare=True)
+    if result.exit_code:
+        return result.run_dir, None
+    return result.run_dir, curve_of(trial, result.run_dir)
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Put signals back to what they did, so that Ctrl-C ends us between two runs too."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(rows: list[_Row], about: dict[str, Any], kept_in: Path | None, *, as_json: bool) -> None:
+    from distrun.cli import render
+    from distrun.cli.console import say
+
+    if as_json:
+        whole = {**about, "equal": all(row.good for row in rows), "rows": list(map(_plain, rows))}
+        typer.echo(json_format.dumps(whole))
+    else:
+        right = ("ranks", "first", "last", "max |difference|", "at step")
+        render.table(_COLUMNS, map(_cells, rows), right=right, spare=("script", "loss"))
+    for row in rows:
+        if not row.good:
+            say(f"{row.trial.name}: see {row.run_dir}")
+    if kept_in is not None:
+        say(f"the runs are kept in {kept_in}")
+
+
+def _cells(row: _Row) -> list[str]:
+    trial, curve, verdict = row.trial, row.curve, row.verdict
+    start = [trial.name, trial.script.name, str(trial.ranks)]
+    if curve is None:
+        return [*start, "", "", "", "", "", "FAILED"]
+    losses = list(curve.losses.values())
+    start += [_bars(losses), f"{losses[0]:.7f}", f"{losses[-1]:.7f}"]
+    if verdict is None:
+        return [*start, "", "", "the reference"]
+    return [*start, f"{verdict.difference:.1e}", str(verdict.at_step), _words(verdict)]
+
+
+def _words(verdict: Verdict) -> str:
+    if not verdict.loss_is_equal:
+        return f"OFF by more than {verdict.tolerance:g}"
+    if not verdict.norm_is_equal:
+        return f"OFF: the first gradient's norm by {verdict.norm_difference:.1e} of itself"
+    return "equal"
+
+
+def _bars(values: Iterable[float], width: int = 10) -> str:
+    """Draw a curve as a row of bars; where it is not finite there is a gap."""
+    bars = "▁▂▃▄▅▆▇█"
+    every = list(values)
+    drawn = every[:: max(1, len(every) // width)]
+    finite = [value for value in drawn if math.isfinite(value)] or [0.0]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(
+        bars[round((len(bars) - 1) * (value - low) / span)] if math.isfinite(value) else " "
+        for value in drawn
+    )
+
+
+def _plain(row: _Row) -> dict[str, Any]:
+    """Return a row for JSON, which knows no NaN: that travels as its name."""
+
+    def number(value: float | None) -> float | str | None:
+        return value if value is None or math.isfinite(value) else str(value)
+
+    curve, verdict = row.curve, row.verdict
+    return {
+        "layout": row.trial.name,
+        "script": str(row.trial.script),
+        "args": row.trial.args,
+        "ranks": row.trial.ranks,
+        "reference": row.reference.name,
+        "steps": list(curve.losses) if curve else [],
+        "losses": [number(loss) for loss in curve.losses.values()] if curve else [],
+        "max_difference": number(verdict.difference) if verdict else None,
+        "at_step": verdict.at_step if verdict else None,
+        "norm_difference": number(verdict.norm_difference) if verdict else None,
+        "equal": row.good,
+        "run_dir": str(row.run_dir),
+    }
