@@ -70,9 +70,9 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: ranks that see different windows, and those that share each."""
     sizes = meshes.sizes(world_size, data=-1, cp=config.cp)
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "data ranks", sizes["data"])
-    meshes.require_divides("--seq-len", config.seq_len, "2 pieces x cp", 2 * config.cp)
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, sizes["data"], "data ranks")
+    meshes.require_divides("--seq-len", config.seq_len, 2 * config.cp, "pieces, 2 a rank")
     if config.attention == "torch" and not torch.cuda.is_available():
         raise ConfigError("--attention torch: context_parallel runs on GPUs alone; ring does here")
     if config.sample:

@@ -75,18 +75,18 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     sizes = meshes.sizes(world_size, shard=-1, tp=config.tp)
     require_tp_fits(config, config.tp)
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "shard", sizes["shard"])
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, sizes["shard"], "shard ranks")
     return sizes
 
 
 def require_tp_fits(config: Config, tp: int) -> None:
     """Refuse what cannot be cut among `tp` ranks."""
     shape = model_config(config.size)
-    meshes.require_divides("heads", shape.heads, "tp", tp)
-    meshes.require_divides("hidden units", shape.hidden, "tp", tp)
-    meshes.require_divides("vocabulary", shape.vocab_size, "tp", tp)
-    meshes.require_divides("--seq-len", config.seq_len, "tp", tp)
+    meshes.require_divides("heads", shape.heads, tp, "tp ranks")
+    meshes.require_divides("hidden units", shape.hidden, tp, "tp ranks")
+    meshes.require_divides("vocabulary", shape.vocab_size, tp, "tp ranks")
+    meshes.require_divides("--seq-len", config.seq_len, tp, "tp ranks")
     if config.tied or shape.tied:  # both would get a copy of their own, without a word
         raise ConfigError(
             f"--size {config.size}: embedding and head are one matrix, which tensor parallelism"

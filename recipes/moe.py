@@ -70,10 +70,10 @@ class Config(TextConfig):
 
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one axis, of ranks that see different data and have different experts."""
-    meshes.require_divides("--experts", config.experts, "ranks", world_size)
+    meshes.require_divides("--experts", config.experts, world_size, "ranks")
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "ranks", world_size)
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, world_size, "ranks")
     return meshes.sizes(world_size, ep=-1)
 
 

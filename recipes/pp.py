@@ -88,10 +88,10 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: the stages, and in each the ranks that see different data."""
     sizes = meshes.sizes(world_size, pp=config.pp, data=-1)
     shape = model_config(config.size)
-    meshes.require_divides("layers", shape.layers, "stages", config.stages)
+    meshes.require_divides("layers", shape.layers, config.stages, "stages")
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "data ranks", sizes["data"])
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, sizes["data"], "data ranks")
     if config.accumulate < config.stages:
         raise ConfigError(
             f"--accumulate {config.accumulate} is below the {config.stages} stages, which would"

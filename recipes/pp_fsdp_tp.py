@@ -77,14 +77,14 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: stages, in each ranks that see different data, in those parts of each."""
     sizes = meshes.sizes(world_size, pp=config.pp, shard=-1, tp=config.tp)
     shape = model_config(config.size)
-    meshes.require_divides("heads", shape.heads, "tp", config.tp)
-    meshes.require_divides("hidden units", shape.hidden, "tp", config.tp)
-    meshes.require_divides("vocabulary", shape.vocab_size, "tp", config.tp)
-    meshes.require_divides("--seq-len", config.seq_len, "tp", config.tp)
-    meshes.require_divides("layers", shape.layers, "stages", config.pp)
+    meshes.require_divides("heads", shape.heads, config.tp, "tp ranks")
+    meshes.require_divides("hidden units", shape.hidden, config.tp, "tp ranks")
+    meshes.require_divides("vocabulary", shape.vocab_size, config.tp, "tp ranks")
+    meshes.require_divides("--seq-len", config.seq_len, config.tp, "tp ranks")
+    meshes.require_divides("layers", shape.layers, config.pp, "stages")
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "shard", sizes["shard"])
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, sizes["shard"], "shard ranks")
     if config.accumulate < config.pp:
         raise ConfigError(
             f"--accumulate {config.accumulate} is below the {config.pp} stages, which would"

@@ -49,7 +49,7 @@ class Config(TextConfig):
 
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one axis, of the ranks that see different data."""
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
     return meshes.sizes(world_size, data=1)
 
 

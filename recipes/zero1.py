@@ -59,8 +59,8 @@ class Config(TextConfig):
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one axis, of the ranks that see different data."""
     micro_batch = config.batch_size // config.accumulate
-    meshes.require_divides("--batch-size", config.batch_size, "--accumulate", config.accumulate)
-    meshes.require_divides("a micro-batch of", micro_batch, "ranks", world_size)
+    meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
+    meshes.require_divides("a micro-batch of", micro_batch, world_size, "ranks")
     return meshes.sizes(world_size, data=-1)
 
 

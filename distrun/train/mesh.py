@@ -17,26 +17,31 @@ def sizes(world_size: int, **axes: int) -> dict[str, int]:
     shown = " x ".join(f"{name} {size}" for name, size in axes.items() if size != -1)
     free = [name for name, size in axes.items() if size == -1]
     if world_size % fixed or (not free and fixed != world_size):
-        near = fixed * max(1, round(world_size / fixed)) if free else fixed
-        raise ConfigError(f"{shown} needs {_ranks(near, bool(free))}, not {world_size} ranks")
+        near = fixed * max(1, round(world_size / fixed))
+        needs = f"a multiple of {fixed} ranks, such as {near}" if free else f"{fixed} ranks"
+        raise ConfigError(f"{shown} needs {needs}, not {world_size}")
     return {name: world_size // fixed if size == -1 else size for name, size in axes.items()}
 
 
-def _ranks(count: int, free: bool) -> str:
-    return f"a multiple of ranks such as {count}" if free else f"{count} ranks"
+def require_divides(what: str, value: int, count: int, by: str) -> None:
+    """Refuse `value` things that do not divide among `count` of `by`, and name what would.
 
-
-def require_divides(what: str, value: int, by: str, count: int) -> None:
-    """Refuse `value` things that do not divide among `count`, and name what would.
+    Args:
+        what: A flag, whose value may be changed; else what the model or another flag gives.
+        value: How many.
+        count: Among how many.
+        by: What these are, in the plural.
 
     Raises:
         ConfigError: They do not divide.
     """
-    if value % count:
-        fits = [n for n in range(1, value + 1) if value % n == 0]
-        below = value - value % count
-        near = " or ".join(str(n) for n in (below, below + count) if n > 0)
-        raise ConfigError(
-            f"{what} {value} does not divide among {by} {count}: {near} does,"
-            f" or {by} {min(fits, key=lambda n: (abs(n - count), n))}"
+    if not value % count:
+        return
+    below = value - value % count
+    near = f"{what} " + " or ".join(str(n) for n in (below, below + count) if n > 0)
+    if not what.startswith("--"):
+        fits = sorted(
+            (n for n in range(1, value + 1) if not value % n), key=lambda n: abs(n - count)
         )
+        near = " or ".join(map(str, sorted(fits[:2]))) + f" {by}"
+    raise ConfigError(f"{what} {value} does not divide among {count} {by}: {near} would")

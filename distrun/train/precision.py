@@ -37,10 +37,6 @@ class GradScaler(torch.amp.GradScaler):
     torch's own looks at the gradients of its own rank, and takes no mixture of tensors and
     DTensors. Where ranks hold different gradients (pipeline, experts) one may see an overflow
     and another not, and the weights would part: what one rank finds, all find.
-
-    Args:
-        precision: As in the settings.
-        device: Of the loss.
     """
 
     def __init__(self, precision: str, device: torch.device) -> None:
