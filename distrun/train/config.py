@@ -1,10 +1,9 @@
 """A frozen dataclass of settings, and its command line.
 
-@dataclass(frozen=True)
-class Config(TrainConfig):
-    tp: int = option(2, "ranks that share each layer", low=1)
+    class Config(TrainConfig):
+        tp: int = option(2, "ranks that share each layer", low=1)
 
-config = parse(Config)
+`parse(Config)` makes `--tp` of it.
 """
 
 from __future__ import annotations
