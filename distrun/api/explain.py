@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from distrun.api.rules import require_rule
@@ -66,8 +66,11 @@ def _limits_read_by(rule: Rule) -> list[str]:
     """Return the limits that the file of a rule names: one list of them is enough."""
     modules = [m for name, m in sys.modules.items() if name.startswith("distrun.checks.")]
     (module,) = (module for module in modules if getattr(module, "RULE", None) is rule)
-    found = re.findall(r"\blimits\.(\w+)", inspect.getsource(module))
-    return [name for name in dict.fromkeys(found) if hasattr(Limits, name)]
+    source = inspect.getsource(module)
+    named = re.findall(r"\blimits\.(\w+)", source)
+    families = tuple(re.findall(r'getattr\(limits, f"(\w+)', source))  # driver_for_cuda_{…}
+    names = [field.name for field in fields(Limits)]
+    return [name for name in names if name in named or (families and name.startswith(families))]
 
 
 __all__ = ["Explanation", "Limit", "explain"]

@@ -37,6 +37,7 @@ class Probe:
                 start_new_session=True,  # Ctrl-C is ours: a closed stdin ends it, here and there
             )
         except OSError as error:
+            self._said.close()
             raise MachineError(
                 f"{command[0]} cannot be started: {error.strerror}", "it is what reaches the nodes"
             ) from None

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from distrun.api.check import CheckReport, Node
 
-_NAMES = {0: "self", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
+_NAMES = {0: "INT", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
 _MEANING = {
     "NV#": "that many NVLinks",
+    "INT": "on one board",
     "PIX": "one PCIe switch",
     "PXB": "several PCIe switches",
     "PHB": "the CPU's PCIe bridge",
@@ -37,7 +38,8 @@ def _matrix(node: Node) -> Matrix:
     ends = sorted({end for pair in node.nvml.pairs for end in (pair.a, pair.b)})
     cells = {}
     for pair in node.nvml.pairs:
-        link = f"NV{pair.nvlinks}" if pair.nvlinks else _NAMES.get(pair.topology or -1, "?")
+        known = "?" if pair.topology is None else _NAMES.get(pair.topology, "?")
+        link = f"NV{pair.nvlinks}" if pair.nvlinks else known
         cells[pair.a, pair.b] = link + ("!" if pair.p2p_read or pair.p2p_write else "")
     heads = heads_of(ends)
     return tuple(
