@@ -1,0 +1,227 @@
+"""A checkpoint is whole or refused by name; nothing that it holds is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from distrun.dcp.choose import committed, newest_good
+from distrun.dcp.storage import METADATA, CheckpointError, read_metadata, sha256, verify
+from tests.conftest import wait_until
+from tests.unit.dcp import load_checkpoint, save_checkpoint
+
+SHARD = "rank-00000.safetensors"
+STATE = {
+    "model.weight": torch.arange(12.0).reshape(3, 4),
+    "model.scale": torch.tensor(2.5, dtype=torch.float64),
+    "train.step": torch.tensor(7),
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "step-00000007"
+    save_checkpoint(path, 7, STATE)
+    return path
+
+
+def test_what_was_saved_is_read_back(saved: Path) -> None:
+    assert verify(saved) == 7
+    found = {name: torch.zeros_like(tensor) for name, tensor in STATE.items()}
+    load_checkpoint(saved, found)
+    assert all(found[name].equal(tensor) for name, tensor in STATE.items())
+    assert sorted(path.name for path in saved.parent.iterdir()) == [saved.name]
+
+
+# --- damage ------------------------------------------------------------------------------
+
+
+def flip(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+Damage = Callable[[Path], object]
+DAMAGES: dict[str, tuple[Damage, str, str]] = {
+    "the last byte of a shard": (lambda p: flip(p / SHARD, -1), SHARD, "SHA-256"),
+    "the first byte of a shard": (lambda p: flip(p / SHARD, 0), SHARD, "SHA-256"),
+    "a byte of the metadata": (lambda p: flip(p / METADATA, 20), METADATA, "SHA-256"),
+    "a truncated shard": (lambda p: truncate(p / SHARD), SHARD, "bytes, not"),
+    "a shard without a byte": (lambda p: (p / SHARD).write_bytes(b""), SHARD, "has 0 bytes"),
+    "a shard too long": (lambda p: (p / SHARD).write_bytes(b"x" * 9999), SHARD, "has 9999 bytes"),
+    "no shard": (lambda p: (p / SHARD).unlink(), SHARD, "No such file"),
+    "no metadata": (lambda p: (p / METADATA).unlink(), METADATA, "No such file"),
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json", "No such file"),
+    **{
+        f"a manifest of {text!r}": (
+            lambda p, text=text: (p / "manifest.json").write_bytes(text),  # type: ignore[misc]
+            "manifest.json",
+            "is no manifest of a checkpoint",
+        )
+        for text in (
+            *(b"", b"{", b"[]", b"5", b"\xff", b'{"step": 1}', b'{"step": "x", "files": {}}'),
+            b'{"step": 1, "files": 5}',
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_the_file_named(saved: Path, damage: str) -> None:
+    do, file, cause = DAMAGES[damage]
+    do(saved)
+    with pytest.raises(CheckpointError) as refused:
+        verify(saved)
+    assert str(saved) in str(refused.value) and file in str(refused.value)
+    assert cause in str(refused.value)
+
+
+@pytest.mark.xfail(strict=True, reason="verify takes the entries of a manifest on trust")
+@pytest.mark.parametrize("entry", [5, {}, {"nbytes": 7}])
+def test_a_manifest_with_entries_that_are_none_is_refused(saved: Path, entry: object) -> None:
+    (saved / SHARD).write_bytes(b"7 bytes")
+    (saved / "manifest.json").write_text(json.dumps({"step": 1, "files": {SHARD: entry}}))
+    with pytest.raises(CheckpointError, match="manifest"):
+        verify(saved)
+
+
+def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere is no checkpoint: manifest\.json: No such"):
+        verify(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_that_another_program_wrote_is_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save(dict(STATE), storage_writer=FileSystemWriter(tmp_path / "step-1"), no_dist=True)
+    with pytest.raises(CheckpointError, match=r"step-1 is no checkpoint: manifest\.json"):
+        verify(tmp_path / "step-1")
+
+
+def test_the_newest_that_is_whole_is_chosen_and_the_others_are_told(saved: Path) -> None:
+    for step in (8, 9):
+        save_checkpoint(saved.parent / f"step-{step:08d}", step, STATE)
+    flip(saved.parent / "step-00000008" / SHARD, -1)
+    (saved.parent / "step-00000009" / SHARD).unlink()
+    path, problems = newest_good(committed(saved.parent))
+    assert path == saved
+    assert ["00000009" in problems[0], "00000008" in problems[1]] == [True, True]
+
+
+# --- a .metadata that means harm ---------------------------------------------------------
+
+
+class Harm:
+    """Pickles as a call."""
+
+    def __init__(self, function: Callable[..., object], *args: object) -> None:
+        self._call = function, args
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self._call
+
+
+def by_hand(module: str, name: str, word: str) -> bytes:
+    """Return a pickle that calls module.name(word), whether or not such a thing is there."""
+    parts = b"".join(b"\x8c" + bytes([len(t)]) + t.encode() for t in (module, name))
+    return b"\x80\x04" + parts + b"\x93\x8c" + bytes([len(word)]) + word.encode() + b"\x85R."
+
+
+def harmful(target: Path) -> dict[str, bytes]:
+    word = str(target)
+    return {
+        "os.system": pickle.dumps(Harm(os.system, f"touch {word}")),
+        "open": pickle.dumps(Harm(open, word, "w")),
+        "pathlib": pickle.dumps(Harm(Path.touch, target)),
+        "eval": pickle.dumps(Harm(eval, f"open({word!r}, 'w')")),
+        "torch.load": by_hand("torch", "load", word),
+        "a dotted name": by_hand("torch", "serialization.os.mkdir", word),
+        "through DCP's module": by_hand("torch.distributed.checkpoint.metadata", "os.mkdir", word),
+        "through filesystem": by_hand("torch.distributed.checkpoint.filesystem", "os.mkdir", word),
+        "storage": by_hand("torch.distributed.checkpoint.filesystem", "FileSystem", word),
+    }
+
+
+@pytest.mark.parametrize("kind", harmful(Path("x")))
+def test_a_malicious_metadata_is_refused_and_not_executed(saved: Path, kind: str) -> None:
+    target = saved.parent / "harm"
+    (saved / METADATA).write_bytes(harmful(target)[kind])
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["files"][METADATA] = {
+        "sha256": sha256(saved / METADATA),
+        "nbytes": (saved / METADATA).stat().st_size,
+    }
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    assert verify(saved) == 7, "whoever can write it can hash it too"
+    with pytest.raises(CheckpointError) as refused:
+        read_metadata(saved)
+    assert f"{METADATA} is no metadata of a checkpoint: it asks for" in str(refused.value)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04.", pickle.dumps({"a": 1})])
+def test_a_metadata_that_is_none_is_refused(saved: Path, content: bytes) -> None:
+    (saved / METADATA).write_bytes(content)
+    with pytest.raises(CheckpointError, match="is no metadata of a checkpoint"):
+        read_metadata(saved)
+
+
+# --- a kill in mid-save ------------------------------------------------------------------
+
+SAVES = """
+import itertools, pathlib, sys, time, torch
+from torch.distributed.checkpoint import DefaultSavePlanner
+from torch.distributed.checkpoint.state_dict_saver import save
+from distrun.dcp.storage import Writer
+
+class Stuck(DefaultSavePlanner):
+    def resolve_data(self, item):
+        while step == stuck_at:
+            time.sleep(1)
+        return super().resolve_data(item)
+
+stuck_at = int(sys.argv[1])
+for step in itertools.count(1):
+    writer = Writer(pathlib.Path(f"step-{step:08d}"), step)
+    tensors = {f"model.{i}": torch.full((100_000,), float(step)) for i in range(10)}
+    save(tensors, storage_writer=writer, planner=Stuck(), no_dist=True)
+"""
+
+
+@pytest.mark.parametrize("stuck_at", [3, 0], ids=["known to be in mid-save", "at any moment"])
+def test_a_kill_in_mid_save_leaves_the_previous_checkpoint(tmp_path: Path, stuck_at: int) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SAVES, str(stuck_at)], cwd=tmp_path
+    )
+    try:
+        wait_until((tmp_path / "step-00000002").exists, 60)
+        wait_until(lambda: any(tmp_path.glob("*.partial")) or child.poll() is not None)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    if stuck_at:
+        assert (tmp_path / "step-00000003.partial").is_dir()
+    path, problems = newest_good(committed(tmp_path))
+    assert path is not None and not problems
+    step = verify(path)
+    assert step == 2 if stuck_at else step >= 2
+    found = {"model.9": torch.zeros(100_000)}
+    load_checkpoint(path, found)
+    assert found["model.9"].eq(step).all()
