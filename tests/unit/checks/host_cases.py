@@ -18,6 +18,8 @@ _INIT = InfinibandPort("mlx5_3", 1, "2: INIT", "5: LinkUp", "400 Gb/sec", "Infin
 _ROCE_PORT = InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "100 Gb/sec", "Ethernet", 0)
 NO_IB = with_field(NODES, IB, ())
 ROCE = with_field(NODES, IB, (_ROCE_PORT,))
+_OTHER_PORT = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "=mlx5_3:2,mlx5_0"})
+_OTHERS = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "^mlx5_1"})
 _HCA = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "=mlx5_3:1"})
 
 
@@ -45,15 +47,21 @@ HOST_CASES = (
     Case("host.nic", HOST + "nics", (_UNPLUGGED,), FAIL, "none (down: eth1)", NODES),
     Case("host.nic", HOST + "nics", (), FAIL, "none", NODES),
     Case("host.nic.speed", HOST + "nics", (_SLOW,), WARN, "1 Gb/s", NO_IB),
+    Case("host.nic", HOST + "nics", (), FAIL, "none", NODE, {"nnodes": 2}),
+    Case("host.nic.speed", HOST + "nics", (_SLOW,), WARN, "1 Gb/s", NO_IB, {"nnodes": 2}),
     Case("host.mtu", HOST + "nics", (_SLOW,), WARN, "MTU 1500", ROCE),
     Case("host.infiniband", IB, (_DOWN,), WARN, "DOWN, link Polling"),
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling"),
     Case("host.infiniband", IB + ".3", _INIT, WARN, "INIT, link LinkUp"),
     Case("host.infiniband", IB + ".3", _DOWN, FAIL, "DOWN, link Polling", _HCA),
+    Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling", _OTHER_PORT),
+    Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling", _OTHERS),
     Case("host.infiniband.flaps", IB + ".3.link_downed", 6, WARN, "went down 6 times"),
     Case("host.peermem", HOST + "peermem", False, WARN, "no module"),
     Case("host.memlock", HOST + "memlock_nbytes", 8 << 20, WARN, "8 MiB"),
     Case("host.nofile", HOST + "nofile", 1024, WARN, "1024", NODES),
+    Case("host.memlock", HOST + "memlock_nbytes", 0, WARN, "0 MiB"),
+    Case("host.nofile", HOST + "nofile", 0, FAIL, "0", LAPTOP),
     Case("host.nofile", HOST + "nofile", 256, FAIL, "256", LAPTOP),
     Case("host.nproc", HOST + "nproc", 1024, WARN, "1024"),
     Case("host.shm", HOST + "shm_free_nbytes", 64 << 20, FAIL, "64 MiB free"),

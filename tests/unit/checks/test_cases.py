@@ -89,6 +89,16 @@ def test_every_rule_says_why_it_matters_what_cures_it_and_where_it_comes_from(ru
     assert rule.gpus_only or not rule.id.startswith("gpu.")
 
 
+def test_what_matters_to_jobs_on_gpus_alone() -> None:
+    others = {rule.id for rule in RULES if rule.gpus_only and not rule.id.startswith("gpu.")}
+    assert others == {
+        *("host.peermem", "host.numa_balancing", "nodes.driver", "nodes.nccl", "nodes.topology"),
+        *("nodes.gpu.count", "nodes.gpu.model", "nodes.gpu.memory", "nodes.gpu.vbios"),
+        *("nodes.gpu.ecc", "nodes.gpu.power_limit", "nodes.fabric", "nodes.infiniband.count"),
+        *("nodes.infiniband.rate", "deep.copy"),
+    }
+
+
 def test_no_two_rules_share_an_id() -> None:
     assert len(RULES_BY_ID) == len(RULES)
     assert Counter(rule.title for rule in RULES).most_common(1)[0][1] == 1
