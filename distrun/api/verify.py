@@ -96,6 +96,8 @@ def _reference(script: Path) -> Trial:
     beside = script.with_name(f"{verify.reference}.py")
     if verify.reference is not None and beside.is_file():
         return Trial(verify.reference, beside, 1)
+    if not verify.layouts:
+        return Trial(script.stem, script, 1)  # it may be the reference of others
     return Trial(f"{script.stem}, one rank", script, 1, verify.alone)
 
 
