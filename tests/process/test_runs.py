@@ -201,12 +201,21 @@ def test_the_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:  # what an installer does with a pure wheel
         archive.extractall(site)
     (tmp_path / "where.py").write_text("import distrun\nprint(distrun.__file__)\n")
-    result = subprocess.run(
-        [sys.executable, "-m", "distrun", "launch", "--nproc-per-node", "1", "where.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.stdout == f"[0·0] {site}/distrun/__init__.py\n", result.stderr
+
+    def installed(*words: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", "distrun", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    printed = installed("launch", "--nproc-per-node", "1", "where.py")
+    assert printed == f"[0·0] {site}/distrun/__init__.py\n"
+    assert installed("recipes", "path", "fsdp") == f"{site}/distrun/_recipes/fsdp.py\n"
+    installed("recipes", "copy", "fsdp", "mine.py")
+    assert (tmp_path / "mine.py").read_bytes() == (root / "recipes" / "fsdp.py").read_bytes()
