@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -58,6 +58,7 @@ def check(
         return
     if watch:
         _watch(given, settings)
+        return
     for path in (save, junit):
         require_writable(path)
     _say_what_is_emulated(given, settings)
@@ -115,7 +116,7 @@ def _explain(pattern: str, settings: Settings) -> None:
     typer.echo("\n".join(lines))
 
 
-def _watch(given: dict[str, Any], settings: Settings) -> NoReturn:
+def _watch(given: dict[str, Any], settings: Settings) -> None:
     from contextlib import closing
 
     from distrun.api.check import open_nodes

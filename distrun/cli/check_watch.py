@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from distrun.cli.check_findings import plain
 from distrun.cli.check_view import gib, memory, power, processes
-from distrun.errors import ExitCode
+from distrun.errors import ExitCode, MachineError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,11 +25,12 @@ _HOT_MARGIN_C = 5
 _FULL = 0.9
 
 
-def watch(there: Nodes) -> NoReturn:
-    """Show nodes until Ctrl-C; into a pipe, a line a second for each.
+def watch(there: Nodes) -> None:
+    """Show nodes until Ctrl-C, or until none answers; into a pipe, a line a second for each.
 
     Raises:
-        KeyboardInterrupt: That is how it ends.
+        KeyboardInterrupt: That is how it mostly ends.
+        MachineError: No node answers any more.
     """
     signal.signal(signal.SIGTERM, _terminated)  # leaves the screen as it was, as Ctrl-C does
     if sys.stdout.isatty():
@@ -38,7 +39,6 @@ def watch(there: Nodes) -> NoReturn:
         for nodes in _every_second(there):
             for node in nodes:
                 print(line(node), flush=True)
-    raise AssertionError("it goes on until it is interrupted")
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -48,7 +48,13 @@ def _terminated(*_: object) -> NoReturn:
 def _every_second(there: Nodes) -> Iterator[Sequence[Node]]:
     due = time.monotonic()
     while True:
-        yield there.read(quick=True)
+        nodes = there.read(quick=True)
+        yield nodes
+        if all(node.problem for node in nodes):
+            raise MachineError(
+                f"no node answers any more; {nodes[0].name}: {plain(nodes[0].problem)}",
+                "`distrun check` without --watch tells more",
+            )
         due = max(due + _PERIOD_S, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
 

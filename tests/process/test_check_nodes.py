@@ -132,6 +132,13 @@ def test_a_watch_shows_every_host_every_second(
     assert " refused: ssh: connect to host refused" in shown()
 
 
+def test_a_watch_ends_when_nobody_answers(distrun: Run, environ: dict[str, str]) -> None:
+    result = distrun("check", "--watch", "--hosts", "refused", env=environ)
+    assert result.returncode == 3
+    assert "no node answers any more; refused: ssh: connect to host refused" in result.stderr
+    assert len(result.stdout.splitlines()) == 1
+
+
 # --- Slurm -------------------------------------------------------------------------------
 
 
