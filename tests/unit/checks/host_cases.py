@@ -74,6 +74,8 @@ HOST_CASES = (
     Case("host.cpu", HOST + "usable_cores", 4.0, WARN, "4 of 192 cores for 8 ranks"),
     Case("host.cpu", HOST + "usable_cores", 12.0, WARN, "12 of 192 cores for 8 ranks"),
     Case("host.cpu", HOST + "usable_cores", 1.0, INFO, "1 of 8 cores for 2 ranks", LAPTOP),
+    Case("host.cpu", HOST + "usable_cores", 8.0, INFO, "8 cores for 16 ranks", LAPTOP,
+         {"nproc_per_node": 16}),
     Case("host.memory", HOST + "memory_available_nbytes", 200 << 20, FAIL,
          "100 MiB available for each rank", LAPTOP),
     Case("host.memory", HOST + "memory_limit_nbytes", 400 << 20, WARN,

@@ -25,6 +25,9 @@ for index in range(4):
 _RINGS = NODES
 for index in range(4):
     _RINGS = with_field(_RINGS, f"{index}.host.environ", {"NCCL_ALGO": "Ring"})
+_NAMED = NODES
+for index in range(4):
+    _NAMED = with_field(_NAMED, f"{index}.host.environ", {"NCCL_SOCKET_IFNAME": "eth0"})
 
 
 def _all(**fields: object) -> tuple[object, ...]:
@@ -93,6 +96,11 @@ NODES_CASES = (
     Case("nodes.environ", _HOST2 + "environ", {}, FAIL, "node2 has NCCL_ALGO unset", _RINGS),
     Case("nodes.environ", _HOST2 + "environ", {"NCCL_IB_TIMEOUT": "23"}, WARN,
          "3 of 4 nodes have NCCL_IB_TIMEOUT unset; node2 has NCCL_IB_TIMEOUT=23", NODES),
+    Case("nodes.environ", _HOST2 + "environ", {"NCCL_SOCKET_IFNAME": "ens3"}, INFO,
+         "node2 has NCCL_SOCKET_IFNAME=ens3", _NAMED),
+    Case("nodes.environ", _HOST2 + "environ", {}, WARN, "node2 has NCCL_SOCKET_IFNAME unset",
+         _NAMED),
+    Case("nodes.clock", "1.host.clock_offset_s", 1.0, WARN, "1.0 s ahead (± 1 ms)", NODES[:2]),
     Case("nodes.clock", _HOST2 + "clock_offset_s", -2.5, WARN, "2.5 s behind (± 1 ms)", NODES),
     Case("nodes.clock", _HOST2 + "clock_offset_s", 0.25, WARN, "250 ms ahead (± 1 ms)", NODES),
     Case("nodes.cpu", _HOST2 + "usable_cores", 96.0, INFO,
@@ -113,6 +121,8 @@ SILENT_OVER_NODES = (
     ("nodes.nccl", N2 + "software.torch_cuda", None, with_field(NODES, N2 + "software.nccl", None)),
     ("nodes.infiniband.rate", _HOST2 + "infiniband.3", InfinibandPort(
         "mlx5_3", 1, "1: DOWN", "2: Polling", "10 Gb/sec", "InfiniBand"), NODES),
+    ("nodes.fabric", "0.problem", "", _DOMAIN),
+    ("nodes.fabric", "0.nvml.gpus.3.fabric_cluster_uuid", None, NODES[:1]),
     ("nodes.fabric", N2 + "nvml.gpus.3", replace(h100(3), fabric_clique_id=9), NODES),
 )  # fmt: skip
 """Rule, field, value, base: near a fault, and none."""

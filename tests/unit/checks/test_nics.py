@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from distrun.checks.nics import chosen_names, data_nics
-from distrun.checks.words import rate
 from distrun.probe.snapshot import Host, Nic
 
 NAMES = ("eth0", "eth1", "ib0", "docker0", "lo")
@@ -73,11 +72,3 @@ def test_an_interface_that_is_named_comes_before_a_faster_one(variable: str) -> 
 def test_a_device_comes_before_what_has_none() -> None:
     real, bond = Nic("eth0", True, addresses=("10.0.0.1",), physical=True), nic("team0", 50_000)
     assert data_nics(Host(nics=(real, bond))) == (real,)
-
-
-@pytest.mark.parametrize(
-    ("mbps", "text"),
-    [(100, "100 Mb/s"), (1000, "1 Gb/s"), (2500, "2.5 Gb/s"), (400_000, "400 Gb/s")],
-)
-def test_a_rate_is_said_as_people_say_it(mbps: int, text: str) -> None:
-    assert rate(mbps) == text
