@@ -94,7 +94,10 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
     from distrun.spec import read
 
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
-    return read.settings(flags, config)
+    settings = read.settings(flags, config)
+    if given["on"] in ("local", "slurm") and given["hosts"] is None:
+        settings = settings.model_copy(update={"hosts": ()})  # those of a config file
+    return settings
 
 
 def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:

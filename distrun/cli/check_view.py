@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import typer
@@ -20,6 +21,7 @@ _STYLES = {
 NODE_COLUMNS = ("node", "kernel", "cores", "memory", "torch", "driver")
 GPU_COLUMNS = ("GPU", "name", "memory", "util", "temp", "power", "processes")
 _MOST_PROCESSES = 2
+_PARAGRAPH = 78
 
 
 def show(report: CheckReport, *, verbose: bool = False) -> None:
@@ -34,7 +36,7 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
         typer.echo()
         many = where([(name, "") for name in nodes], len(report.nodes))
         table([plain(many), *(row[0] for row in matrix)], matrix)
-        typer.echo("; ".join(check_topology.legend(matrix)))
+        typer.echo(textwrap.fill("; ".join(check_topology.legend(matrix)), _PARAGRAPH))
     for node in report.nodes:
         if node.measured is not None:
             from distrun.cli import check_deep  # and what it takes to run a job

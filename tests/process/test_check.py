@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -58,6 +59,21 @@ def test_a_machine_without_a_gpu_is_told_so_in_one_line_and_the_rest_is_checked(
     assert node["host"]["kernel"] == os.uname().release
     assert node["software"]["torch"] in screen
     assert report["job"]["uses_gpus"] is False
+
+
+def test_it_takes_well_under_two_seconds_of_this_machine(distrun: Run) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    distrun("check")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the clock says more of the neighbours
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
+def test_hosts_of_a_config_file_are_left_alone_by_a_look_at_this_machine(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.distrun]\nhosts = ['no-such-host.invalid']\n")
+    result = distrun("check", "--on", "local", "--json")
+    assert [node["name"] for node in report_of(result)["nodes"]] == ["this machine"]
 
 
 def test_torch_is_read_and_never_imported(distrun: Run, tmp_path: Path) -> None:
