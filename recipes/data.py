@@ -13,6 +13,7 @@ folder of your own. A token is a byte, except in .bin files, which hold uint16 (
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -110,9 +111,8 @@ class Windows(Dataset[Tensor]):
     def __getitem__(self, step: int) -> Tensor:
         config, shard = self.config, self._shard
         rows = rows_of_step(config.seed, step, config.batch_size, self.count)
-        per_micro = config.batch_size // config.accumulate  # of all ranks
-        mine = rows.reshape(config.accumulate, per_micro)  # micro-batches of the global batch …
-        mine = np.split(mine, shard.count, axis=1)[shard.rank]  # … and this rank's part of each
+        # micro-batches of the global batch, and this rank's part of each: [accumulate, rows]
+        mine = rows.reshape(config.accumulate, shard.count, -1)[:, shard.rank]
         tokens = np.stack([[self._window(int(row)) for row in micro] for micro in mine])
         if (most := int(tokens.max())) >= self._vocab_size:
             raise ConfigError(
@@ -134,18 +134,22 @@ def rows_of_step(seed: int, step: int, batch_size: int, count: int) -> NDArray[n
     the order of epoch e is i -> (a·i + b) mod count, with a coprime to count, drawn from
     (seed, e). So the place in the data is the step alone, at any number of ranks.
     """
-    place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    epochs, index = np.divmod(place, count)
-    rows = np.empty_like(place)
-    for epoch in np.unique(epochs):
-        draw = np.random.default_rng((seed, int(epoch)))
-        factor = int(draw.integers(1, max(2, count)))
-        while math.gcd(factor, count) != 1:
-            factor += 1
-        here = epochs == epoch
-        offset = int(draw.integers(count))
-        rows[here] = [(factor * int(i) + offset) % count for i in index[here]]
-    return rows
+    rows = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, i = divmod(place, count)
+        factor, offset = _order(seed, epoch, count)
+        rows.append((factor * i + offset) % count)
+    return np.array(rows, np.int64)
+
+
+@functools.lru_cache(maxsize=16)  # drawing it anew for each step takes longer than all the rest
+def _order(seed: int, epoch: int, count: int) -> tuple[int, int]:
+    """Return a and b of an epoch."""
+    draw = np.random.default_rng((seed, epoch))
+    factor = int(draw.integers(1, max(2, count)))
+    while math.gcd(factor, count) != 1:
+        factor += 1
+    return factor, int(draw.integers(count))
 
 
 def batches(
