@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import signal
 import sys
@@ -78,7 +79,7 @@ class Progress:
     def agree(self, step: int, loss: Tensor, share: float | None = None, good: str = "") -> float:
         """Return the mean loss over the ranks; learn whether any of them was told to stop.
 
-        One all_reduce of 24 bytes carries both.
+        One all_reduce of 16 bytes carries both.
 
         Args:
             step: Counted from 0.
@@ -91,18 +92,18 @@ class Progress:
         """
         world = self._place.world_size
         share = 1 / world if share is None else share
-        bad = ~torch.isfinite(loss)
-        told = torch.tensor(self._signalled, device=loss.device)
-        mine = torch.stack([loss.double() * share, told.double(), bad.double()])
-        total = mine.clone()
+        # few and small operations: between two backward passes each one's code is out of the cache
+        total = torch.tensor([0.0, self._signalled], dtype=torch.float64, device=loss.device)
+        total[0].add_(loss, alpha=share)
         dist.all_reduce(total)
-        mean, stop, diverged = total.tolist()
-        if diverged:
-            raise DivergedError(self._story(step, loss, bad, good))
+        mean, stop = total.tolist()
+        if not math.isfinite(mean):
+            raise DivergedError(self._story(step, loss, good))
         self.stop = bool(stop)
         return float(mean)
 
-    def _story(self, step: int, loss: Tensor, bad: Tensor, good: str) -> str:
+    def _story(self, step: int, loss: Tensor, good: str) -> str:
+        bad = ~torch.isfinite(loss)
         marks = [torch.zeros_like(bad, dtype=torch.uint8) for _ in range(self._place.world_size)]
         dist.all_gather(marks, bad.to(torch.uint8))
         ranks = [rank for rank, mark in enumerate(marks) if mark.item()]
