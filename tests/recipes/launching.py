@@ -1,0 +1,83 @@
+"""Recipes as real processes: plain python, torchrun, and `distrun launch`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from distrun.env import scrubbed
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "recipes"
+TIMEOUT_S = 100
+
+
+class Finished(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def losses(self) -> list[float]:
+        """Those that were printed."""
+        return [float(loss) for loss in re.findall(r"^step .* +loss (\S+)", self.out, re.M)]
+
+    @property
+    def accuracy(self) -> float:
+        """That of the digits."""
+        ((correct, total),) = re.findall(r"^test accuracy .*\((\d+) of (\d+)\)$", self.out, re.M)
+        return int(correct) / int(total)
+
+
+def environment() -> dict[str, str]:
+    """Return that of this process, without a launcher's, on the loopback."""
+    env = {"OMP_NUM_THREADS": "1", **scrubbed(os.environ)}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
+    if sys.platform == "linux":
+        env["GLOO_SOCKET_IFNAME"] = "lo"
+    return env
+
+
+def started(cwd: Path, *args: object) -> subprocess.Popen[str]:
+    """Start this interpreter."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, args)],
+        cwd=cwd,
+        env=environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Finished:
+    """Wait for a process that `started` returned; one that hangs is taken down with its ranks."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)  # torchrun takes its ranks along; SIGKILL would not
+        try:
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
+        raise
+    return Finished(process.returncode, out, err)
+
+
+def run_python(cwd: Path, *args: object) -> Finished:
+    """Run this interpreter to its end."""
+    return ended(started(cwd, *args))
+
+
+def torchrun(cwd: Path, nproc: int, script: Path, *args: object) -> Finished:
+    """Run a script under bare torchrun."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", nproc)
+    return run_python(cwd, *launcher, script, *args)
