@@ -13,11 +13,11 @@ from distrun.api.rules import ignored
 from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
-from distrun.checks.registry import RULES, RULES_BY_ID
-from distrun.checks.rule import Finding, Job, Rule, Severity
+from distrun.checks.registry import RULES
+from distrun.checks.rule import Finding, Job, Severity
 from distrun.checks.skips import in_short
 from distrun.plan.devices import MAX_AUTO_NPROC
-from distrun.probe.snapshot import Gpu, Measured, Node, Nvml
+from distrun.probe.snapshot import Gpu, Measured, Node
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
 from distrun.spec.snapshot import read_snapshots
@@ -55,6 +55,7 @@ def check(
 
     Raises:
         UsageError: A file, an id or the settings are wrong.
+        MachineError: ssh or Slurm is not here, or Slurm gives no nodes.
     """
     settings = settings or Settings()
     if recorded:
@@ -135,17 +136,13 @@ def _nproc(settings: Settings, gpus: int, cores: int) -> int:
 
 __all__ = [
     "RULES",
-    "RULES_BY_ID",
     "CheckReport",
     "Finding",
     "Gpu",
     "Job",
-    "Limits",
     "Measured",
     "Node",
     "Nodes",
-    "Nvml",
-    "Rule",
     "Severity",
     "check",
     "in_short",
