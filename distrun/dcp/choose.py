@@ -19,8 +19,10 @@ def committed(directory: Path) -> list[Path]:
     finished = []
     for path in directory.glob("step-*"):
         try:
-            if path.name[5:].isdigit():
-                finished.append((path.stat().st_mtime_ns, int(path.name[5:]), path))
+            # .replaced: one that a kill kept from giving way to its successor
+            step = path.name[5:].removesuffix(".replaced")
+            if step.isdigit():
+                finished.append((path.stat().st_mtime_ns, int(step), path))
         except OSError:  # dropped meanwhile
             continue
     return [path for _, _, path in sorted(finished)]

@@ -21,7 +21,14 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 
 from distrun.dcp.choose import committed, newest_good
-from distrun.dcp.storage import MANIFEST, METADATA, CheckpointError, chunk_name, read_metadata
+from distrun.dcp.storage import (
+    MANIFEST,
+    METADATA,
+    CheckpointError,
+    chunk_name,
+    inside,
+    read_metadata,
+)
 
 Chunks = dict[str, list[tuple[MetadataIndex, str]]]
 """Name of a tensor -> its parts, and the file that each is in."""
@@ -143,9 +150,7 @@ def _whole(path: Path, name: str, meta: TensorStorageMetadata, chunks: Chunks) -
 
 
 def _chunk(path: Path, name: str, index: MetadataIndex) -> Tensor:
-    file = path / name
-    if file.parent != path or file.name == "..":
-        raise CheckpointError(f"{path / METADATA} speaks of {name!r}, which is outside of {path}")
+    file = inside(path, name)
     try:
         with safe_open(file, "pt") as shards:
             return shards.get_tensor(chunk_name(index))  # type: ignore[no-any-return]

@@ -88,8 +88,7 @@ class Writer(StorageWriter):
             assert isinstance(tensor, torch.Tensor), f"{item.index.fqn} is no tensor"
             tensors[chunk_name(item.index)] = tensor.detach().cpu().contiguous().clone()
         save_file(tensors, file)
-        with open(file, "rb") as written:
-            os.fsync(written.fileno())
+        _sync(file)
         digest = sha256(file)
         results = [
             WriteResult(
@@ -119,8 +118,9 @@ class Writer(StorageWriter):
             "step": self._step,
             "files": {n: {"sha256": digests[n], "nbytes": sizes[n]} for n in sorted(digests)},
         }
-        (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _sync(self._partial)
+        (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for written in (METADATA, MANIFEST, "."):  # the shards are on disk already
+            _sync(self._partial / written)
         replaced = self._path.with_name(self._path.name + ".replaced")
         if self._path.exists():  # of a run that began anew in the same directory
             self._path.rename(replaced)
@@ -149,7 +149,7 @@ class Reader(FileSystemReader):
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Fill the tensors of the plan."""
         for item in plan.items:
-            file = Path(self.path) / self.storage_data[item.storage_index].relative_path
+            file = inside(Path(self.path), self.storage_data[item.storage_index].relative_path)
             try:
                 with safe_open(file, "pt") as shards:
                     tensor = shards.get_tensor(chunk_name(item.storage_index))
@@ -181,9 +181,9 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(directory: Path) -> None:
-    """Bring the names in a directory to disk: a rename is not safe before."""
-    fd = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to disk: a rename is not safe before."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -224,20 +224,36 @@ def verify(path: Path) -> int:
     """
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_text())
-        step, files = int(manifest["step"]), dict(manifest["files"])
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        step = int(manifest["step"])
+        listed = {
+            inside(path, name): (int(entry["nbytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+        if path / METADATA not in listed:
+            raise KeyError(METADATA)
     except OSError as error:
         raise CheckpointError(f"{path} is no checkpoint: {MANIFEST}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} is no manifest of a checkpoint: {error!r}") from None
-    for name, expected in files.items():
-        shard = path / name
+    for shard, (nbytes, digest) in listed.items():
         try:
-            nbytes = shard.stat().st_size
+            found = shard.stat().st_size
+            if found != nbytes:
+                raise CheckpointError(f"{shard} has {found} bytes, not {nbytes}")
+            if sha256(shard) != digest:
+                raise CheckpointError(f"{shard} is not what was written: its SHA-256 differs")
         except OSError as error:
             raise CheckpointError(f"{shard} cannot be read: {error.strerror}") from None
-        if nbytes != expected["nbytes"]:
-            raise CheckpointError(f"{shard} has {nbytes} bytes, not {expected['nbytes']}")
-        if sha256(shard) != expected["sha256"]:
-            raise CheckpointError(f"{shard} is not what was written: its SHA-256 differs")
     return step
+
+
+def inside(path: Path, name: str) -> Path:
+    """Return a file of a checkpoint; its metadata may be forged, and name another.
+
+    Raises:
+        CheckpointError: The name leaves the directory.
+    """
+    if Path(name).name != name or name == "..":
+        raise CheckpointError(f"{path} speaks of {name!r}, which is outside of it")
+    return path / name

@@ -93,12 +93,25 @@ def test_damage_is_found_and_the_file_named(saved: Path, damage: str) -> None:
     assert cause in str(refused.value)
 
 
-@pytest.mark.xfail(strict=True, reason="verify takes the entries of a manifest on trust")
 @pytest.mark.parametrize("entry", [5, {}, {"nbytes": 7}])
 def test_a_manifest_with_entries_that_are_none_is_refused(saved: Path, entry: object) -> None:
     (saved / SHARD).write_bytes(b"7 bytes")
     (saved / "manifest.json").write_text(json.dumps({"step": 1, "files": {SHARD: entry}}))
     with pytest.raises(CheckpointError, match="manifest"):
+        verify(saved)
+
+
+def test_a_manifest_that_lists_nothing_vouches_for_nothing(saved: Path) -> None:
+    (saved / "manifest.json").write_text(json.dumps({"step": 1, "files": {}}))
+    with pytest.raises(CheckpointError, match="manifest"):
+        verify(saved)
+
+
+def test_a_name_that_leaves_the_directory_is_refused(saved: Path) -> None:
+    entry = {"nbytes": 1, "sha256": "0"}
+    files = {".metadata": entry, "../other": entry}
+    (saved / "manifest.json").write_text(json.dumps({"step": 1, "files": files}))
+    with pytest.raises(CheckpointError, match="is outside of it"):
         verify(saved)
 
 
