@@ -12,6 +12,8 @@ _DISTRUN = str(Path(__file__).parent) + os.sep
 _RECIPES = _DISTRUN + "_recipes" + os.sep
 """Recipes are read and run as a user's own scripts, wherever they are installed."""
 
+_ANYWHERE = ("/site-packages/", "/dist-packages/", "/lib/python3")
+
 
 def is_distrun(file: str) -> bool:
     """Say whether a source file is of distrun itself."""
@@ -23,6 +25,8 @@ def is_library(file: str) -> bool:
     """Say whether a source file is of distrun, the standard library or an installed package."""
     if file.startswith(_RECIPES):
         return False
+    if any(part in file for part in _ANYWHERE):  # of another interpreter, or another machine
+        return True
     return is_distrun(file) or file.startswith(("<", *_folders()))
 
 

@@ -148,7 +148,8 @@ def main() -> None:
     config = parse(Config, axes)
     with start(config) as place:
         gpus = torch.cuda.device_count() if place.device.type == "cuda" else 0
-        place.say(f"DataParallel over {gpus} GPUs" if gpus else "no GPU: DataParallel is plain")
+        alone = f"has one device ({place.device.type}): nothing runs in parallel"
+        place.say(f"DataParallel {alone if gpus < 2 else f'splits each batch among {gpus} GPUs'}")
         train(config, place)
 
 
