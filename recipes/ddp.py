@@ -65,7 +65,7 @@ class Config(TrainConfig):
 
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one axis, of the ranks that see different images."""
-    meshes.require_divides("--batch-size", config.batch_size, world_size, "ranks")
+    meshes.require_divides("--batch-size", config.batch_size, world_size, "ranks", most=TRAIN_SIZE)
     return meshes.sizes(world_size, data=-1)
 
 

@@ -23,7 +23,7 @@ def sizes(world_size: int, **axes: int) -> dict[str, int]:
     return {name: world_size // fixed if size == -1 else size for name, size in axes.items()}
 
 
-def require_divides(what: str, value: int, count: int, by: str) -> None:
+def require_divides(what: str, value: int, count: int, by: str, *, most: float = math.inf) -> None:
     """Refuse `value` things that do not divide among `count` of `by`, and name what would.
 
     Args:
@@ -31,6 +31,7 @@ def require_divides(what: str, value: int, count: int, by: str) -> None:
         value: How many.
         count: Among how many.
         by: What these are, in the plural.
+        most: The largest value that the flag may have.
 
     Raises:
         ConfigError: They do not divide.
@@ -38,7 +39,7 @@ def require_divides(what: str, value: int, count: int, by: str) -> None:
     if not value % count:
         return
     below = value - value % count
-    near = f"{what} " + " or ".join(str(n) for n in (below, below + count) if n > 0)
+    near = f"{what} " + " or ".join(str(n) for n in (below, below + count) if 0 < n <= most)
     if not what.startswith("--"):
         fits = sorted(
             (n for n in range(1, value + 1) if not value % n), key=lambda n: abs(n - count)
