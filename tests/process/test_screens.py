@@ -65,6 +65,7 @@ def normalised(screen: str) -> str:
     """Take out what differs from run to run, and what a busy machine adds."""
     waiting = r"(?m)^distrun: waiting \d+ s for nodes.*\n(?:(?!distrun|\[|\$).+\n)*"
     screen = re.sub(waiting, "", screen)
+    screen = re.sub(r"(?m)^\$\n\Z", "", screen)  # the shell's prompt may be there already
     screen = re.sub(r"ETA \d+:\d\d", "ETA M:SS", screen)
     screen = re.sub(r"\d{8}-\d{6}-(\w+)-[0-9a-f]{4}", r"DATE-TIME-\1-HEX", screen)
     return re.sub(r"(done in|after) \d+\.\d s", r"\1 N.N s", screen)
