@@ -142,7 +142,8 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
     shard = functools.partial(fully_shard, mesh=mesh["shard"], reshard_after_forward=config.reshard)
     for block in model.blocks.values():
         shard(block, mp_policy=policy)
-    shard(model, mp_policy=exact)  # what is left: embedding, norm, head
+    # What is left: embedding, norm, head. Backward begins with them: they stay.
+    shard(model, mp_policy=exact, reshard_after_forward=False)
     return model
 
 
