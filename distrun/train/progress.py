@@ -38,10 +38,9 @@ class Progress:
     """
 
     def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
-        self.stop = False
+        self.stop = self._signalled = False
         self._config, self._place = config, place
         self._flops, self._unit = flops, unit
-        self._signalled = False
         self._mark, self._first = time.perf_counter(), -1
         self._profiler: torch.profiler.profile | None = None
         self._board: Any = None
@@ -90,8 +89,7 @@ class Progress:
         Raises:
             DivergedError: It is NaN or infinite on some rank; raised on all of them.
         """
-        world = self._place.world_size
-        share = 1 / world if share is None else share
+        share = 1 / self._place.world_size if share is None else share
         # few and small operations: between two backward passes each one's code is out of the cache
         total = torch.tensor([0.0, self._signalled], dtype=torch.float64, device=loss.device)
         total[0].add_(loss, alpha=share)
