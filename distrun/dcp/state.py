@@ -27,8 +27,10 @@ def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str
     state: dict[str, Tensor] = {}
     names: dict[Tensor, str] = {}
     for part in parts:
-        names |= {p: plain_name(name) for name, p in part.named_parameters()}
+        # First: where FSDP has kept gathered weights (after evaluation), this drops them, and
+        # parameters are again those that the optimizer knows.
         state |= {f"model.{plain_name(n)}": t for n, t in part.state_dict().items()}
+        names |= {p: plain_name(name) for name, p in part.named_parameters()}
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
             state[f"optim.{names[parameter]}.{key}"] = value

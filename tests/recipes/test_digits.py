@@ -86,11 +86,12 @@ def test_no_gloo_thread_outlives_the_process_group(tmp_path: Path, name: str) ->
     # One that does can take the GIL during the interpreter's exit: SIGABRT in a good run.
     script = tmp_path / "threads.py"
     script.write_text(
-        "import sys\n"
+        "import sys, threading\n"
         f"sys.path.insert(0, {str(RECIPES)!r})\n"
         "from pathlib import Path\n"
         f"import {name} as recipe\n"
         "recipe.main()\n"
+        "[t.join() for t in threading.enumerate() if t.name != 'MainThread']\n"  # as at exit
         "print([p.read_text() for p in Path('/proc/self/task').glob('*/comm')])\n"
     )
     saved = ("--checkpoint-dir", "kept")  # which has a process group of its own
