@@ -21,6 +21,8 @@ from tests.recipes.launching import RECIPES
 from tests.recipes.reference import Curve
 
 Settings = dict[str, Any]
+Log = dict[str, dict[int, float]]
+"""Name of a number -> step -> its value."""
 
 
 class Case(NamedTuple):
@@ -35,23 +37,25 @@ class Case(NamedTuple):
 
 def curves(cases: Sequence[Case], ranks: int, timeout_s: float = 110) -> dict[str, Curve]:
     """Train each case on so many ranks, one behind the other; return what rank 0 reported."""
-    found = run_ranks(lambda world: train_all(cases, world), ranks, "gloo", timeout_s)[0]
-    return {name: curve_of(reports) for name, reports in found.items()}
+    found = logged(cases, ranks, timeout_s)
+    names = ("loss", "grad_norm")
+    return {
+        case: Curve(*(list(values[name].values()) for name in names))
+        for case, values in found.items()
+    }
 
 
-def curve_of(reports: Sequence[Settings]) -> Curve:
-    """Return the losses and norms among the reports of a run."""
-    steps = [r["values"] for r in reports if "loss" in r["values"]]
-    return Curve([s["loss"] for s in steps], [s["grad_norm"] for s in steps])
+def logged(cases: Sequence[Case], ranks: int, timeout_s: float = 110) -> dict[str, Log]:
+    """Train each case on so many ranks, one behind the other; return what rank 0 reported."""
+
+    def train_all(world: World) -> dict[str, Log]:
+        return {case.name: train(case, world) for case in cases}
+
+    return run_ranks(train_all, ranks, "gloo", timeout_s)[0]
 
 
-def train_all(cases: Sequence[Case], world: World) -> dict[str, list[Settings]]:
-    """Train on this rank; return what it reported."""
-    return {case.name: train(case, world) for case in cases}
-
-
-def train(case: Case, world: World) -> list[Settings]:
-    """Train one case on this rank."""
+def train(case: Case, world: World) -> Log:
+    """Train one case on this rank; return what it reported, which rank 0 alone does."""
     module = imported(case.recipe)
     config = module.Config(**{"save": False, "resume": "none", **case.settings})
     clip = module.optim.clip_grad_norm
@@ -69,7 +73,7 @@ def imported(recipe: str) -> ModuleType:
     return importlib.import_module(recipe)
 
 
-def reports_of(run: Callable[[], object]) -> list[Settings]:
+def reports_of(run: Callable[[], object]) -> Log:
     """Return what a rank reports to its agent while something runs: a file stands for the pipe."""
     before = os.environ.get(REPORT)
     with tempfile.TemporaryFile() as file:
@@ -81,7 +85,11 @@ def reports_of(run: Callable[[], object]) -> list[Settings]:
             if before is not None:
                 os.environ[REPORT] = before
         file.seek(0)
-        return [json.loads(line) for line in file]
+        found: Log = {}
+        for report in map(json.loads, file):
+            for name, value in report["values"].items():
+                found.setdefault(name, {})[report["step"]] = value
+        return found
 
 
 def scaled(clip: Callable[..., torch.Tensor], scale: float) -> Callable[..., torch.Tensor]:
