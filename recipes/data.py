@@ -166,6 +166,7 @@ def batches(
         sampler=range(start, config.steps),
         num_workers=config.workers,
         pin_memory=on_gpu,  # the copy to the GPU then runs beside the computation
+        generator=torch.Generator(),  # else it draws from the one that a resumed run restores
     )
     for step, tokens in zip(range(start, config.steps), loader, strict=True):
         moved = tokens.to(device, non_blocking=on_gpu)

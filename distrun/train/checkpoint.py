@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
@@ -120,11 +121,11 @@ class Checkpoints:
         try:
             assert isinstance(pending, Future)
             pending.result()
-        except Exception as error:  # DCP wraps whatever the file system said, on every rank
+            self.latest = str(path)
+        except (Exception, CheckpointException) as error:  # whatever the file system said
             cause = _root_cause(error)
             self._place.say(f"checkpoint {path} could not be written: {cause}; training goes on")
-            return
-        self.latest = str(path)
+            shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
 
     def _path(self) -> Path:
         assert self._directory is not None  # asked only where something is saved
@@ -206,7 +207,6 @@ def _directory(config: TrainConfig) -> Path | None:
 
 
 def _root_cause(error: BaseException) -> str:
-    failures = getattr(error, "failures", None)  # of DCP's CheckpointException: rank -> error
-    if failures:
-        error = next(iter(failures.values()))[0]
+    if isinstance(error, CheckpointException):  # DCP's own, on every rank; no Exception
+        error = next(iter(error.failures.values()))[0]
     return str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
