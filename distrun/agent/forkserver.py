@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from distrun import env
 from distrun.agent import rank_boot
+from distrun.agent.deaths import watch_deaths
 from distrun.processes import die_with_parent
 
 _MAX_REQUEST_NBYTES = 1 << 20
@@ -48,22 +49,18 @@ class Forkserver:
     def serve(self) -> None:
         """Fork ranks on request; returns in a warm rank alone, ready for its script."""
         self._guard = os.pipe()  # this process alone holds the write end: see die_with_parent
-        self._wake = wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_read, False)
-        os.set_blocking(wake_write, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         for signum in _QUIET:
             signal.signal(signum, signal.SIG_IGN)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap by itself
+        self._deaths = watch_deaths()
         gc.collect()
         gc.freeze()  # a collection in a rank must not touch, and so copy, the shared pages
         with selectors.PollSelector() as selector:  # a kqueue does not live on in a fork
             selector.register(self._channel, selectors.EVENT_READ)
-            selector.register(wake_read, selectors.EVENT_READ)
+            selector.register(self._deaths.fd, selectors.EVENT_READ)
             while True:
                 for key, _ in selector.select():
-                    if key.fd == wake_read:
-                        os.read(wake_read, 4096)
+                    if key.fd == self._deaths.fd:
                         self._tell_deaths()
                     elif self._take_request():
                         return
@@ -89,17 +86,16 @@ class Forkserver:
             return True
         for fd in fds:
             os.close(fd)
+        self._deaths.watch(pid)
         self._send({"pid": pid})
         return False
 
     def _become_rank(self, server: int, fds: Descriptors) -> None:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._deaths.close()
         for signum, handler in self._fresh_handlers.items():
             signal.signal(signum, handler)
         os.setsid()
-        for fd in (self._guard[1], *self._wake):
-            os.close(fd)
+        os.close(self._guard[1])
         die_with_parent(server, fds.guard)
         self._channel.close()
         os.dup2(fds.stdin, 0)
@@ -109,13 +105,7 @@ class Forkserver:
         os.close(fds.output)
 
     def _tell_deaths(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in self._deaths.reap():
             self._send({"ended": pid, "status": status, "monotonic": time.monotonic()})
 
     def _send(self, message: dict[str, object]) -> None:

@@ -24,7 +24,8 @@ from distrun.env import TAG
 from distrun.processes import catches, reap_children, send, sweep
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
-_STACKS_WAIT_S = 0.3
+_STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
+_STACKS_LOOK_S = 0.02
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.003
 _METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the supervisor
@@ -215,7 +216,8 @@ class Node:
             rank=rank.rank,
             pid=rank.pid,
             exit_code=os.waitstatus_to_exitcode(rank.status),
-            monotonic=min(reply["monotonic"], rank.reported_at or reply["monotonic"]),
+            monotonic=rank.ended_at(reply["monotonic"]),
+            left_by_itself=rank.left_by_itself,
             report=rank.report,
             stacks=rank.read_stacks() if rank.status else "",
             last_words=rank.last_words.decode(errors="replace") if rank.status else "",
@@ -242,8 +244,7 @@ class Node:
                     self._metrics_due = time.monotonic() + _METRICS_S
                 self._metrics.append({"rank": rank.rank, **numbers})
             else:
-                rank.report = record
-                rank.reported_at = record["monotonic"]
+                rank.take_leave(record, told_to=self._stopping)
         if rank.report_at_eof:
             self._unregister(rank.report_fd)
 
@@ -284,10 +285,15 @@ class Node:
     def _stacks(self, _: dict[str, Any]) -> None:
         """Collect where every live rank is; a rank writes it from C, stuck or not."""
         live = self._live()
-        for rank in live:
-            if STACKS_SIGNAL and catches(rank.pid, STACKS_SIGNAL):
-                send(rank.pid, STACKS_SIGNAL)
-        time.sleep(_STACKS_WAIT_S if live else 0)
+        asked = [r for r in live if STACKS_SIGNAL and catches(r.pid, STACKS_SIGNAL)]
+        for rank in asked:
+            send(rank.pid, STACKS_SIGNAL)
+        deadline, sizes = time.monotonic() + _STACKS_LIMIT_S, [0] * len(asked)
+        while asked and time.monotonic() < deadline:
+            time.sleep(_STACKS_LOOK_S)
+            before, sizes = sizes, [rank.stacks_nbytes for rank in asked]
+            if all(sizes) and sizes == before:  # all have written, and nobody writes more
+                break
         for rank in live:
             self._channel.event("stacks", rank=rank.rank, stacks=rank.read_stacks())
 

@@ -24,6 +24,7 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
         "line": (int,),
         "monotonic": (int, float),
     },
+    "leaving": {"monotonic": (int, float)},
 }
 """What a rank may report, and what must stand in it."""
 _LAST_WORDS_NBYTES = 2048
@@ -39,8 +40,11 @@ class Rank:
         self.status: int | None = None
         """Wait status once it has ended."""
         self.report: dict[str, Any] | None = None
-        """How it said that it would end."""
-        self.reported_at: float | None = None
+        """The error that it said it would end with."""
+        self.left_at: float | None = None
+        """When it said so, or that its script had come to its end."""
+        self.left_by_itself = False
+        """Its script came to its end before the rank was told to stop."""
         self.last_words = b""
         """The end of what it has printed."""
         self.output_at_eof = False
@@ -80,6 +84,28 @@ class Rank:
         *lines, rest = (self._partial_report + (data or b"")).split(b"\n")
         self._partial_report = rest if len(rest) <= _READ_NBYTES else b""
         return [record for line in lines if (record := _report(line))]
+
+    def take_leave(self, record: dict[str, Any], *, told_to: bool) -> None:
+        """Note its last report."""
+        self.left_at = record["monotonic"]
+        if record["report"] == "error":
+            self.report = record
+        else:
+            self.left_by_itself = not told_to
+
+    def ended_at(self, seen_at: float) -> float:
+        """Return when it ended: taking down an interpreter may take it seconds.
+
+        A crash on the way down is one of its own, later than the leave-taking.
+        """
+        assert self.status is not None
+        crashed = os.WIFSIGNALED(self.status) and self.report is None
+        return seen_at if self.left_at is None or crashed else min(seen_at, self.left_at)
+
+    @property
+    def stacks_nbytes(self) -> int:
+        """How much faulthandler has written since the last reading."""
+        return os.fstat(self._stacks_fd).st_size
 
     def read_stacks(self) -> str:
         """Return what faulthandler has written since."""

@@ -60,7 +60,7 @@ def prepare_warm(report_fd: int, stacks_fd: int) -> None:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Tells the agent of an exception that nobody caught."""
+    """Tells the agent that its rank leaves, and of an exception that nobody caught."""
 
     fd: int
     inode: int
@@ -75,32 +75,37 @@ class Reporter:
         """
         if os.getpid() == self.pid:  # not a process that the script forked
             if (error := getattr(sys, "last_value", None)) is not None:
-                self._uncaught(error)
+                self._tell(_uncaught(error))
+            else:
+                self._tell({"report": "leaving"})  # before its peers can see a closed connection
             close_gloo()
 
-    def _uncaught(self, error: BaseException) -> None:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if not is_library(f.filename)] or list(frames)
-        last = own[-1] if own else None
-        if isinstance(error, SyntaxError) and error.filename:
-            last = traceback.FrameSummary(error.filename, error.lineno or 0, "<module>")
-        record = {
-            "report": "error",
-            "type": type(error).__name__,
-            "message": _message(error),
-            "traceback": "".join(_without_distrun(error).format()),
-            "file": last.filename if last else "",
-            "line": (last.lineno or 0) if last else 0,
-            "function": last.name if last else "",
-            "source": (last.line or "") if last else "",
-            "monotonic": time.monotonic(),
-        }
+    def _tell(self, record: dict[str, Any]) -> None:
+        record["monotonic"] = time.monotonic()
         try:
             if os.fstat(self.fd).st_ino != self.inode:
                 return  # the script has closed it, and opened a file of its own
             os.write(self.fd, json.dumps(record).encode() + b"\n")
         except OSError:
             pass  # closed, or the agent is gone; the exit code still tells
+
+
+def _uncaught(error: BaseException) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not is_library(f.filename)] or list(frames)
+    last = own[-1] if own else None
+    if isinstance(error, SyntaxError) and error.filename:
+        last = traceback.FrameSummary(error.filename, error.lineno or 0, "<module>")
+    return {
+        "report": "error",
+        "type": type(error).__name__,
+        "message": _message(error),
+        "traceback": "".join(_without_distrun(error).format()),
+        "file": last.filename if last else "",
+        "line": (last.lineno or 0) if last else 0,
+        "function": last.name if last else "",
+        "source": (last.line or "") if last else "",
+    }
 
 
 def _without_distrun(error: BaseException) -> traceback.TracebackException:

@@ -33,7 +33,7 @@ class Checker(Protocol):
     def absent(self, *, wait: bool) -> str:
         """Return who has closed the group or ended, and how, or ""; waits for somebody to."""
 
-    def leave(self, why: str) -> None:
+    def leave(self, why: str, *, dead: bool) -> None:
         """Tell the others that this rank will make no more calls."""
 
 

@@ -213,7 +213,8 @@ class World(Reducing, Scattering, Sending):
         for mesh in self._device_meshes:  # it would keep the groups, and so gloo's threads
             getattr(mesh, "_pg_registry", {}).clear()
         if self._checker is not None:
-            self._checker.leave(why or f"it was closed at {call_site()}")
+            how = why or f"it was closed at {call_site()}"
+            self._checker.leave(how, dead=self._unfit is not None)
         self._unfit = ClosedError(
             f"{self.name} was closed at {call_site()}",
             "make the call before the end of `with comm.init()`",

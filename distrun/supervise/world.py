@@ -128,7 +128,7 @@ class World:
             host=agent.host,
             exit_code=event["exit_code"],
             at=at,
-            after_stop=self.stopping,
+            after_stop=self.stopping and not event["left_by_itself"],
             report=event["report"],
             stacks=event["stacks"],
             last_words=event["last_words"],

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TIMEOUT_S = 1.3
+TIMEOUT_S = 2.0
 """Of a collective in checked mode."""
 LATE_S = 1.6 * TIMEOUT_S
 Call = Callable[[Any], Any]

@@ -303,10 +303,16 @@ def test_sigusr_reaches_ranks_with_a_handler_and_names_the_others(
 def test_the_time_limit_ends_with_124_and_shows_where_each_rank_was(
     distrun: Run, tmp_path: Path
 ) -> None:
-    result = distrun("launch", "--nproc-per-node", 2, "--time-limit", 4, FAULTS, "wait")
-    assert result.returncode == 124, result.stderr
+    waiting = [tmp_path / f"waiting{rank}" for rank in (0, 1)]
+    for limit_s in (4, 12, 36):  # until this machine has had the time to start them
+        words = ("--nproc-per-node", 2, "--time-limit", limit_s, FAULTS, "wait", "--rank", "all")
+        result = distrun("launch", "--runs-dir", str(limit_s), *words)
+        assert result.returncode == 124, result.stderr
+        if all(file.exists() for file in waiting):
+            break
+    (run,) = (tmp_path / str(limit_s)).iterdir()
     for rank in (0, 1):
-        stacks = (only_run(tmp_path) / "stacks" / f"rank{rank}.txt").read_text()
+        stacks = (run / "stacks" / f"rank{rank}.txt").read_text()
         assert "faults.py" in stacks and "in wait" in stacks
 
 

@@ -17,7 +17,7 @@ from distrun.comm import World
 from distrun.env import REPORT, TorchrunEnv
 from distrun.testing import run_ranks
 from distrun.train.setup import Place
-from tests.recipes.launching import RECIPES
+from tests.recipes.launching import RECIPES, giving_way
 from tests.recipes.reference import Curve
 
 Settings = dict[str, Any]
@@ -49,7 +49,8 @@ def logged(cases: Sequence[Case], ranks: int, timeout_s: float = 110) -> dict[st
     """Train each case on so many ranks, one behind the other; return what rank 0 reported."""
 
     def train_all(world: World) -> dict[str, Log]:
-        return {case.name: train(case, world) for case in cases}
+        with giving_way():
+            return {case.name: train(case, world) for case in cases}
 
     return run_ranks(train_all, ranks, "gloo", timeout_s)[0]
 

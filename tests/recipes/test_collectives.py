@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from distrun.comm import World
 from distrun.testing import run_ranks
 from tests.recipes.curves import Case, Settings, imported, train
+from tests.recipes.launching import giving_way
 
 pytestmark = [pytest.mark.usefixtures("warm_ranks"), pytest.mark.timeout(240)]
 
@@ -158,7 +159,8 @@ def count(cases: list[Case], world: World) -> list[list[dict[str, int]]]:
         before = module.batches
         module.batches = counted(before, found, one_pass)
         try:
-            train(case, world)
+            with giving_way():
+                train(case, world)
         finally:
             module.batches = before
         results.append(found)

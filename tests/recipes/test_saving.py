@@ -18,6 +18,7 @@ from distrun.comm import World
 from distrun.dcp.storage import verify
 from distrun.testing import run_ranks
 from tests.recipes.curves import Case, Log, Settings, imported, logged, train
+from tests.recipes.launching import giving_way
 
 pytestmark = [pytest.mark.usefixtures("warm_ranks"), pytest.mark.timeout(240)]
 
@@ -108,17 +109,18 @@ def seed_everything(seed: int) -> None:
 def save_and_resume(kept: str, world: World) -> dict[str, Any]:
     """Train to the end with slow writes, then from the first checkpoint again."""
     found = {}
-    for name, (recipe, settings) in LAYOUTS.items():
-        directory = Path(kept) / name
-        saving = {"save": True, "checkpoint_dir": str(directory)}
-        seed_everything(100 + world.rank)  # as ranks that have drawn different numbers
-        with HeldBack(directory) as slow:
-            first = Case(name, recipe, SETTINGS | settings | saving)
-            whole = observed(first, world, slow.before_step, scale=SCALE)
-        seed_everything(0)
-        resume = {"resume": str(directory / f"step-{SAVED:08d}")}
-        again = Case(name, recipe, SETTINGS | settings | resume)
-        found[name] = whole, observed(again, world, lambda step: None)
+    with giving_way():
+        for name, (recipe, settings) in LAYOUTS.items():
+            directory = Path(kept) / name
+            saving = {"save": True, "checkpoint_dir": str(directory)}
+            seed_everything(100 + world.rank)  # as ranks that have drawn different numbers
+            with HeldBack(directory) as slow:
+                first = Case(name, recipe, SETTINGS | settings | saving)
+                whole = observed(first, world, slow.before_step, scale=SCALE)
+            seed_everything(0)
+            resume = {"resume": str(directory / f"step-{SAVED:08d}")}
+            again = Case(name, recipe, SETTINGS | settings | resume)
+            found[name] = whole, observed(again, world, lambda step: None)
     return found
 
 

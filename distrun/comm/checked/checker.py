@@ -24,6 +24,7 @@ from distrun.comm.site import call_site
 _ROOTED = ("src=", "dst=")
 _REMEMBERED = 64
 _ENDING_S = 1.0
+_VICTIM = "with the group dead, "
 
 
 class BoardChecker:
@@ -63,19 +64,25 @@ class BoardChecker:
     def absent(self, *, wait: bool) -> str:
         """Return who has closed the group or ended, and how, or "".
 
+        One that left because the group was dead for it is told only if there is no other.
+
         Args:
             wait: A connection was closed: who did it may take a moment to be seen to have ended.
         """
         deadline = time.monotonic() + (_ENDING_S if wait else 0)
-        while not (gone := self.board.absent()) and time.monotonic() < deadline:
+        while True:
+            gone = self.board.absent()
+            first = {rank: how for rank, how in gone.items() if not how.startswith(_VICTIM)}
+            if first or time.monotonic() >= deadline:
+                break
             time.sleep(0.01)
-        return "; ".join(f"rank {rank}: {how}" for rank, how in sorted(gone.items()))
+        return "; ".join(f"rank {rank}: {how}" for rank, how in sorted((first or gone).items()))
 
-    def leave(self, why: str) -> None:
+    def leave(self, why: str, *, dead: bool) -> None:
         """Tell the others that this rank will make no more calls, and forget the board."""
         if self._watch is not None:
             self._watch.remove(self.board)
-        self.board.leave(why)
+        self.board.leave(_VICTIM + why if dead else why)
         self.board.close()
 
     def _judge(self, call: str, entries: Sequence[Entry]) -> None:

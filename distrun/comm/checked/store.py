@@ -56,9 +56,13 @@ class StoreBoard(Board):
                 return None
             self._store.set(f"call/{number}/{self._rank}", record.decode())
             too_late = any(self._look(f"gave up/{r}") is not None for r in self._others)
-            deadline = max(deadline, time.monotonic() + _PATIENCE_S / 2)  # they publish too
+            overdue_at = time.monotonic()
+            deadline = max(deadline, overdue_at + _PATIENCE_S / 2)  # they publish too
             while True:
                 entries = [self._entry(r, number, too_late) for r in range(self._world_size)]
+                states = {entry.state for entry in entries}
+                if states & {State.LEFT, State.GAVE_UP}:  # in vain: now only who has called counts
+                    deadline = min(deadline, overdue_at + _PATIENCE_S)
                 if time.monotonic() > deadline or _is_settled(entries):
                     return entries
                 if self._wait(theirs, _LOOK_S):
@@ -122,11 +126,12 @@ class StoreBoard(Board):
 
 
 def _is_settled(entries: list[Entry]) -> bool:
-    """Say whether it is clear already that the ranks will not come to agree."""
-    if any(entry.state in (State.LEFT, State.GAVE_UP) for entry in entries):
-        return True
-    called = [decode(entry.record).what for entry in entries if entry.state is State.CALLED]
-    return len(called) == len(entries) and len(set(called)) > 1
+    """Say whether every rank is accounted for, and they will not come to agree."""
+    states = [entry.state for entry in entries]
+    if State.LATE in states:
+        return False
+    called = {decode(entry.record).what for entry in entries if entry.state is State.CALLED}
+    return len(called) > 1 or set(states) != {State.CALLED}
 
 
 def _text(value: bytes | None) -> str:
