@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,6 +47,18 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, what: s
 def ctrl_c_is_heard() -> None:
     """A shell starts its background jobs deaf to SIGINT, and all that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_temporary_directory() -> Iterator[None]:
+    """For what tests start: bare torchrun leaves a directory there for each of its runs."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="distrun-") as directory:
+        os.environ["TMPDIR"] = directory
+        yield
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
 
 
 @pytest.fixture(scope="session")

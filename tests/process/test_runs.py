@@ -127,8 +127,9 @@ def test_metrics_are_kept_line_by_line(distrun: Run, tmp_path: Path) -> None:
 
 
 def test_the_api_returns_a_frozen_result_and_prints_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     good = launch(Job(script=str(PRINTS), args=("hello",), nodes=2, nproc_per_node=1,
                       runs_dir=tmp_path / "runs"))  # fmt: skip

@@ -52,6 +52,7 @@ def test_the_accuracy_is_above_97_percent_and_the_same_for_any_number_of_ranks(
     assert four.losses == pytest.approx(one.losses, rel=1e-4)
     assert four.accuracy == one.accuracy
     assert dp.losses == pytest.approx(one.losses, rel=1e-5)
+    assert four.out.splitlines()[0] == "world size 4: gloo on cpu"
 
 
 def test_ranks_agree_when_the_last_batch_of_an_epoch_is_not_full(
@@ -72,12 +73,10 @@ def test_the_accuracy_does_not_depend_on_the_seed(capsys: pytest.CaptureFixture[
     assert min(map(float, found)) > 96
 
 
-def test_on_one_device_dp_says_that_nothing_is_parallel(trained: Callable[..., Finished]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    said = trained("dp", 0, *EVERY).out.splitlines()
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_on_one_device_dp_says_that_nothing_is_parallel(tmp_path: Path) -> None:
+    said = run_python(tmp_path, RECIPES / "dp.py", "--steps", 1).out.splitlines()
     assert "DataParallel has one device (cpu): nothing runs in parallel" in said
-    assert trained("ddp", 4, *EVERY).out.splitlines()[0] == "world size 4: gloo on cpu"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")

@@ -88,14 +88,12 @@ def test_sigterm_saves_on_all_ranks_and_the_next_run_goes_on(tmp_path: Path) -> 
 
 
 def test_a_checkpoint_of_one_strategy_goes_on_under_others(tmp_path: Path) -> None:
-    """Rank by rank the states differ; the losses that follow do not."""
+    """By the command; test_resharding.py has the other layouts."""
     kept = tmp_path / "kept"
     saving = ("--checkpoint-dir", kept, "--checkpoint-every", 12, "--resume", "none")
     reference = logged(launched(tmp_path / "zero1", "zero1", *saving))
     middle = kept / "step-00000012"
-    ranks = {"single": 1, "ddp_gpt": 2, "fsdp": 4, "tp": 2, "fsdp_tp": 4, "pp": 2, "cp": 2}
-    ranks["pp_fsdp_tp"] = 8
-    for recipe, nproc in ranks.items():
+    for recipe, nproc in {"single": 1, "fsdp": 4}.items():
         cwd = tmp_path / recipe
         options = ("--nproc-per-node", nproc, "--no-check")
         run = launched(cwd, recipe, "--resume", middle, "--no-save", options=options)
