@@ -48,7 +48,13 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         lines = lines[-_TRACEBACK_LINES:]
     yield from lines
     if verdict["last_words"]:
-        yield "the last it printed:"
+        speaker = verdict.get("last_words_of", verdict["rank"])
+        its_own = speaker == verdict["rank"]
+        yield (
+            "the last it printed:"
+            if its_own
+            else f"the last that rank {speaker} printed, which ended the same way:"
+        )
         yield from (f"  {line}" for line in verdict["last_words"].splitlines())
     if verdict["note"]:
         yield f"note: {verdict['note']}"

@@ -90,6 +90,8 @@ class Verdict:
     traceback: str = ""
     last_words: str = ""
     """The last lines it printed, if it gave no exception."""
+    last_words_of: int = -1
+    """The rank that printed them: often one speaks for all that end the same way."""
     others: int = 0
     """How many other ranks fell."""
     same: int = 0
@@ -115,6 +117,7 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
     first = next((end for end in failed if not end.is_victim), failed[0])
     others = [end for end in failed if end is not first]
     place = _place(first)
+    speaker = _speaker(first, others)
     return Verdict(
         rank=first.rank,
         node=first.node,
@@ -123,12 +126,19 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         cause=cause(first),
         **place,
         traceback=str((first.report or {}).get("traceback", "")),
-        last_words="" if first.report else _last_lines(first.last_words),
+        last_words="" if first.report else _last_lines(speaker.last_words),
+        last_words_of=speaker.rank,
         others=len(others),
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
         within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
         note=_note(first, ends, failed),
     )
+
+
+def _speaker(first: RankEnd, others: Sequence[RankEnd]) -> RankEnd:
+    """Return the rank whose last words tell why the first ended."""
+    alike = (e for e in others if e.exit_code == first.exit_code and not e.after_stop)
+    return next((end for end in (first, *alike) if _last_lines(end.last_words)), first)
 
 
 def cause(end: RankEnd) -> str:

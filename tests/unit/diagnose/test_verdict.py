@@ -154,6 +154,20 @@ def test_a_rank_without_an_exception_is_quoted_with_the_last_it_printed() -> Non
     assert spoken.last_words == ""
 
 
+def test_who_ended_the_same_way_speaks_for_a_rank_that_printed_nothing() -> None:
+    mute = RankEnd(1, 0, "node0", 2, 1.0, last_words=" \n")
+    other = RankEnd(0, 0, "node0", 7, 1.01, last_words="seven")
+    told = RankEnd(3, 0, "node0", -15, 1.3, last_words="terminated", after_stop=True)
+    speaker = RankEnd(2, 0, "node0", 2, 1.02, last_words="error: --lr must be at least 0")
+    verdict = judge([other, mute, told, speaker])
+    assert verdict is not None
+    assert (verdict.rank, verdict.last_words_of) == (1, 2)
+    assert verdict.last_words == "error: --lr must be at least 0"
+    alone = judge([other, mute, told])
+    assert alone is not None
+    assert (alone.last_words, alone.last_words_of) == ("", 1)
+
+
 @pytest.mark.parametrize(
     ("exit_code", "report", "said"),
     [
