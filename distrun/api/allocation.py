@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Allocation:
 
     Raises:
         UsageError: There is no job, and nothing is asked for; or the job has others.
-        MachineError: Slurm is not here, or gives no nodes.
+        MachineError: Slurm is not here, gives no nodes, or does not name them.
     """
 
     def __init__(self, nnodes: int | None) -> None:
@@ -35,7 +36,11 @@ class Allocation:
             raise UsageError("--on slurm is in no allocation", "--nodes N asks for one")
         if not self.job_id:
             self.job_id, nodes = self._ask(nnodes or 1)
-        self.hosts = _output("scontrol", "show", "hostnames", nodes).split()
+        try:
+            self.hosts = _hosts(nodes)
+        except MachineError:
+            self.close()
+            raise
         if nnodes is not None and len(self.hosts) != nnodes:
             self.close()
             raise UsageError(
@@ -72,9 +77,16 @@ class Allocation:
         self._salloc = None
 
 
-def _output(*words: str) -> str:
-    child = _start(words, stdin=subprocess.DEVNULL)
-    return child.communicate()[0].decode(errors="replace")
+def _hosts(nodes: str) -> list[str]:
+    """Return the names of the nodes of a list: `n1`, `n2` of `n[1-2]`."""
+    child = _start(("scontrol", "show", "hostnames", nodes), stdin=subprocess.DEVNULL)
+    hosts = child.communicate()[0].decode(errors="replace").split()
+    if child.returncode or not hosts:
+        raise MachineError(
+            f"scontrol names no hosts of this allocation, {nodes!r} (exit code {child.returncode})",
+            f"`scontrol show hostnames {shlex.quote(nodes)}` must print one a line",
+        )
+    return hosts
 
 
 def _start(words: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES
 from distrun.checks.rule import Finding, Job, Severity
 from distrun.checks.skips import in_short
+from distrun.errors import UsageError
 from distrun.plan.devices import MAX_AUTO_NPROC
 from distrun.probe.snapshot import Gpu, Measured, Node
 from distrun.spec.check import limits_of
@@ -69,8 +70,10 @@ def judged(nodes: Sequence[Node], settings: Settings, ignore: Sequence[str] = ()
     """Judge nodes that were read; of their GPUs, those that the settings name.
 
     Raises:
-        UsageError: An id, or a limit of the settings, is wrong.
+        UsageError: There are no nodes; or an id, or a limit of the settings, is wrong.
     """
+    if not nodes:  # nothing can fail there, which must not look like health
+        raise UsageError("there are no nodes to judge", "`check` reads some, or files of --save")
     limits, left_out = limits_of(settings.check, Limits), ignored(settings, ignore)
     seen = list(nodes)
     if settings.gpus is not None and not settings.gpus.startswith("free:"):

@@ -37,6 +37,12 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
+def stand_in(folder: Path, program: str, script: str) -> None:
+    """Put a program of some lines of sh into a folder that is looked in first."""
+    (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / program).chmod(0o755)
+
+
 def checked(
     distrun: Run, environ: Mapping[str, str], *words: str, port: str = ""
 ) -> tuple[dict[str, Any], int]:
@@ -175,3 +181,26 @@ def test_too_many_nodes_are_refused_and_so_are_others_than_the_allocation_has(
     result = distrun("check", "--on", "slurm", "--nodes", "2", env={**environ, **allocation})
     assert result.returncode == 2
     assert "--nodes 2 are not the 3 of this allocation" in result.stderr
+
+
+@pytest.mark.parametrize("scontrol", ["exit 1", "echo n1; exit 1", "exit 0", "echo; echo ' '"])
+@pytest.mark.parametrize("strict", [(), ("--strict",)])
+def test_an_allocation_whose_hosts_nobody_names_is_no_healthy_one(
+    distrun: Run, environ: dict[str, str], tmp_path: Path, scontrol: str, strict: tuple[str, ...]
+) -> None:
+    stand_in(tmp_path, "scontrol", scontrol)
+    environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
+    allocation = {"SLURM_JOB_ID": "55", "SLURM_JOB_NODELIST": "n[1-3];x"}
+    result = distrun("check", "--on", "slurm", *strict, env={**environ, **allocation})
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "scontrol names no hosts of this allocation, 'n[1-3];x'" in result.stderr
+    assert "`scontrol show hostnames 'n[1-3];x'` must" in result.stderr
+
+
+def test_nodes_that_were_asked_for_and_have_no_names_are_given_back(
+    distrun: Run, environ: dict[str, str], tmp_path: Path
+) -> None:
+    stand_in(tmp_path, "scontrol", "exit 1")
+    environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
+    assert distrun("check", "--on", "slurm", "--nodes", "2", env=environ).returncode == 3
+    assert Path(environ["FAKE_LOG"]).read_text().splitlines()[-1] == "salloc has them back"

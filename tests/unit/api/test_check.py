@@ -13,6 +13,7 @@ from distrun.api.reach import addresses_of
 from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES
+from distrun.errors import UsageError
 from distrun.probe.snapshot import Nic, Node
 from distrun.spec import read
 from distrun.spec.job import Settings
@@ -84,6 +85,11 @@ def test_the_exit_code_says_what_the_worst_was(
 ) -> None:
     nodes = with_field((server(),), path, value)
     assert report(nodes, strict=strict).exit_code == code
+
+
+def test_no_nodes_are_not_healthy_ones() -> None:
+    with pytest.raises(UsageError, match="there are no nodes to judge"):
+        report(())
 
 
 # --- GPUs that are left out --------------------------------------------------------------
