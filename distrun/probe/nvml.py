@@ -131,6 +131,7 @@ class _Parts:
         self.driver: dict[str, Any] = {}
         self.gpus: dict[int, dict[str, Any]] = {}
         self.pairs: list[dict[str, Any]] = []
+        self.refused: list[int] = []
         self._rest = b""
 
     def add(self, data: bytes) -> None:
@@ -147,6 +148,8 @@ class _Parts:
             self.gpus[part["gpu"]["index"]] = part["gpu"]
         elif "pair" in part:
             self.pairs.append(part["pair"])
+        elif "refused" in part:
+            self.refused.append(part["refused"])
         elif "problem" in part:
             self.driver.update(part)
         else:
@@ -157,7 +160,8 @@ class _Parts:
         for fields, processes in zip(told, named([g.get("processes") for g in told]), strict=True):
             fields["processes"] = processes
         pairs = tuple(GpuPair(**fields) for fields in self.pairs)
-        found = Nvml(**self.driver, gpus=tuple(map(_gpu, told)), pairs=pairs)
+        gpus, refused = tuple(map(_gpu, told)), tuple(self.refused)
+        found = Nvml(**self.driver, refused_gpus=refused, gpus=gpus, pairs=pairs)
         why = found.problem or left_out
         _explain_none(found, why)
         for gpu in found.gpus:

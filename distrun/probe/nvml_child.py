@@ -70,6 +70,9 @@ def _read(write: Write, quick: bool) -> None:
         try:
             handles[index] = gpu.call("nvmlDeviceGetHandleByIndex", index)
         except Failure as failure:  # it does not hide the others
+            if str(failure) == "NoPermission":  # NVML counts what a container may not open
+                write({"refused": index})
+                continue
             gpu.values["lost"] = str(failure)
         else:
             read_identity(gpu, handles[index])

@@ -58,7 +58,7 @@ class Gpu:
 
     index: int
     lost: str = ""
-    """Why NVML gives no handle (it fell off the bus); all else is None then."""
+    """Why NVML gives no handle (it fell off the bus, has no power); all else is None then."""
     uuid: str = ""
     pci_id: str = ""
     name: str = ""
@@ -153,6 +153,8 @@ class Nvml:
     cuda_driver_version: int | None = None
     """13000 is CUDA 13.0."""
     excluded_gpus: int | None = None
+    refused_gpus: tuple[int, ...] = ()
+    """Indexes of those that this user or container may not open: not among `gpus`."""
     gpus: tuple[Gpu, ...] = ()
     pairs: tuple[GpuPair, ...] = ()
     missing: Missing = field(default_factory=dict)

@@ -6,6 +6,8 @@
  *
  * FAKE_GPUS=4           how many there are
  * FAKE_LOST=2           this one has fallen off the bus
+ * FAKE_REFUSED=2        this one is somebody else's: it gives no handle
+ * FAKE_UNPOWERED=2      the cable of this one is not plugged in
  * FAKE_LOST_LATER=2     this one gives a handle, and then falls off the bus
  * FAKE_INIT=9           nvmlInit fails with this code (9: not loaded, 18: mismatch)
  * FAKE_HANG=1           the driver never answers
@@ -66,6 +68,8 @@ int nvmlGetExcludedDeviceCount(unsigned *count) {
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
   ENTER;
   if (index_listed("FAKE_LOST", (int)index)) return GPU_IS_LOST;
+  if (index_listed("FAKE_REFUSED", (int)index)) return NO_PERMISSION;
+  if (index_listed("FAKE_UNPOWERED", (int)index)) return INSUFFICIENT_POWER;
   *handle = (void *)(size_t)(index + 1);
   return 0;
 }

@@ -192,6 +192,19 @@ def test_a_lost_gpu_does_not_hide_the_others(probe: Probe) -> None:
     assert found["problem"] == ""
 
 
+def test_a_gpu_that_gives_no_handle_says_why(probe: Probe) -> None:
+    found = probe(FAKE_GPUS=2, FAKE_UNPOWERED=0)
+    assert [gpu["lost"] for gpu in found["gpus"]] == ["InsufficientPower", ""]
+
+
+def test_a_gpu_that_may_not_be_opened_is_not_lost_and_not_among_ours(probe: Probe) -> None:
+    found = probe(FAKE_GPUS=4, FAKE_REFUSED="1,2")
+    assert [(gpu["index"], gpu["lost"]) for gpu in found["gpus"]] == [(0, ""), (3, "")]
+    assert found["refused_gpus"] == [1, 2]
+    assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == [(0, 3)]
+    assert (found["problem"], found["missing"]) == ("", {})
+
+
 def test_a_gpu_that_is_lost_while_it_is_read_is_lost(probe: Probe) -> None:
     found = probe(FAKE_GPUS=2, FAKE_LOST_LATER=0)
     lost, fine = found["gpus"]

@@ -12,6 +12,8 @@ from distrun.probe.snapshot import Node
 
 def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
+        for index in node.nvml.refused_gpus:  # somebody else's, most often
+            yield Observation(Severity.SKIP, "NoPermission", "", node.name, f"GPU {index}")
         for gpu in node.nvml.gpus:
             if gpu.lost:
                 yield Observation(
@@ -24,9 +26,11 @@ RULE = Rule(
     title="GPUs that no longer answer",
     why="The driver still counts it, but nothing can be done with it; CUDA may refuse to start"
     " on the whole node, and ordinals shift by one.",
-    fix="Drain the node and power-cycle it (a warm reboot often does not bring the card back);"
-    " if it is lost again, reseat or replace the card.",
-    source="NVML_ERROR_GPU_IS_LOST; Xid 79",
+    fix="GpuIsLost: drain the node and power-cycle it (a warm reboot often does not bring the card"
+    " back); if it is lost again, reseat or replace the card. InsufficientPower: look at the"
+    " card's power cables. IrqIssue: reboot, and look at the BIOS and `dmesg | grep NVRM` for"
+    " interrupts. NoPermission: the device files or the container's cgroup leave it to others.",
+    source="NVML, errors of nvmlDeviceGetHandleByIndex_v2; Xid 79",
     judge=_judge,
     quick=True,
     gpus_only=True,

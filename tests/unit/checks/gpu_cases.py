@@ -39,6 +39,7 @@ GPU_CASES = (
     Case("gpu.count", "0.host.environ", {"CUDA_VISIBLE_DEVICES": "GPU-00000002,MIG-7,-1,3"}, FAIL,
          "2 usable GPUs ("),
     Case("gpu.lost", GPU3 + "lost", "GpuIsLost", FAIL, "gives no answer: GpuIsLost"),
+    Case("gpu.lost", GPU3 + "lost", "InsufficientPower", FAIL, "answer: InsufficientPower"),
     Case("gpu.excluded", "0.nvml.excluded_gpus", 1, WARN, "1 GPU excluded"),
     Case("gpu.recovery", GPU3 + "recovery_action", 1, FAIL, "reset the GPU"),
     Case("gpu.recovery", GPU3 + "recovery_action", 4, FAIL, "drain the GPU and reset it"),

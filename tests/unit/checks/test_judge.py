@@ -177,6 +177,13 @@ def test_a_lost_gpu_has_one_line_and_no_skips() -> None:
     assert Severity.SKIP not in {f.severity for f in found}
 
 
+def test_a_gpu_that_may_not_be_opened_is_skipped_and_counts_for_nothing() -> None:
+    nvml = replace(NODE[0].nvml, gpus=NODE[0].nvml.gpus[:6], refused_gpus=(6, 7))
+    (found,) = [f for f in findings(with_field(NODE, "0.nvml", nvml)) if f.id != "nodes.gpu.count"]
+    assert (found.id, found.severity) == ("gpu.lost", Severity.SKIP)
+    assert (found.device, found.observed) == ("GPUs 6-7", "NoPermission on GPUs 6-7")
+
+
 def test_limits_are_those_that_are_given() -> None:
     warm = with_field(NODE, "0.nvml.gpus.3.temperature_c", 70)
     job = job_for(warm)
