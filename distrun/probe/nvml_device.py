@@ -27,7 +27,7 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
     # The first knows what the driver keeps for itself; older drivers have the second alone.
     if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, **memory):
         gpu.ask("nvmlDeviceGetMemoryInfo", handle, **memory)
-    gpu.ask("nvmlDeviceGetComputeRunningProcesses", handle, processes=_processes)
+    gpu.take("processes", _computing, gpu, handle)
     gpu.ask("nvmlDeviceGetComputeMode", handle, compute_mode=int)
     gpu.ask("nvmlDeviceGetMigMode", handle, mig_mode=_first, mig_mode_pending=_second)
 
@@ -102,6 +102,15 @@ def _sram_threshold_exceeded(gpu: NvmlReading, handle: Any) -> bool:
 def _retired_pages(gpu: NvmlReading, handle: Any) -> int:
     name = "nvmlDeviceGetRetiredPages"
     return sum(len(gpu.call(name, handle, cause)) for cause in _RETIREMENT_CAUSES)
+
+
+def _computing(gpu: NvmlReading, handle: Any) -> list[dict[str, Any]]:
+    found = gpu.call("nvmlDeviceGetComputeRunningProcesses", handle)
+    try:  # under MPS the first list may hold the server alone
+        found += gpu.call("nvmlDeviceGetMPSComputeRunningProcesses", handle)
+    except Failure:
+        pass  # a GPU or a driver without MPS
+    return list({process["pid"]: process for process in _processes(found)}.values())
 
 
 def _processes(found: Any) -> list[dict[str, Any]]:

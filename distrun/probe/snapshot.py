@@ -15,6 +15,9 @@ SCHEMA = 1
 BUSY_NBYTES = 1 << 30
 """More memory in use than that, and a GPU counts as somebody's."""
 
+MPS_SERVER = "nvidia-cuda-mps-server"
+"""The program of NVIDIA's Multi-Process Service that stays on a GPU."""
+
 Missing = dict[str, str]
 """Field -> why it is None: NotSupported, NoPermission, FunctionNotFound, or a sentence."""
 
@@ -28,6 +31,11 @@ class GpuProcess:
     user: str = ""
     """"" where the process is in another PID namespace."""
     command: str = ""
+
+    @property
+    def is_mps_server(self) -> bool:
+        """It lets processes share the GPU, and computes nothing itself."""
+        return self.command.startswith(MPS_SERVER)
 
     def __str__(self) -> str:
         """Return `pid 4242 (ada, python train.py, 40.0 GiB)`."""
@@ -107,19 +115,24 @@ class Gpu:
     fabric_health_summary: int | None = None
     nvlinks: tuple[NvLink, ...] | None = None
     processes: tuple[GpuProcess, ...] | None = None
-    """Those that compute on it; the ones of other PID namespaces may be missing."""
+    """Those that compute on it, MPS or not; the ones of other PID namespaces may be missing."""
     missing: Missing = field(default_factory=dict)
 
     @property
     def busy(self) -> bool:
         """Somebody computes on it, or holds more than 1 GiB of its memory."""
-        return bool(self.processes) or (self.memory_used_nbytes or 0) > BUSY_NBYTES
+        return bool(self.company) or (self.memory_used_nbytes or 0) > BUSY_NBYTES
+
+    @property
+    def company(self) -> tuple[GpuProcess, ...]:
+        """The processes that compute on it: the server of MPS is none of them."""
+        return tuple(p for p in self.processes or () if not p.is_mps_server)
 
     @property
     def users(self) -> str:
         """`GPU 1: ` and who is on it, for a GPU that is busy."""
-        if self.processes:
-            return f"GPU {self.index}: {', '.join(map(str, self.processes))}"
+        if self.company:
+            return f"GPU {self.index}: {', '.join(map(str, self.company))}"
         used = (self.memory_used_nbytes or 0) / 2**30
         return f"GPU {self.index}: {used:.1f} GiB held by a process that is not visible from here"
 

@@ -20,6 +20,7 @@
  *
  * Numbers; `5` is for every GPU, `2:5` for GPU 2 alone, `2:5,3:1` for two of them:
  * FAKE_BUSY (1,3: these have a process; its number is FAKE_PID)   FAKE_USED_MIB
+ * FAKE_MPS_CLIENT (number of a process that computes through MPS)
  * FAKE_CAPABILITY (90)  FAKE_MEMORY_GIB  FAKE_TEMPERATURE  FAKE_POWER_LIMIT (W)
  * FAKE_RECOVERY  FAKE_MIG  FAKE_COMPUTE_MODE  FAKE_PERSISTENCE  FAKE_ECC_MODE  FAKE_ECC_PENDING
  * FAKE_ECC_VOLATILE  FAKE_ECC_AGGREGATE  FAKE_SRAM  FAKE_REMAPPED  FAKE_REMAP_PENDING
@@ -139,6 +140,20 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, proce
   }
   *count = busy;
   if (busy) found[0] = (process_t){.pid = (unsigned)number("FAKE_PID", 4242), .used = 40ull << 30};
+  return 0;
+}
+/* A client of MPS; whoever computes by itself is listed here too, as by some drivers. */
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *handle, unsigned *count, process_t *found) {
+  ENTER_GPU;
+  unsigned client = (unsigned)of_gpu("FAKE_MPS_CLIENT", index, 0);
+  unsigned there = client ? 1 + (unsigned)index_listed("FAKE_BUSY", index) : 0;
+  if (*count < there) {
+    *count = there;
+    return INSUFFICIENT_SIZE;
+  }
+  *count = there;
+  if (there) found[0] = (process_t){.pid = client, .used = 1ull << 30};
+  if (there > 1) found[1] = (process_t){.pid = (unsigned)number("FAKE_PID", 4242), .used = 40ull << 30};
   return 0;
 }
 #endif

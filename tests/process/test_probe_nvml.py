@@ -297,6 +297,19 @@ def test_whoever_computes_on_a_gpu_is_named(probe: Probe) -> None:
     assert process["command"].startswith(Path(psutil.Process().cmdline()[0]).name)
 
 
+def test_a_client_of_mps_is_on_the_gpu_and_nobody_is_told_twice(probe: Probe) -> None:
+    found = probe(FAKE_GPUS=2, FAKE_BUSY="1", FAKE_PID=4194301, FAKE_MPS_CLIENT="1:4194302")
+    pids = [[process["pid"] for process in gpu["processes"]] for gpu in found["gpus"]]
+    assert pids == [[], [4194301, 4194302]]
+
+
+def test_without_mps_the_others_are_told(probe: Probe) -> None:
+    call = "nvmlDeviceGetMPSComputeRunningProcesses_v3"
+    (gpu,) = probe(FAKE_GPUS=1, FAKE_BUSY="0", FAKE_NOT_SUPPORTED=call)["gpus"]
+    assert [process["pid"] for process in gpu["processes"]] == [4242]
+    assert gpu["missing"] == {}
+
+
 def test_a_quick_look_leaves_out_what_a_launch_can_do_without(probe: Probe, tmp_path: Path) -> None:
     log = tmp_path / "calls"
     found = probe("--quick", FAKE_GPUS=2, FAKE_NVLINKS=18, FAKE_LOG=log)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
-from distrun.probe.snapshot import Gpu
+from distrun.probe.snapshot import Gpu, GpuProcess
 
 _EXCLUSIVE_THREAD, _PROHIBITED, _EXCLUSIVE_PROCESS = 1, 2, 3
 
@@ -18,11 +18,22 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
     elif gpu.compute_mode == _PROHIBITED:
         yield Observation(Severity.FAIL, "compute mode prohibited", "default")
     elif gpu.compute_mode in (_EXCLUSIVE_THREAD, _EXCLUSIVE_PROCESS):
-        if gpu.processes:
-            text = f"compute mode exclusive, and pid {gpu.processes[0].pid} is on it"
-            yield Observation(Severity.FAIL, text, "default, or nobody on it")
-        else:
-            yield Observation(Severity.WARN, "compute mode exclusive", "default")
+        yield _exclusive(gpu.processes or ())
+
+
+def _exclusive(there: tuple[GpuProcess, ...]) -> Observation:
+    if any(process.is_mps_server for process in there):  # as NVIDIA recommends it
+        return Observation(Severity.INFO, "compute mode exclusive, through MPS", "default")
+    if not there:
+        return Observation(Severity.WARN, "compute mode exclusive", "default")
+    first = there[0]
+    seen = bool(first.command)  # else it may be the server of MPS, outside this container
+    return Observation(
+        Severity.FAIL if seen else Severity.WARN,
+        f"compute mode exclusive, and pid {first.pid} is on it"
+        + ("" if seen else " (not visible from here)"),
+        "default, or nobody on it",
+    )
 
 
 RULE = Rule(
@@ -32,8 +43,8 @@ RULE = Rule(
     ' rank which touches GPU 0 before it has set its own device shuts rank 0 out: "all'
     ' CUDA-capable devices are busy or unavailable".',
     fix="`nvidia-smi -i N -c DEFAULT` as root; or call torch.cuda.set_device(LOCAL_RANK) before"
-    " anything else of CUDA.",
-    source="karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033",
+    " anything else of CUDA. Under MPS exclusive is right.",
+    source="docs.nvidia.com/deploy/mps; karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033",
     judge=each_gpu(_look),
     quick=True,
     gpus_only=True,

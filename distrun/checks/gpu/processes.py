@@ -16,7 +16,7 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
         yield from unread(gpu, "processes")
         return
     least = limits.gpu_process_ignored_nbytes
-    there = [p for p in gpu.processes if p.used_nbytes is None or p.used_nbytes > least]
+    there = [p for p in gpu.company if p.used_nbytes is None or p.used_nbytes > least]
     if there:
         yield Observation(Severity.WARN, some([str(process) for process in there], 3), "nobody")
 

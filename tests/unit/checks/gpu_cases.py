@@ -11,6 +11,7 @@ from tests.unit.checks.cases import FAIL, INFO, LAPTOP, NODE, WARN, Case, Unread
 GPU3 = "0.nvml.gpus.3."
 _PYTHON = GpuProcess(4242, 40 << 30, "ada", "python train.py")
 _UNSEEN = GpuProcess(77, None)
+_MPS = GpuProcess(910, 30 << 20, "root", "nvidia-cuda-mps-server")
 _XORG = GpuProcess(900, 4 << 20, "root", "Xorg")
 _ACTIVE = with_field(NODE, GPU3 + "utilization_percent", 97)
 _NO_NVLINK = with_field(NODE, "0.nvml.gpus", tuple(replace(h100(n), nvlinks=()) for n in range(8)))
@@ -59,6 +60,10 @@ GPU_CASES = (
     Case("gpu.compute_mode", GPU3 + "compute_mode", 3, WARN, "exclusive"),
     Case("gpu.compute_mode", GPU3 + "compute_mode", 3, FAIL, "pid 4242 is on it",
          with_field(NODE, GPU3 + "processes", (_PYTHON,))),
+    Case("gpu.compute_mode", GPU3 + "compute_mode", 3, INFO, "exclusive, through MPS",
+         with_field(NODE, GPU3 + "processes", (_MPS, _PYTHON))),
+    Case("gpu.compute_mode", GPU3 + "compute_mode", 3, WARN, "pid 77 is on it (not visible",
+         with_field(NODE, GPU3 + "processes", (_UNSEEN,))),
     Case("gpu.persistence", GPU3 + "persistence_mode", False, WARN, "off"),
     Case("gpu.ecc.mode", "0.nvml.gpus.3", replace(h100(3), ecc_mode=False, ecc_mode_pending=False),
          WARN, "ECC off"),
@@ -145,6 +150,7 @@ SILENT_ON_GPUS = (
     ("gpu.memory", GPU3 + "memory_used_nbytes", 50 << 30,
      with_field(NODE, GPU3 + "processes", (_PYTHON,))),
     ("gpu.processes", GPU3 + "processes", (_XORG,), NODE),
+    ("gpu.processes", GPU3 + "processes", (_MPS,), NODE),
     ("gpu.nvlink.errors", GPU3 + "nvlinks.7", NvLink(7, True, errors={"retry_blocks": 99}), NODE),
     ("gpu.nvlink.count", "0.nvml.gpus.3.nvlinks", (), with_field(_NO_NVLINK, GPU3 + "uuid", "")),
     ("gpu.topology", "0.nvml.pairs.0.topology", 50, NODE),

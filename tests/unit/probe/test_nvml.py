@@ -12,6 +12,7 @@ from distrun.probe.gpu_processes import named
 from distrun.probe.nvml import read_gpus
 from distrun.probe.snapshot import Gpu, GpuProcess, Nvml
 
+MPS = GpuProcess(6, 30 << 20, "root", "nvidia-cuda-mps-server")
 READS_ITS_PIPE = "import json, os, signal, sys; fd = json.loads(sys.argv[1])[1][1]\n"
 
 
@@ -23,6 +24,9 @@ READS_ITS_PIPE = "import json, os, signal, sys; fd = json.loads(sys.argv[1])[1][
         (1 << 30, (), False),
         ((1 << 30) + 1, (), True),
         (0, (GpuProcess(7, None),), True),
+        (0, (MPS,), False),
+        (0, (MPS, GpuProcess(7, None)), True),
+        ((1 << 30) + 1, (MPS,), True),
     ],
 )
 def test_a_gpu_is_busy_when_somebody_computes_on_it_or_holds_its_memory(
@@ -43,7 +47,11 @@ def test_a_gpu_is_busy_when_somebody_computes_on_it_or_holds_its_memory(
             "GPU 0: pid 42 (not visible from here), pid 43 (x, 0.5 GiB)",
         ),
         (
-            Gpu(2, memory_used_nbytes=3 << 30),
+            Gpu(0, processes=(MPS, GpuProcess(43, 1 << 29, "", "x"))),
+            "GPU 0: pid 43 (x, 0.5 GiB)",
+        ),
+        (
+            Gpu(2, memory_used_nbytes=3 << 30, processes=(MPS,)),
             "GPU 2: 3.0 GiB held by a process that is not visible from here",
         ),
     ],
