@@ -87,9 +87,12 @@ class OtherMachines:
     def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
         """Take a snapshot of each, read their clocks, and let them connect."""
         nodes = with_clocks(self.read(), self._probes)
+        answered = self._probes.alive
         nodes = with_reaches(nodes, self._probes, master_port)
+        # One that is late with its connections alone is read; they are what nobody knows.
+        read = [probe.name for probe in answered if probe.late or not probe.gone]
         gone = {probe.name: probe.gone for probe in self._probes.probes}
-        return tuple(_silent(n.name, gone[n.name]) if gone[n.name] else n for n in nodes)
+        return tuple(n if n.name in read else _silent(n.name, gone[n.name]) for n in nodes)
 
     def close(self) -> None:
         """End the probes."""

@@ -46,6 +46,8 @@ class Probe:
         self._rest = b""
         self.gone = ""
         """Why it has no more to say, as a sentence; "" while it lives."""
+        self.late = False
+        """It is `gone` because it took too long; what it has said until then holds."""
 
     def fileno(self) -> int:
         """Return the descriptor that its answers come from."""
@@ -126,7 +128,7 @@ class Probes:
                     if probe.gone or len(found[probe.name]) >= wanted[probe.name]:
                         selector.unregister(probe)
             for key in selector.get_map().values():
-                key.data.gone = f"no answer within {limit_s:g} s"
+                key.data.gone, key.data.late = f"no answer within {limit_s:g} s", True
         return found
 
     def close(self) -> None:

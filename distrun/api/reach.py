@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distrun.api.probes import Answer, Probes
+from distrun.probe.serve import MOST_AT_ONCE
 from distrun.probe.snapshot import Node, Reach
 
 DEFAULT_MASTER_PORT = 29500
-_CONNECT_LIMIT_S = 4.0
-"""A little more than a probe gives a connection."""
+_CONNECT_LIMIT_S = 6.0
+"""What a probe gives the connections that it tries at once, and as long again."""
 _ANSWER_LIMIT_S = 5.0
 _CLOCK_ROUNDS = 3
-_MOST_S = 60.0
 _UNKNOWN_NAME = "the name does not resolve"
-_NO_ANSWER = "no answer"
 
 
 def with_clocks(nodes: Sequence[Node], probes: Probes) -> list[Node]:
@@ -52,6 +52,9 @@ def with_reaches(
         nodes: Those that could not be read are left out.
         probes: Their probes.
         master_port: Port of the rendezvous, which the first node is to have.
+
+    Returns:
+        The nodes, without the connections of which a probe did not tell in time.
     """
     healthy = [node for node in nodes if not node.problem]
     if len(healthy) < 2:
@@ -65,7 +68,7 @@ def with_reaches(
         if source is not target
     ]
     _connect(tries, probes)
-    found += [each.result() for each in tries]
+    found += [each.result() for each in tries if each.problem is not None]
     return [
         replace(node, reaches=tuple(reach for reach in found if reach.source == node.name))
         for node in nodes
@@ -98,19 +101,20 @@ class _Try:
     port: int
     names: tuple[str, ...]
     """Addresses to try, in this order."""
-    problem: str = _NO_ANSWER
+    problem: str | None = None
+    """None where its probe did not answer: nobody knows then."""
     done: int = 0
 
     @property
     def ended(self) -> bool:
-        """It came about, or failed at a name that this node knows."""
+        """It came about, failed at a name that this node knows, or nobody knows."""
         first = self.done == 1 and self.problem != _UNKNOWN_NAME
         return not self.problem or first or self.done == len(self.names)
 
     def result(self) -> Reach:
         """Return what came of it."""
         at = self.names[max(0, self.done - 1)]
-        return Reach(self.source, self.target, at, self.port, self.problem)
+        return Reach(self.source, self.target, at, self.port, self.problem or "")
 
 
 def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
@@ -125,16 +129,19 @@ def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
 
 
 def _connect(tries: Sequence[_Try], probes: Probes) -> None:
-    while left := [each for each in tries if not each.ended]:
+    left = list(tries)
+    while left:
         wanted: dict[str, list[Mapping[str, object]]] = {}
         for each in left:
             request = {"connect": [each.names[each.done], each.port]}
             wanted.setdefault(each.source, []).append(request)
-        answers = _asked(wanted, probes, _CONNECT_LIMIT_S * max(map(len, wanted.values())))
+        in_turn = math.ceil(max(map(len, wanted.values())) / MOST_AT_ONCE)
+        answers = _asked(wanted, probes, _CONNECT_LIMIT_S * in_turn)
         for each in left:
-            answer = next(iter(answers[each.source]), {"problem": _NO_ANSWER})
-            del answers[each.source][:1]
-            each.problem, each.done = str(answer.get("problem", _NO_ANSWER)), each.done + 1
+            problem = answers[each.source].pop(0).get("problem") if answers[each.source] else None
+            each.problem = None if problem is None else str(problem)
+            each.done += 1
+        left = [each for each in left if not each.ended]
 
 
 def _asked(
@@ -145,4 +152,4 @@ def _asked(
         for request in wanted.get(probe.name, ()):
             probe.send(request)
     counts = {name: len(requests) for name, requests in wanted.items()}
-    return probes.answers(counts, min(limit_s, _MOST_S))
+    return probes.answers(counts, limit_s)

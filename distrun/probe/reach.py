@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 from distrun.probe.host import port_problem
-from distrun.probe.reading import Unread, reason, within
+from distrun.probe.reading import Unread, begun, reason
 
 _BACKLOG = 1024
 """The kernel completes that many connections by itself: nobody has to accept them."""
@@ -38,10 +39,19 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def connect(address: str, port: int, timeout_s: float) -> str:
-    """Return why a port of another node cannot be reached; "" if it can."""
+def connecting(address: str, port: int, timeout_s: float) -> Callable[[], str]:
+    """Begin to connect to a port of another node.
+
+    Returns:
+        What waits for the end, and returns why the port cannot be reached; "" if it can.
+    """
+    connected = begun(timeout_s, "the other side", lambda: _connect(address, port, timeout_s))
+    return lambda: _problem(connected)
+
+
+def _problem(connected: Callable[[], None]) -> str:
     try:
-        within(timeout_s, "the other side", lambda: _connect(address, port, timeout_s))
+        connected()
     except (Unread, TimeoutError):
         return "timed out"
     except ConnectionRefusedError:

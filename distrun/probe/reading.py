@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -52,15 +53,25 @@ def within(limit_s: float, what: str, function: Callable[[], T]) -> T:
         Unread: It has not answered in time. Its thread is left to itself.
         Exception: What the function raised.
     """
+    return begun(limit_s, what, function)()
+
+
+def begun(limit_s: float, what: str, function: Callable[[], T]) -> Callable[[], T]:
+    """Begin to call such a function; what is returned waits for it, and raises as `within`."""
     call = _Call(function)
     thread = threading.Thread(target=call.run, daemon=True)
+    deadline = time.monotonic() + limit_s
     thread.start()
-    thread.join(limit_s)
-    if thread.is_alive():
-        raise Unread(f"{what} did not answer within {limit_s:g} s")
-    if call.error is not None:
-        raise call.error
-    return call.results[0]
+
+    def result() -> T:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            raise Unread(f"{what} did not answer within {limit_s:g} s")
+        if call.error is not None:
+            raise call.error
+        return call.results[0]
+
+    return result
 
 
 class _Call(Generic[T]):

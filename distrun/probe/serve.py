@@ -5,11 +5,12 @@ line for each answer:
 
     {"listen": true}                    {"port": 40123}
     {"listen": true, "port": 29500}     {"problem": "is in use by another process (…)"}
-    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}
+    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}; many are on their way at once
     {"clock": true}                     {"now": 1767225600.25}
     {"read": true, "quick": true}       the facts anew; quick leaves out links between GPUs
 
-Ports stay open until standard input ends, and the process ends with it.
+Answers come in the order of the requests. Ports stay open until standard input ends, and the
+process ends with it.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distrun.probe.reach import connect, listen
+from distrun.probe.reach import connecting, listen
 from distrun.probe.reading import Unread
 from distrun.probe.snapshot import Node
 
+MOST_AT_ONCE = 128
+"""So many connections are on their way at once, each with a thread."""
 _CONNECT_TIMEOUT_S = 3.0
 _END_LIMIT_S = 4.0
 """Time for the requests that came before the end of standard input."""
+
+_Begun = Callable[[], dict[str, Any]]
+"""An answer, when it is called; it may have to be waited for."""
 
 
 def read_requests() -> queue.Queue[str]:
@@ -57,12 +63,22 @@ def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
         read: Takes a snapshot, a quick one or not.
     """
     listeners: list[socket.socket] = []
+    begun: queue.Queue[_Begun | None] = queue.Queue(MOST_AT_ONCE)
+    teller = threading.Thread(target=_tell_all, args=(begun,))
+    teller.start()
     try:
         while line := requests.get():
-            tell(_answer(line, listeners, read))
+            begun.put(_begin(line, listeners, read))
     finally:
+        begun.put(None)
+        teller.join()
         for listener in listeners:
             listener.close()
+
+
+def _tell_all(begun: queue.Queue[_Begun | None]) -> None:
+    while (answered := begun.get()) is not None:
+        tell(answered())
 
 
 def tell(answer: Any) -> None:
@@ -74,26 +90,30 @@ def tell(answer: Any) -> None:
         os._exit(1)
 
 
-def _answer(
-    line: str, listeners: list[socket.socket], read: Callable[[bool], Node]
-) -> dict[str, Any]:
+def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Node]) -> _Begun:
+    """Do what a request asks for; return what waits for that which takes long."""
     try:
         request = json.loads(line)
         if isinstance(request, dict) and "listen" in request:
             listeners.append(listen(_port(request.get("port", 0))))
-            return {"port": listeners[-1].getsockname()[1]}
+            return _told({"port": listeners[-1].getsockname()[1]})
         if isinstance(request, dict) and "connect" in request:
             address, port = request["connect"]
-            return {"problem": connect(str(address), _port(port), _CONNECT_TIMEOUT_S)}
+            connected = connecting(str(address), _port(port), _CONNECT_TIMEOUT_S)
+            return lambda: {"problem": connected()}
         if isinstance(request, dict) and "clock" in request:
-            return {"now": time.time()}
+            return _told({"now": time.time()})
         if isinstance(request, dict) and "read" in request:
-            return dataclasses.asdict(read(bool(request.get("quick"))))
-    except Unread as error:
-        return {"problem": str(error)}
+            return _told(dataclasses.asdict(read(bool(request.get("quick")))))
+    except (Unread, RuntimeError) as error:  # RuntimeError: there can be no more threads
+        return _told({"problem": str(error)})
     except (ValueError, TypeError):
         pass
-    return {"problem": f"not understood: {line.strip()[:200]}"}
+    return _told({"problem": f"not understood: {line.strip()[:200]}"})
+
+
+def _told(answer: dict[str, Any]) -> _Begun:
+    return lambda: answer
 
 
 def _port(value: Any) -> int:

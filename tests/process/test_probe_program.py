@@ -110,16 +110,38 @@ def test_a_connection_that_fails_says_how(ask: Ask) -> None:
     assert ask({"connect": ["a..b", 80]}) == unknown
 
 
-def test_a_connection_that_nobody_answers_times_out(ask: Ask) -> None:
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port that answers nobody any more."""
     with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         for full in (first, second):  # the queue of one, and the one on its way
             full.setblocking(False)
             full.connect_ex(deaf.getsockname())
-        began = time.monotonic()
-        assert ask({"connect": ["127.0.0.1", deaf.getsockname()[1]]}) == {"problem": "timed out"}
-        assert time.monotonic() - began < 6
+        yield deaf.getsockname()[1]
+
+
+def test_a_connection_that_nobody_answers_times_out(ask: Ask, deaf: int) -> None:
+    began = time.monotonic()
+    assert ask({"connect": ["127.0.0.1", deaf]}) == {"problem": "timed out"}
+    assert time.monotonic() - began < 6
+
+
+def test_many_connections_take_as_long_as_one_and_are_answered_in_their_order(
+    server: subprocess.Popen[str], ask: Ask, deaf: int
+) -> None:
+    port = ask({"listen": True})["port"]
+    both = [{"connect": ["127.0.0.1", deaf]}, {"connect": ["127.0.0.1", port]}]
+    assert server.stdin
+    assert server.stdout
+    began = time.monotonic()
+    server.stdin.write("".join(json.dumps(request) + "\n" for request in both * 50))
+    first = ask({"connect": ["no-such-host.invalid", 1]})  # its answer is the last
+    rest = [json.loads(server.stdout.readline()) for _ in range(100)]
+    assert time.monotonic() - began < 10  # one after another: 150 s
+    assert [first, *rest[:-1]] == [{"problem": "timed out"}, {"problem": ""}] * 50
+    assert rest[-1] == {"problem": "the name does not resolve"}
 
 
 def test_it_tells_the_time(ask: Ask) -> None:

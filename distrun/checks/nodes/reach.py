@@ -13,8 +13,10 @@ def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observat
     if len(nodes) < 2:
         return
     for node in nodes:
-        if not node.reaches:
-            yield Observation(Severity.SKIP, "connections were not tried", "", node.name)
+        tried = {node.name, *(reach.target for reach in node.reaches)}
+        if untold := [other.name for other in nodes if other.name not in tried]:
+            some = "" if len(untold) == len(nodes) - 1 else f" to {', '.join(untold)}"
+            yield Observation(Severity.SKIP, f"connections{some} were not tried", "", node.name)
         for reach in node.reaches:
             if reach.problem and reach.source != reach.target:  # else it is host.port's
                 what = "rendezvous port " if reach.port == job.master_port else ""
