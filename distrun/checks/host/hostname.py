@@ -15,8 +15,8 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     if "hostname_addresses" in host.missing:
         yield from unread(host, "hostname_addresses")
         return
-    if not host.hostname or any(not _is_loopback(address) for address in addresses):
-        return
+    if not host.hostname or (addresses and not _is_loopback(addresses[0])):
+        return  # gloo binds the first, whatever follows
     if host.environ.get("GLOO_SOCKET_IFNAME"):
         return  # gloo asks the interface then, and not the name
     meaning = f"is {', '.join(addresses)}" if addresses else "resolves to nothing"
@@ -37,7 +37,8 @@ RULE = Rule(
     title="Hostname that means the loopback",
     why="gloo announces the address that the hostname resolves to: the other nodes then connect"
     " to themselves, are refused or wait for minutes, and the message names 127.0.1.1.",
-    fix="Give the name the node's real address in /etc/hosts, or export"
+    fix="Give the name the node's real address in /etc/hosts, and take the line with 127.0.1.1 out"
+    " (it comes first, wherever it stands); or export"
     " GLOO_SOCKET_IFNAME=<interface> on that node.",
     source="pytorch/gloo#223, ray-project/ray#37461, vllm-project/vllm#7074",
     judge=each_host(_look),

@@ -34,6 +34,8 @@ HOST_CASES = (
          {"uses_gpus": False}),
     Case("host.hostname", HOST + "hostname_addresses", ("127.0.1.1",), FAIL, "node0 is 127.0.1.1",
          NODES),
+    Case("host.hostname", HOST + "hostname_addresses", ("127.0.1.1", "10.0.0.10"), FAIL,
+         "node0 is 127.0.1.1, 10.0.0.10", NODES),
     Case("host.hostname", HOST + "hostname_addresses", ("127.0.0.1", "::1"), INFO, "0.0.1, ::1"),
     Case("host.hostname", HOST + "hostname_addresses", (), FAIL, "resolves to nothing", NODES),
     Case("host.ifname", *_environ(GLOO_SOCKET_IFNAME="ib0"), FAIL,
@@ -97,7 +99,7 @@ HOST_CASES = (
 SILENT_ON_HOSTS = (
     ("host.hostname", *_environ(GLOO_SOCKET_IFNAME="eth0"),
      with_field(NODES, HOST + "hostname_addresses", ("127.0.1.1",))),
-    ("host.hostname", HOST + "hostname_addresses", ("127.0.1.1", "10.0.0.10"), NODES),
+    ("host.hostname", HOST + "hostname_addresses", ("10.0.0.10", "127.0.1.1"), NODES),
     ("host.ifname", *_environ(NCCL_SOCKET_IFNAME="eth"), NODES),
     ("host.ifname", *_environ(NCCL_SOCKET_IFNAME="^docker,lo"), NODES),
     ("host.ifname", *_environ(NCCL_SOCKET_IFNAME="=eth0", GLOO_SOCKET_IFNAME="eth0"), NODES),
