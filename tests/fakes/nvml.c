@@ -29,7 +29,8 @@
  * FAKE_FABRIC_CLIQUE  FAKE_FABRIC_MASK  FAKE_FABRIC_SUMMARY  FAKE_FABRIC_VERSION (of structs)
  * FAKE_FABRIC_UUID (every byte of it)  FAKE_PER_SOCKET (GPUs of one socket, for the topology)
  * FAKE_NVLINKS (each)  FAKE_NVLINK_DOWN (a link)  FAKE_NVLINK_ERRORS  FAKE_SWITCH (1: links
- * lead to switches)  FAKE_TOPOLOGY  FAKE_P2P  FAKE_EXCLUDED  FAKE_CUDA
+ * lead to switches)  FAKE_TOPOLOGY  FAKE_P2P  FAKE_EXCLUDED
+ * FAKE_CUDA (0: there is no libcuda)
  */
 #include "nvml_fake.h"
 
@@ -51,7 +52,7 @@ int nvmlSystemGetDriverVersion(char *text, unsigned length) {
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {
   ENTER;
   *version = number("FAKE_CUDA", 13000);
-  return 0;
+  return *version ? 0 : LIBRARY_NOT_FOUND;
 }
 int nvmlDeviceGetCount_v2(unsigned *count) {
   ENTER;

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 enum { INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, INSUFFICIENT_SIZE = 7,
-       INSUFFICIENT_POWER = 8, GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
+       INSUFFICIENT_POWER = 8, LIBRARY_NOT_FOUND = 12, GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
 enum { NVML_FI_RECOVERY_ACTION = 230, NVML_FI_NVLINK_RCV_ERRORS = 208 };
 
 typedef struct { unsigned long long total, free, used; } memory_t;

@@ -263,6 +263,12 @@ def test_a_driver_that_does_not_answer_says_why(
         assert found[field] is not None or found["missing"][field] == found["problem"]
 
 
+def test_a_container_without_libcuda_has_the_gpus_and_says_what_is_missing(probe: Probe) -> None:
+    found = probe(FAKE_GPUS=1, FAKE_CUDA=0)
+    assert (found["cuda_driver_version"], len(found["gpus"])) == (None, 1)
+    assert found["missing"] == {"cuda_driver_version": "LibraryNotFound"}
+
+
 def test_links_are_counted_between_the_gpus_that_they_join(probe: Probe) -> None:
     found = probe(FAKE_GPUS=3, FAKE_NVLINKS=6, FAKE_NVLINK_DOWN="2:0", FAKE_NVLINK_ERRORS="1:9")
     down = [[link for link in gpu["nvlinks"] if not link["active"]] for gpu in found["gpus"]]

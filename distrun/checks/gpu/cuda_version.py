@@ -14,6 +14,9 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     wanted = _version(node.software.torch_cuda)
     if node.nvml.problem or wanted is None:
         return  # gpu.driver and host.torch say so
+    if node.nvml.missing.get("cuda_driver_version") == "LibraryNotFound":
+        yield Observation(Severity.FAIL, "libcuda.so.1 is not here", "the driver's libcuda.so.1")
+        return
     driver = _version(node.nvml.driver_version)
     if driver is None:
         yield from unread(node.nvml, "driver_version")
@@ -50,9 +53,11 @@ RULE = Rule(
     id="gpu.cuda",
     title="Driver against torch's CUDA",
     why="A driver of an older CUDA generation cannot start this torch at all; one that is older"
-    " within the generation lacks newer functions and cannot compile PTX of newer toolkits.",
+    " within the generation lacks newer functions and cannot compile PTX of newer toolkits. Without libcuda.so.1 no"
+    " rank gets a GPU, though `nvidia-smi` shows them all.",
     fix="Upgrade the driver, or install the torch build for the driver's CUDA: pip install torch"
-    " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …).",
+    " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …). Without libcuda.so.1: `docker"
+    " run -e NVIDIA_DRIVER_CAPABILITIES=compute,utility`, or install the driver's libcuda package.",
     source="https://docs.nvidia.com/deploy/cuda-compatibility/",
     judge=each_node(_look),
     quick=True,

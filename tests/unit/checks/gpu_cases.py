@@ -22,6 +22,11 @@ _WITH_XID = (
 _APP_XIDS = tuple(Xid(31, "0000:4d:00.0", age, "MMU fault") for age in (3600.0, 120.0))
 _PAIRS = NODE[0].nvml.pairs
 _HOT_MAX = with_field(NODE, GPU3 + "temperature_max_c", 92)
+_NO_LIBCUDA = replace(
+    NODE[0].nvml,
+    cuda_driver_version=None,
+    missing={"cuda_driver_version": "LibraryNotFound"},
+)
 _OLDER_CUDA = with_field(NODE, "0.nvml.cuda_driver_version", None)
 
 GPU_CASES = (
@@ -47,6 +52,7 @@ GPU_CASES = (
     Case("gpu.recovery", GPU3 + "recovery_action", 99, FAIL, "unknown action 99"),
     Case("gpu.cuda", "0.nvml.cuda_driver_version", 12080, FAIL, "runs CUDA 12.8"),
     Case("gpu.cuda", "0.nvml.driver_version", "575.57.08", FAIL, "driver 575.57.08", _OLDER_CUDA),
+    Case("gpu.cuda", "0.nvml", _NO_LIBCUDA, FAIL, "libcuda.so.1 is not here"),
     Case("gpu.cuda", "0.software.torch_cuda", "13.1", WARN, "runs CUDA 13.0"),
     Case("gpu.cuda", "0.software.torch_cuda", "14.0", FAIL, "runs CUDA 13.0"),
     Case("gpu.capability", GPU3 + "compute_capability", "8.0", WARN, "1 × NVIDIA H100 80GB HBM3"
