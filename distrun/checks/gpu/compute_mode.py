@@ -44,7 +44,8 @@ RULE = Rule(
     ' CUDA-capable devices are busy or unavailable".',
     fix="`nvidia-smi -i N -c DEFAULT` as root; or call torch.cuda.set_device(LOCAL_RANK) before"
     " anything else of CUDA. Under MPS exclusive is right.",
-    source="docs.nvidia.com/deploy/mps; karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033",
+    source="karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033;"
+    " https://docs.nvidia.com/deploy/mps/",
     judge=each_gpu(_look),
     quick=True,
     gpus_only=True,

@@ -53,11 +53,12 @@ RULE = Rule(
     id="gpu.cuda",
     title="Driver against torch's CUDA",
     why="A driver of an older CUDA generation cannot start this torch at all; one that is older"
-    " within the generation lacks newer functions and cannot compile PTX of newer toolkits. Without libcuda.so.1 no"
-    " rank gets a GPU, though `nvidia-smi` shows them all.",
+    " within the generation lacks newer functions and cannot compile PTX of newer toolkits."
+    " Without libcuda.so.1 no rank gets a GPU, though `nvidia-smi` shows them all.",
     fix="Upgrade the driver, or install the torch build for the driver's CUDA: pip install torch"
-    " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …). Without libcuda.so.1: `docker"
-    " run -e NVIDIA_DRIVER_CAPABILITIES=compute,utility`, or install the driver's libcuda package.",
+    " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …)."
+    " Without libcuda.so.1: `docker run -e NVIDIA_DRIVER_CAPABILITIES=compute,utility`, or install"
+    " the driver's package that has it.",
     source="https://docs.nvidia.com/deploy/cuda-compatibility/",
     judge=each_node(_look),
     quick=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,30 +12,53 @@ from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.probe.snapshot import Gpu, Node
 
+_ON_A_BOARD = re.compile(r"SXM|HBM3|\b(H20|H200|H800|B200|B300|GB200|GB300)$")
+"""Names of GPUs whose NVLinks are wired; the others have them only by a bridge."""
+
 
 def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
-        usual: dict[str, Counter[int]] = {}
+        alike: dict[str, list[Gpu]] = {}
         for gpu in node.nvml.present:
-            if gpu.nvlinks is not None:
-                usual.setdefault(gpu.name, Counter())[_active(gpu)] += 1
+            alike.setdefault(gpu.name, []).append(gpu)
         for gpu in node.nvml.present:
-            for seen in _look(gpu, usual.get(gpu.name, Counter())):
+            for seen in _look(gpu, alike[gpu.name]):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, usual: Counter[int]) -> Iterator[Observation]:
+def _look(gpu: Gpu, alike: Sequence[Gpu]) -> Iterator[Observation]:
     if gpu.nvlinks is None:
         yield from unread(gpu, "nvlinks")
         return
-    # Of counts equally common the greater one is what the GPU was built with.
-    most = max(usual, key=lambda count: (usual[count], count))
-    if _active(gpu) < most:
-        down = ", ".join(str(link.link) for link in gpu.nvlinks if not link.active)
-        which = f" (down: {down})" if down else ""
+    up, most = _active(gpu), _usual(alike)
+    down = ", ".join(str(link.link) for link in gpu.nvlinks if not link.active)
+    told = f"{up} NVLinks up" + (f" (down: {down})" if down else "")
+    if up < most:
+        bridged = not up and not _is_wired(gpu) and _has_bridges(alike)
         yield Observation(
-            Severity.FAIL, f"{_active(gpu)} NVLinks up{which}", f"{most}, as its siblings have"
+            Severity.INFO if bridged else Severity.FAIL,
+            "no NVLink bridge" if bridged else told,
+            f"{most}, as its siblings have",
         )
+    elif gpu.nvlinks and not up and len(alike) > 1 and _is_wired(gpu) and not gpu.mig_mode:
+        yield Observation(Severity.FAIL, told, f"{len(gpu.nvlinks)}: its board has them")
+
+
+def _usual(alike: Sequence[Gpu]) -> int:
+    """Return how many links most of them have up."""
+    counts = Counter(_active(gpu) for gpu in alike if gpu.nvlinks is not None)
+    # Of counts equally common the greater one is what the GPU was built with.
+    return max(counts, key=lambda count: (counts[count], count))
+
+
+def _is_wired(gpu: Gpu) -> bool:
+    return _ON_A_BOARD.search(gpu.name) is not None
+
+
+def _has_bridges(alike: Sequence[Gpu]) -> bool:
+    """Return whether their links lead straight to GPUs, by bridges that join a few of them."""
+    links = [link for gpu in alike for link in gpu.nvlinks or () if link.active]
+    return all(link.remote_type == "gpu" for link in links)
 
 
 def _active(gpu: Gpu) -> int:

@@ -15,6 +15,16 @@ _MPS = GpuProcess(910, 30 << 20, "root", "nvidia-cuda-mps-server")
 _XORG = GpuProcess(900, 4 << 20, "root", "Xorg")
 _ACTIVE = with_field(NODE, GPU3 + "utilization_percent", 97)
 _NO_NVLINK = with_field(NODE, "0.nvml.gpus", tuple(replace(h100(n), nvlinks=()) for n in range(8)))
+_ALL_DOWN = tuple(
+    replace(h100(n), nvlinks=tuple(replace(link, active=False) for link in h100(n).nvlinks or ()))
+    for n in range(8)
+)
+_RTX = tuple(
+    Gpu(n, name="NVIDIA GeForce RTX 3090",
+        nvlinks=tuple(NvLink(link, True, f"0000:{1 - n}", "gpu") for link in range(4)))
+    for n in range(3)
+)  # fmt: skip
+_NO_BRIDGE = tuple(NvLink(link, False) for link in range(4))
 _FAR = tuple(replace(pair, nvlinks=0) for pair in NODE[0].nvml.pairs)
 _WITH_XID = (
     Xid(79, "0000:4d:00.0", 600.0, "NVRM: Xid (PCI:0000:4d:00): 79, GPU has fallen off the bus"),
@@ -102,6 +112,10 @@ GPU_CASES = (
     Case("gpu.pcie.generation", GPU3 + "pcie_generation", 3, WARN, "gen 3 at 97 % load", _ACTIVE),
     Case("gpu.nvlink.count", GPU3 + "nvlinks.7.active", False, FAIL, "17 NVLinks up (down: 7)"),
     Case("gpu.nvlink.count", GPU3 + "nvlinks", (), FAIL, "0 NVLinks up"),
+    Case("gpu.nvlink.count", "0.nvml.gpus.2.nvlinks", _NO_BRIDGE, INFO, "no NVLink bridge",
+         with_field(NODE, "0.nvml.gpus", _RTX)),
+    Case("gpu.nvlink.count", "0.nvml.gpus.2.nvlinks.3.active", False, FAIL, "(down: 3)",
+         with_field(NODE, "0.nvml.gpus", _RTX)),
     Case("gpu.nvlink.errors", GPU3 + "nvlinks.7", NvLink(7, True, errors={"crc_flit": 16}), WARN,
          "link 7: 16 crc flit"),
     Case("gpu.nvlink.errors", GPU3 + "nvlinks", (NvLink(7, True, errors={"crc_flit": 99}),) * 4,
@@ -159,6 +173,10 @@ SILENT_ON_GPUS = (
     ("gpu.processes", GPU3 + "processes", (_MPS,), NODE),
     ("gpu.nvlink.errors", GPU3 + "nvlinks.7", NvLink(7, True, errors={"retry_blocks": 99}), NODE),
     ("gpu.nvlink.count", "0.nvml.gpus.3.nvlinks", (), with_field(_NO_NVLINK, GPU3 + "uuid", "")),
+    ("gpu.nvlink.count", "0.nvml.gpus", _ALL_DOWN[:1], NODE),
+    ("gpu.nvlink.count", "0.nvml.gpus", tuple(replace(g, mig_mode=True) for g in _ALL_DOWN), NODE),
+    ("gpu.nvlink.count", "0.nvml.gpus",
+     tuple(replace(gpu, name="NVIDIA H100 PCIe") for gpu in _ALL_DOWN), NODE),
     ("gpu.topology", "0.nvml.pairs.0.topology", 50, NODE),
     ("gpu.bar1", GPU3 + "bar1_total_nbytes", 256 << 20, with_field(NODE, "0.host.infiniband", ())),
     ("gpu.cuda", "0.nvml.driver_version", "550.54.15", NODE),

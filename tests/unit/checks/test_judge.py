@@ -184,6 +184,18 @@ def test_a_gpu_that_may_not_be_opened_is_skipped_and_counts_for_nothing() -> Non
     assert (found.device, found.observed) == ("GPUs 6-7", "NoPermission on GPUs 6-7")
 
 
+def test_when_no_link_of_a_board_is_up_every_gpu_on_it_fails() -> None:
+    nodes = NODE
+    for gpu in range(8):
+        for link in range(18):
+            nodes = with_field(nodes, f"0.nvml.gpus.{gpu}.nvlinks.{link}.active", False)
+    found = findings(nodes, "gpu.nvlink.count")
+    assert [f.severity for f in found] == [Severity.FAIL] * 8
+    assert {(f.observed[:23], f.expected) for f in found} == {
+        ("0 NVLinks up (down: 0, ", "18: its board has them")
+    }
+
+
 def test_limits_are_those_that_are_given() -> None:
     warm = with_field(NODE, "0.nvml.gpus.3.temperature_c", 70)
     job = job_for(warm)
