@@ -98,7 +98,8 @@ def _read_pairs(
             if a < b:
                 pair = NvmlReading(f"GPU {a} and {b}", announce)
                 read_pair(pair, handles[a], handles[b])
-                nvlinks = links_between(gpus[a].values, gpus[b].values)
+                joined = pair.values.get("p2p_nvlink")
+                nvlinks = links_between(gpus[a].values, gpus[b].values, joined)
                 pair.values.update(a=a, b=b, nvlinks=nvlinks)
                 pair.values.pop("lost", None)
                 write({"pair": pair.fields()})

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distrun.probe.nvml_call import Failure, NvmlReading, pci_id
 
 _MAX_LINKS = 36
 _REMOTE_TYPES = {0: "gpu", 1: "npu", 2: "switch"}
+_REMOTE: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("nvmlDeviceGetNvLinkRemotePciInfo", "remote_pci_id", pci_id),
+    ("nvmlDeviceGetNvLinkRemoteDeviceType", "remote_type", lambda k: _REMOTE_TYPES.get(k, "")),
+)
+"""Each call, the field that it fills, and how."""
 _COUNTERS = {
     "receive_errors": 208,
     "link_recovery_failed": 214,
@@ -46,13 +51,11 @@ def read_nvlinks(gpu: NvmlReading, handle: Any) -> None:
 def _link(gpu: NvmlReading, handle: Any, number: int, active: bool) -> dict[str, Any]:
     link = {"link": number, "active": active, "errors": _errors(gpu, handle, number)}
     if active:  # one that is down does not know where it leads
-        try:
-            remote = gpu.call("nvmlDeviceGetNvLinkRemotePciInfo", handle, number)
-            kind = gpu.call("nvmlDeviceGetNvLinkRemoteDeviceType", handle, number)
-        except Failure:
-            return link
-        link["remote_pci_id"] = pci_id(remote)
-        link["remote_type"] = _REMOTE_TYPES.get(kind, "")
+        for name, field, convert in _REMOTE:
+            try:
+                link[field] = convert(gpu.call(name, handle, number))
+            except Failure:  # in a virtual machine switches are hidden
+                continue
     return link
 
 
@@ -117,13 +120,23 @@ def read_pair(pair: NvmlReading, a: Any, b: Any) -> None:
     pair.ask("nvmlDeviceGetP2PStatus", a, b, _NVLINK, p2p_nvlink=int)
 
 
-def links_between(a: Mapping[str, Any], b: Mapping[str, Any]) -> int:
-    """Return the active NVLinks between two GPUs, direct or through switches."""
-    direct = min(_links_to(a, pci_id=b.get("pci_id")), _links_to(b, pci_id=a.get("pci_id")))
-    return direct or min(_links_to(a, type="switch"), _links_to(b, type="switch"))
+def links_between(a: Mapping[str, Any], b: Mapping[str, Any], p2p_nvlink: int | None) -> int:
+    """Return the active NVLinks between two GPUs, direct or through switches.
+
+    Args:
+        a: Fields of one.
+        b: Fields of the other.
+        p2p_nvlink: 0 if NVML says that NVLink joins them: then links whose end is hidden lead
+            to switches, as NCCL has it too.
+    """
+    direct = min(_links(a, remote_pci_id=b.get("pci_id")), _links(b, remote_pci_id=a.get("pci_id")))
+    if direct:
+        return direct
+    ends = ("switch", "") if p2p_nvlink == 0 else ("switch",)
+    return min(sum(_links(gpu, remote_type=end) for end in ends) for gpu in (a, b))
 
 
-def _links_to(gpu: Mapping[str, Any], **remote: Any) -> int:
-    ((key, value),) = remote.items()
+def _links(gpu: Mapping[str, Any], **remote: str | None) -> int:
+    ((field, value),) = remote.items()
     links = gpu.get("nvlinks", ())
-    return sum(link["active"] and link.get(f"remote_{key}") == value for link in links)
+    return sum(link["active"] and link.get(field, "") == value for link in links)

@@ -29,7 +29,7 @@
  * FAKE_FABRIC_CLIQUE  FAKE_FABRIC_MASK  FAKE_FABRIC_SUMMARY  FAKE_FABRIC_VERSION (of structs)
  * FAKE_FABRIC_UUID (every byte of it)  FAKE_PER_SOCKET (GPUs of one socket, for the topology)
  * FAKE_NVLINKS (each)  FAKE_NVLINK_DOWN (a link)  FAKE_NVLINK_ERRORS  FAKE_SWITCH (1: links
- * lead to switches)  FAKE_TOPOLOGY  FAKE_P2P  FAKE_EXCLUDED
+ * lead to switches)  FAKE_TOPOLOGY  FAKE_P2P  FAKE_P2P_NVLINK  FAKE_EXCLUDED
  * FAKE_CUDA (0: there is no libcuda)
  */
 #include "nvml_fake.h"
@@ -357,6 +357,7 @@ int nvmlDeviceGetP2PStatus(void *handle, void *other, int what, unsigned *status
   ENTER_GPU;
   (void)other;
   if (what < 0 || what > 2) return INVALID_ARGUMENT;
-  *status = (unsigned)of_gpu("FAKE_P2P", index, 0);
+  *status = (unsigned)of_gpu(what == 2 ? "FAKE_P2P_NVLINK" : "FAKE_P2P", index,
+                             of_gpu("FAKE_P2P", index, 0));
   return 0;
 }

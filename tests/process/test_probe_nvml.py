@@ -286,6 +286,23 @@ def test_links_to_switches_count_as_far_as_both_gpus_have_them(probe: Probe) -> 
     assert [pair["nvlinks"] for pair in found["pairs"]] == [17]
 
 
+@pytest.mark.parametrize(
+    ("hidden", "p2p_nvlink", "counted"),
+    [
+        ("nvmlDeviceGetNvLinkRemotePciInfo_v2", 5, 18),
+        ("nvmlDeviceGetNvLinkRemoteDeviceType", 0, 18),
+        ("nvmlDeviceGetNvLinkRemotePciInfo_v2,nvmlDeviceGetNvLinkRemoteDeviceType", 0, 18),
+        ("nvmlDeviceGetNvLinkRemotePciInfo_v2,nvmlDeviceGetNvLinkRemoteDeviceType", 5, 0),
+    ],
+)
+def test_links_to_switches_that_a_virtual_machine_hides_count_if_nvlink_joins_the_gpus(
+    probe: Probe, hidden: str, p2p_nvlink: int, counted: int
+) -> None:
+    fakes = {"FAKE_SWITCH": 1, "FAKE_NOT_SUPPORTED": hidden, "FAKE_P2P_NVLINK": p2p_nvlink}
+    (pair,) = probe(FAKE_GPUS=2, FAKE_NVLINKS=18, **fakes)["pairs"]
+    assert (pair["p2p_nvlink"], pair["nvlinks"]) == (p2p_nvlink, counted)
+
+
 def test_a_gpu_without_nvlink_has_none_and_nothing_is_missing(probe: Probe) -> None:
     found = probe(FAKE_GPUS=2, FAKE_TOPOLOGY=40, FAKE_P2P=5)
     assert [(gpu["nvlinks"], gpu["missing"]) for gpu in found["gpus"]] == [([], {})] * 2
