@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from distrun.probe.snapshot import GpuProcess
 
 _COMMAND_LENGTH = 60
+_FLAGS = ("-u", "-B", "-E", "-I", "-O", "-OO", "-P", "-s", "-S")
+"""Python's own that take no value."""
 Told = Sequence[dict[str, Any]] | None
 
 
@@ -38,15 +41,22 @@ def _user_and_command(pid: int) -> tuple[str, str]:
     try:
         process = psutil.Process(pid)
         user = process.username()
-        command = _shown(process.cmdline()) or process.name()
+        command = without_arguments(process.cmdline()) or process.name()
     except psutil.Error:  # gone, or hidden: what is known already counts
         pass
     return user, command
 
 
-def _shown(words: Sequence[str]) -> str:
-    """Return `python train.py`: later words may hold secrets, and nobody needs them here."""
-    plain = [word for word in words if word and not word.startswith("-")][:2]
-    if plain:
-        plain[0] = PurePath(plain[0]).name
-    return " ".join(plain)[:_COMMAND_LENGTH]
+def without_arguments(words: Sequence[str]) -> str:
+    """Return `python train.py`, or `python -m train`: any other word may be a secret."""
+    title = words[0].split() if words else []  # a process may have put all it likes in there
+    if not title:
+        return ""
+    shown = [PurePath(title[0]).name]
+    is_python = shown[0].startswith("python")
+    rest = [word for word in words[1:] if not (is_python and word in _FLAGS)]
+    if is_python and rest[:1] == ["-m"] and re.fullmatch(r"[\w.]+", "".join(rest[1:2])):
+        shown += rest[:2]
+    elif rest and re.fullmatch(r"[^-\s]\S*\.py", rest[0]):
+        shown.append(rest[0])
+    return " ".join(shown)[:_COMMAND_LENGTH]
