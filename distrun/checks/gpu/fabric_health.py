@@ -9,13 +9,16 @@ from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.probe.snapshot import Gpu
 
+_TRUE, _FALSE = 1, 2
 _BITS = (
-    (0, Severity.WARN, "degraded bandwidth"),
-    (2, Severity.WARN, "route recovery under way"),
-    (4, Severity.FAIL, "route unhealthy"),
-    (6, Severity.WARN, "access timeout recovery under way"),
+    (0, _TRUE, Severity.WARN, "degraded bandwidth"),
+    (2, _TRUE, Severity.WARN, "route recovery under way"),
+    (4, _TRUE, Severity.FAIL, "route unhealthy"),
+    (6, _TRUE, Severity.WARN, "access timeout recovery under way"),
+    (12, _FALSE, Severity.WARN, "in no partition"),
+    (14, _FALSE, Severity.WARN, "no contact with the fabric manager"),
 )
-"""Where two bits begin that hold 0 not supported, 1 true, 2 false; and what true means."""
+"""Where two bits begin, in which 0 is not supported; their value that is a fault; what it means."""
 _CONFIGURATION_SHIFT = 8
 _CONFIGURATION = {
     2: "wrong system GUID",
@@ -26,7 +29,7 @@ _CONFIGURATION = {
     7: "invalid location",
     8: "invalid GPU state",
 }
-_UNHEALTHY, _LIMITED = 2, 3
+_SUMMARY = {2: (Severity.FAIL, "unhealthy"), 3: (Severity.WARN, "limited capacity")}
 
 
 def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
@@ -34,10 +37,8 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
         return  # no NVSwitch
     mask, summary = gpu.fabric_health_mask, gpu.fabric_health_summary
     found = _in_mask(mask) if mask is not None else []
-    if summary == _UNHEALTHY and not found:
-        found = [(Severity.FAIL, "unhealthy")]
-    elif summary == _LIMITED and not found:
-        found = [(Severity.WARN, "limited capacity")]
+    if summary in _SUMMARY:
+        found.append(_SUMMARY[summary])
     if found:
         worst = max(severity for severity, _ in found)
         yield Observation(worst, ", ".join(text for _, text in found), "a healthy fabric")
@@ -46,7 +47,7 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 
 
 def _in_mask(mask: int) -> list[tuple[Severity, str]]:
-    found = [(severity, text) for shift, severity, text in _BITS if mask >> shift & 0b11 == 1]
+    found = [(how, text) for shift, bad, how, text in _BITS if mask >> shift & 0b11 == bad]
     configuration = mask >> _CONFIGURATION_SHIFT & 0xF
     if configuration > 1:
         text = _CONFIGURATION.get(configuration, f"code {configuration}")
