@@ -1,10 +1,11 @@
-"""Which network interfaces of a node a job talks over."""
+"""Which network interfaces and RDMA ports of a node a job talks over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distrun.probe.snapshot import Host, Nic
+from distrun.checks.rule import Job, Severity
+from distrun.probe.snapshot import Host, InfinibandPort, Nic
 
 IFNAMES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 LOOPBACKS = ("lo", "lo0")
@@ -48,9 +49,23 @@ def data_nics(host: Host) -> tuple[Nic, ...]:
     return tuple(nic for nic in real if (nic.speed_mbps or 0) == best)
 
 
+def rdma_ports(host: Host) -> tuple[InfinibandPort, ...]:
+    """Return the active ports; beside InfiniBand those of Ethernet serve something else."""
+    active = tuple(port for port in host.infiniband if is_active(port.state))
+    return tuple(port for port in active if port.link_layer == "InfiniBand") or active
+
+
 def has_roce(host: Host) -> bool:
-    """Return whether RDMA runs over Ethernet here."""
-    return any(port.link_layer == "Ethernet" and is_active(port.state) for port in host.infiniband)
+    """Return whether RDMA would run over Ethernet here."""
+    return any(port.link_layer == "Ethernet" for port in rdma_ports(host))
+
+
+def rdma_severity(host: Host, job: Job) -> Severity:
+    """Return how bad it is when RDMA is badly set up.
+
+    Any better network card of today can do RoCE; on one machine that says nothing of a wish.
+    """
+    return Severity.INFO if has_roce(host) and job.nnodes < 2 else Severity.WARN
 
 
 def is_active(state: str) -> bool:

@@ -84,6 +84,7 @@ def _read_network(found: Reading, root: Path, quick: bool) -> None:
     found.take("nics", network.read_nics, root, known, why_none)
     found.take("infiniband", network.read_infiniband, root)
     found.take("peermem", network.peer_memory, root)
+    found.take("open_driver", network.has_open_driver, root)
 
 
 def shown_environ(environ: Mapping[str, str]) -> dict[str, str]:

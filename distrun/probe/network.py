@@ -17,6 +17,7 @@ _PEER_MEMORY_MODULES = (
     "sys/module/nv_peer_mem",
     "sys/kernel/mm/memory_peers/nv_mem",
     "sys/kernel/mm/memory_peers/nv_mem_nc",
+    "sys/module/efa_nv_peermem",
 )
 
 
@@ -113,10 +114,13 @@ def _infiniband_port(port: Path) -> dict[str, Any]:
     for name in ("state", "phys_state", "rate", "link_layer"):
         found.take(names.get(name, name), _text, port / name)
     found.take("link_downed", lambda: int(_text(port / "counters/link_downed")))
+    device = port.parents[1]
+    found.take("board", _text, device / "board_id")
     unknown = dict.fromkeys(("state", "physical_state", "rate", "link_layer"), "")
     return {
-        "device": port.parents[1].name,
+        "device": device.name,
         "port": int(port.name),
+        "nics": tuple(sorted(nic.name for nic in (device / "device/net").glob("*"))),
         **unknown,
         **found.values,
     }
@@ -131,6 +135,15 @@ def peer_memory(root: Path) -> bool:
     if not sys.platform.startswith("linux"):
         raise Unread("NotSupported")
     return any((root / module).exists() for module in _PEER_MEMORY_MODULES)
+
+
+def has_open_driver(root: Path) -> bool:
+    """Say whether NVIDIA's kernel module is the open one, which exports GPU memory by DMA-BUF.
+
+    Raises:
+        OSError: The module is not loaded.
+    """
+    return "Open Kernel Module" in _text(root / "proc/driver/nvidia/version")
 
 
 def _text(file: Path) -> str:

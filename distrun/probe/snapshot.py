@@ -206,6 +206,10 @@ class InfinibandPort:
     rate: str
     link_layer: str
     link_downed: int | None = None
+    nics: tuple[str, ...] = ()
+    """The network interfaces of its adapter that are seen from here: RoCE has their MTU."""
+    board: str = ""
+    """What the adapter is, to the letter: `MT_0000000838`."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,8 @@ class Host:
     infiniband: tuple[InfinibandPort, ...] = ()
     peermem: bool | None = None
     """A module for GPUDirect RDMA is loaded."""
+    open_driver: bool | None = None
+    """NVIDIA's kernel module is the open one."""
     xids: tuple[Xid, ...] | None = None
     """Of the last two hours; None if the kernel log cannot be read."""
     runs_dir: str = ""

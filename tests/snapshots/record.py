@@ -52,7 +52,8 @@ A100 = {
 
 def host(name: str, address: str, **changed: Any) -> Host:
     """Return a big machine in a cluster, without a fault."""
-    port = ("4: ACTIVE", "5: LinkUp", "400 Gb/sec (4X NDR)", "InfiniBand", 0)
+    state = ("4: ACTIVE", "5: LinkUp", "400 Gb/sec (4X NDR)", "InfiniBand", 0)
+    ports = (InfinibandPort(f"mlx5_{n}", 1, *state, (f"ib{n}",), "MT_0000000838") for n in range(8))
     healthy = Host(
         hostname=name,
         hostname_addresses=(address,),
@@ -71,8 +72,9 @@ def host(name: str, address: str, **changed: Any) -> Host:
         numa_balancing=False,
         clock_synchronized=True,
         nics=(Nic("eth0", True, 9000, 100000, (address,), True),),
-        infiniband=tuple(InfinibandPort(f"mlx5_{n}", 1, *port) for n in range(8)),
+        infiniband=tuple(ports),
         peermem=True,
+        open_driver=True,
         xids=(),
         runs_dir="runs",
         runs_dir_writable=True,
@@ -100,6 +102,8 @@ def virtual_machine() -> Host:
         nics=(Nic("ens5", True, 1500, None, ("10.0.0.4",), True, speed),),
         infiniband=(),
         peermem=False,
+        open_driver=None,
+        missing={"open_driver": "/proc/driver/nvidia/version: No such file or directory"},
         runs_dir_total_nbytes=100 * GIB,
         runs_dir_free_nbytes=60 * GIB,
     )

@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.nics import rdma_ports, rdma_severity
+from distrun.checks.rule import Job, Observation, Rule
 from distrun.checks.words import mib
 from distrun.probe.snapshot import Host
 
 
 def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
-    if not host.infiniband:
+    if not rdma_ports(host):
         return  # nobody locks memory
     if host.memlock_nbytes is None:
         yield from unread(host, "memlock_nbytes")
     elif host.memlock_nbytes >= 0:
-        yield Observation(Severity.WARN, mib(host.memlock_nbytes), "unlimited")
+        yield Observation(rdma_severity(host, job), mib(host.memlock_nbytes), "unlimited")
 
 
 RULE = Rule(

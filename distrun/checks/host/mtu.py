@@ -7,21 +7,28 @@ from dataclasses import replace
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.nics import data_nics, has_roce
+from distrun.checks.nics import rdma_ports, rdma_severity
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.probe.snapshot import Host
 
 
 def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
-    if not has_roce(host):
-        return
-    for nic in data_nics(host):
+    known = {nic.name: nic for nic in host.nics}
+    names: dict[str, None] = {}
+    for port in rdma_ports(host):
+        if port.link_layer == "Ethernet":
+            names.update(dict.fromkeys(port.nics))
+            if not known.keys() & port.nics:
+                device = f"{port.device}:{port.port}"
+                yield Observation(Severity.SKIP, "its interface is not seen", "", device=device)
+    for nic in (known[name] for name in names if name in known):
         if nic.mtu is None:
             for seen in unread(nic, "mtu"):
                 yield replace(seen, device=nic.name)
         elif nic.mtu < limits.roce_mtu:
             wanted = f"{limits.roce_mtu} or more, for RoCE"
-            yield Observation(Severity.WARN, f"MTU {nic.mtu}", wanted, device=nic.name)
+            how = rdma_severity(host, job)
+            yield Observation(how, f"MTU {nic.mtu}", wanted, device=nic.name)
 
 
 RULE = Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from distrun.probe.snapshot import InfinibandPort, Nic
@@ -15,9 +16,17 @@ _UNPLUGGED = Nic("eth1", False, 1500, None)
 _SLOW = Nic("eth0", True, 1500, 1000, ("10.0.0.10",), True)
 _DOWN = InfinibandPort("mlx5_3", 1, "1: DOWN", "2: Polling", "10 Gb/sec", "InfiniBand", 0)
 _INIT = InfinibandPort("mlx5_3", 1, "2: INIT", "5: LinkUp", "400 Gb/sec", "InfiniBand", 0)
-_ROCE_PORT = InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "100 Gb/sec", "Ethernet", 0)
+_ROCE_PORT = InfinibandPort(
+    "mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "100 Gb/sec", "Ethernet", 0, ("eth0",)
+)
+_CLOUD_PORT = replace(_ROCE_PORT, device="mlx5_an0", nics=("eth1",))
+_CLOUD_NIC = Nic("eth1", True, 1500, 50_000, ("10.1.0.10",), True)
 NO_IB = with_field(NODES, IB, ())
 ROCE = with_field(NODES, IB, (_ROCE_PORT,))
+_BESIDE_IB = with_field(NODES, IB, (*NODES[0].host.infiniband, _CLOUD_PORT))
+_CLOUD = with_field(NODE, IB, (_CLOUD_PORT,))
+_SLOW_IPOIB = Nic("ib0", True, 2044, 400_000, ("10.2.0.10",), True)
+_CLOSED = with_field(NODE, HOST + "open_driver", False)
 _OTHER_PORT = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "=mlx5_3:2,mlx5_0"})
 _OTHERS = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "^mlx5_1"})
 _HCA = with_field(NODE, HOST + "environ", {"NCCL_IB_HCA": "=mlx5_3:1"})
@@ -52,6 +61,7 @@ HOST_CASES = (
     Case("host.nic", HOST + "nics", (), FAIL, "none", NODE, {"nnodes": 2}),
     Case("host.nic.speed", HOST + "nics", (_SLOW,), WARN, "1 Gb/s", NO_IB, {"nnodes": 2}),
     Case("host.mtu", HOST + "nics", (_SLOW,), WARN, "MTU 1500", ROCE),
+    Case("host.mtu", HOST + "nics", (*NODE[0].host.nics, _CLOUD_NIC), INFO, "MTU 1500", _CLOUD),
     Case("host.infiniband", IB, (_DOWN,), WARN, "DOWN, link Polling"),
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling"),
     Case("host.infiniband", IB + ".3", _INIT, WARN, "INIT, link LinkUp"),
@@ -59,7 +69,16 @@ HOST_CASES = (
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling", _OTHER_PORT),
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling", _OTHERS),
     Case("host.infiniband.flaps", IB + ".3.link_downed", 6, WARN, "went down 6 times"),
-    Case("host.peermem", HOST + "peermem", False, WARN, "no module"),
+    Case("host.peermem", HOST + "peermem", False, WARN, "no module", _CLOSED),
+    Case("host.peermem", HOST + "peermem", False, WARN, "no module",
+         with_field(NODE, HOST + "kernel", "5.4.0-216-generic")),
+    Case("host.peermem", HOST + "peermem", False, WARN, "no module",
+         with_field(NODE, HOST + "kernel", "")),
+    Case("host.peermem", HOST + "peermem", False, INFO, "NCCL takes DMA-BUF"),
+    Case("host.peermem", HOST + "peermem", False, INFO, "no module",
+         with_field(_CLOUD, HOST + "open_driver", None)),
+    Case("host.memlock", HOST + "memlock_nbytes", 8 << 20, INFO, "8 MiB", _CLOUD),
+    Case("host.memlock", HOST + "memlock_nbytes", 8 << 20, WARN, "8 MiB", ROCE),
     Case("host.memlock", HOST + "memlock_nbytes", 8 << 20, WARN, "8 MiB"),
     Case("host.nofile", HOST + "nofile", 1024, WARN, "1024", NODES),
     Case("host.memlock", HOST + "memlock_nbytes", 0, WARN, "0 MiB"),
@@ -109,7 +128,11 @@ SILENT_ON_HOSTS = (
     ("host.nic", HOST + "nics", (), NODE),
     ("host.nic.speed", HOST + "nics", (_SLOW,), NODES),
     ("host.mtu", HOST + "nics", (_SLOW,), NODES),
+    ("host.mtu", HOST + "nics", (*NODE[0].host.nics, _CLOUD_NIC, _SLOW_IPOIB), _BESIDE_IB),
+    ("host.mtu", HOST + "nics", (*NODE[0].host.nics, _CLOUD_NIC), ROCE),
+    ("host.mtu", HOST + "infiniband.0.nics", (), ROCE),
     ("host.memlock", HOST + "memlock_nbytes", 8 << 20, LAPTOP),
+    ("host.memlock", HOST + "memlock_nbytes", 8 << 20, with_field(NODE, IB, (_DOWN,))),
     ("host.nofile", HOST + "nofile", -1, NODES),
     ("host.nofile", HOST + "nofile", 1024, LAPTOP),
     ("host.peermem", HOST + "peermem", False, with_field(NODE, IB, ())),

@@ -17,6 +17,10 @@ _HDR = tuple(replace(port, rate="200 Gb/sec (4X HDR)") for port in _PORTS)
 _JUMBO_ROCE = ROCE
 for index in range(4):
     _JUMBO_ROCE = with_field(_JUMBO_ROCE, f"{index}.host.infiniband", ROCE[0].host.infiniband)
+_BESIDE_IB = NODES
+for index in range(4):
+    _ports = (*_PORTS, replace(ROCE[0].host.infiniband[0], device="mlx5_an0"))
+    _BESIDE_IB = with_field(_BESIDE_IB, f"{index}.host.infiniband", _ports)
 _BLOCKED = Reach("node2", "node0", "10.0.0.10", 29500, "timed out")
 _DOMAIN = NODES
 for index in range(4):
@@ -89,6 +93,7 @@ NODES_CASES = (
          "3 of 4 nodes have MTU 9000; node2 has 1500", NODES),
     Case("nodes.mtu", _HOST2 + "nics.0.mtu", 1500, FAIL,
          "3 of 4 nodes have MTU 9000; node2 has 1500", _JUMBO_ROCE),
+    Case("nodes.mtu", _HOST2 + "nics.0.mtu", 1500, WARN, "node2 has 1500", _BESIDE_IB),
     Case("nodes.nic.speed", _HOST2 + "nics.0.speed_mbps", 1000, WARN,
          "3 of 4 nodes have a network of 100 Gb/s; node2 has 1 Gb/s", NODES),
     Case("nodes.environ", _HOST2 + "environ", {"NCCL_ALGO": "Tree"}, FAIL,

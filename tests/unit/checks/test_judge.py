@@ -140,6 +140,13 @@ def test_skips_of_devices_that_are_no_gpus_name_them() -> None:
     assert found.observed == "the counter link_downed was not read on mlx5_2:1, mlx5_5:1"
 
 
+def test_a_roce_port_whose_interface_is_in_another_namespace_is_skipped() -> None:
+    nodes = with_field(NODES, "2.host.infiniband", (replace(PORT, link_layer="Ethernet"),))
+    nodes = with_field(nodes, "2.host.infiniband.0.nics", ("eth9",))
+    (found,) = findings(nodes, "host.mtu")
+    assert (found.severity, found.node, found.device) == (Severity.SKIP, "node2", "mlx5_0:1")
+
+
 def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
     (found,) = findings(with_field(NODE, "0.host.infiniband.2.state", ""), "host.infiniband")
     assert (found.severity, found.device) == (Severity.SKIP, "mlx5_2:1")

@@ -58,11 +58,24 @@ def test_every_port_of_every_adapter_is_told(tmp_path: Path) -> None:
         {
             **port("mlx5_0", 1, **up, link_layer="InfiniBand", counters__link_downed="3"),
             **port("mlx5_1", 1, state="1: DOWN", phys_state="3: Disabled"),
+            "sys/class/infiniband/mlx5_0/board_id": "MT_0000000838\n",
+            "sys/class/infiniband/mlx5_0/device/net/ibp24s0/mtu": "2044\n",
+            "sys/class/infiniband/mlx5_0/device/net/ibp24s0f1/mtu": "2044\n",
         },
     )
     rate = up["rate"]
     assert network.read_infiniband(root) == (
-        InfinibandPort("mlx5_0", 1, "4: ACTIVE", "5: LinkUp", rate, "InfiniBand", 3),
+        InfinibandPort(
+            "mlx5_0",
+            1,
+            "4: ACTIVE",
+            "5: LinkUp",
+            rate,
+            "InfiniBand",
+            3,
+            ("ibp24s0", "ibp24s0f1"),
+            "MT_0000000838",
+        ),
         InfinibandPort("mlx5_1", 1, "1: DOWN", "3: Disabled", "", ""),
     )
 
@@ -72,11 +85,34 @@ def test_no_infiniband_is_no_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["module/nvidia_peermem/version", "kernel/mm/memory_peers/nv_mem/version"]
+    "module",
+    [
+        *("module/nvidia_peermem/version", "module/efa_nv_peermem/version"),
+        "kernel/mm/memory_peers/nv_mem/version",
+    ],
 )
 def test_a_module_for_gpudirect_is_seen_where_it_is_loaded(module: str, tmp_path: Path) -> None:
     assert not network.peer_memory(tmp_path)
     assert network.peer_memory(grow(tmp_path, {f"sys/{module}": "1.3\n"}))
+
+
+@pytest.mark.parametrize(
+    ("words", "is_open"),
+    [
+        ("NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build", True),
+        ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Feb 20 22:21:08 UTC 2024", False),
+    ],
+)
+def test_the_kernel_module_says_which_of_the_two_it_is(
+    words: str, is_open: bool, tmp_path: Path
+) -> None:
+    grow(tmp_path, {"proc/driver/nvidia/version": f"NVRM version: {words}\nGCC version: 13\n"})
+    assert network.has_open_driver(tmp_path) is is_open
+
+
+def test_without_the_kernel_module_nobody_knows_which_it_is(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        network.has_open_driver(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 80])
