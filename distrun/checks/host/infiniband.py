@@ -31,7 +31,20 @@ def _severity(port: InfinibandPort, host: Host, *, any_active: bool) -> Severity
         return Severity.FAIL
     linked = port.physical_state.startswith("5")  # and yet not active: no subnet manager
     # A second port without a cable is nothing unusual.
-    return Severity.WARN if linked or not any_active else Severity.INFO
+    alone = _is_polling(port) and _siblings_are_up(port, host)
+    return Severity.WARN if linked or alone or not any_active else Severity.INFO
+
+
+def _is_polling(port: InfinibandPort) -> bool:
+    """Return whether it looks for a link: nobody has disabled it."""
+    return port.physical_state.startswith("2")
+
+
+def _siblings_are_up(port: InfinibandPort, host: Host) -> bool:
+    """Return whether most ports of adapters like this one are up, and all at one rate."""
+    alike = [p for p in host.infiniband if port.board and p.board == port.board]
+    up = [p for p in alike if is_active(p.state)]
+    return 2 * len(up) > len(alike) and len({(p.rate, p.link_layer) for p in up}) == 1
 
 
 def _is_asked_for(port: InfinibandPort, asked: str) -> bool:

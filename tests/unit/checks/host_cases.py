@@ -15,6 +15,9 @@ _ALONE: dict[str, Any] = {"nproc_per_node": 1}
 _UNPLUGGED = Nic("eth1", False, 1500, None)
 _SLOW = Nic("eth0", True, 1500, 1000, ("10.0.0.10",), True)
 _DOWN = InfinibandPort("mlx5_3", 1, "1: DOWN", "2: Polling", "10 Gb/sec", "InfiniBand", 0)
+_PORTS = NODE[0].host.infiniband
+_BOARD = _PORTS[3].board
+_UNPLUGGED_PORTS = tuple(replace(_DOWN, device=f"mlx5_{n}", board=_BOARD) for n in range(4, 8))
 _INIT = InfinibandPort("mlx5_3", 1, "2: INIT", "5: LinkUp", "400 Gb/sec", "InfiniBand", 0)
 _ROCE_PORT = InfinibandPort(
     "mlx5_0", 1, "4: ACTIVE", "5: LinkUp", "100 Gb/sec", "Ethernet", 0, ("eth0",)
@@ -64,6 +67,14 @@ HOST_CASES = (
     Case("host.mtu", HOST + "nics", (*NODE[0].host.nics, _CLOUD_NIC), INFO, "MTU 1500", _CLOUD),
     Case("host.infiniband", IB, (_DOWN,), WARN, "DOWN, link Polling"),
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling"),
+    Case("host.infiniband", IB + ".3", replace(_DOWN, board=_BOARD), WARN, "DOWN, link Polling"),
+    Case("host.infiniband", IB + ".3", replace(_DOWN, board="MT_0000000223"), INFO, "Polling"),
+    Case("host.infiniband", IB + ".3", replace(_DOWN, board=_BOARD, state="2: INIT"), INFO,
+         "INIT, link Polling", with_field(NODE, IB, (*_PORTS[:4], *_UNPLUGGED_PORTS))),
+    Case("host.infiniband", IB + ".3", replace(_DOWN, board=_BOARD), INFO, "DOWN, link Polling",
+         with_field(NODE, IB + ".7.rate", "200 Gb/sec (4X HDR)")),
+    Case("host.infiniband", IB + ".3",
+         replace(_DOWN, board=_BOARD, physical_state="3: Disabled"), INFO, "link Disabled"),
     Case("host.infiniband", IB + ".3", _INIT, WARN, "INIT, link LinkUp"),
     Case("host.infiniband", IB + ".3", _DOWN, FAIL, "DOWN, link Polling", _HCA),
     Case("host.infiniband", IB + ".3", _DOWN, INFO, "DOWN, link Polling", _OTHER_PORT),
