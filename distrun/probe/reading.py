@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from distrun.probe.snapshot import NO_ANSWER
+
 T = TypeVar("T")
 LEFT_OUT = "left out of a quick look"
 """Why a fact is missing that was not asked for."""
@@ -66,7 +68,7 @@ def begun(limit_s: float, what: str, function: Callable[[], T]) -> Callable[[], 
     def result() -> T:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            raise Unread(f"{what} did not answer within {limit_s:g} s")
+            raise Unread(f"{what} {NO_ANSWER} {limit_s:g} s")
         if call.error is not None:
             raise call.error
         return call.results[0]

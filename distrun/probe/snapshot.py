@@ -18,6 +18,9 @@ BUSY_NBYTES = 1 << 30
 MPS_SERVER = "nvidia-cuda-mps-server"
 """The program of NVIDIA's Multi-Process Service that stays on a GPU."""
 
+NO_ANSWER = "did not answer within"
+"""Part of why a fact is missing that was waited for in vain."""
+
 Missing = dict[str, str]
 """Field -> why it is None: NotSupported, NoPermission, FunctionNotFound, or a sentence."""
 

@@ -9,7 +9,7 @@ from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.checks.words import gib
-from distrun.probe.snapshot import Host
+from distrun.probe.snapshot import NO_ANSWER, Host
 
 
 def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
@@ -21,6 +21,8 @@ def _in_it(host: Host, limits: Limits) -> Iterator[Observation]:
     free, total = host.runs_dir_free_nbytes, host.runs_dir_total_nbytes
     if host.runs_dir_writable is False:
         yield Observation(Severity.FAIL, "not writable", "writable")
+    elif NO_ANSWER in (reason := host.missing.get("runs_dir_writable", "")):
+        yield Observation(Severity.FAIL, reason, "a disk that answers")
     elif host.runs_dir_writable is None or free is None or not total:
         fields = ("runs_dir_writable", "runs_dir_free_nbytes", "runs_dir_total_nbytes")
         yield from unread(host, *fields)
@@ -34,7 +36,8 @@ RULE = Rule(
     title="Run directory",
     why="Logs, the record of the run and what a verdict is made of go there; when it fills up,"
     " they are lost, and checkpoints beside it fail half-written.",
-    fix="`distrun ps --prune` removes old runs; --runs-dir names another place.",
+    fix="`distrun ps --prune` removes old runs; --runs-dir names another place. No answer: `mount`"
+    " shows the server of the disk, and `dmesg` what is wrong with it.",
     source="distrun's own rule",
     judge=each_host(_look),
     quick=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from distrun.checks.limits import Limits
 from distrun.checks.quick import QUICK
 from distrun.checks.registry import RULES, known
 from distrun.checks.rule import Job, Severity
+from distrun.probe.reading import Unread, within
 from distrun.probe.snapshot import Gpu, InfinibandPort, Nvml
 from tests.unit.checks.bases import findings, h100, job_for, with_field, without_field
 from tests.unit.checks.cases import LAPTOP, NODE, NODES
@@ -145,6 +147,21 @@ def test_a_roce_port_whose_interface_is_in_another_namespace_is_skipped() -> Non
     nodes = with_field(nodes, "2.host.infiniband.0.nics", ("eth9",))
     (found,) = findings(nodes, "host.mtu")
     assert (found.severity, found.node, found.device) == (Severity.SKIP, "node2", "mlx5_0:1")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_run_directory_whose_disk_hangs_fails(quick: bool) -> None:
+    def hang() -> None:
+        never.wait()
+
+    never = threading.Event()
+    with pytest.raises(Unread) as late:
+        within(0.05, "the disk of runs", hang)
+    never.set()
+    nodes = without_field(NODE, "0.host.runs_dir_writable", str(late.value))
+    (found,) = findings(nodes, "host.runs_dir", quick=quick)
+    assert (found.severity, found.device) == (Severity.FAIL, "runs")
+    assert found.observed == "the disk of runs did not answer within 0.05 s"
 
 
 def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
