@@ -1,8 +1,13 @@
-"""Snapshots to show in public: the same facts without names of hosts, users and paths."""
+"""Snapshots to show in public: the same facts without names of hosts, users and paths.
+
+Rather too much is taken out than too little: a message of ssh may name anybody.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import getpass
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,16 +16,32 @@ from distrun.env import is_secret
 from distrun.probe.snapshot import Node
 from distrun.spec.snapshot import node_of
 
-_HOME = re.compile(r"(/home/|/Users/)[^/\s:]+")
+_ADDRESS = re.compile(
+    r"(?<![\w.:])((\d{1,3}\.){3}\d{1,3}|[\da-fA-F]*:[\da-fA-F:]*:[\da-fA-F:.]*)(%\w+)?(?!\.?\w)"
+)
+_EXAMPLE = ("192.0.2.", "2001:db8:")
+"""What addresses begin with that are meant for examples."""
+_LOGIN = re.compile(r"[^\s'\"@:/]+@([\w.-]+)")
+_DOMAIN = re.compile(r"(?<![\w.-])(?!distrun\.)([\w-]+\.){2,}(?!so\b|py\b)[A-Za-z]{2,}(?![\w-])")
+_OF_SSH = re.compile(r"(?<=resolve hostname )[^\s:]+|[^\s\[\]]+(?=\]? port \d)")
+_WHOLE_PATH = re.compile(r"(?<![^:])/[^:]*")
+"""Where nothing else stands: its names may have spaces."""
+_PATH = re.compile(r"(?<![\w*])/[^\s:;,'\"=()]+")
+_RELATIVE_PATH = re.compile(r"[^:;,'\"=/]*/[^:;,'\"=]*")
+_EVERYBODYS = re.compile(r"/(dev|proc|sys|etc|lib|lib64|usr/lib|usr/bin)(/(?!\.\.)[^/]*)*")
+_FILE = re.compile(r"[\w.-]+\.(xml|json|conf|cfg|toml|ya?ml|txt|log|py|sh|so(\.\d+)*)")
+_VERSIONS = ("vbios_version", "driver_version", "kernel", "torch", "python", "nccl", "distrun")
+"""Facts that look like addresses and domains."""
 _UNMISTAKABLE = 4
 """From so many letters on a name is looked for inside of sentences too: `a` is an article."""
+_SHORTEST_LOGIN = 3
 _MASK = "***"
 
 
 def anonymous(nodes: Sequence[Node]) -> list[Node]:
     """Return nodes called node0 and so on, their addresses from those meant for examples."""
-    names = {word: new for word, new in _names(nodes) if word}
-    return [node_of(_scrubbed(dataclasses.asdict(node), names), Node, "") for node in nodes]
+    scrubber = _Scrubber({word: new for word, new in _names(nodes) if word}, _own_login())
+    return [node_of(scrubber.part(dataclasses.asdict(node)), Node, "") for node in nodes]
 
 
 def _names(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
@@ -42,31 +63,92 @@ def _names(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
             yield name, f"node{number}"
 
 
-def _leads_out(address: str) -> bool:
-    is_address = re.fullmatch(r"[\d.]+|[\da-fA-F:]*:[\da-fA-F:.]*(%\w+)?", address)
-    return bool(is_address) and not address.startswith(("127.", "0.")) and address != "::1"
+def _own_login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's number that has no name
+        return ""
 
 
-def _scrubbed(value: Any, names: Mapping[str, str], key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {inner: _scrubbed(each, names, inner) for inner, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_scrubbed(each, names, key) for each in value]
-    if not isinstance(value, str):
-        return value
-    if is_secret(key):  # the probe has masked it; a file may have been written by hand
-        return _MASK
-    if key == "command":
-        return value.split()[0].rpartition("/")[2] if value.split() else ""
-    if key == "runs_dir":
-        return value.rpartition("/")[2]
-    return _text(value, names)
+def _leads_out(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return not (address.is_loopback or text.startswith("0.") or address.is_unspecified)
 
 
-def _text(text: str, names: Mapping[str, str]) -> str:
-    if text in names:
-        return names[text]
-    for name in sorted(names, key=len, reverse=True):
-        if len(name) >= _UNMISTAKABLE and name in text:
-            text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", names[name], text)
-    return _HOME.sub(r"\1user", text)
+class _Scrubber:
+    """Takes names out of what a snapshot holds.
+
+    Args:
+        names: What is known to be one, and what stands for it.
+        login: The caller's.
+    """
+
+    def __init__(self, names: Mapping[str, str], login: str) -> None:
+        self._names = names
+        self._patterns = [
+            (re.compile(rf"(?<![\w.]){re.escape(name)}(\.[A-Za-z][\w-]*)*(?!\w)"), new)
+            for name, new in sorted(names.items(), key=lambda each: -len(each[0]))
+            if len(name) >= _UNMISTAKABLE
+        ]
+        if len(login) >= _SHORTEST_LOGIN and login != "root":
+            self._patterns.append((re.compile(rf"(?<!\w){re.escape(login)}(?!\w)"), "user"))
+
+    def part(self, value: Any, key: str = "") -> Any:
+        """Return a node's JSON, or a part of it, without names."""
+        if key == "environ":
+            return {name: self._variable(name, each) for name, each in value.items()}
+        if isinstance(value, dict):
+            return {inner: self.part(each, inner) for inner, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.part(each, key) for each in value]
+        if not isinstance(value, str):
+            return value
+        if key == "command":
+            return value.split()[0].rpartition("/")[2] if value.split() else ""
+        if key == "runs_dir":
+            return value and ("runs" if value.rpartition("/")[2] == "runs" else _MASK)
+        return self._known(value) if key in _VERSIONS else self._text(value)
+
+    def _variable(self, name: str, value: str) -> str:
+        # The probe has masked secrets; a file may have been written by hand.
+        if is_secret(name) or name.endswith(("HOSTID", "COMM_ID")):
+            return _MASK
+        return self._text(_RELATIVE_PATH.sub(_path, value))
+
+    def _text(self, text: str) -> str:
+        if text in self._names:
+            return self._names[text]
+        text = self._known(text)
+        text = _WHOLE_PATH.sub(_path, text) if text.startswith("/") else _PATH.sub(_path, text)
+        text = _LOGIN.sub(lambda found: f"user@{_host(found[1])}", text)
+        text = _DOMAIN.sub("host", _ADDRESS.sub(_address, text))
+        return _OF_SSH.sub(lambda found: _host(found[0]), text)
+
+    def _known(self, text: str) -> str:
+        for name, new in self._patterns:
+            text = name.sub(new, text)
+        return text
+
+
+def _path(found: re.Match[str]) -> str:
+    """Return a path of every machine as it is, else the name of the file alone."""
+    if _EVERYBODYS.fullmatch(found[0]):
+        return found[0]
+    name = found[0].rpartition("/")[2]
+    return f"{_MASK}/{name}" if _FILE.fullmatch(name) else _MASK
+
+
+def _address(found: re.Match[str]) -> str:
+    text = re.sub("(?<!:):$", "", found[0])  # that of the sentence
+    many = "::" in text and len(text) > len("::1")  # a port may stand right behind
+    if text.startswith(_EXAMPLE) or not (many or _leads_out(text)):
+        return found[0]
+    return ("2001:db8::" if ":" in text else "192.0.2.0") + found[0][len(text) :]
+
+
+def _host(name: str) -> str:
+    """Return what stands for a host already, else a word for any."""
+    return name if re.fullmatch(r"node\d+", name) or name.startswith(_EXAMPLE) else "host"

@@ -180,7 +180,7 @@ def test_the_report_for_an_issue_names_nobody_and_holds_no_secret(distrun: Run) 
     result = distrun("check", "--report", env=environ)
     assert result.returncode == 0, result.stderr
     assert "NCCL_DEBUG=WARN" in result.stdout
-    assert "NCCL_TOPO_FILE=/home/user/topo.xml" in result.stdout
+    assert "NCCL_TOPO_FILE=***/topo.xml" in result.stdout
     for private in ("hunter2", "ada", "this machine", "HF_TOKEN"):
         assert private not in result.stdout
     hostname = socket.gethostname()

@@ -49,8 +49,74 @@ def test_no_name_is_left() -> None:
     text = json.dumps([dataclasses.asdict(node) for node in anonymous(named())])
     for word in ("lovelace", "gpu-box", "example", "203.0.113", "2a00", "hunter2", "very secret"):
         assert word not in text
-    for word in ("node0", "user0", "192.0.2.", "2001:db8::", "127.0.1.1", "/home/user/topo.xml"):
+    for word in ("node0", "user0", "192.0.2.", "2001:db8::", "127.0.1.1", "***/topo.xml"):
         assert word in text
+
+
+SSH = {
+    "alice@node1.internal.acme.com: Permission denied ": "user@node1: Permission denied",
+    "ada@gpu-box-17.cluster.example: Permission denied": "node0: Permission denied",
+    "bob@gpu-box-17: Permission denied": "user@node0: Permission denied",
+    "ssh: connect to host 10.20.30.40 port 22: No route to host": "connect to host 192.0.2.0 port",
+    "ssh: connect to host fe80::99%eth0 port 22: refused": "connect to host 2001:db8:: port 22",
+    "Connection closed by 2a00:99::1: bye": "closed by 2001:db8::: bye",
+    "no ssh to carol@login.acme.com": "no ssh to user@host",
+    "[2a00:99::1]:5000 and 2a00:99::1:29500": "[2001:db8::]:5000 and 2001:db8::",
+    "ssh: connect to host prod-head port 22: refused": "connect to host host port 22",
+    "ssh: Could not resolve hostname prod-head: Name": "resolve hostname host: Name",
+    "srun: error: x.prod-head.acme.com: task 0": "srun: error: host: task 0",
+    "Connection to gpu-box-17.acme closed.": "Connection to node0 closed.",
+    "/scratch/acme corp/x y/python: not found": "***: not found",
+    "sh: 1: exec: /opt/acme/env/python3: not found": "sh: 1: exec: ***: not found",
+    "sh: (/data/acme/topo.xml) '/data/acme/x'": "sh: (***/topo.xml) '***'",
+    "/dev/kmsg: Permission denied": "/dev/kmsg: Permission denied",
+    "/dev/../data/acme: no": "***: no",
+    "No module named 'distrun.probe.nvml'": "No module named 'distrun.probe.nvml'",
+    "127.0.0.1 and ::1 and 0.0.0.0 at 12:30:45": "127.0.0.1 and ::1 and 0.0.0.0 at 12:30:45",
+}
+PRIVATE = ("alice", "bob", "acme", "10.20", "99", "prod-head", "gpu-box", "scratch")
+
+
+@pytest.mark.parametrize("said", SSH)
+def test_a_message_names_nobody_whom_no_fact_names_either(said: str) -> None:
+    (node, _) = anonymous(with_field(named(), "0.problem", said))
+    assert SSH[said] in node.problem
+    assert not [word for word in PRIVATE if word in node.problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("NCCL_COMM_ID", "10.9.8.7:5000", "***"),
+        ("NCCL_HOSTID", "prod-head-17", "***"),
+        ("TORCH_HOME", "/scratch/alice/torch", "***"),
+        ("TORCH_HOME", "../alice/torch", "***"),
+        ("TORCH_HOME", "/home/alice", "***"),
+        ("NCCL_CONF_FILE", "/data/acme-secret/my own/nccl.conf", "***/nccl.conf"),
+        ("NCCL_TOPO_FILE", "/data/acme-secret/topo.xml", "***/topo.xml"),
+        ("NCCL_DEBUG_FILE", "/data/acme-secret/%h.%p.log", "***"),
+        ("CUDA_X", "a=/data/acme:/home/alice/b;/usr/lib/x.so", "a=***:***;/usr/lib/x.so"),
+        ("NCCL_X", "http://prod-head.acme.com:80/x", "http:***:***"),
+        ("NCCL_SOCKET_IFNAME", "=eth0,^docker", "=eth0,^docker"),
+        ("NCCL_IB_HCA", "mlx5_0:1,mlx5_1:1", "mlx5_0:1,mlx5_1:1"),
+    ],
+)
+def test_a_variable_names_nobody(name: str, value: str, shown: str) -> None:
+    (node, _) = anonymous(with_field(named(), f"0.host.environ.{name}", value))
+    assert node.host.environ[name] == shown
+
+
+def test_the_callers_own_login_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
+    text = "no quota for ada, (ada) or ada-2; adagio plays"
+    (node, _) = anonymous(with_field(named(), "0.host.missing.xids", text))
+    assert node.host.missing["xids"] == "no quota for user, (user) or user-2; adagio plays"
+
+
+@pytest.mark.parametrize("path", ["/data/acme", "acme", "/data/acme/", "/home/x/runs", "runs", ""])
+def test_a_run_directory_is_named_if_it_has_the_usual_name(path: str) -> None:
+    (node, _) = anonymous(with_field(named(), "0.host.runs_dir", path))
+    assert node.host.runs_dir == (path and ("runs" if path.endswith("runs") else "***"))
 
 
 def test_what_is_wrong_is_still_found() -> None:
