@@ -16,17 +16,20 @@ from distrun.checks.port import check_port
 from distrun.checks.runs_dir import check_runs_dir
 from distrun.checks.script import check_script
 from distrun.checks.torch_installed import check_torch
-from distrun.errors import ExitCode, UsageError, require_supported_system
+from distrun.errors import ExitCode, MachineError, UsageError, require_supported_system
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
 from distrun.probe.facts import Facts, read_facts
 from distrun.probe.host import port_problem
+from distrun.probe.reading import Unread, within
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
 from distrun.schedulers import local
 from distrun.spec import read
 from distrun.spec.job import Header, Job
 from distrun.supervise.client import SupervisorClient
+
+_DISK_LIMIT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")
     check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
-    check_runs_dir(job.runs_dir)
+    _check_runs_dir(job.runs_dir)
     facts = read_facts(
         want_gpus=job.gpus is not None or job.nproc_per_node == "gpu", hosts=job.hosts
     )
@@ -95,6 +98,16 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
 
         plan = checked(job, plan, facts)
     return Prepared(job, plan, facts)
+
+
+def _check_runs_dir(runs_dir: Path) -> None:
+    try:
+        within(_DISK_LIMIT_S, "its disk", lambda: check_runs_dir(runs_dir))
+    except Unread as silence:  # a network disk may hang for ever
+        raise MachineError(
+            f"--runs-dir {str(runs_dir)!r} cannot be used: {silence}",
+            "--runs-dir names another place",
+        ) from None
 
 
 def start(
