@@ -10,7 +10,7 @@ import pytest
 
 from distrun.api.launch import prepare
 from distrun.errors import MachineError
-from distrun.spec.job import Job
+from distrun.spec.job import Header, Job
 
 
 def test_a_run_directory_whose_disk_hangs_is_refused(
@@ -26,5 +26,5 @@ def test_a_run_directory_whose_disk_hangs_is_refused(
     monkeypatch.setattr(sys.modules[prepare.__module__], "_DISK_LIMIT_S", 0.1)
     monkeypatch.setattr(Path, "exists", answer)
     with pytest.raises(MachineError, match=r"runs' cannot be used: its disk did not answer within"):
-        prepare(Job(script=str(script), runs_dir=runs_dir))
+        prepare(Job(script=str(script), runs_dir=runs_dir), {}, Header())
     never.set()
