@@ -8,7 +8,8 @@ and C. Kaynak, UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C
 CC BY 4.0.
 
 Text: the source of Python's own standard library, some 11 MB that every machine has, or a
-folder of your own. A token is a byte, except in .bin files, which hold uint16 (as nanoGPT's).
+folder of your own. A token is a byte, except in .bin files, which hold uint16 (as nanoGPT's),
+and in .bin32 files, which hold uint32: a vocabulary of more than 65536 words needs them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from distrun.train.config import ConfigError, TextConfig
 
-Text = NDArray[np.uint8] | NDArray[np.uint16]
+Text = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
+TOKENS: dict[str, type[Any]] = {".txt": np.uint8, ".bin": np.uint16, ".bin32": np.uint32}
+"""What a file holds, by its suffix."""
 SIZE = 1797
 TRAIN_SIZE = 1440  # 80 %, and a number with many divisors: 6 batches of 240 with nothing left over
 
@@ -194,16 +197,22 @@ def require_text(config: TextConfig, world_size: int) -> None:
 
 
 def _mapped(file: Path) -> Text:
-    if not file.stat().st_size:
+    token, nbytes = np.dtype(TOKENS[file.suffix]), file.stat().st_size
+    if nbytes % token.itemsize:
+        raise ConfigError(
+            f"--data: {str(file)!r} has {nbytes} bytes, no multiple of {token.itemsize}: a token"
+            f" of a {file.suffix} file is {token.name}"
+        )
+    if not nbytes:
         return np.zeros(0, np.uint8)  # nothing to map
-    return np.memmap(file, np.uint16 if file.suffix == ".bin" else np.uint8, mode="r")
+    return np.memmap(file, token, mode="r")
 
 
 def _own(folder: Path) -> tuple[list[Text], list[Text]]:
     """Map a folder's files; those named val… are for validation, else the last tenth of each."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".txt", ".bin") and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix in TOKENS and p.is_file())
     if not files:
-        found = "has no .txt or .bin file" if folder.is_dir() else "is no folder"
+        found = "has no .txt, .bin or .bin32 file" if folder.is_dir() else "is no folder"
         raise ConfigError(f"--data {str(folder)!r} {found}")
     validation = [_mapped(file) for file in files if file.name.startswith("val")]
     train = [_mapped(file) for file in files if not file.name.startswith("val")]

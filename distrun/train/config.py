@@ -75,7 +75,11 @@ class TextConfig(TrainConfig):
     recompute: Literal["none", "selective", "full"] = option(
         "none", "activations that backward computes anew: activation checkpointing"
     )
-    data: str = option("", "folder of .txt or .bin; default: the source of Python's library")
+    data: str = option(
+        "",
+        "folder of .txt (bytes), .bin (uint16) or .bin32 (uint32) files;"
+        " default: the source of Python's library",
+    )
     workers: int = option(0, "DataLoader processes a rank", 0, 64)
     eval_batches: int = option(4, "of --batch-size windows", 1)
     sample: int = option(0, "bytes of text to write at the end", 0, 100_000)

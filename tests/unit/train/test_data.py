@@ -86,22 +86,41 @@ def test_files_named_val_are_for_validation(tmp_path: Path) -> None:
     assert train[0].max() == 0 and validation[0].min() == 1
 
 
-def test_bin_files_hold_tokens_of_two_bytes(tmp_path: Path) -> None:
-    np.arange(200, dtype=np.uint16).tofile(tmp_path / "a.bin")
-    train, _ = data.open_text(config(tmp_path, batch_size=1), data.Shard())
+@pytest.mark.parametrize(
+    ("name", "token", "size", "first"),
+    [
+        ("a.txt", np.uint8, "tiny", 0),
+        ("a.bin", np.uint16, "124M", 50_000),
+        ("a.bin32", np.uint32, "8B", 128_000),  # more than two bytes can say
+    ],
+)
+def test_the_suffix_tells_how_many_bytes_a_token_has(
+    tmp_path: Path, name: str, token: type, size: str, first: int
+) -> None:
+    (first + np.arange(200)).astype(token).tofile(tmp_path / name)
+    train, _ = data.open_text(config(tmp_path, batch_size=1, size=size), data.Shard())
     window = train[0][0, 0]
+    assert window[0] >= first
     assert torch.equal(window, torch.arange(11) + window[0])
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda d: None, "has no .txt or .bin file"),
+        (lambda d: None, "has no .txt, .bin or .bin32 file"),
         (lambda d: (d / "a.txt").write_text("short"), "has no window of --seq-len 10 tokens"),
         (lambda d: (d / "a.txt").write_text(""), "has no window of --seq-len 10 tokens"),
         (
             lambda d: np.full(500, 50_000, np.uint16).tofile(d / "a.bin"),
             "holds token 50000, and the model's vocabulary ends at 255",
+        ),
+        (
+            lambda d: (d / "odd.bin").write_bytes(bytes(401)),
+            "odd.bin' has 401 bytes, no multiple of 2: a token of a .bin file is uint16",
+        ),
+        (
+            lambda d: (d / "val.bin32").write_bytes(bytes(402)),
+            "val.bin32' has 402 bytes, no multiple of 4: a token of a .bin32 file is uint32",
         ),
     ],
 )
