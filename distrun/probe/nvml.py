@@ -157,8 +157,9 @@ class _Parts:
 
     def nvml(self, left_out: str) -> Nvml:
         told = [fields for _, fields in sorted(self.gpus.items())]
-        for fields, processes in zip(told, named([g.get("processes") for g in told]), strict=True):
-            fields["processes"] = processes
+        for kind in ("processes", "graphics_processes"):
+            for fields, there in zip(told, named([g.get(kind) for g in told]), strict=True):
+                fields[kind] = there
         pairs = tuple(GpuPair(**fields) for fields in self.pairs)
         gpus, refused = tuple(map(_gpu, told)), tuple(self.refused)
         found = Nvml(**self.driver, refused_gpus=refused, gpus=gpus, pairs=pairs)

@@ -28,6 +28,8 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
     if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, **memory):
         gpu.ask("nvmlDeviceGetMemoryInfo", handle, **memory)
     gpu.take("processes", _computing, gpu, handle)
+    drawing = "nvmlDeviceGetGraphicsRunningProcesses"
+    gpu.ask(drawing, handle, graphics_processes=_processes)
     gpu.ask("nvmlDeviceGetComputeMode", handle, compute_mode=int)
     gpu.ask("nvmlDeviceGetMigMode", handle, mig_mode=_first, mig_mode_pending=_second)
 

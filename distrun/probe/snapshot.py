@@ -119,6 +119,8 @@ class Gpu:
     nvlinks: tuple[NvLink, ...] | None = None
     processes: tuple[GpuProcess, ...] | None = None
     """Those that compute on it, MPS or not; the ones of other PID namespaces may be missing."""
+    graphics_processes: tuple[GpuProcess, ...] | None = None
+    """Those that draw on it: a desktop."""
     missing: Missing = field(default_factory=dict)
 
     @property

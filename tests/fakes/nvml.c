@@ -20,7 +20,7 @@
  *
  * Numbers; `5` is for every GPU, `2:5` for GPU 2 alone, `2:5,3:1` for two of them:
  * FAKE_BUSY (1,3: these have a process; its number is FAKE_PID)   FAKE_USED_MIB
- * FAKE_MPS_CLIENT (number of a process that computes through MPS)
+ * FAKE_MPS_CLIENT (number of a process that computes through MPS)  FAKE_DESKTOP (of one that draws)
  * FAKE_CAPABILITY (90)  FAKE_MEMORY_GIB  FAKE_TEMPERATURE  FAKE_POWER_LIMIT (W)
  * FAKE_RECOVERY  FAKE_MIG  FAKE_COMPUTE_MODE  FAKE_PERSISTENCE  FAKE_ECC_MODE  FAKE_ECC_PENDING
  * FAKE_ECC_VOLATILE  FAKE_ECC_AGGREGATE  FAKE_SRAM  FAKE_REMAPPED  FAKE_REMAP_PENDING
@@ -141,6 +141,18 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, proce
   }
   *count = busy;
   if (busy) found[0] = (process_t){.pid = (unsigned)number("FAKE_PID", 4242), .used = 40ull << 30};
+  return 0;
+}
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *count, process_t *found) {
+  ENTER_GPU;
+  unsigned desktop = of_gpu("FAKE_DESKTOP", index, 0) != 0;
+  if (*count < desktop) {
+    *count = desktop;
+    return INSUFFICIENT_SIZE;
+  }
+  *count = desktop;
+  unsigned pid = (unsigned)of_gpu("FAKE_DESKTOP", index, 0);
+  if (desktop) found[0] = (process_t){.pid = pid, .used = 650ull << 20};
   return 0;
 }
 /* A client of MPS; whoever computes by itself is listed here too, as by some drivers. */

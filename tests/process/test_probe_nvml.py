@@ -168,7 +168,9 @@ def test_an_old_driver_lacks_functions_and_its_older_ones_are_taken(
     assert gpu["missing"] == {
         **dict.fromkeys(NEWER_THAN_OLD, "FunctionNotFound"),
         "recovery_action": "NotSupported",
-        "processes": "LibraryMismatch",  # pynvml's word for it, which is no NVMLError
+        **dict.fromkeys(
+            ("processes", "graphics_processes"), "LibraryMismatch"
+        ),  # pynvml's word for it, which is no NVMLError
     }
 
 
@@ -318,6 +320,15 @@ def test_whoever_computes_on_a_gpu_is_named(probe: Probe) -> None:
     assert (process["pid"], process["used_nbytes"]) == (os.getpid(), 40 << 30)
     assert process["user"] == psutil.Process().username()
     assert process["command"].startswith(Path(psutil.Process().cmdline()[0]).name)
+
+
+def test_a_desktop_draws_on_a_gpu_and_does_not_make_it_busy(probe: Probe) -> None:
+    found = probe(FAKE_GPUS=2, FAKE_DESKTOP=f"1:{os.getpid()}")
+    assert [gpu["processes"] for gpu in found["gpus"]] == [[], []]
+    assert found["gpus"][0]["graphics_processes"] == []
+    (process,) = found["gpus"][1]["graphics_processes"]
+    assert (process["pid"], process["used_nbytes"]) == (os.getpid(), 650 << 20)
+    assert process["user"] == psutil.Process().username()
 
 
 def test_a_client_of_mps_is_on_the_gpu_and_nobody_is_told_twice(probe: Probe) -> None:

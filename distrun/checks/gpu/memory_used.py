@@ -17,10 +17,12 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
         yield from unread(gpu, "memory_used_nbytes", "memory_total_nbytes")
         return
     allowed = min(limits.gpu_used_warn_nbytes, total * limits.gpu_used_warn_percent / 100)
-    if used > allowed and not gpu.processes:  # with processes, gpu.processes tells of them
+    drawing = sum(process.used_nbytes or 0 for process in gpu.graphics_processes or ())
+    unseen = used - drawing
+    if unseen > allowed and not gpu.processes:  # with processes, gpu.processes tells of them
         yield Observation(
             Severity.WARN,
-            f"{gib(used)} of {gib(total)} used by a process that is not seen",
+            f"{gib(unseen)} of {gib(total)} used by a process that is not seen",
             f"at most {gib(int(allowed))} before a job starts",
         )
 

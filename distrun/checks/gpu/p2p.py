@@ -31,12 +31,13 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
                 reason = f"{pair.missing.get(field) or 'not read'} ({field})"
                 yield Observation(Severity.SKIP, reason, "", device=f"GPUs {pair.a} and {pair.b}")
                 break
+    geforce = all("GeForce" in gpu.name for gpu in node.nvml.present)
     for status, pairs in without.items():
         named = some([f"{pair.a}-{pair.b}" for pair in pairs], 4)
         why = _STATUS.get(status, f"status {status}")
         yield Observation(
-            # One rank talks to no other GPU of its node.
-            Severity.WARN if job.nproc_per_node > 1 else Severity.INFO,
+            # One rank talks to no other GPU of its node; and GeForce was never made for it.
+            Severity.WARN if job.nproc_per_node > 1 and not geforce else Severity.INFO,
             f"{len(pairs)} of {len(node.nvml.pairs)} pairs without P2P ({why}): {named}",
             "P2P reads and writes between all",
         )
@@ -47,8 +48,9 @@ RULE = Rule(
     title="Peer-to-peer access",
     why="Without it NCCL copies through the host's memory (/dev/shm), which takes longer and"
     " loads the CPUs.",
-    fix="Turn off ACS in the BIOS, boot with iommu=pt, and remove NVreg_RegistryDwords that"
-    " disable it; consumer cards do not have it at all. `nvidia-smi topo -p2p r` shows it.",
+    fix="GeForce cards do not have it: nothing to mend. Others: turn off ACS in the BIOS, boot"
+    " with iommu=pt, and remove NVreg_RegistryDwords that disable it; `nvidia-smi topo -p2p r`"
+    " shows it.",
     source="NCCL asks the same two of NVML; NVIDIA/nccl troubleshooting, PCI access control",
     judge=each_node(_look),
     gpus_only=True,

@@ -14,18 +14,19 @@ from distrun.probe.snapshot import Gpu, Node
 def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
         gpus = node.nvml.present
-        nvlink = any(link.active for gpu in gpus for link in gpu.nvlinks or ())
+        alike = len(gpus) > 1 and len({gpu.pcie_width for gpu in gpus}) == 1
         for gpu in gpus:
-            for seen in _look(gpu, only_way=len(gpus) > 1 and not nvlink):
+            for seen in _look(gpu, alike=alike):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, *, only_way: bool) -> Iterator[Observation]:
+def _look(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
     width, most = gpu.pcie_width, gpu.pcie_width_max
     if width is None or most is None:
         yield from unread(gpu, "pcie_width", "pcie_width_max")
     elif width < most:
-        severity = Severity.FAIL if only_way else Severity.WARN
+        # All of them: so the board is made, as a workstation that shares 16 lanes between two.
+        severity = Severity.INFO if alike else Severity.WARN
         yield Observation(severity, f"PCIe x{width}", f"x{most}")
 
 

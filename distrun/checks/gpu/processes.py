@@ -17,6 +17,8 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
         return
     least = limits.gpu_process_ignored_nbytes
     there = [p for p in gpu.company if p.used_nbytes is None or p.used_nbytes > least]
+    desktop_nbytes = limits.gpu_used_warn_nbytes
+    there += [p for p in gpu.graphics_processes or () if (p.used_nbytes or 0) > desktop_nbytes]
     if there:
         yield Observation(Severity.WARN, some([str(process) for process in there], 3), "nobody")
 

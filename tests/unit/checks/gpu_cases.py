@@ -12,6 +12,8 @@ GPU3 = "0.nvml.gpus.3."
 _PYTHON = GpuProcess(4242, 40 << 30, "ada", "python train.py")
 _UNSEEN = GpuProcess(77, None)
 _MPS = GpuProcess(910, 30 << 20, "root", "nvidia-cuda-mps-server")
+_BLENDER = GpuProcess(901, 3 << 30, "ada", "blender")
+_DESKTOP = GpuProcess(900, 650 << 20, "root", "Xorg")
 _XORG = GpuProcess(900, 4 << 20, "root", "Xorg")
 _ACTIVE = with_field(NODE, GPU3 + "utilization_percent", 97)
 _NO_NVLINK = with_field(NODE, "0.nvml.gpus", tuple(replace(h100(n), nvlinks=()) for n in range(8)))
@@ -25,6 +27,15 @@ _RTX = tuple(
     for n in range(3)
 )  # fmt: skip
 _NO_BRIDGE = tuple(NvLink(link, False) for link in range(4))
+_4090 = replace(
+    h100(0), name="NVIDIA GeForce RTX 4090", memory_total_nbytes=24 << 30, nvlinks=(),
+    fabric_state=0,
+)  # fmt: skip
+_WORKSTATION = with_field(
+    with_field(NODE, "0.nvml.gpus", (_4090, replace(_4090, index=1))),
+    "0.nvml.pairs",
+    (replace(NODE[0].nvml.pairs[0], nvlinks=0),),
+)
 _FAR = tuple(replace(pair, nvlinks=0) for pair in NODE[0].nvml.pairs)
 _WITH_XID = (
     Xid(79, "0000:4d:00.0", 600.0, "NVRM: Xid (PCI:0000:4d:00): 79, GPU has fallen off the bus"),
@@ -108,7 +119,11 @@ GPU_CASES = (
     Case("gpu.pcie.width", GPU3 + "pcie_width", 8, WARN, "PCIe x8"),
     Case("gpu.pcie.width", "0.nvml.gpus", (replace(h100(0), nvlinks=(), pcie_width=8),), WARN,
          "PCIe x8"),
-    Case("gpu.pcie.width", GPU3 + "pcie_width", 8, FAIL, "PCIe x8", _NO_NVLINK),
+    Case("gpu.pcie.width", GPU3 + "pcie_width", 8, WARN, "PCIe x8", _NO_NVLINK),
+    Case("gpu.pcie.width", "0.nvml.gpus.1.pcie_width", 8, WARN, "PCIe x8", _WORKSTATION),
+    Case("gpu.pcie.width", "0.nvml.gpus.0.pcie_width", 8, INFO, "PCIe x8",
+         with_field(with_field(_WORKSTATION, "0.nvml.gpus.1.pcie_width", 8),
+                    "0.nvml.gpus.1.pcie_width_max", 8)),
     Case("gpu.pcie.generation", GPU3 + "pcie_generation", 3, WARN, "gen 3 at 97 % load", _ACTIVE),
     Case("gpu.nvlink.count", GPU3 + "nvlinks.7.active", False, FAIL, "17 NVLinks up (down: 7)"),
     Case("gpu.nvlink.count", GPU3 + "nvlinks", (), FAIL, "0 NVLinks up"),
@@ -136,6 +151,8 @@ GPU_CASES = (
          "5 of 5 pairs without P2P (GPU not supported): 0-1, 0-2, 0-3, 0-4 and 1 more", NODE,
          {"nproc_per_node": 1}),
     Case("gpu.p2p", "0.nvml.pairs.0.p2p_write", 4, WARN, "disabled by a driver setting"),
+    Case("gpu.p2p", "0.nvml.pairs.0.p2p_read", 1, INFO, "(chipset not supported): 0-1",
+         _WORKSTATION),
     Case("gpu.fabric", GPU3 + "fabric_state", 2, FAIL, "in progress"),
     Case("gpu.fabric", GPU3 + "fabric_status", 999, FAIL, "NVML error 999"),
     Case("gpu.fabric.health", GPU3 + "fabric_health_mask", 0b01_10_01_10_10, FAIL,
@@ -154,6 +171,10 @@ GPU_CASES = (
     Case("gpu.fabric.health", GPU3 + "fabric_health_mask", 0x91AA, WARN, "no contact"),
     Case("gpu.memory", GPU3 + "memory_used_nbytes", 20 << 30, WARN,
          "20.0 GiB of 80.0 GiB used by a process that is not seen"),
+    Case("gpu.memory", GPU3 + "memory_used_nbytes", 20 << 30, WARN, "19.4 GiB of 80.0 GiB used",
+         with_field(NODE, GPU3 + "graphics_processes", (_DESKTOP,))),
+    Case("gpu.processes", GPU3 + "graphics_processes", (_DESKTOP, _BLENDER), WARN,
+         "pid 901 (ada, blender, 3.0 GiB)"),
     Case("gpu.processes", GPU3 + "processes", (_UNSEEN,) * 3, WARN, "pid 77 (not visible from"
          " here), pid 77 (not visible from here), pid 77 (not visible from here)"),
     Case("gpu.processes", GPU3 + "processes", (_UNSEEN,) * 4, WARN, " and 1 more"),
@@ -176,6 +197,9 @@ SILENT_ON_GPUS = (
     ("gpu.memory", GPU3 + "memory_used_nbytes", 50 << 30,
      with_field(NODE, GPU3 + "processes", (_PYTHON,))),
     ("gpu.processes", GPU3 + "processes", (_XORG,), NODE),
+    ("gpu.processes", GPU3 + "graphics_processes", (_DESKTOP,), NODE),
+    ("gpu.memory", "0.nvml.gpus.0.memory_used_nbytes", 700 << 20,
+     with_field(_WORKSTATION, "0.nvml.gpus.0.graphics_processes", (_DESKTOP,))),
     ("gpu.processes", GPU3 + "processes", (_MPS,), NODE),
     ("gpu.nvlink.errors", GPU3 + "nvlinks.7", NvLink(7, True, errors={"retry_blocks": 99}), NODE),
     ("gpu.nvlink.count", "0.nvml.gpus.3.nvlinks", (), with_field(_NO_NVLINK, GPU3 + "uuid", "")),
