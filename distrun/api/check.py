@@ -60,14 +60,32 @@ def check(
     """
     settings = settings or Settings()
     if recorded:
-        nodes = [node for path in recorded for node in read_snapshots(path, Node)]
-        return judged(nodes, settings, ignore)
+        read = [node for path in recorded for node in read_snapshots(path, Node)]
+        return judged(read, settings, ignore)
     with closing(open_nodes(settings, on=on, python=python)) as there:
-        return judged(there.whole_picture(settings.master_port), settings, ignore)
+        nodes = there.whole_picture(settings.master_port)
+    return judged(nodes, settings, ignore, emulated=emulates(settings, on))
 
 
-def judged(nodes: Sequence[Node], settings: Settings, ignore: Sequence[str] = ()) -> CheckReport:
-    """Judge nodes that were read; of their GPUs, those that the settings name.
+def emulates(settings: Settings, on: str) -> bool:
+    """Say whether the nodes of the settings are all to be on this machine."""
+    return on in ("", "local") and not settings.hosts and settings.nodes.max > 1
+
+
+def judged(
+    nodes: Sequence[Node],
+    settings: Settings,
+    ignore: Sequence[str] = (),
+    *,
+    emulated: bool = False,
+) -> CheckReport:
+    """Judge nodes that were read; of their GPUs, those that the job would see.
+
+    Args:
+        nodes: The nodes.
+        settings: The job; without `gpus`, CUDA_VISIBLE_DEVICES of each node counts.
+        ignore: Ids of rules to leave out, beside those of the settings.
+        emulated: The nodes of the settings are all on the one that was read.
 
     Raises:
         UsageError: There are no nodes; or an id, or a limit of the settings, is wrong.
@@ -75,13 +93,18 @@ def judged(nodes: Sequence[Node], settings: Settings, ignore: Sequence[str] = ()
     if not nodes:  # nothing can fail there, which must not look like health
         raise UsageError("there are no nodes to judge", "`check` reads some, or files of --save")
     limits, left_out = limits_of(settings.check, Limits), ignored(settings, ignore)
-    seen = list(nodes)
-    if settings.gpus is not None and not settings.gpus.startswith("free:"):
-        seen = [as_ranks_see_it(node, settings.gpus) for node in nodes]
-    job = _job(seen, settings)
+    seen = [as_ranks_see_it(node, _visible(node, settings)) for node in nodes]
+    job = _job(seen, settings, emulated)
     findings = judge(seen, job, limits, ignore=left_out)
     code = exit_code_of(nodes, findings, strict=settings.strict)
     return CheckReport(tuple(nodes), job, findings, code)
+
+
+def _visible(node: Node, settings: Settings) -> str | None:
+    """Return CUDA_VISIBLE_DEVICES as the ranks would have it; None is all there are."""
+    if settings.gpus is None:
+        return node.host.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if settings.gpus.startswith("free:") else settings.gpus
 
 
 def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: bool) -> int:
@@ -92,19 +115,27 @@ def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: 
     return int(any(finding.severity >= worst for finding in findings))
 
 
-def _job(nodes: Sequence[Node], settings: Settings) -> Job:
+def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Job:
     healthy = [node for node in nodes if not node.problem]
-    gpus = max((len(node.nvml.gpus) for node in healthy), default=0)
+    gpus = max(map(_gpus_seen, healthy), default=0)
     uses_gpus = _uses_gpus(healthy, settings)
     cores = min((node.host.usable_cores or 1 for node in healthy), default=1)
-    nproc = _nproc(settings, gpus if uses_gpus else 0, max(1, int(cores)))
+    share = settings.nodes.max if emulated else 1
+    gpus, cores = gpus // share if uses_gpus else 0, max(1, int(cores) // share)
+    nproc = _nproc(settings, gpus, cores, share)
     here = len(nodes) == 1 and not settings.hosts
     return Job(
-        nproc_per_node=nproc * settings.nodes.max if here else nproc,  # emulated nodes share it
+        nproc_per_node=nproc * share,
         nnodes=len(nodes),
         uses_gpus=uses_gpus,
         master_port=settings.master_port or (None if here else DEFAULT_MASTER_PORT),
     )
+
+
+def _gpus_seen(node: Node) -> int:
+    """Return how many GPUs, or parts of them, the ranks of a node would see."""
+    visible = node.host.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return len(visible.split(",")) if "MIG-" in visible else len(node.nvml.gpus)
 
 
 def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
@@ -123,17 +154,24 @@ def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
     )
 
 
-def _nproc(settings: Settings, gpus: int, cores: int) -> int:
-    """Return the ranks of a node, as a launch would choose them on the best of these nodes."""
+def _nproc(settings: Settings, gpus: int, cores: int, share: int) -> int:
+    """Return the ranks of a node, as a launch would choose them on the best of these nodes.
+
+    Args:
+        settings: The job.
+        gpus: Of a node.
+        cores: Of a node.
+        share: So many nodes share the GPUs that the settings name.
+    """
     asked, named = settings.nproc_per_node, settings.gpus or ""
     if isinstance(asked, int):
         return asked
     if asked == "cpu":
         return cores
     if named.startswith("free:"):
-        return int(named.removeprefix("free:"))
+        return max(1, int(named.removeprefix("free:")) // share)
     if named:
-        return len(named.split(","))
+        return max(1, len(named.split(",")) // share)
     return gpus or min(MAX_AUTO_NPROC, cores)
 
 

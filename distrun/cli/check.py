@@ -101,11 +101,17 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
 
 
 def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:
-    nodes = settings.nodes.max
-    if nodes > 1 and not (settings.hosts or given["on"] == "slurm" or given["recorded"]):
+    if _emulates(given, settings):
         from distrun.cli.console import say
 
+        nodes = settings.nodes.max
         say(f"{nodes} nodes are emulated on this machine: one snapshot, judged for all their ranks")
+
+
+def _emulates(given: dict[str, Any], settings: Settings) -> bool:
+    from distrun.api.check import emulates
+
+    return not given["recorded"] and emulates(settings, given["on"])
 
 
 def _explain(pattern: str, settings: Settings) -> None:
@@ -147,7 +153,7 @@ def _deepened(found: CheckReport, given: dict[str, Any], settings: Settings) -> 
     from distrun.cli.check_deep import measure
 
     nodes = with_measured(found.nodes, measure(settings))
-    return judged(nodes, settings, given["ignore"] or ())
+    return judged(nodes, settings, given["ignore"] or (), emulated=_emulates(given, settings))
 
 
 def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None:
@@ -160,7 +166,8 @@ def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None
         from distrun.api.check import judged
         from distrun.cli.check_report import as_markdown
 
-        shown = judged(anonymous(found.nodes), settings, given["ignore"] or ())
+        nodes, here = anonymous(found.nodes), _emulates(given, settings)
+        shown = judged(nodes, settings, given["ignore"] or (), emulated=here)
         typer.echo(as_markdown(shown), nl=False)
     else:
         from distrun.cli import check_view

@@ -151,6 +151,11 @@ def test_emulated_nodes_are_one_snapshot_and_a_line_says_so(distrun: Run) -> Non
     assert (len(report["nodes"]), report["job"]["nproc_per_node"]) == (1, 6)
 
 
+def test_nodes_of_the_job_are_not_emulated_on_a_recorded_one(distrun: Run) -> None:
+    result = distrun("check", "--json", "--nodes", "4", "--from", SNAPSHOTS / "healthy_8xh100.json")
+    assert (report_of(result)["job"]["nproc_per_node"], result.returncode) == (8, 0)
+
+
 # --- files and texts for others ----------------------------------------------------------
 
 
@@ -227,6 +232,15 @@ def test_a_job_on_other_gpus_is_not_held_up_by_one_with_a_fault(
     assert "gpu.ecc.uncorrected" not in others
     on_cpu = found(distrun("check", "--json", "--nproc-per-node", "cpu", env=environ))
     assert on_cpu["gpu.ecc.uncorrected"] == "INFO"
+
+
+def test_gpus_that_the_environment_hides_are_neither_counted_nor_judged(
+    distrun: Run, machine: Machine
+) -> None:
+    environ = {**machine(FAKE_GPUS=4, FAKE_ECC_VOLATILE="3:2"), "CUDA_VISIBLE_DEVICES": "1,2"}
+    result = distrun("check", "--json", env=environ)
+    assert report_of(result)["job"]["nproc_per_node"] == 2
+    assert not {"gpu.count", "gpu.ecc.uncorrected"} & set(found(result))
 
 
 def test_the_same_fault_of_many_gpus_is_one_line(distrun: Run, machine: Machine) -> None:

@@ -20,8 +20,8 @@ from distrun.spec.job import Settings
 from tests.unit.checks.bases import NO_DRIVER, cluster, laptop, server, with_field
 
 
-def report(of: tuple[Node, ...], **settings: Any) -> CheckReport:
-    return judged(of, read.validated(Settings, settings, "flag"))
+def report(of: tuple[Node, ...], *, emulated: bool = False, **settings: Any) -> CheckReport:
+    return judged(of, read.validated(Settings, settings, "flag"), emulated=emulated)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def report(of: tuple[Node, ...], **settings: Any) -> CheckReport:
         ((server(),), {"nproc_per_node": "cpu"}, (192, 1, False)),
         ((server(),), {"gpus": "0,2"}, (2, 1, True)),
         ((server(),), {"gpus": "free:3"}, (3, 1, True)),
-        ((server(),), {"nodes": 2, "nproc_per_node": 4}, (8, 1, True)),
+        ((server(),), {"nodes": 2, "nproc_per_node": 4}, (4, 1, True)),
         ((laptop(),), {}, (2, 1, False)),
         ((laptop(),), {"nproc_per_node": "gpu"}, (2, 1, True)),
-        ((laptop(),), {"nodes": 3}, (6, 1, False)),
+        ((laptop(),), {"nodes": 3}, (2, 1, False)),
         (cluster(), {}, (8, 4, True)),
         (cluster(), {"nproc_per_node": 2}, (2, 4, True)),
     ],
@@ -45,6 +45,49 @@ def test_the_job_is_the_one_of_the_settings(
 ) -> None:
     found = report(nodes, **settings).job
     assert (found.nproc_per_node, found.nnodes, found.uses_gpus) == job
+
+
+@pytest.mark.parametrize(
+    ("node", "settings", "ranks"),
+    [
+        (server(), {"nodes": 2, "nproc_per_node": 4}, 8),
+        (server(), {"nodes": 4, "nproc_per_node": 4}, 16),
+        (server(), {"nodes": 4}, 8),
+        (server(), {"nodes": 3}, 6),
+        (server(), {"nodes": 2, "gpus": "0,2"}, 2),
+        (server(), {"nodes": 2, "gpus": "free:4"}, 4),
+        (laptop(), {"nodes": 2}, 2),
+        (laptop(), {"nodes": 3}, 3),
+    ],
+)
+def test_emulated_nodes_share_what_the_machine_has_as_in_a_launch(
+    node: Node, settings: dict[str, Any], ranks: int
+) -> None:
+    assert report((node,), emulated=True, **settings).job.nproc_per_node == ranks
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "ranks", "fails"),
+    [
+        ("4,5", None, 2, False),
+        (" 4 ,5", None, 2, False),
+        ("4,5", "free:2", 2, False),
+        ("4,5", "free:3", 3, False),
+        ("4,5", "0,1,2", 3, False),
+        ("MIG-a,MIG-b", None, 2, False),
+        ("7,99", None, 1, False),
+        ("99,7", None, 1, True),
+    ],
+)
+def test_gpus_that_the_environment_hides_are_not_asked_for(
+    visible: str, gpus: str | None, ranks: int, fails: bool
+) -> None:
+    nodes = with_field((server(),), "0.host.environ", {"CUDA_VISIBLE_DEVICES": visible})
+    settings: dict[str, Any] = {} if gpus is None else {"gpus": gpus}
+    found = report(nodes, **settings)
+    assert found.job.nproc_per_node == ranks
+    assert ("gpu.count" in {f.id for f in found.findings}) is fails
+    assert len(found.nodes[0].nvml.gpus) == 8
 
 
 @pytest.mark.parametrize(
