@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-_TFLOPS = {  # dense, without sparsity, from NVIDIA's data sheets: (bfloat16/float16, TF32, float64)
-    "A100": (312, 156, 19.5),
-    "A10G": (125, 35, 0.5),
-    "A10": (125, 62.5, 0.5),
-    "A40": (149.7, 74.8, 0.6),
-    "L40S": (362, 183, 1.4),
-    "L4": (121, 60, 0.5),
-    "H100 PCIe": (756, 378, 51),
-    "H100 NVL": (835, 417, 60),
-    "H100": (989, 494, 67),
-    "H200": (989, 494, 67),
-    "GH200": (989, 494, 67),
-    "B200": (2250, 1100, 37),
-    "GB200": (2500, 1250, 40),
+import re
+
+# Dense, without sparsity, from NVIDIA's data sheets: (bfloat16/float16, float32, float64).
+# float32 is the plain one: torch multiplies in TF32 only where that is asked for. float64 is the
+# tensor cores' where they have it. A device whose sheet is not at hand is left out.
+_TFLOPS = {
+    "A100": (312, 19.5, 19.5),
+    "A10": (125, 31.2, 0.5),
+    "A40": (149.7, 37.4, 0.6),
+    "L40S": (362, 91.6, 1.4),
+    "L40": (181, 90.5, 1.4),
+    "L4": (121, 30.3, 0.5),
+    "H100 PCIe": (756, 51, 51),
+    "H100 NVL": (835, 60, 60),
+    "H100": (989, 67, 67),
+    "H200 NVL": (835, 60, 60),
+    "H200": (989, 67, 67),
+    "GH200": (989, 67, 67),
+    "B200": (2250, 75, 37),
+    "GB200": (2500, 80, 40),
     "V100": (125, 15.7, 7.8),
+    "V100 PCIe": (112, 14, 7),
     "T4": (65, 8.1, 0.25),
-    "4090": (165.2, 82.6, 1.3),
-    "3090": (71, 35.6, 0.56),
+    "RTX 4090": (165.2, 82.6, 1.3),
+    "RTX 3090": (71, 35.6, 0.56),
 }
+_COMMON = re.compile(r"nvidia|tesla|geforce|sxm\d?|pcie|hbm3e?|\d+gb?")
+"""Words that change no peak. Any other, such as Laptop, Ti or MIG, is of another device."""
 
 
 def peak_flops(name: str, precision: str) -> float | None:
@@ -28,11 +37,13 @@ def peak_flops(name: str, precision: str) -> float | None:
 
     Args:
         name: As `torch.cuda.get_device_name` has it.
-        precision: float32 (which torch runs as TF32 where that is allowed), bfloat16, …
+        precision: float32, bfloat16, …
     """
-    known = [key for key in _TFLOPS if key in name]
-    if not known:
-        return None
-    half, single, double = _TFLOPS[max(known, key=len)]
-    by_precision = {"float32": single, "float64": double}
-    return by_precision.get(precision, half) * 1e12
+    words = set(re.split(r"[\s-]+", name.lower()))
+    for key in sorted(_TFLOPS, key=len, reverse=True):  # H100 PCIe before H100
+        own = set(key.lower().split())
+        if own <= words and all(map(_COMMON.fullmatch, words - own)):
+            half, single, double = _TFLOPS[key]
+            by_precision = {"float32": single, "float64": double}
+            return by_precision.get(precision, half) * 1e12
+    return None
