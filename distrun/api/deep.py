@@ -19,6 +19,20 @@ _TIMEOUT_S = 60.0
 _KINDS = ("ranks", "all_reduce", "pairs", "end")
 
 
+def require_here(settings: Settings, on: str = "") -> None:
+    """Refuse nodes elsewhere: the small job would run here, and be told of them.
+
+    Raises:
+        UsageError: They are reached over ssh or Slurm.
+    """
+    if settings.hosts or on not in ("", "local"):
+        raise UsageError(
+            f"--deep with {'--hosts' if settings.hosts else f'--on {on}'}: this version starts"
+            " nodes on this machine only",
+            "run `distrun check --deep` on each host",
+        )
+
+
 def prepare_deep(settings: Settings) -> Prepared:
     """Plan the job that measures, as the settings have it.
 
@@ -26,11 +40,7 @@ def prepare_deep(settings: Settings) -> Prepared:
         UsageError: The settings name other machines.
         MachineError: This machine lacks something.
     """
-    if settings.hosts:
-        raise UsageError(
-            "--deep with --hosts: this version starts nodes on this machine only",
-            "run `distrun check --deep` on each host",
-        )
+    require_here(settings)
     request = BenchRequest(
         ops=("pairs",), sizes=(_MESSAGE_NBYTES,), iterations=8, warmup=2, timeout_s=_TIMEOUT_S
     )

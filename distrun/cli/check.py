@@ -59,6 +59,10 @@ def check(
     if watch:
         _watch(given, settings)
         return
+    if deep:
+        from distrun.api.deep import require_here
+
+        require_here(settings, on)
     for path in (save, junit):
         require_writable(path)
     _say_what_is_emulated(given, settings)

@@ -183,6 +183,16 @@ def test_too_many_nodes_are_refused_and_so_are_others_than_the_allocation_has(
     assert "--nodes 2 are not the 3 of this allocation" in result.stderr
 
 
+@pytest.mark.parametrize("words", [("--on", "slurm", "--nodes", "2"), ("--hosts", "localhost,b")])
+def test_a_job_that_would_measure_this_machine_is_refused_before_others_are_read(
+    distrun: Run, environ: dict[str, str], words: tuple[str, ...]
+) -> None:
+    result = distrun("check", "--deep", *words, env=environ)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "this version starts nodes on this machine only" in result.stderr
+    assert not Path(environ["FAKE_LOG"]).exists()
+
+
 @pytest.mark.parametrize("scontrol", ["exit 1", "echo n1; exit 1", "exit 0", "echo; echo ' '"])
 @pytest.mark.parametrize("strict", [(), ("--strict",)])
 def test_an_allocation_whose_hosts_nobody_names_is_no_healthy_one(
