@@ -21,13 +21,17 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     if driver is None:
         yield from unread(node.nvml, "driver_version")
         return
-    least = getattr(limits, f"driver_for_cuda_{wanted[0]}", 0)
+    name = f"driver_for_cuda_{wanted[0]}"
+    least, usual = getattr(limits, name, 0), getattr(Limits(), name, 0)
     runs = node.nvml.cuda_driver_version
     speaks = f"driver {node.nvml.driver_version}"
     if runs is not None:
         speaks += f" runs CUDA {runs // 1000}.{runs % 1000 // 10}"
-    # With the cuda-compat package libcuda is newer than the driver, and what it runs counts.
-    too_old = runs // 1000 < wanted[0] if runs is not None else driver[0] < least
+    too_old = driver[0] < least
+    if runs is not None and least == usual:
+        # With the cuda-compat package libcuda is newer than the driver, and what it runs counts;
+        # a limit that somebody has set is meant as it stands.
+        too_old = runs // 1000 < wanted[0]
     if too_old:
         need = f"driver {least} or later, for" if least else "a driver for"
         yield Observation(Severity.FAIL, speaks, f"{need} torch's CUDA {_dotted(wanted)}")

@@ -12,10 +12,13 @@ from distrun.probe.snapshot import Node
 def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
     if len(nodes) < 2:
         return
+    unmeasured = [node for node in nodes if node.host.clock_offset_s is None]
     for node in nodes:
         offset_s, error_s = node.host.clock_offset_s, node.host.clock_offset_error_s or 0.0
         if offset_s is None:
-            if reason := node.host.missing.get("clock_offset_s"):
+            # The machine that asks has no offset to itself; two such machines there are not.
+            unasked = "not measured" if len(unmeasured) > 1 else ""
+            if reason := node.host.missing.get("clock_offset_s", unasked):
                 yield Observation(Severity.SKIP, reason, "", node.name)
         elif abs(offset_s) - error_s > limits.clock_offset_s:  # what is certain counts
             word = "ahead" if offset_s > 0 else "behind"

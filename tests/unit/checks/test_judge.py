@@ -186,6 +186,13 @@ def test_what_could_not_be_read_of_one_node_is_skipped(
     assert (found.severity, found.node, found.observed) == (Severity.SKIP, "node2", says)
 
 
+def test_of_nodes_whose_clocks_nobody_compared_each_is_skipped_but_not_the_one_that_asks() -> None:
+    assert findings(NODES, "nodes.clock") == []
+    nodes = with_field(NODES, "2.host.clock_offset_s", None)
+    found = [(f.severity, f.node, f.observed) for f in findings(nodes, "nodes.clock")]
+    assert found == [(Severity.SKIP, name, "not measured") for name in ("node0", "node2")]
+
+
 def test_pairs_that_cannot_be_asked_are_named() -> None:
     nodes = without_field(NODE, "0.nvml.pairs.0.topology", "NotSupported")
     nodes = without_field(nodes, "0.nvml.pairs.8.topology", "NotSupported")
@@ -226,6 +233,14 @@ def test_limits_are_those_that_are_given() -> None:
     assert "gpu.temperature" not in {f.id for f in judge(warm, job, Limits())}
     found = judge(warm, job, Limits(temperature_margin_c=20))
     assert ("gpu.temperature", Severity.WARN) in {(f.id, f.severity) for f in found}
+
+
+@pytest.mark.parametrize(("least", "said"), [(580, []), (581, [Severity.FAIL]), (500, [])], ids=str)
+def test_an_oldest_driver_that_somebody_has_set_holds_whatever_cuda_it_runs(
+    least: int, said: list[Severity]
+) -> None:
+    found = judge(NODE, job_for(NODE), Limits(driver_for_cuda_13=least))
+    assert [f.severity for f in found if f.id == "gpu.cuda"] == said
 
 
 def test_there_may_be_nothing_to_judge() -> None:

@@ -23,6 +23,8 @@ EXPECTED: dict[str, list[tuple[str, Severity, str]]] = {
         ("nodes.driver", WARN, ""),
         ("nodes.reach", SKIP, "node1"),
         ("nodes.reach", SKIP, "node2"),
+        ("nodes.clock", SKIP, "node1"),
+        ("nodes.clock", SKIP, "node2"),
     ],
     "one_lost_gpu": [
         ("gpu.count", FAIL, "node1"),
@@ -35,6 +37,8 @@ EXPECTED: dict[str, list[tuple[str, Severity, str]]] = {
         ("host.hostname", FAIL, "node2"),
         ("nodes.reach", SKIP, "node1"),
         ("nodes.reach", SKIP, "node2"),
+        ("nodes.clock", SKIP, "node1"),
+        ("nodes.clock", SKIP, "node2"),
     ],
 }
 OF_A_CPU_JOB: dict[str, list[tuple[str, Severity, str]]] = {
@@ -48,6 +52,8 @@ OF_A_CPU_JOB: dict[str, list[tuple[str, Severity, str]]] = {
         ("nodes.driver", INFO, ""),
         ("nodes.reach", SKIP, "node1"),
         ("nodes.reach", SKIP, "node2"),
+        ("nodes.clock", SKIP, "node1"),
+        ("nodes.clock", SKIP, "node2"),
     ],
     "one_lost_gpu": [("gpu.lost", INFO, "node1"), ("gpu.xid", INFO, "node1")],
 }
