@@ -11,7 +11,8 @@ _GET_GPU_RECOVERY_ACTION = 230  # older pynvml does not name the field
 _MEMORY_V2 = 0x02000028
 _UNCORRECTED = 1
 _VOLATILE, _AGGREGATE = 0, 1
-_SLOWDOWN, _GPU_MAX = 1, 3
+_SLOWDOWN, _MEMORY_MAX, _GPU_MAX = 1, 2, 3
+_MEMORY_TEMPERATURE = 82  # NVML_FI_DEV_MEMORY_TEMP
 _RETIREMENT_CAUSES = (0, 1)
 
 
@@ -36,7 +37,7 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
 
 def read_health(gpu: NvmlReading, handle: Any) -> None:
     """Read what says that the GPU is broken, or about to be."""
-    gpu.take("recovery_action", _recovery_action, gpu, handle)
+    gpu.take("recovery_action", _field, gpu, handle, _GET_GPU_RECOVERY_ACTION)
     gpu.ask("nvmlDeviceGetEccMode", handle, ecc_mode=_first, ecc_mode_pending=_second)
     total, uncorrected = "nvmlDeviceGetTotalEccErrors", _UNCORRECTED
     gpu.ask(total, handle, uncorrected, _VOLATILE, ecc_volatile_uncorrected=int)
@@ -49,13 +50,20 @@ def read_health(gpu: NvmlReading, handle: Any) -> None:
         remapped_rows_pending=lambda found: bool(found[2]),
         remapped_rows_failure=lambda found: bool(found[3]),
     )
-    celsius = "nvmlDeviceGetTemperatureThreshold"
-    gpu.ask("nvmlDeviceGetTemperature", handle, 0, temperature_c=int)
-    gpu.ask(celsius, handle, _SLOWDOWN, temperature_slowdown_c=int)
-    gpu.ask(celsius, handle, _GPU_MAX, temperature_max_c=int)
+    _read_heat(gpu, handle)
     # Renamed in driver 535.
     if not gpu.ask("nvmlDeviceGetCurrentClocksEventReasons", handle, clock_events=int):
         gpu.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle, clock_events=int)
+
+
+def _read_heat(gpu: NvmlReading, handle: Any) -> None:
+    threshold = "nvmlDeviceGetTemperatureThreshold"
+    gpu.ask("nvmlDeviceGetTemperature", handle, 0, temperature_c=int)
+    gpu.ask(threshold, handle, _SLOWDOWN, temperature_slowdown_c=int)
+    gpu.ask(threshold, handle, _GPU_MAX, temperature_max_c=int)
+    gpu.ask("nvmlDeviceGetMarginTemperature", handle, temperature_margin_c=int)
+    gpu.take("memory_temperature_c", _field, gpu, handle, _MEMORY_TEMPERATURE)
+    gpu.ask(threshold, handle, _MEMORY_MAX, memory_temperature_max_c=int)
 
 
 def read_load(gpu: NvmlReading, handle: Any) -> None:
@@ -86,8 +94,8 @@ def read_rest(gpu: NvmlReading, handle: Any) -> None:
     )
 
 
-def _recovery_action(gpu: NvmlReading, handle: Any) -> int:
-    (found,) = gpu.field_values(handle, _GET_GPU_RECOVERY_ACTION)
+def _field(gpu: NvmlReading, handle: Any, field: int) -> int:
+    (found,) = gpu.field_values(handle, field)
     if isinstance(found, str):
         raise Failure(found)
     return found

@@ -81,6 +81,10 @@ class Gpu:
     temperature_c: int | None = None
     temperature_slowdown_c: int | None = None
     temperature_max_c: int | None = None
+    temperature_margin_c: int | None = None
+    """How far it is below the heat at which it slows down; newer drivers may tell this alone."""
+    memory_temperature_c: int | None = None
+    memory_temperature_max_c: int | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
     power_default_limit_w: float | None = None

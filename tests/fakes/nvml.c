@@ -22,6 +22,7 @@
  * FAKE_BUSY (1,3: these have a process; its number is FAKE_PID)   FAKE_USED_MIB
  * FAKE_MPS_CLIENT (number of a process that computes through MPS)  FAKE_DESKTOP (of one that draws)
  * FAKE_CAPABILITY (90)  FAKE_MEMORY_GIB  FAKE_TEMPERATURE  FAKE_POWER_LIMIT (W)
+ * FAKE_MARGIN  FAKE_MEMORY_TEMPERATURE
  * FAKE_RECOVERY  FAKE_MIG  FAKE_COMPUTE_MODE  FAKE_PERSISTENCE  FAKE_ECC_MODE  FAKE_ECC_PENDING
  * FAKE_ECC_VOLATILE  FAKE_ECC_AGGREGATE  FAKE_SRAM  FAKE_REMAPPED  FAKE_REMAP_PENDING
  * FAKE_REMAP_FAILURE  FAKE_RETIRED  FAKE_RETIRED_PENDING  FAKE_CLOCKS  FAKE_PCIE_WIDTH
@@ -233,9 +234,17 @@ int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *celsius) {
 int nvmlDeviceGetTemperatureThreshold(void *handle, int threshold, unsigned *celsius) {
   ENTER_GPU;
   (void)index;
-  *celsius = threshold == 1 ? 89 : threshold == 3 ? 85 : 0;
+  *celsius = threshold == 1 ? 89 : threshold == 2 ? 95 : threshold == 3 ? 85 : 0;
   return *celsius ? 0 : INVALID_ARGUMENT;
 }
+#ifndef OLD_DRIVER
+int nvmlDeviceGetMarginTemperature(void *handle, margin_t *margin) {
+  ENTER_GPU;
+  if (margin->version != 0x1000008) return VERSION_MISMATCH;
+  margin->celsius = (int)of_gpu("FAKE_MARGIN", index, 89 - of_gpu("FAKE_TEMPERATURE", index, 34));
+  return 0;
+}
+#endif
 static int clocks(void *handle, unsigned long long *reasons) {
   *reasons = (unsigned long long)of_gpu("FAKE_CLOCKS", index_of(handle), 1);
   return 0;
@@ -332,6 +341,9 @@ int nvmlDeviceGetFieldValues(void *handle, int count, field_t *fields) {
 #ifdef OLD_DRIVER
       field->code = NOT_SUPPORTED;
 #endif
+    } else if (field->id == NVML_FI_MEMORY_TEMP) {
+      field->type = 1;
+      field->value = 0xdeadull << 32 | (unsigned)of_gpu("FAKE_MEMORY_TEMPERATURE", index, 41);
     } else if (field->id == NVML_FI_NVLINK_RCV_ERRORS) {
       field->type = 3;          /* unsigned long long */
       field->value = (unsigned long long)of_gpu("FAKE_NVLINK_ERRORS", index, 0);

@@ -6,12 +6,14 @@
 
 enum { INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, INSUFFICIENT_SIZE = 7,
        INSUFFICIENT_POWER = 8, LIBRARY_NOT_FOUND = 12, GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
-enum { NVML_FI_RECOVERY_ACTION = 230, NVML_FI_NVLINK_RCV_ERRORS = 208 };
+enum { NVML_FI_RECOVERY_ACTION = 230, NVML_FI_NVLINK_RCV_ERRORS = 208,
+       NVML_FI_MEMORY_TEMP = 82 };
 
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process_t;
 typedef struct { unsigned gpu, memory; } utilization_t;
+typedef struct { unsigned version; int celsius; } margin_t;
 typedef struct {
   char legacy[16];
   unsigned domain, bus, device, id, subsystem;

@@ -22,7 +22,7 @@ QUICK_LOOK = "left out of a quick look"
 NEWER_THAN_OLD = {
     "ecc_sram_threshold_exceeded",
     *(f"fabric_{f}" for f in ("state", "status", "clique_id", "cluster_uuid")),
-    *("fabric_health_mask", "fabric_health_summary"),
+    *("fabric_health_mask", "fabric_health_summary", "temperature_margin_c"),
 }
 
 
@@ -91,6 +91,9 @@ def test_every_function_that_the_probe_names_goes_through_ctypes(
         ({"FAKE_TEMPERATURE": "1:91"}, "temperature_c", 91),
         ({}, "temperature_slowdown_c", 89),
         ({}, "temperature_max_c", 85),
+        ({"FAKE_MARGIN": "1:-3"}, "temperature_margin_c", -3),
+        ({"FAKE_MEMORY_TEMPERATURE": "1:97"}, "memory_temperature_c", 97),
+        ({}, "memory_temperature_max_c", 95),
         ({"FAKE_POWER": "1:99"}, "power_w", 99.0),
         ({"FAKE_POWER_LIMIT": "1:500"}, "power_limit_w", 500.0),
         ({"FAKE_POWER_DEFAULT": "1:350"}, "power_default_limit_w", 350.0),
@@ -144,7 +147,7 @@ def test_a_fact_that_is_refused_is_missing_with_the_reason_and_the_others_are_th
         "nvmlDeviceGetTotalEccErrors": ("ecc_volatile_uncorrected", "ecc_aggregate_uncorrected"),
         "nvmlDeviceGetSramEccErrorStatus": ("ecc_sram_threshold_exceeded",),
         "nvmlDeviceGetRetiredPages": ("retired_pages",),
-        "nvmlDeviceGetFieldValues": ("recovery_action",),
+        "nvmlDeviceGetFieldValues": ("recovery_action", "memory_temperature_c"),
         "nvmlDeviceGetComputeRunningProcesses_v3": ("processes",),
         "nvmlDeviceGetUUID": (),
     }

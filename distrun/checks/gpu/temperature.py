@@ -12,14 +12,29 @@ from distrun.probe.snapshot import Gpu
 
 def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
     heat, slows, most = gpu.temperature_c, gpu.temperature_slowdown_c, gpu.temperature_max_c
+    # It is not reliable below 1, as on some H100 (leptonai/gpud).
+    margin = gpu.temperature_margin_c if (gpu.temperature_margin_c or 0) > 0 else None
+    near = limits.temperature_margin_c
     if heat is not None and slows is not None and heat >= slows:
         yield Observation(Severity.FAIL, f"{heat} °C", f"below {slows} °C, where it slows down")
     elif heat is not None and most is not None and heat > most:
         yield Observation(Severity.FAIL, f"{heat} °C", f"at most {most} °C")
-    elif heat is not None and slows is not None and slows - heat <= limits.temperature_margin_c:
-        below = slows - limits.temperature_margin_c
+    elif heat is not None and slows is not None and slows - heat <= near:
+        below = slows - near
         yield Observation(Severity.WARN, f"{heat} °C", f"below {below} °C; it slows at {slows}")
-    yield from unread(gpu, "temperature_c", "temperature_slowdown_c", "temperature_max_c")
+    elif None in (heat, slows) and margin is not None and margin <= near:
+        told = f"{margin} °C below where it slows down"
+        yield Observation(Severity.WARN, told, f"more than {near} °C below")
+    yield from _memory(gpu)
+    if margin is None:
+        yield from unread(gpu, "temperature_c", "temperature_slowdown_c", "temperature_max_c")
+
+
+def _memory(gpu: Gpu) -> Iterator[Observation]:
+    heat, most = gpu.memory_temperature_c, gpu.memory_temperature_max_c
+    if heat is not None and most is not None and heat > most:
+        yield Observation(Severity.FAIL, f"memory {heat} °C", f"at most {most} °C")
+    yield from unread(gpu, "memory_temperature_c", "memory_temperature_max_c")
 
 
 RULE = Rule(

@@ -48,6 +48,9 @@ _NO_LIBCUDA = replace(
     cuda_driver_version=None,
     missing={"cuda_driver_version": "LibraryNotFound"},
 )
+_NO_THRESHOLDS = with_field(NODE, "0.nvml.gpus.3", replace(
+    h100(3), temperature_c=88, temperature_slowdown_c=None, temperature_max_c=None,
+))  # fmt: skip
 _OLDER_CUDA = with_field(NODE, "0.nvml.cuda_driver_version", None)
 
 GPU_CASES = (
@@ -110,6 +113,11 @@ GPU_CASES = (
     Case("gpu.temperature", GPU3 + "temperature_c", 89, FAIL, "89 °C", _HOT_MAX),
     Case("gpu.temperature", GPU3 + "temperature_c", 86, FAIL, "86 °C"),
     Case("gpu.temperature", GPU3 + "temperature_c", 84, WARN, "84 °C"),
+    Case("gpu.temperature", GPU3 + "temperature_margin_c", 3, WARN, "3 °C below where it slows",
+         _NO_THRESHOLDS),
+    Case("gpu.temperature", GPU3 + "temperature_margin_c", 5, WARN, "5 °C below where it slows",
+         with_field(NODE, GPU3 + "temperature_c", None)),
+    Case("gpu.temperature", GPU3 + "memory_temperature_c", 96, FAIL, "memory 96 °C"),
     Case("gpu.clocks.hardware", GPU3 + "clock_events", 0x08 | 0x40, FAIL,
          "hardware thermal slowdown, hardware slowdown"),
     Case("gpu.clocks.hardware", GPU3 + "clock_events", 0x80, FAIL, "power brake"),
@@ -187,6 +195,11 @@ SILENT_ON_GPUS = (
     ("gpu.retired_pages", GPU3 + "retired_pages", 9, NODE),
     ("gpu.clocks.hardware", GPU3 + "clock_events", 0x1 | 0x4 | 0x10 | 0x100, NODE),
     ("gpu.clocks.software", GPU3 + "clock_events", 0x1 | 0x4 | 0x8 | 0x40, NODE),
+    ("gpu.temperature", GPU3 + "memory_temperature_c", 95, NODE),
+    ("gpu.temperature", GPU3 + "temperature_margin_c", 3, NODE),
+    ("gpu.temperature", GPU3 + "temperature_margin_c", 6, _NO_THRESHOLDS),
+    ("gpu.temperature", GPU3 + "temperature_margin_c", 0, _NO_THRESHOLDS),
+    ("gpu.temperature", GPU3 + "temperature_margin_c", -4, _NO_THRESHOLDS),
     ("gpu.pcie.generation", GPU3 + "pcie_generation", 1, NODE),
     ("gpu.pcie.generation", GPU3 + "utilization_percent", 97, NODE),
     ("gpu.fabric.health", GPU3 + "fabric_health_summary", None, NODE),
@@ -238,8 +251,18 @@ UNREAD_ON_GPUS = (
     Unread("gpu.remap.count", GPU3 + "remapped_rows_uncorrected"),
     Unread("gpu.retired_pages", GPU3 + "retired_pages"),
     Unread("gpu.xid", "0.host.xids"),
-    Unread("gpu.temperature", GPU3 + "temperature_c"),
-    Unread("gpu.temperature", GPU3 + "temperature_slowdown_c"),
+    Unread(
+        "gpu.temperature",
+        GPU3 + "temperature_c",
+        with_field(NODE, GPU3 + "temperature_margin_c", None),
+    ),
+    Unread(
+        "gpu.temperature",
+        GPU3 + "temperature_slowdown_c",
+        with_field(NODE, GPU3 + "temperature_margin_c", -4),
+    ),
+    Unread("gpu.temperature", GPU3 + "memory_temperature_c"),
+    Unread("gpu.temperature", GPU3 + "memory_temperature_max_c"),
     Unread("gpu.clocks.hardware", GPU3 + "clock_events"),
     Unread("gpu.clocks.software", GPU3 + "clock_events"),
     Unread("gpu.power_limit", GPU3 + "power_default_limit_w"),
