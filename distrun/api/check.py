@@ -109,7 +109,7 @@ def _visible(node: Node, settings: Settings) -> str | None:
 
 def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: bool) -> int:
     """Return 3 if a probe could not finish, 1 if something failed, else 0."""
-    if any(node.problem or node.nvml.problem_kind == "hang" for node in nodes):
+    if any(node.problem or node.nvml.problem_kind in ("hang", "failed") for node in nodes):
         return 3
     worst = Severity.WARN if strict else Severity.FAIL
     return int(any(finding.severity >= worst for finding in findings))

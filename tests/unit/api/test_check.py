@@ -121,6 +121,7 @@ def test_a_node_with_fewer_gpus_falls_short_of_the_others() -> None:
         ("0.host.shm_free_nbytes", 5 << 20, False, 1),
         ("0.problem", "no answer", False, 3),
         ("0.nvml.problem_kind", "hang", False, 3),
+        ("0.nvml.problem_kind", "failed", False, 3),
     ],
 )
 def test_the_exit_code_says_what_the_worst_was(
