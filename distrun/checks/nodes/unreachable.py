@@ -20,8 +20,10 @@ RULE = Rule(
     title="Every node answers",
     why="A node that cannot be looked at cannot be started on either: the others would wait for"
     " its ranks until the join timeout.",
-    fix="Try `ssh NODE python -m distrun.probe` by hand: it must print one line of JSON; if it"
-    " hangs, look at the node's `dmesg`.",
+    fix="Try the same way by hand: `ssh -o BatchMode=yes NODE true`, or in Slurm's job `srun"
+    " --overlap --nodes=1 --nodelist=NODE true`, must end at once and ask for nothing. If Python"
+    " or distrun is what is missing there, --python names an interpreter that has it. If it hangs,"
+    " look at the node's `dmesg`.",
     source="distrun's own rule",
     judge=_judge,
     quick=True,
