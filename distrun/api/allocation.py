@@ -6,8 +6,10 @@ import os
 import select
 import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
+from typing import IO
 
 from distrun.errors import MachineError, UsageError
 
@@ -50,17 +52,23 @@ class Allocation:
 
     def _ask(self, nnodes: int) -> tuple[str, str]:
         words = ["salloc", "--quiet", f"--nodes={nnodes}", "sh", "-c", _HOLD]
-        self._salloc = _start(words, stdin=subprocess.PIPE)
-        assert self._salloc.stdout
-        line = _line_within(self._salloc.stdout.fileno(), _LIMIT_S)
-        if len(line.split()) != 2:
-            self.close()
-            raise MachineError(
-                f"Slurm gives no {nnodes} nodes within {_LIMIT_S:g} s",
-                "SALLOC_PARTITION and the like are heeded; or go into an allocation of your own",
-            )
-        job_id, nodes = line.split()
-        return job_id, nodes
+        with tempfile.TemporaryFile() as said:
+            self._salloc = _start(words, stdin=subprocess.PIPE, stderr=said)
+            assert self._salloc.stdout
+            line = _line_within(self._salloc.stdout.fileno(), _LIMIT_S)
+            told = (line or "").split()
+            if len(told) != 2:
+                ended, late = self._salloc, line is None
+                self.close()
+                why = (
+                    f"no answer within {_LIMIT_S:g} s" if late else f"exit code {ended.returncode}"
+                )
+                raise MachineError(
+                    f"Slurm gives no {nnodes} nodes: salloc: {_error_in(said) or why}",
+                    "SALLOC_PARTITION and the like are heeded; or go into an allocation of your"
+                    " own",
+                )
+        return told[0], told[1]
 
     def close(self) -> None:
         """Give back what was asked for here."""
@@ -89,13 +97,23 @@ def _hosts(nodes: str) -> list[str]:
     return hosts
 
 
-def _start(words: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
+def _error_in(said: IO[bytes]) -> str:
+    """Return the last line that says error, else the last of all, else ""."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    last = next((line for line in lines[::-1] if "error" in line), "".join(lines[-1:]))
+    return last.strip().removeprefix("salloc: ")
+
+
+def _start(
+    words: Sequence[str], *, stdin: int, stderr: int | IO[bytes] = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             words,
             stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
             start_new_session=True,  # Ctrl-C is ours: what was asked for is given back in order
         )
     except OSError as error:
@@ -104,14 +122,14 @@ def _start(words: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
         ) from None
 
 
-def _line_within(fd: int, limit_s: float) -> str:
-    """Return what stands before the first line end, or what came until then."""
+def _line_within(fd: int, limit_s: float) -> str | None:
+    """Return the first line, whole or up to the end of all; None if neither comes in time."""
     deadline = time.monotonic() + limit_s
     data = b""
     while b"\n" not in data and (left_s := deadline - time.monotonic()) > 0:
         if select.select([fd], [], [], left_s)[0]:
             more = os.read(fd, 4096)
             if not more:
-                break
+                return data.decode(errors="replace")
             data += more
-    return data.partition(b"\n")[0].decode(errors="replace")
+    return data.partition(b"\n")[0].decode(errors="replace") if b"\n" in data else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import subprocess
 import tempfile
@@ -14,6 +15,8 @@ from typing import Any
 from distrun.errors import MachineError
 
 _END_LIMIT_S = 1.0
+_OF_SRUN = re.compile(r"srun: (error: .*: Exited with exit code \d+|Terminating )")
+"""What srun adds when a step has ended: why it did stands before that."""
 Answer = dict[str, Any]
 
 
@@ -75,7 +78,8 @@ class Probe:
             code = None  # it has closed its pipe and lives on
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else f"the probe ended with exit code {code}"
+        own = [line for line in lines if not _OF_SRUN.match(line)]
+        return (own or lines or [f"the probe ended with exit code {code}"])[-1].strip()
 
     def close(self) -> None:
         """Let it end; it does when its standard input ends."""

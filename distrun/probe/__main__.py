@@ -32,6 +32,8 @@ def main() -> None:
             deadline_s=options.deadline,
         )
 
+    if options.serve:
+        serve.end_line_of_shell()
     serve.tell(dataclasses.asdict(read(options.quick)))
     if requests is not None:
         serve.answer(requests, read)

@@ -81,6 +81,11 @@ def _tell_all(begun: queue.Queue[_Begun | None]) -> None:
         tell(answered())
 
 
+def end_line_of_shell() -> None:
+    """End the line that a login shell may have begun: a title for the terminal, a prompt."""
+    sys.stdout.write("\n")
+
+
 def tell(answer: Any) -> None:
     """Write one line of JSON; if nobody reads any more, end."""
     try:

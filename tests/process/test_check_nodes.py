@@ -88,14 +88,14 @@ def test_a_port_that_is_taken_on_the_first_node_is_told_of_that_node(
 def test_a_host_that_fails_does_not_hold_the_others_up(
     distrun: Run, environ: dict[str, str]
 ) -> None:
-    report, code = checked(distrun, environ, "--hosts", "localhost,refused,noisy,other")
+    report, code = checked(distrun, environ, "--hosts", "localhost,refused,noisy,other,titled")
     assert code == 3
     problems = {node["name"]: node["problem"] for node in report["nodes"]}
-    assert problems["localhost"] == problems["noisy"] == ""
+    assert problems["localhost"] == problems["noisy"] == problems["titled"] == ""
     assert problems["refused"] == "ssh: connect to host refused port 22: Connection refused"
     assert problems["other"] == "the probe on other has schema 99, not 1"
     assert {f["node"] for f in of_rule(report, "nodes.unreachable")} == {"refused", "other"}
-    assert [r["target"] for r in report["nodes"][0]["reaches"]] == ["noisy"]
+    assert [r["target"] for r in report["nodes"][0]["reaches"]] == ["noisy", "titled"]
 
 
 def test_no_word_of_a_host_or_of_a_path_becomes_an_option_or_a_command(
@@ -191,6 +191,38 @@ def test_a_job_that_would_measure_this_machine_is_refused_before_others_are_read
     assert (result.returncode, result.stdout) == (2, "")
     assert "this version starts nodes on this machine only" in result.stderr
     assert not Path(environ["FAKE_LOG"]).exists()
+
+
+@pytest.mark.parametrize("end", ["", "srun: Terminating StepId=55.0\n"])
+def test_why_a_step_ended_is_told_and_not_that_it_did(
+    distrun: Run, environ: dict[str, str], tmp_path: Path, end: str
+) -> None:
+    said = "python3: No module named 'distrun'\nsrun: error: n1: task 0: Exited with exit code 1\n"
+    stand_in(tmp_path, "srun", f"printf %s {shlex.quote(said + end)} >&2; exit 1")
+    allocation = {"SLURM_JOB_ID": "55", "SLURM_JOB_NODELIST": "n[1-2]"}
+    environ = {**environ, **allocation, "PATH": f"{tmp_path}:{environ['PATH']}"}
+    report, code = checked(distrun, environ, "--on", "slurm")
+    assert code == 3
+    assert {node["problem"] for node in report["nodes"]} == {"python3: No module named 'distrun'"}
+
+
+@pytest.mark.parametrize(
+    ("salloc", "said"),
+    [
+        ("echo 'salloc: error: Invalid account x' >&2; exit 1", "error: Invalid account x"),
+        ("echo 'salloc: error: a' >&2; echo revoked >&2; exit 1", "error: a"),
+        ("echo 77 >&2; echo 5", "77"),
+        ("exit 9", "exit code 9"),
+    ],
+)
+def test_why_slurm_gives_no_nodes_is_told_at_once(
+    distrun: Run, environ: dict[str, str], tmp_path: Path, salloc: str, said: str
+) -> None:
+    stand_in(tmp_path, "salloc", salloc)
+    environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
+    result = distrun("check", "--on", "slurm", "--nodes", "2", env=environ, timeout_s=20)
+    assert result.returncode == 3
+    assert f"distrun: error: Slurm gives no 2 nodes: salloc: {said}\n" in result.stderr
 
 
 @pytest.mark.parametrize("scontrol", ["exit 1", "echo n1; exit 1", "exit 0", "echo; echo ' '"])
