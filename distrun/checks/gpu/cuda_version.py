@@ -21,8 +21,8 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     if driver is None:
         yield from unread(node.nvml, "driver_version")
         return
-    name = f"driver_for_cuda_{wanted[0]}"
-    least, usual = getattr(limits, name, 0), getattr(Limits(), name, 0)
+    least = getattr(limits, f"driver_for_cuda_{wanted[0]}", 0)
+    usual = getattr(Limits, f"driver_for_cuda_{wanted[0]}", 0)
     runs = node.nvml.cuda_driver_version
     speaks = f"driver {node.nvml.driver_version}"
     if runs is not None:
