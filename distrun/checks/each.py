@@ -40,6 +40,19 @@ def each_gpu(look: LookAtGpu) -> Judge:
     return judge
 
 
+def each_gpu_of_a_rank(look: LookAtGpu) -> Judge:
+    """Make a rule of what is to be said of one GPU that the job would take: the first of them."""
+
+    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+        for node in nodes:
+            gpus = node.nvml.present
+            for gpu in gpus[: job.nproc_per_node] if job.uses_gpus else gpus:
+                for seen in look(gpu, job, limits):
+                    yield replace(seen, node=node.name, device=device(gpu))
+
+    return judge
+
+
 def each_host(look: LookAtHost) -> Judge:
     """Make a rule of what is to be said of one host."""
     return each_node(lambda node, job, limits: look(node.host, job, limits))

@@ -9,6 +9,8 @@ from distrun.checks.gpu import (
     cuda_version,
     driver,
     lost,
+    memory_used,
+    processes,
     recovery_action,
     row_remap_failure,
 )
@@ -25,6 +27,8 @@ QUICK: tuple[Rule, ...] = (
     compute_mode.RULE,
     row_remap_failure.RULE,
     clocks_hardware.RULE,
+    memory_used.RULE,
+    processes.RULE,
     hostname.RULE,
     ifname.RULE,
     nofile.RULE,

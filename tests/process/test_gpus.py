@@ -71,6 +71,19 @@ def test_a_busy_gpu_is_refused_with_who_is_on_it(
     assert "free:2 takes unused ones; wait; or --no-check" in result.stderr
 
 
+def test_of_busy_gpus_that_nobody_named_a_launch_warns_and_goes_on(
+    distrun: Run, machine: Callable[..., Mapping[str, str]]
+) -> None:
+    environ = machine(FAKE_GPUS=2, FAKE_BUSY="1", FAKE_PID=os.getpid())
+    result = distrun("launch", "--dry-run", "train.py", env=environ)
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if "gpu.processes" in line]
+    assert "warning: GPU 1 " in line
+    assert f"pid {os.getpid()}" in line
+    strict = distrun("launch", "--dry-run", "--strict", "train.py", env=environ)
+    assert strict.returncode == 3
+
+
 def test_a_lost_gpu_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, machine: Callable[..., Mapping[str, str]], distrun: Run
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distrun.checks.each import each_gpu, unread
+from distrun.checks.each import each_gpu_of_a_rank, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.checks.words import gib
@@ -35,6 +35,7 @@ RULE = Rule(
     fix="On the host, outside of containers: `nvidia-smi`, `fuser -v /dev/nvidia*`; end the"
     " process, or choose other GPUs with `distrun launch --gpus free:N`.",
     source="facebookresearch/gcm (any above 15 MB)",
-    judge=each_gpu(_look),
+    judge=each_gpu_of_a_rank(_look),
+    quick=True,
     gpus_only=True,
 )

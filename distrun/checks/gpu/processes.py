@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distrun.checks.each import each_gpu, unread
+from distrun.checks.each import each_gpu_of_a_rank, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.checks.words import some
@@ -31,6 +31,7 @@ RULE = Rule(
     fix="Ask the user, or end the process if it is a leftover of yours; or choose other GPUs with"
     " `distrun launch --gpus free:N`.",
     source="facebookresearch/gcm (any above 15 MB)",
-    judge=each_gpu(_look),
+    judge=each_gpu_of_a_rank(_look),
+    quick=True,
     gpus_only=True,
 )

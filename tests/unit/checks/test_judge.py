@@ -13,7 +13,7 @@ from distrun.checks.quick import QUICK
 from distrun.checks.registry import RULES, known
 from distrun.checks.rule import Job, Severity
 from distrun.probe.reading import Unread, within
-from distrun.probe.snapshot import Gpu, InfinibandPort, Nvml
+from distrun.probe.snapshot import Gpu, GpuProcess, InfinibandPort, Nvml
 from tests.unit.checks.bases import findings, h100, job_for, with_field, without_field
 from tests.unit.checks.cases import LAPTOP, NODE, NODES
 
@@ -198,6 +198,17 @@ def test_pairs_that_cannot_be_asked_are_named() -> None:
     nodes = without_field(nodes, "0.nvml.pairs.8.topology", "NotSupported")
     (found,) = findings(nodes, "gpu.topology")
     assert found.observed == "NotSupported on GPUs 0 and 1, GPUs 1 and 3"
+
+
+@pytest.mark.parametrize(("nproc", "told"), [(8, ["GPU 1", "GPU 3"]), (3, ["GPU 1"]), (1, [])])
+def test_a_launch_tells_who_is_on_the_gpus_that_its_ranks_would_take(
+    nproc: int, told: list[str]
+) -> None:
+    nodes = with_field(NODE, "0.nvml.gpus.1.processes", (GpuProcess(42, 9 << 30, "ada", "x"),))
+    nodes = with_field(nodes, "0.nvml.gpus.3.memory_used_nbytes", 9 << 30)
+    found = findings(nodes, job=job_for(nodes, nproc_per_node=nproc), quick=True)
+    assert sorted(f.device[:5] for f in found) == told
+    assert {f.severity for f in found} <= {Severity.WARN}
 
 
 def test_a_lost_gpu_has_one_line_and_no_skips() -> None:
