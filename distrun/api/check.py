@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distrun.api.nodes import Nodes, open_nodes
 from distrun.api.reach import DEFAULT_MASTER_PORT
+from distrun.api.recorded import read_recorded
 from distrun.api.rules import ignored
 from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.judge import judge
@@ -21,7 +22,6 @@ from distrun.plan.devices import MAX_AUTO_NPROC
 from distrun.probe.snapshot import Gpu, Measured, Node
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
-from distrun.spec.snapshot import read_snapshots
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def check(
     """
     settings = settings or Settings()
     if recorded:
-        read = [node for path in recorded for node in read_snapshots(path, Node)]
-        return judged(read, settings, ignore)
+        return judged(read_recorded(recorded), settings, ignore)
     with closing(open_nodes(settings, on=on, python=python)) as there:
         nodes = there.whole_picture(settings.master_port)
     return judged(nodes, settings, ignore, emulated=emulates(settings, on))

@@ -103,6 +103,20 @@ def test_several_recorded_files_are_nodes_side_by_side(distrun: Run) -> None:
         assert found(result)["nodes.gpu.count"] == "FAIL"
 
 
+def test_machines_that_were_saved_one_by_one_are_called_by_their_own_names(
+    distrun: Run, tmp_path: Path
+) -> None:
+    saved = json.loads((SNAPSHOTS / "vm_without_nvml.json").read_text())
+    (node,) = saved if isinstance(saved, list) else [saved]
+    for number in (1, 2):
+        node["name"], node["host"]["hostname"] = "this machine", f"box{number}"
+        node["host"]["kernel"] = f"6.{number}"
+        (tmp_path / f"s{number}.json").write_text(json.dumps(node))
+    screen = distrun("check", "--from", "s1.json", "s2.json").stdout
+    assert "box1 runs 6.1; box2 runs 6.2" in screen.replace("kernel ", "")
+    assert "this machine" not in screen
+
+
 def test_limits_and_ignored_rules_come_from_the_config(distrun: Run, tmp_path: Path) -> None:
     healthy = ("check", "--json", "--from", SNAPSHOTS / "healthy_8xh100.json")
     assert found(distrun(*healthy)) == {}
