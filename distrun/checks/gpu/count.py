@@ -19,6 +19,8 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     count = len(usable) if visible is None else _count_visible(visible, usable)
     if count < job.nproc_per_node:
         limited = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+        if refused := len(node.nvml.refused_gpus):
+            limited += f"; {refused} more may not be opened"
         yield Observation(
             Severity.FAIL,
             counted(count, "usable GPU") + limited,

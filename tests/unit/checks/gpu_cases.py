@@ -60,6 +60,8 @@ GPU_CASES = (
     Case("gpu.count", "0.nvml.gpus", NODE[0].nvml.gpus[:7], FAIL, "7 usable GPUs", NODE,
          {"nproc_per_node": 8}),
     Case("gpu.count", "0.nvml.gpus", (), FAIL, "no usable GPUs", NODE, {"uses_gpus": True}),
+    Case("gpu.count", "0.nvml", replace(NODE[0].nvml, gpus=(), refused_gpus=(0, 1)), FAIL,
+         "no usable GPUs; 2 more may not be opened"),
     Case("gpu.count", GPU3 + "lost", "GpuIsLost", FAIL, "7 usable GPUs"),
     Case("gpu.count", "0.host.environ", {"CUDA_VISIBLE_DEVICES": "0,1"}, FAIL,
          "2 usable GPUs (CUDA_VISIBLE_DEVICES=0,1)"),
