@@ -35,6 +35,8 @@ class CheckReport:
     """The worst first."""
     exit_code: int
     """What `distrun check` would have exited with."""
+    ignored: tuple[str, ...] = ()
+    """Ids of rules that were left out, or prefixes such as `gpu.*`."""
 
 
 def check(
@@ -96,7 +98,7 @@ def judged(
     job = _job(seen, settings, emulated)
     findings = judge(seen, job, limits, ignore=left_out)
     code = exit_code_of(nodes, findings, strict=settings.strict)
-    return CheckReport(tuple(nodes), job, findings, code)
+    return CheckReport(tuple(nodes), job, findings, code, tuple(left_out))
 
 
 def _visible(node: Node, settings: Settings) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as xml
 
 from distrun.api.check import RULES, CheckReport, Finding, Node, Severity
+from distrun.api.not_judged import unread_nodes, why_not_judged
 
 SCHEMA = 1
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -39,6 +40,8 @@ def snapshots(nodes: Sequence[Node]) -> str:
 def as_junit(report: CheckReport, *, strict: bool) -> str:
     """Return a test case for each rule, and for each finding of one.
 
+    What a rule did not look at is skipped: ignored, not measured, no GPUs, no answer.
+
     Args:
         report: The report.
         strict: A warning is a failed test too.
@@ -46,9 +49,17 @@ def as_junit(report: CheckReport, *, strict: bool) -> str:
     worst = Severity.WARN if strict else Severity.FAIL
     suite = xml.Element("testsuite", name="distrun check")
     for rule in RULES:
-        found: list[Finding | None] = [f for f in report.findings if f.id == rule.id]
-        for finding in found or [None]:
-            _add_case(suite, rule.id, finding, worst)
+        found = [finding for finding in report.findings if finding.id == rule.id]
+        unread = unread_nodes(rule, report)
+        for finding in found:
+            _add_case(suite, finding, worst)
+        why = why_not_judged(rule, report)
+        if unread and not why:
+            _add_skipped(suite, rule.id, unread, "no answer")
+        elif why and not found:
+            _add_skipped(suite, rule.id, "", why)
+        elif not found:
+            _new_case(suite, rule.id, "")
     for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
         suite.set(attribute, str(len(list(suite.iter(tag)))))
     suites = xml.Element("testsuites")
@@ -56,13 +67,17 @@ def as_junit(report: CheckReport, *, strict: bool) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + xml.tostring(suites, encoding="unicode")
 
 
-def _add_case(suite: xml.Element, rule_id: str, found: Finding | None, worst: Severity) -> None:
-    place = " ".join(filter(None, (found.node, found.device))) if found else ""
-    case = xml.SubElement(
-        suite, "testcase", classname=rule_id, name=_clean(f"{rule_id} {place}".strip())
-    )
-    if found is None:
-        return
+def _new_case(suite: xml.Element, rule_id: str, place: str) -> xml.Element:
+    name = _clean(f"{rule_id} {place}".strip())
+    return xml.SubElement(suite, "testcase", classname=rule_id, name=name)
+
+
+def _add_skipped(suite: xml.Element, rule_id: str, place: str, why: str) -> None:
+    xml.SubElement(_new_case(suite, rule_id, place), "skipped", message=why)
+
+
+def _add_case(suite: xml.Element, found: Finding, worst: Severity) -> None:
+    case = _new_case(suite, found.id, " ".join(filter(None, (found.node, found.device))))
     text = f"{found.observed}, expected {found.expected}" if found.expected else found.observed
     if found.severity == Severity.SKIP:
         xml.SubElement(case, "skipped", message=_clean(text))

@@ -11,9 +11,10 @@ import pytest
 
 from distrun.api.check import CheckReport, Severity, judged
 from distrun.checks.registry import RULES
+from distrun.checks.rule import matches
 from distrun.cli.check_formats import as_json, as_junit, snapshots
 from distrun.cli.check_report import as_markdown
-from distrun.probe.snapshot import GpuProcess, Node
+from distrun.probe.snapshot import GpuProcess, Measured, MeasuredRank, Node, Nvml
 from distrun.spec.job import Settings
 from distrun.spec.snapshot import read_snapshots
 from tests.unit.checks.bases import recorded, with_field
@@ -67,9 +68,73 @@ def test_junit_is_xml_whatever_a_process_is_called(strict: bool) -> None:
 def test_a_skipped_rule_is_skipped_in_junit() -> None:
     report = a_report("mixed_drivers")
     skipped = {f.id for f in report.findings if f.severity == Severity.SKIP}
-    suite = xml.fromstring(as_junit(report, strict=False))
-    cases = [c for c in suite.iter("testcase") if c.find("skipped") is not None]
-    assert {case.get("classname") for case in cases} == skipped != set()
+    deep = {rule.id for rule in RULES if rule.id.startswith("deep.")}
+    assert {of for of, state in states(report) if state == "skipped"} == skipped | deep != deep
+
+
+def states(report: CheckReport) -> set[tuple[str, str]]:
+    """Return each rule with what its test cases are: passed, skipped, failure, system-out."""
+    cases = xml.fromstring(as_junit(report, strict=False)).iter("testcase")
+    return {(c.get("classname", ""), next((e.tag for e in c), "passed")) for c in cases}
+
+
+def passed(report: CheckReport) -> set[str]:
+    return {of for of, state in states(report) if state == "passed"}
+
+
+def ids(*prefixes: str) -> set[str]:
+    return {rule.id for rule in RULES if rule.id.startswith(prefixes)}
+
+
+def test_without_a_driver_no_rule_of_gpus_is_passed() -> None:
+    report = a_report("vm_without_nvml")
+    assert not passed(report) & ids("gpu.", "deep.")
+    assert passed(report) & ids("nodes.") == {"nodes.unreachable"}
+    assert "host.shm" in passed(report)
+
+
+def test_a_driver_that_counts_no_gpu_is_passed_alone() -> None:
+    nodes = with_field(recorded("vm_without_nvml"), "0.nvml", Nvml())
+    assert passed(judged(nodes, Settings())) & ids("gpu.") == {"gpu.driver"}
+
+
+def test_one_node_is_compared_with_none_and_several_are() -> None:
+    assert passed(a_report("healthy_8xh100")) & ids("nodes.") == {"nodes.unreachable"}
+    assert "nodes.kernel" in passed(a_report("loopback_pair"))
+
+
+@pytest.mark.parametrize("ignore", [("host.*",), ("host.shm", "host.cpu")])
+def test_what_is_ignored_is_not_passed(ignore: tuple[str, ...]) -> None:
+    report = judged(recorded("vm_without_nvml"), Settings(), ignore)
+    left_out = {rule.id for rule in RULES for pattern in ignore if matches(pattern, rule.id)}
+    assert {(of, "skipped") for of in left_out} == {s for s in states(report) if s[0] in left_out}
+
+
+def test_a_node_that_did_not_answer_is_skipped_by_every_rule() -> None:
+    nodes = (*recorded("healthy_8xh100"), *recorded("loopback_pair"))
+    nodes = with_field(nodes, "2.problem", EVIL)
+    suite = xml.fromstring(as_junit(judged(nodes, Settings()), strict=False))
+    names = {c.get("name") for c in suite.iter("testcase") if c.find("skipped") is not None}
+    assert {f"host.shm {nodes[2].name}", f"nodes.kernel {nodes[2].name}"} <= names
+    assert f"nodes.unreachable {nodes[2].name}" not in names
+    assert suite[0].get("skipped") == str(len(list(suite.iter("skipped"))))
+
+
+def test_with_no_answer_at_all_nothing_is_passed() -> None:
+    nodes = with_field(recorded("vm_without_nvml"), "0.problem", "no answer")
+    report = judged(nodes, Settings())
+    assert passed(report) == set()
+    assert ("nodes.unreachable", "failure") in states(report)
+
+
+def test_what_a_small_job_measured_is_passed_as_far_as_it_came() -> None:
+    ranks = (MeasuredRank(0, "cpu", 1e9, None),)
+    for measured, expected in (
+        (Measured(ranks=ranks, all_reduce_right=True), {"deep.job", "deep.matmul", "deep.pairs"}),
+        (Measured(problem="it ended with 1"), set()),
+    ):
+        nodes = with_field(recorded("vm_without_nvml"), "0.measured", measured)
+        assert passed(judged(nodes, Settings())) & ids("deep.") == expected
 
 
 def test_a_report_in_markdown_stays_in_its_cells() -> None:
