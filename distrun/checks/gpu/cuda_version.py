@@ -61,8 +61,7 @@ RULE = Rule(
     " Without libcuda.so.1 no rank gets a GPU, though `nvidia-smi` shows them all.",
     fix="Upgrade the driver, or install the torch build for the driver's CUDA: pip install torch"
     " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …)."
-    " Without libcuda.so.1: `docker run -e NVIDIA_DRIVER_CAPABILITIES=compute,utility`, or install"
-    " the driver's package that has it.",
+    " No libcuda.so.1: NVIDIA_DRIVER_CAPABILITIES=compute,utility for the container.",
     source="https://docs.nvidia.com/deploy/cuda-compatibility/",
     judge=each_node(_look),
     quick=True,

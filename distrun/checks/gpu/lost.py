@@ -26,10 +26,9 @@ RULE = Rule(
     title="GPUs that no longer answer",
     why="The driver still counts it, but nothing can be done with it; CUDA may refuse to start"
     " on the whole node, and ordinals shift by one.",
-    fix="GpuIsLost: drain the node and power-cycle it (a warm reboot often does not bring the card"
-    " back); if it is lost again, reseat or replace the card. InsufficientPower: look at the"
-    " card's power cables. IrqIssue: reboot, and look at the BIOS and `dmesg | grep NVRM` for"
-    " interrupts. NoPermission: the device files or the container's cgroup leave it to others.",
+    fix="Drain the node and power-cycle it (a warm reboot often does not bring the card back);"
+    " if it is lost again, reseat or replace the card. InsufficientPower: plug its power cables in."
+    " IrqIssue: reboot, and read `dmesg | grep NVRM`.",
     source="NVML, errors of nvmlDeviceGetHandleByIndex_v2; Xid 79",
     judge=_judge,
     quick=True,
