@@ -15,6 +15,8 @@ from distrun.errors import MachineError, UsageError
 
 _LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
+_WHOLE = ("--exclusive", "--mem=0")
+"""All cores, GPUs and memory: `--nodes` alone is a core of each, and no GPU."""
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
 """Says which nodes they are, and holds them as long as its standard input is open."""
 
@@ -24,20 +26,21 @@ class Allocation:
 
     Args:
         nnodes: How many are asked for where there is no job yet; None takes those there are.
+        share: What is asked for of each, as words for salloc; whole nodes, if nothing else.
 
     Raises:
         UsageError: There is no job, and nothing is asked for; or the job has others.
         MachineError: Slurm is not here, gives no nodes, or does not name them.
     """
 
-    def __init__(self, nnodes: int | None) -> None:
+    def __init__(self, nnodes: int | None, share: Sequence[str] = ()) -> None:
         self._salloc: subprocess.Popen[bytes] | None = None
         self.job_id = os.environ.get("SLURM_JOB_ID", "")
         nodes = os.environ.get("SLURM_JOB_NODELIST", "")
         if not self.job_id and nnodes is None:
             raise UsageError("--on slurm is in no allocation", "--nodes N asks for one")
         if not self.job_id:
-            self.job_id, nodes = self._ask(nnodes or 1)
+            self.job_id, nodes = self._ask(nnodes or 1, share or _WHOLE)
         try:
             self.hosts = _hosts(nodes)
         except MachineError:
@@ -50,8 +53,8 @@ class Allocation:
                 "leave --nodes out inside of an allocation",
             )
 
-    def _ask(self, nnodes: int) -> tuple[str, str]:
-        words = ["salloc", "--quiet", f"--nodes={nnodes}", "sh", "-c", _HOLD]
+    def _ask(self, nnodes: int, share: Sequence[str]) -> tuple[str, str]:
+        words = ["salloc", "--quiet", f"--nodes={nnodes}", *share, "sh", "-c", _HOLD]
         with tempfile.TemporaryFile() as said:
             self._salloc = _start(words, stdin=subprocess.PIPE, stderr=said)
             assert self._salloc.stdout
@@ -65,7 +68,8 @@ class Allocation:
                 )
                 raise MachineError(
                     f"Slurm gives no {nnodes} nodes: salloc: {_error_in(said) or why}",
-                    "SALLOC_PARTITION and the like are heeded; or go into an allocation of your"
+                    f"{' '.join(share)} was asked for: --gpus free:N asks for a part;"
+                    " SALLOC_PARTITION and the like are heeded; or go into an allocation of your"
                     " own",
                 )
         return told[0], told[1]

@@ -114,6 +114,18 @@ def _silent(name: str, problem: str) -> Node:
     return Node(name, now, not_read(problem, "failed"), Host(), Software(), problem=problem)
 
 
+def _share(settings: Settings) -> tuple[str, ...]:
+    """Return what the job needs of each node, as words for salloc; () is all there is.
+
+    GPUs with a number are those of a whole node: in a part of it they have other numbers.
+    """
+    if not (settings.gpus or "").startswith("free:"):
+        return ()
+    gpus = int(str(settings.gpus).removeprefix("free:"))
+    ranks = settings.nproc_per_node if isinstance(settings.nproc_per_node, int) else gpus
+    return (f"--gpus-per-node={gpus}", "--ntasks-per-node=1", f"--cpus-per-task={ranks}")
+
+
 def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
     """Return the nodes of a job; `contextlib.closing` ends what was started.
 
@@ -136,9 +148,8 @@ def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
     if place == "ssh":
         return OtherMachines({h: elsewhere.over_ssh(h, python) for h in settings.hosts})
     if place == "slurm":
-        allocation = Allocation(
-            settings.nodes.max if "nodes" in settings.model_fields_set else None
-        )
+        asked = settings.nodes.max if "nodes" in settings.model_fields_set else None
+        allocation = Allocation(asked, _share(settings))
         return OtherMachines(
             {h: elsewhere.under_slurm(h, python, allocation.job_id) for h in allocation.hosts},
             allocation.close,

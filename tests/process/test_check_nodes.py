@@ -171,6 +171,30 @@ def test_nodes_that_are_asked_for_are_given_back(distrun: Run, environ: dict[str
     assert all("--jobid=77" in line for line in lines[1:-1])
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), "--exclusive --mem=0"),
+        (("--nproc-per-node", "2"), "--exclusive --mem=0"),
+        (("--gpus", "0,2"), "--exclusive --mem=0"),
+        (("--gpus", "free:3"), "--gpus-per-node=3 --ntasks-per-node=1 --cpus-per-task=3"),
+        (
+            ("--gpus", "free:4", "--nproc-per-node", "8"),
+            "--gpus-per-node=4 --ntasks-per-node=1 --cpus-per-task=8",
+        ),
+    ],
+)
+def test_whole_nodes_are_asked_for_or_the_part_that_the_job_needs(
+    distrun: Run, environ: dict[str, str], tmp_path: Path, words: tuple[str, ...], asked: str
+) -> None:
+    stand_in(tmp_path, "salloc", 'echo "$@" > "$FAKE_LOG"; exit 1')
+    environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
+    result = distrun("check", "--on", "slurm", "--nodes", "2", *words, env=environ)
+    assert result.returncode == 3
+    assert f"{asked} was asked for" in result.stderr
+    assert Path(environ["FAKE_LOG"]).read_text().startswith(f"--quiet --nodes=2 {asked} sh -c ")
+
+
 def test_too_many_nodes_are_refused_and_so_are_others_than_the_allocation_has(
     distrun: Run, environ: dict[str, str]
 ) -> None:
