@@ -29,7 +29,9 @@ def check(
     python: str = typer.Option("", metavar="PATH", help="Interpreter there [as here, or python3]."),
     nproc_per_node: str = typer.Option(None, metavar="auto|gpu|cpu|N", help="Ranks a node."),
     gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs that the job is to use."),
-    master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [29500]."),
+    master_port: str = typer.Option(
+        None, metavar="PORT", help="Rendezvous port [29500 between machines]."
+    ),
     runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
     config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
     ignore: list[str] = typer.Option(None, metavar="ID", help="Leave a rule out; repeatable."),

@@ -34,12 +34,15 @@ def free_port(address: str = LOOPBACK) -> int:
         return port
 
 
-def port_problem(port: int, address: str = LOOPBACK) -> str:
-    """Return why a port cannot be had, as the end of a sentence; "" if it can."""
+def port_problem(port: int) -> str:
+    """Return why a port cannot be had, as the end of a sentence; "" if it can.
+
+    On all addresses, where TCPStore listens: who has it on one of them has it.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TCPStore does
         try:
-            listener.bind((address, port))
+            listener.bind(("", port))
         except PermissionError:
             return "is for root alone"
         except OSError:

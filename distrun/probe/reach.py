@@ -25,7 +25,7 @@ def listen(port: int = 0) -> socket.socket:
     try:
         return _listen(port)
     except OSError as error:
-        raise Unread(port_problem(port, "") or f"cannot be had: {reason(error)}") from None
+        raise Unread(port_problem(port) or f"cannot be had: {reason(error)}") from None
 
 
 def _listen(port: int) -> socket.socket:

@@ -150,8 +150,9 @@ def test_the_job_that_is_judged_for_is_the_one_of_flags_and_config(
     assert report_of(distrun(*words, "--nproc-per-node", "cpu"))["job"]["uses_gpus"] is False
 
 
-def test_a_port_that_somebody_has_fails(distrun: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_a_port_that_somebody_has_fails(distrun: Run, address: str) -> None:
+    with socket.create_server((address, 0)) as listener:
         port = str(listener.getsockname()[1])
         result = distrun("check", "--json", "--master-port", port)
         assert (found(result)["host.port"], result.returncode) == ("FAIL", 1)

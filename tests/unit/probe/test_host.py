@@ -22,9 +22,10 @@ def test_a_free_port_is_no_problem() -> None:
     check_port(port, "")
 
 
-def test_whoever_listens_on_a_port_is_named() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", ""])
+def test_whoever_listens_on_a_port_is_named_whatever_the_address(address: str) -> None:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         listener.listen()
         port = listener.getsockname()[1]
         problem = port_problem(port)
