@@ -1,6 +1,6 @@
 """What a recipe's step takes, against a bare loop, Accelerate and Lightning Fabric.
 
-    python -m benchmarks.recipes [--recipe fsdp] [--steps 200] [--size small]
+    python -m benchmarks.recipes [--recipe fsdp] [--steps 150] [--size small]
 
 Needs the extra `bench`. Two ranks, gloo, the same processes for all: the recipe's own `train()`
 runs unchanged, and whenever it asks for its next batch the others take a step each, in a random
@@ -130,11 +130,11 @@ def shown(costs: list[Cost]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", choices=STRATEGIES, help="one of them alone")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--size", default="small")
     asked = parser.parse_args()
     names = [asked.recipe] if asked.recipe else list(STRATEGIES)
-    flags = f"--steps {asked.steps} --size {asked.size} --seq-len 64 --batch-size 8"
+    flags = f"--steps {asked.steps} --size {asked.size} --batch-size 8"
     flags += " --eval-every 0 --eval-batches 1 --no-save --resume none"
     verdicts = [line for name in names for line in compare(name, flags.split())]
     print(f"\n{'':40} measured              goal    met", *verdicts, sep="\n")

@@ -124,15 +124,16 @@ def ring_attention(
     """
     rank, size = group.rank(), group.size()
     mine = pieces(rank, config, q.device)
+    exact = torch.promote_types(q.dtype, torch.float32)  # kernels too add up in no less
+    exact_q = q.to(exact) / q.shape[-1] ** 0.5
     out = q.new_zeros(())
     total: Tensor | None = None  # logsumexp of all scores so far: [B, H, T / n, 1]
     for turn in range(size):
         theirs = pieces((rank - turn) % size, config, q.device)
-        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # [B, H, T / n, T / n]
+        with torch.autocast(q.device.type, enabled=False):
+            scores = exact_q @ k.to(exact).transpose(-2, -1)  # [B, H, T / n, T / n]
         # not -inf: a piece that is all in the future would make 0 / 0
-        scores = scores.to(torch.promote_types(q.dtype, torch.float32)).masked_fill(
-            mine[:, None] < theirs, -1e30
-        )
+        scores = scores.masked_fill(mine[:, None] < theirs, -1e30)
         part = scores.logsumexp(dim=-1, keepdim=True)
         values = (scores - part).exp().to(v.dtype) @ v
         new = part if total is None else torch.logaddexp(total, part)
@@ -158,7 +159,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
                 module.attend = attend
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
     # Over all ranks: those that share a window too have the gradients of different tokens.
-    return DistributedDataParallel(model, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
 
 
 def cut(
@@ -200,11 +201,12 @@ def evaluate(
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        context, parts = cut(tokens, targets, mesh, config)
-        with context, autocast(config.precision, device):
-            total += loss(model, *parts) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            context, parts = cut(tokens.to(device), targets.to(device), mesh, config)
+            with context, autocast(config.precision, device):
+                total += loss(model, *parts) / passes
     model.train()
     return total
 
@@ -239,7 +241,7 @@ def train(config: Config, place: Place) -> None:
                             micro_loss = loss(model, *parts) / config.accumulate
                         scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)

@@ -176,6 +176,14 @@ def batches(
         yield step, moved[..., :-1], moved[..., 1:]
 
 
+def as_text(tokens: Tensor) -> str:
+    """Return bytes as text; tokens of a larger vocabulary as their numbers: [T]."""
+    numbers = tokens.tolist()
+    if max(numbers) > 255:
+        return " ".join(map(str, numbers))
+    return bytes(numbers).decode(errors="replace")
+
+
 def open_text(config: TextConfig, shard: Shard) -> tuple[Windows, Windows]:
     """Return the windows for training and for validation.
 

@@ -137,7 +137,7 @@ def train(config: Config, place: Place) -> None:
             with autocast(config.precision, device):
                 step_loss = loss(model, images, labels)
             scaler.scale(step_loss).backward()
-            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)

@@ -5,10 +5,10 @@
     torchrun --nproc-per-node 2 recipes/ddp_gpt.py
 
 What is new since single.py: parallelize() wraps the model, and backward() averages the
-gradients over the ranks. An all_reduce of 4 P bytes moves 2 (n - 1) / n · 4 P over each link: 2 MB
-a step for the 0.25 M of --size tiny, 1 GB for 124 M. It runs in buckets of 25 MB beside the rest
-of backward, as soon as a bucket's gradients are there. Memory stays at 16 P a rank. Read
-zero1.py next, which shares some of that out.
+gradients over the ranks. An all_reduce of 4 P bytes moves 2 (n - 1) / n · 4 P over each link: on 2
+ranks 1 MB a step for the 0.25 M of --size tiny and 0.5 GB for 124 M, on many twice that. It
+runs in buckets of 25 MB beside the rest of backward, as soon as a bucket's gradients are there.
+Memory stays at 16 P a rank. Read zero1.py next, which shares some of that out.
 """
 
 # /// script
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
@@ -47,7 +47,7 @@ from torch.optim import AdamW, Optimizer
 from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
-from distrun.train.config import TextConfig, option, parse
+from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
 from distrun.train.setup import Place, start
@@ -66,6 +66,8 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     micro_batch = config.batch_size // config.accumulate
     meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
     meshes.require_divides("a micro-batch of", micro_batch, world_size, "ranks")
+    if config.static_graph and config.accumulate > 1:
+        raise ConfigError("--static-graph: passes without all_reduce differ: --accumulate 1")
     return meshes.sizes(world_size, data=-1)
 
 
@@ -82,8 +84,11 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
     ddp = DistributedDataParallel(
         model,
         process_group=group,
+        init_sync=False,  # all ranks have drawn the same from the seed: nothing to send
         gradient_as_bucket_view=True,  # gradients are views into the buckets: 4 P bytes less
         static_graph=config.static_graph,
+        # PowerSGD's own messages of two buckets would cross one another on gloo
+        bucket_cap_mb=1 << 20 if config.hook == "powersgd" else None,
     )
     if config.hook == "fp16":  # half the bytes; 3 digits of each gradient are left
         ddp.register_comm_hook(group, default_hooks.fp16_compress_hook)
@@ -119,10 +124,11 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        with autocast(config.precision, device):
-            total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            with autocast(config.precision, device):
+                total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -155,7 +161,7 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
@@ -170,7 +176,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(model, first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

@@ -60,6 +60,12 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one rank, whatever the GPUs."""
     if world_size > 1:
         raise ValueError(f"DataParallel is one process, not {world_size}: use ddp.py for more")
+    if config.precision == "bfloat16" and (gpus := torch.cuda.device_count()) > 1:
+        # its threads enter autocast anew, without the dtype
+        raise ValueError(
+            "--precision bfloat16 would be float16 in DataParallel's threads, one for each of"
+            f" {gpus} GPUs: --precision float16, or ddp.py"
+        )
     return meshes.sizes(world_size, data=1)
 
 
@@ -130,7 +136,7 @@ def train(config: Config, place: Place) -> None:
             with autocast(config.precision, device):
                 step_loss = loss(model, images, labels)
             scaler.scale(step_loss).backward()
-            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)

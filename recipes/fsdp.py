@@ -5,11 +5,13 @@
     torchrun --nproc-per-node 2 recipes/fsdp.py --no-reshard
 
 FSDP2 (`fully_shard`) gathers the weights of one block just before it runs, and drops them
-after it: 16 P / n bytes a rank, and one whole block. The price: an all_gather of the weights
-in forward, another in backward (ZeRO-3), and a reduce_scatter of the gradients: 3 · 4 P
-(n - 1) / n bytes where DDP moves 2 · 4 P (n - 1) / n. With --no-reshard the weights stay after
-forward (ZeRO-2): DDP's traffic, and 4 P more memory. --replicate R makes groups that share,
-and R copies of them (HSDP): gathers stay inside a group, which may be one node's NVLink.
+after it: 16 P / n bytes a rank, one or two whole blocks, and embedding and head, which stay.
+(--accumulate adds 4 P: gradients are whole until the last micro-batch.) The price: an all_gather
+of the weights in forward, another in backward (ZeRO-3), and a reduce_scatter of the gradients:
+3 · 4 P (n - 1) / n bytes where DDP moves 2 · 4 P (n - 1) / n. With --no-reshard the weights stay
+after forward (ZeRO-2): DDP's traffic, and 4 P more memory. --replicate R makes groups that share,
+and R copies of them (HSDP): gathers stay inside a group, which may be one node's NVLink. Without
+--meta every rank first builds the whole model, 4 P bytes, in its host's memory: 35 GB for 8B.
 """
 
 # /// script
@@ -36,7 +38,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -147,9 +149,10 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -181,7 +184,7 @@ def train(config: Config, place: Place) -> None:
                 micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                 scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
@@ -196,7 +199,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(model, first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ width of the model, H heads of D / H numbers, V words of the vocabulary.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn import functional
+from torch.nn.functional import silu
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -62,11 +62,11 @@ SIZES = {
 }
 
 
-def model_config(size: str, *, tied: bool = False) -> GPTConfig:
-    """Return the shape that a size names; ValueError lists the names."""
+def model_config(size: str, *, tied: bool | None = None) -> GPTConfig:
+    """Return the shape that a size names, tied as it says or as asked; ValueError lists them."""
     if size not in SIZES:
         raise ValueError(f"--size {size!r} is none of {', '.join(SIZES)}")
-    return replace(SIZES[size], tied=tied or SIZES[size].tied)
+    return SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
 
 
 def rotary(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend to what came before: three of [B, H, T, D/H] -> [B, H, T, D/H]."""
-    return scaled_dot_product_attention(q, k, v, is_causal=True)
+    # by its module: context_parallel puts a ring into that name
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 class Attention(nn.Module):
@@ -201,10 +202,18 @@ def prepare_blocks(blocks: Iterable[nn.Module], recompute: str, compile_them: bo
     for block in blocks:
         if recompute != "none":
             kept: dict[str, Any] = {"context_fn": _selective} if recompute == "selective" else {}
-            again = functools.partial(checkpoint, block.forward, use_reentrant=False, **kept)
-            block.forward = again
+            block.forward = _recomputed(block.forward, kept)
         if compile_them:
             block.compile()
+
+
+def _recomputed(forward: Callable[..., Any], kept: dict[str, Any]) -> Callable[..., Any]:
+    """Return a forward that checkpoints; a function, for `compile` sees no frame of a partial."""
+
+    def again(*args: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kept)
+
+    return again
 
 
 def _selective() -> Any:
@@ -232,7 +241,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def sample(
     forward: Callable[[Tensor], Tensor], prompt: Tensor, count: int, window: int, seed: int
 ) -> Tensor:
-    """Write `count` tokens after a prompt [T], one by one; every rank writes the same.
+    """Write `count` tokens after a prompt [T], one by one; equal prompts, equal text on all ranks.
 
     Args:
         forward: Tokens [1, T] to logits [1, T, V].

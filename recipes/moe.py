@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, GPTConfig, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import (
@@ -90,7 +90,7 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(count, hidden, dim))
         self.group: DeviceMesh | None = None  # set by parallelize
         self.balance = torch.zeros(())  # of the last forward pass
-        self.dropped = 0  # places that were asked for in vain, since it was last set to 0
+        self.dropped = torch.zeros(())  # places that were asked for in vain, likewise
 
     def forward(self, x: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)  # half floats would tie
@@ -103,7 +103,7 @@ class Experts(nn.Module):
             capacity = int(self.capacity_factor * self.k * x.shape[1] / self.count)
             before = (asked.cumsum(dim=1) * asked).sum(dim=-1)  # 1, 2, … in an expert's queue
             kept = before <= capacity
-            self.dropped += int((~kept).sum()) if self.training else 0
+        self.dropped = (~kept).sum()
         self.balance = self.balancing_loss(chances, asked)
         places = kept.flatten().nonzero().flatten()  # [N]: of the B T k that were asked for
         expert = chosen.flatten()[places]
@@ -184,7 +184,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
                 ignored.append(f"{name}.{key}")
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
-    return DistributedDataParallel(model, process_group=mesh.get_group("ep"))
+    return DistributedDataParallel(model, process_group=mesh.get_group("ep"), init_sync=False)
 
 
 def build_optimizer(model: nn.Module, config: Config) -> Optimizer:
@@ -205,18 +205,11 @@ def loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def take_dropped(model: nn.Module, device: torch.device) -> float:
-    """Return how many places were asked for in vain since the last call, on all ranks."""
-    count = torch.tensor(sum(layer.dropped for layer in experts_of(model)), device=device)
-    for layer in experts_of(model):
-        layer.dropped = 0
-    dist.all_reduce(count)
-    return float(count)
-
-
-def balance(model: nn.Module, config: Config) -> Tensor:
-    """Return the balancing loss of the last forward pass, weighted."""
-    return config.balance * torch.stack([layer.balance for layer in experts_of(model)]).mean()
+def extras(model: nn.Module, config: Config) -> tuple[Tensor, Tensor]:
+    """Return the weighted balancing loss of the last forward pass, and how many it dropped."""
+    layers = experts_of(model)
+    balance = config.balance * torch.stack([layer.balance for layer in layers]).mean()
+    return balance, torch.stack([layer.dropped for layer in layers]).sum()
 
 
 @torch.no_grad()
@@ -224,10 +217,11 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        with autocast(config.precision, device):
-            total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            with autocast(config.precision, device):
+                total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -251,27 +245,30 @@ def train(config: Config, place: Place) -> None:
         for step, tokens, targets in batches(training, checkpoints.resume(), device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
-            step_loss = torch.zeros((), device=device, dtype=torch.float64)
+            step_loss, balances, drops = torch.zeros(3, device=device, dtype=torch.float64)
             for micro in range(config.accumulate):
                 last = micro == config.accumulate - 1
                 # One all_reduce a step: earlier micro-batches only add up, forward() included.
                 with contextlib.nullcontext() if last else model.no_sync():
                     with autocast(config.precision, device):  # entered anew: it caches casts
-                        micro_loss = loss(model, tokens[micro], targets[micro])
-                        micro_loss = (micro_loss + balance(model, config)) / config.accumulate
-                    scaler.scale(micro_loss).backward()
+                        micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
+                        balance, dropped = extras(model, config)
+                        balance = balance / config.accumulate
+                    scaler.scale(micro_loss + balance).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+                balances += balance.detach() / place.world_size
+                drops += dropped
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
             ntokens = config.batch_size * config.seq_len
-            dropped = take_dropped(model, device)
-            progress.log(
-                step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm, dropped=dropped
-            )
+            both = torch.stack((balances, drops))
+            dist.all_reduce(both)
+            more = dict(zip(("balance", "dropped"), both.tolist(), strict=True))
+            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm, **more)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
@@ -279,7 +276,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(model, first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

@@ -8,9 +8,10 @@ A stage sends [rows, T, D] to the next and takes the same back in backward: litt
 between neighbours, so stages may be far apart. But until the first micro-batch has reached it, a
 stage waits: of S stages and M micro-batches, (S - 1) / (M + S - 1) of the time is this bubble:
 1/5 for S = 2, M = 4. 1F1B runs backward as early as it can: at most S micro-batches' activations
-are kept, not M. Interleaving gives each rank two stages, which halves the bubble and doubles
-the messages. Memory: 16 P / S bytes. What is left of the ranks trains on other data, with DDP
-or FSDP. Read pp_fsdp_tp.py next.
+are kept, not M. Interleaving gives each rank two stages, which about halves the bubble; S - 1
+borders become 2 S - 1: three times the messages for S = 2, little more than twice for many. Memory:
+16 P / S bytes, after a start with the whole model, 4 P, on each rank. What is left of the ranks
+trains on other data, with DDP or FSDP. Read pp_fsdp_tp.py next.
 """
 
 # /// script
@@ -87,7 +88,7 @@ class Config(TextConfig):
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: the stages, and in each the ranks that see different data."""
     sizes = meshes.sizes(world_size, pp=config.pp, data=-1)
-    shape = model_config(config.size)
+    shape = model_config(config.size, tied=config.tied)
     meshes.require_divides("layers", shape.layers, config.stages, "stages")
     micro_batch = config.batch_size // config.accumulate
     meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
@@ -97,10 +98,16 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
             f"--accumulate {config.accumulate} is below the {config.stages} stages, which would"
             f" wait for one another: --accumulate {config.stages}"
         )
-    if config.tied or shape.tied:
+    rounds = max(1, config.accumulate // config.pp)
+    if config.flow == "interleaved" and config.accumulate % rounds:
+        raise ConfigError(
+            f"--accumulate {config.accumulate} does not make {rounds} equal rounds of interleaved"
+            f" stages: --accumulate {config.accumulate // config.pp * config.pp}"
+        )
+    if shape.tied:
         raise ConfigError(
             f"--size {config.size}: embedding and head are one matrix, and here they are on two"
-            " ranks; tiny, small and 8B have two"
+            " ranks; --no-tied makes two"
         )
     if config.sample:
         raise ConfigError("--sample: a pipeline does not write; single.py loads its checkpoint")
@@ -141,7 +148,7 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
     if data.size() == 1:
         return stage
     if config.beside == "ddp":
-        return DistributedDataParallel(stage, process_group=data.get_group())
+        return DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
     compute = compute_dtype(config.precision)
     master = master_dtype(config.precision)
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
@@ -255,7 +262,7 @@ def train(config: Config, place: Place) -> None:
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()
-            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
             scaler.step(optimizer)

@@ -5,9 +5,10 @@
 
 How models that fill a cluster are trained: `tp` inside a node, where a message is cheap and every
 matrix waits for one; `shard` between the nodes of a stage; `pp` between the stages, which send
-least. Rank r has place r // (shard · tp) along `pp`. 16 P / (pp · shard · tp) bytes a rank: 8 B on
-2 · 2 · 2 ranks takes 16 GB each. Nothing is new since fsdp_tp.py and pp.py but their order:
-cut out the stage, cut its matrices, then shard what is left of them.
+least. Rank r has place r // (shard · tp) along `pp`. 16 P / (pp · shard · tp) bytes a rank, and
+8 P / (pp · tp) while micro-batches flow: gathered weights (half in bfloat16) and whole gradients.
+8B on 2 · 2 · 2 ranks takes 18 + 18 GB each, and at the start all 35 GB. Nothing is new since
+fsdp_tp.py and pp.py but their order: cut out the stage, cut its matrices, then shard them.
 """
 
 # /// script
@@ -76,7 +77,7 @@ class Config(TextConfig):
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: stages, in each ranks that see different data, in those parts of each."""
     sizes = meshes.sizes(world_size, pp=config.pp, shard=-1, tp=config.tp)
-    shape = model_config(config.size)
+    shape = model_config(config.size, tied=config.tied)
     meshes.require_divides("heads", shape.heads, config.tp, "tp ranks")
     meshes.require_divides("hidden units", shape.hidden, config.tp, "tp ranks")
     meshes.require_divides("vocabulary", shape.vocab_size, config.tp, "tp ranks")
@@ -90,10 +91,10 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
             f"--accumulate {config.accumulate} is below the {config.pp} stages, which would"
             f" wait for one another: --accumulate {config.pp}"
         )
-    if config.tied or shape.tied:
+    if shape.tied:
         raise ConfigError(
             f"--size {config.size}: embedding and head are one matrix, and here they are on two"
-            " ranks; tiny, small and 8B have two"
+            " ranks; --no-tied makes two"
         )
     if config.sample:
         raise ConfigError("--sample: a pipeline does not write; single.py loads its checkpoint")
@@ -271,7 +272,7 @@ def train(config: Config, place: Place) -> None:
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()
-            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
             scaler.step(optimizer)

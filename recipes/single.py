@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -88,10 +88,11 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        with autocast(config.precision, device):
-            total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            with autocast(config.precision, device):
+                total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -121,7 +122,7 @@ def train(config: Config, place: Place) -> None:
                     micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                 scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
@@ -136,7 +137,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(model, first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

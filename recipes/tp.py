@@ -9,7 +9,8 @@ block sums twice in forward and twice in backward, [B, T, D] each time: 4 Â· 4 Â
 block in float32, at once and in the way of the next matrix; keep it inside one node. Sequence
 parallel cuts each sum in two: a reduce_scatter, the norm on T / n tokens, an all_gather. Loss
 parallel leaves the logits [B, T, V] cut along V, the largest activation of a small model.
-Memory: 16 P / n bytes, and activations / n. Read fsdp_tp.py next.
+Memory: 16 P / n bytes, and activations / n; before it is cut, the whole model, 4 P, is on every
+rank (fsdp.py's --meta does without). Read fsdp_tp.py next.
 """
 
 # /// script
@@ -35,7 +36,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -77,15 +78,15 @@ def axes(config: Config, world_size: int) -> dict[str, int]:
 
 def require_tp_fits(config: Config, tp: int) -> None:
     """Refuse what cannot be cut among `tp` ranks."""
-    shape = model_config(config.size)
+    shape = model_config(config.size, tied=config.tied)
     meshes.require_divides("heads", shape.heads, tp, "tp ranks")
     meshes.require_divides("hidden units", shape.hidden, tp, "tp ranks")
     meshes.require_divides("vocabulary", shape.vocab_size, tp, "tp ranks")
     meshes.require_divides("--seq-len", config.seq_len, tp, "tp ranks")
-    if config.tied or shape.tied:  # both would get a copy of their own, without a word
+    if shape.tied:  # both would get a copy of their own, without a word
         raise ConfigError(
             f"--size {config.size}: embedding and head are one matrix, which tensor parallelism"
-            " cuts in two ways; tiny, small and 8B have two"
+            " cuts in two ways; --no-tied makes two"
         )
 
 
@@ -161,10 +162,11 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        with loss_context(config), autocast(config.precision, device):
-            total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            with loss_context(config), autocast(config.precision, device):
+                total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -205,7 +207,7 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
@@ -220,7 +222,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(full_logits(model), first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

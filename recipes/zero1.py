@@ -33,7 +33,7 @@ import contextlib
 from dataclasses import dataclass
 
 import torch
-from data import Shard, Windows, batches, open_text, require_text
+from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -76,6 +76,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
     return DistributedDataParallel(
         model,
         process_group=mesh.get_group("data"),
+        init_sync=False,
         gradient_as_bucket_view=True,  # gradients are views into the buckets: 4 P bytes less
     )
 
@@ -105,10 +106,11 @@ def evaluate(model: nn.Module, windows: Windows, config: Config, device: torch.d
     """Return the mean loss over this rank's part of the first validation batches."""
     model.eval()
     total = torch.zeros((), device=device, dtype=torch.float64)
+    passes = config.eval_batches * config.accumulate  # no more at once than in training
     for step in range(config.eval_batches):
-        tokens, targets = (part.flatten(0, 1).to(device) for part in batch(step, windows))
-        with autocast(config.precision, device):
-            total += loss(model, tokens, targets) / config.eval_batches
+        for tokens, targets in zip(*batch(step, windows), strict=True):
+            with autocast(config.precision, device):
+                total += loss(model, tokens.to(device), targets.to(device)) / passes
     model.train()
     return total
 
@@ -141,7 +143,7 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.latest)
+            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
             scaler.step(optimizer)
@@ -156,7 +158,7 @@ def train(config: Config, place: Place) -> None:
     if config.sample:
         first = training[0][0, 0, :1].to(device)
         text = sample(model, first, config.sample, config.seq_len, 0)
-        place.say(bytes(text.tolist()).decode(errors="replace"))
+        place.say(as_text(text))
 
 
 def main() -> None:

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from distrun.dcp.storage import CheckpointError, read_metadata, verify
+from distrun.dcp.storage import MANIFEST, CheckpointError, read_metadata, verify
+from distrun.env import RUN_DIR
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def place_of(named: str) -> tuple[Path | None, str]:
+    """Return where a run's checkpoints are, if anywhere, and what the run is called."""
+    run = os.environ.get(RUN_DIR)
+    directory = named or (f"{run}/checkpoints" if run else "")
+    return Path(directory) if directory else None, run or os.environ.get("TORCHELASTIC_RUN_ID", "")
+
+
+def candidates(wanted: str, directory: Path | None, run: str) -> list[Path]:
+    """Return what to resume from, the best last.
+
+    A world that the launcher has restarted goes on from what its run has saved, whatever
+    was wanted at first.
+
+    Args:
+        wanted: "auto", "none", or a path.
+        directory: Of the checkpoints, if there is one.
+        run: Which this is.
+    """
+    there = committed(directory) if directory else []
+    if wanted == "auto":
+        return there
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    own = [path for path in there if restarted and about(path).get("run") == run]
+    return own if wanted == "none" else [Path(wanted), *own]
 
 
 def committed(directory: Path) -> list[Path]:
@@ -26,6 +56,26 @@ def committed(directory: Path) -> list[Path]:
         except OSError:  # dropped meanwhile
             continue
     return [path for _, _, path in sorted(finished)]
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Return what the manifest of a checkpoint tells beside its files; {} if there is none."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def differing(path: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Return how the settings of a checkpoint's run differ from these, one text each."""
+    theirs = about(path).get("settings")
+    kept = theirs if isinstance(theirs, dict) else {}
+    return [
+        f"{name} was {kept[name]}, is {value}"
+        for name, value in settings.items()
+        if name in kept and kept[name] != value
+    ]
 
 
 def drop_old(directory: Path, keep: int) -> None:

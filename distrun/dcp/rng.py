@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -42,3 +43,10 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
     np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, cached))
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def restore_rng(state: Mapping[str, Tensor], prefix: str, stored: Collection[str]) -> None:
+    """Put the generators back, if a checkpoint has them all: another world has other ranks."""
+    mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if all(prefix + key in stored for key in mine):
+        set_rng_state(mine)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.optim import Optimizer
 
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
@@ -35,6 +38,25 @@ def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str
         for key, value in values.items():
             state[f"optim.{names[parameter]}.{key}"] = value
     return state
+
+
+def whole_shapes(
+    state: Mapping[str, Tensor], group: dist.ProcessGroup
+) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of the whole model: under a pipeline each rank has a part."""
+    mine = {k[6:]: tuple(v.shape) for k, v in state.items() if k.startswith("model.")}
+    everyone: list[Any] = [None] * group.size()
+    dist.all_gather_object(everyone, mine, group=group)
+    return {name: shape for part in everyone for name, shape in part.items()}
+
+
+def stored_shapes(stored: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of the model that a checkpoint's metadata lists."""
+    return {
+        name.removeprefix("model."): tuple(entry.size)
+        for name, entry in stored.items()
+        if name.startswith("model.") and isinstance(entry, TensorStorageMetadata)
+    }
 
 
 def materialise(optimizer: Optimizer) -> None:

@@ -3,7 +3,7 @@
     step-00000200/           appears when everything in it is on disk
       rank-00000.safetensors   what rank 0 wrote: its shards, by name and offset
       .metadata                DCP's own: which tensor has which chunks in which file
-      manifest.json            step, and SHA-256 and size of each file
+      manifest.json            step, SHA-256 and size of each file, run and settings
 
 The layout is DCP's, so a checkpoint loads at any world size and under any sharding. Tensors
 never pass through pickle; `.metadata` does, and is read by an unpickler that knows DCP's
@@ -18,7 +18,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,17 @@ class Writer(StorageWriter):
         path: Where the checkpoint is to be; it must not exist.
         step: Goes into the manifest.
         then: Called by the coordinator after the commit.
+        about: Goes into the manifest too.
     """
 
-    def __init__(self, path: Path, step: int, then: Callable[[], None] = lambda: None) -> None:
-        self._path, self._step, self._then = path, step, then
+    def __init__(
+        self,
+        path: Path,
+        step: int,
+        then: Callable[[], None] = lambda: None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._path, self._step, self._then, self._about = path, step, then, about or {}
         self._partial = path.with_name(path.name + ".partial")
         self._rank = 0
 
@@ -71,7 +78,7 @@ class Writer(StorageWriter):
         self._rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Make the directory: each node may have its own."""
+        """Make the directory, which all ranks share."""
         self._partial.mkdir(parents=True, exist_ok=True)
         return plan
 
@@ -115,6 +122,7 @@ class Writer(StorageWriter):
         digests[METADATA] = sha256(self._partial / METADATA)
         sizes = {name: (self._partial / name).stat().st_size for name in digests}
         manifest = {
+            **self._about,
             "step": self._step,
             "files": {n: {"sha256": digests[n], "nbytes": sizes[n]} for n in sorted(digests)},
         }

@@ -66,7 +66,7 @@ class TextConfig(TrainConfig):
     """What every recipe of the GPT can be told, too."""
 
     size: str = option("tiny", "of the model, by name: tiny small 124M 350M 774M 1.5B 8B")
-    tied: bool = option(False, "one matrix as embedding and head")
+    tied: bool | None = option(None, "one matrix as embedding and head; None: as the size has it")
     seq_len: int = option(128, "tokens of a window", 2)
     accumulate: int = option(1, "micro-batches a step: as many passes, one update", 1)
     weight_decay: float = option(0.1, "of matrices; norms have none", 0)
@@ -133,7 +133,7 @@ def _parser(config: type[TrainConfig], *, tells: bool) -> argparse.ArgumentParse
         rest: dict[str, Any] = {"type": kind}
         if typing.get_origin(kind) is Literal:
             rest = {"choices": typing.get_args(kind)}
-        elif kind is bool:
+        elif kind in (bool, bool | None):
             rest = {"action": argparse.BooleanOptionalAction}
         text = f"{field.metadata['help']} [{field.default}]".replace("%", "%%")
         flag = "--" + field.name.replace("_", "-")

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -21,7 +22,13 @@ from distrun.train.setup import Place, shorten_timeout
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no number any more."""
+    """A number is none any more; raised on all ranks."""
+
+
+def diverged(what: str, good: str) -> DivergedError:
+    """Return the error, with the last good checkpoint, "" if there is none."""
+    saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved"
+    return DivergedError(f"{what}; {saved}")
 
 
 class Progress:
@@ -42,6 +49,7 @@ class Progress:
         self._config, self._place = config, place
         self._flops, self._unit = flops, unit
         self._mark, self._first = time.perf_counter(), -1
+        self._good: Callable[[], str] = lambda: ""
         self._profiler: torch.profiler.profile | None = None
         self._board: Any = None
         name = torch.cuda.get_device_name() if place.device.type == "cuda" else ""
@@ -75,7 +83,13 @@ class Progress:
     def _trace(self, profiler: torch.profiler.profile) -> None:
         profiler.export_chrome_trace(self._config.profile)
 
-    def agree(self, step: int, loss: Tensor, share: float | None = None, good: str = "") -> float:
+    def agree(
+        self,
+        step: int,
+        loss: Tensor,
+        share: float | None = None,
+        good: Callable[[], str] = lambda: "",
+    ) -> float:
         """Return the mean loss over the ranks; learn whether any of them was told to stop.
 
         One all_reduce of 16 bytes carries both.
@@ -84,11 +98,12 @@ class Progress:
             step: Counted from 0.
             loss: This rank's, [] without a graph.
             share: Its weight; the shares of all ranks add up to 1. None: equal shares.
-            good: The last good checkpoint, for the error.
+            good: Returns the last good checkpoint, for the error.
 
         Raises:
             DivergedError: It is NaN or infinite on some rank; raised on all of them.
         """
+        self._good = good
         share = 1 / self._place.world_size if share is None else share
         # few and small operations: between two backward passes each one's code is out of the cache
         total = torch.tensor([0.0, self._signalled], dtype=torch.float64, device=loss.device)
@@ -96,19 +111,17 @@ class Progress:
         dist.all_reduce(total)
         mean, stop = total.tolist()
         if not math.isfinite(mean):
-            raise DivergedError(self._story(step, loss, good))
+            raise diverged(f"{self._story(loss)} in step {step + 1}", good())
         self.stop = bool(stop)
         return float(mean)
 
-    def _story(self, step: int, loss: Tensor, good: str) -> str:
+    def _story(self, loss: Tensor) -> str:
         bad = ~torch.isfinite(loss)
         marks = [torch.zeros_like(bad, dtype=torch.uint8) for _ in range(self._place.world_size)]
         dist.all_gather(marks, bad.to(torch.uint8))
         ranks = [rank for rank, mark in enumerate(marks) if mark.item()]
         whose = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
-        value = f"{loss.item():g}" if bad.item() else "not finite"
-        saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved"
-        return f"the loss is {value} on {whose} in step {step + 1}; {saved}"
+        return f"the loss is {f'{loss.item():g}' if bad.item() else 'not finite'} on {whose}"
 
     def log(
         self, step: int, *, loss: float, count: int, lr: float, grad_norm: Tensor, **more: float
@@ -122,12 +135,17 @@ class Progress:
             lr: The rate.
             grad_norm: Over all ranks, before clipping.
             **more: Other numbers, which are the same on all ranks.
+
+        Raises:
+            DivergedError: The norm is not finite, which float16's scaler alone gets over.
         """
         if self._first < 0:
             self._first = step
             shorten_timeout()  # the first step has shown that all ranks are there
         if self._profiler is not None:
             self._profiler.step()
+        if self._config.precision != "float16" and not torch.isfinite(grad_norm):
+            raise diverged(f"the gradient norm is {grad_norm:g} in step {step + 1}", self._good())
         now = time.perf_counter()
         rate, self._mark = count / (now - self._mark), now
         if self._place.rank != 0:
@@ -168,11 +186,15 @@ class Progress:
             done: Steps of training that are behind it.
             loss: This rank's mean over its part of the validation data.
             share: As for `agree`.
+
+        Raises:
+            DivergedError: That mean is not finite.
         """
         share = 1 / self._place.world_size if share is None else share
         total = loss.double() * share
         dist.all_reduce(total)
-        mean = float(total)
+        if not math.isfinite(mean := float(total)):
+            raise diverged(f"the validation loss is {mean:g} after step {done}", self._good())
         if self._place.rank == 0:
             print(f"step {done}/{self._config.steps}  validation loss {mean:.7f}", flush=True)
             self._write(done, {"validation_loss": mean})

@@ -16,6 +16,7 @@ import torch.distributed.nn  # before any process group: its default arguments w
 from torch.distributed.device_mesh import DeviceMesh
 
 from distrun import comm
+from distrun.dcp.saver import GROUP
 from distrun.env import TorchrunEnv
 from distrun.train.config import TrainConfig
 
@@ -80,9 +81,11 @@ def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place
 
 
 def shorten_timeout() -> None:
-    """From here on a rank that does not answer for STEP_TIMEOUT_S is lost.
+    """From here on a rank that does not answer for STEP_TIMEOUT_S is lost, on any axis.
 
     torch has no public setter yet: `torch.distributed.distributed_c10d._set_pg_timeout`.
     """
-    group = dist.group.WORLD
-    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=STEP_TIMEOUT_S), group)
+    c10d = dist.distributed_c10d
+    for group in c10d._world.pg_map:
+        if group.group_desc != GROUP:
+            c10d._set_pg_timeout(timedelta(seconds=STEP_TIMEOUT_S), group)

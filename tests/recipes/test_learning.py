@@ -67,6 +67,26 @@ def test_fewer_bits_learn_about_the_same(tmp_path: Path, precision: str) -> None
     assert fewer.losses != plain.losses
 
 
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ("fp16", ()),
+        # 10 steps go uncompressed; more gradients than DDP's first bucket takes: on gloo two
+        # buckets' messages cross in two runs of three of so many steps
+        ("powersgd", ("--size", "small", "--batch-size", 4, "--steps", 30)),
+    ],
+)
+def test_gradients_that_travel_in_fewer_bytes_teach_about_the_same(
+    tmp_path: Path, hook: str, words: tuple[object, ...]
+) -> None:
+    plain = torchrun(tmp_path, 2, RECIPES / "ddp_gpt.py", *SMALL, *words)
+    fewer = torchrun(tmp_path, 2, RECIPES / "ddp_gpt.py", *SMALL, *words, "--hook", hook)
+    assert fewer.code == plain.code == 0, fewer.err
+    assert fewer.losses[0] == plain.losses[0]  # before any gradient
+    assert fewer.losses == pytest.approx(plain.losses, rel=0.1)
+    assert fewer.losses != plain.losses
+
+
 def test_a_trace_and_tensorboard_are_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     words = ("--profile", "trace.json", "--tensorboard", "board", "--steps", 6)

@@ -3,16 +3,18 @@
 A factor on all gradients is what a wrong mean over ranks looks like, and AdamW all but cancels
 it; so does clipping where it bites. With the clip between the smallest norm and the largest it
 bites in some steps alone, and a factor of 1.001 moves the losses by 3e-5, where 1e-5 is
-allowed. The norms move by 1e-3, where 1e-4 is.
+allowed. The norms move by 1e-3, where 1e-4 is. Every layout is run with that fault, too, in
+float64, where four steps show it: the first two are clipped, which hides it.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -76,8 +78,7 @@ LAYOUTS: dict[int, dict[str, tuple[str, Settings]]] = {
     },
     8: {"pp 2 x fsdp 2 x tp 2": ("pp_fsdp_tp", SETTINGS)},
 }
-SHOWN = ("ddp 2", "fsdp 2", "tp 2", "pp 2", "moe 2", "ddp 2 on digits")
-"""Layouts that are run with the fault, too."""
+FAULTY_STEPS = 4
 
 
 def disagreement(found: Curve, expected: Curve, precision: str) -> str:
@@ -97,11 +98,16 @@ def plain(recipe: Recipe) -> Callable[..., Curve]:
     """The plain loop, on the tokens and from the weights of a recipe."""
 
     def run(name: str, settings: Settings, scale: float = 1.0) -> Curve:
+        alone = {"dp": "dp", "ddp": "dp", "moe": "moe"}.get(name, "single")
+        made = recipe(alone).Config
+        known = made.__dataclass_fields__
+        return once(alone, made(**{k: v for k, v in settings.items() if k in known}), scale)
+
+    @functools.cache  # most layouts share one
+    def once(name: str, config: Any, scale: float) -> Curve:
         torch.set_num_threads(1)  # more would only wait for one another
-        module = recipe({"dp": "dp", "ddp": "dp", "moe": "moe"}.get(name, "single"))
-        known = module.Config.__dataclass_fields__
-        config = module.Config(**{k: v for k, v in settings.items() if k in known})
-        if name in ("dp", "ddp"):
+        module = recipe(name)
+        if name == "dp":
             data = module.load_digits(getattr(torch, config.precision))
             batches = [module.batch(step, config, data) for step in range(config.steps)]
             return digits_curve(batches, config.seed, config.lr, scale)
@@ -119,18 +125,24 @@ def plain(recipe: Recipe) -> Callable[..., Curve]:
     return run
 
 
-def cases_of(ranks: int, scale: float = 1.0) -> list[Case]:
+def right_cases(ranks: int) -> list[Case]:
     few = {8: {"steps": 4}}.get(ranks, {})  # eight ranks on few cores
     return [
         Case(
-            f"{name}, {precision}, x{scale}",
+            f"{name}, {precision}",
             recipe,
             settings | {"steps": standard.steps, "precision": precision} | few,
-            scale,
         )
         for name, (recipe, settings) in LAYOUTS[ranks].items()
         for precision, standard in STANDARDS.items()
-        if scale == 1.0 or (name in SHOWN and precision == "float32")
+    ]
+
+
+def faulty_cases(ranks: int) -> list[Case]:
+    few = {"steps": FAULTY_STEPS, "precision": "float64"}
+    return [
+        Case(f"{name}, x{FAULT}", recipe, settings | few, FAULT)
+        for name, (recipe, settings) in LAYOUTS[ranks].items()
     ]
 
 
@@ -140,7 +152,7 @@ def cases_of(ranks: int, scale: float = 1.0) -> list[Case]:
 def test_every_layout_has_the_losses_of_the_plain_loop_and_shows_a_fault(
     plain: Callable[..., Curve], ranks: int
 ) -> None:
-    right, faulty = cases_of(ranks), cases_of(ranks, FAULT)
+    right, faulty = right_cases(ranks), faulty_cases(ranks)
     found = curves([*right, *faulty], ranks, timeout_s=380)
     wrong = {}
     for case in right:
@@ -151,9 +163,8 @@ def test_every_layout_has_the_losses_of_the_plain_loop_and_shows_a_fault(
         expected = plain(case.recipe, case.settings)
         losses_alone = Curve(found[case.name].losses, expected.norms)
         norms_alone = Curve(expected.losses, found[case.name].norms)
-        assert disagreement(losses_alone, expected, "float32"), case.name
-        assert disagreement(norms_alone, expected, "float32"), case.name
-    assert len(faulty) == (len(SHOWN) if ranks == 2 else 0)
+        assert disagreement(losses_alone, expected, "float64"), case.name
+        assert disagreement(norms_alone, expected, "float64"), case.name
 
 
 @pytest.mark.parametrize("recipe_name", ["single", "moe", "dp"])

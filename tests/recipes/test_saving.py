@@ -16,7 +16,7 @@ import torch
 
 from distrun.comm import World
 from distrun.dcp.storage import verify
-from distrun.testing import run_ranks
+from distrun.testing import RanksFailed, run_ranks
 from tests.recipes.curves import Case, Log, Settings, imported, logged, train
 from tests.recipes.launching import giving_way
 
@@ -156,16 +156,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs")
-def test_a_full_disk_is_told_and_costs_neither_the_run_nor_the_checkpoint_before(
+def test_a_full_disk_is_told_and_costs_no_step_and_not_the_checkpoint_before(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saving = {"save": True, "checkpoint_dir": str(small_disk)}
-    log = logged([Case("full", "ddp_gpt", SETTINGS | saving)], 2)["full"]
-    assert list(log["loss"]) == list(range(1, STEPS + 1))
-    told = [line for line in capsys.readouterr().out.splitlines() if "training goes on" in line]
-    assert [line.partition(" could")[0].rpartition("/")[2] for line in told] == [
-        f"step-{step:08d}" for step in (4, 5)
-    ]
-    assert all("No space left on device" in line for line in told)
+    with pytest.raises(RanksFailed) as failed:
+        logged([Case("full", "ddp_gpt", SETTINGS | saving)], 2)
+    out = capsys.readouterr().out
+    assert f"step {STEPS}/{STEPS}  validation loss " in out  # all steps were made
+    (told,) = (line for line in out.splitlines() if "training goes on" in line)
+    errors = [str(failure.error) for failure in failed.value.failures]
+    assert len(errors) == 2, "who wants the last checkpoint learns of it by the exit code"
+    for step, line in ((STEPS - 1, told), *((STEPS, error) for error in errors)):
+        assert f"step-{step:08d} could not be written: " in line
+        assert "No space left on device" in line
     assert [path.name for path in small_disk.iterdir()] == [f"step-{SAVED:08d}"]  # no half ones
     assert verify(small_disk / f"step-{SAVED:08d}") == SAVED
