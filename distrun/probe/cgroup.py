@@ -27,12 +27,36 @@ def cores(root: Path = Path("/")) -> float | None:
 
 def memory_limit_nbytes(root: Path = Path("/")) -> int | None:
     """Return the limit on memory, None if there is none."""
-    limits = []
+    return min((limit for limit, _ in _memory_limits(root)), default=None)
+
+
+def memory_left_nbytes(root: Path = Path("/")) -> int | None:
+    """Return what is left below the limits on memory, None if there are none.
+
+    What caches files is given up when somebody needs the memory, and counts as left.
+    """
+    left = []
+    for limit, group in _memory_limits(root):
+        used = _words(group / "memory.current") or _words(group / "memory.usage_in_bytes")
+        if used and used[0].isdigit():
+            left.append(max(0, limit - max(0, int(used[0]) - _file_cache_nbytes(group))))
+    return min(left, default=None)
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, Path]]:
     for group in _groups(root, "memory"):
         words = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")
         if words and words[0].isdigit() and int(words[0]) < _UNLIMITED:
-            limits.append(int(words[0]))
-    return min(limits, default=None)
+            yield int(words[0]), group
+
+
+def _file_cache_nbytes(group: Path) -> int:
+    words = _words(group / "memory.stat")
+    found = dict(zip(words[::2], words[1::2], strict=False))
+    both = ("inactive_file", "active_file")
+    # Version 1 counts the groups below under another name.
+    values = [found.get(f"total_{name}", found.get(name, "")) for name in both]
+    return sum(int(value) for value in values if value.isdigit())
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

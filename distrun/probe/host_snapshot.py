@@ -64,6 +64,7 @@ def _read_machine(found: Reading, root: Path) -> None:
     found.take("memory_total_nbytes", host_memory.meminfo_nbytes, root, "MemTotal")
     found.take("memory_available_nbytes", host_memory.meminfo_nbytes, root, "MemAvailable")
     found.take("memory_limit_nbytes", cgroup.memory_limit_nbytes, root)
+    found.take("memory_limit_left_nbytes", cgroup.memory_left_nbytes, root)
     found.take("numa_nodes", host_limits.numa_nodes, root)
     found.take("numa_balancing", host_limits.numa_balancing, root)
 

@@ -245,6 +245,8 @@ class Host:
     memory_total_nbytes: int | None = None
     memory_limit_nbytes: int | None = None
     """The cgroup's; None with nothing missing: unlimited."""
+    memory_limit_left_nbytes: int | None = None
+    """What the cgroup's limit leaves, or one above it that leaves less; file cache is left."""
     memory_available_nbytes: int | None = None
     shm_total_nbytes: int | None = None
     shm_free_nbytes: int | None = None

@@ -16,8 +16,10 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     if available is None:
         yield from unread(host, "memory_available_nbytes")
         return
-    left = available if limit is None else min(available, limit)
-    capped = f" (the container's limit is {mib(limit)})" if limit is not None else ""
+    below = host.memory_limit_left_nbytes
+    left = min(nbytes for nbytes in (available, limit, below) if nbytes is not None)
+    unused = f", {mib(below)} of it unused" if below is not None else ""
+    capped = f" (the container's limit is {mib(limit)}{unused})" if limit is not None else ""
     least, enough = limits.memory_per_rank_fail_nbytes, limits.memory_per_rank_warn_nbytes
     share = left / job.nproc_per_node
     if share < enough:

@@ -112,6 +112,9 @@ HOST_CASES = (
          "100 MiB available for each rank", LAPTOP),
     Case("host.memory", HOST + "memory_limit_nbytes", 400 << 20, WARN,
          "200 MiB available for each rank (the container's limit is 400 MiB)", LAPTOP),
+    Case("host.memory", HOST + "memory_limit_left_nbytes", 400 << 20, WARN, "200 MiB available for"
+         " each rank (the container's limit is 4096 MiB, 400 MiB of it unused)", LAPTOP),
+    Case("host.memory", HOST + "memory_limit_left_nbytes", 0, FAIL, "0 MiB available", LAPTOP),
     Case("host.numa_balancing", HOST + "numa_balancing", True, WARN, "on, with 2 NUMA nodes"),
     Case("host.clock", HOST + "clock_synchronized", False, WARN, "not synchronised", NODES),
     Case("host.clock", HOST + "clock_synchronized", False, INFO, "not synchronised"),

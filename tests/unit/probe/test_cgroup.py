@@ -70,3 +70,60 @@ def test_the_smallest_limit_on_memory_counts(
     files: dict[str, str], nbytes: int | None, tmp_path: Path
 ) -> None:
     assert cgroup.memory_limit_nbytes(grow(tmp_path, files)) == nbytes
+
+
+A, B = "sys/fs/cgroup/a/", "sys/fs/cgroup/a/b/"
+V1_B = "sys/fs/cgroup/memory/a/b/memory."
+
+
+@pytest.mark.parametrize(
+    ("files", "nbytes"),
+    [
+        ({}, None),
+        (V2 | {B + "memory.current": "900"}, None),
+        (V2 | {B + "memory.max": "max", B + "memory.current": "900"}, None),
+        (V2 | {B + "memory.max": "1000"}, None),
+        (V2 | {B + "memory.max": "1000", B + "memory.current": "900"}, 100),
+        (V2 | {B + "memory.max": "1000", B + "memory.current": "1100"}, 0),
+        (V2 | {B + "memory.max": "1000", B + "memory.current": "nonsense"}, None),
+        (
+            V2
+            | {
+                B + "memory.max": "1000",
+                B + "memory.current": "900",
+                B
+                + "memory.stat": "anon 500\nfile 400\ninactive_file 250\nactive_file 50\nshmem 100",
+            },
+            400,
+        ),
+        (
+            V2
+            | {B + "memory.max": "1000", B + "memory.current": "100", B + "memory.stat": "x\nfile"},
+            900,
+        ),
+        (
+            V2
+            | {
+                B + "memory.max": "1000",
+                B + "memory.current": "100",
+                A + "memory.max": "5000",
+                A + "memory.current": "4950",
+            },
+            50,
+        ),
+        (V1 | {V1_B + "limit_in_bytes": "1000", V1_B + "usage_in_bytes": "700"}, 300),
+        (
+            V1
+            | {
+                V1_B + "limit_in_bytes": "1000",
+                V1_B + "usage_in_bytes": "700",
+                V1_B + "stat": "inactive_file 1\ntotal_inactive_file 100\ntotal_active_file 20",
+            },
+            420,
+        ),
+    ],
+)
+def test_what_a_group_has_used_is_gone_but_for_cached_files(
+    files: dict[str, str], nbytes: int | None, tmp_path: Path
+) -> None:
+    assert cgroup.memory_left_nbytes(grow(tmp_path, files)) == nbytes

@@ -11,7 +11,12 @@ from distrun.probe.host_snapshot import read_host_snapshot, shown_environ
 from distrun.probe.reading import LEFT_OUT, Reading, Unread, within
 from distrun.probe.runs_disk import read_runs_disk
 
-MAY_BE_NONE = {"memory_limit_nbytes", "clock_offset_s", "clock_offset_error_s"}
+MAY_BE_NONE = {
+    "memory_limit_nbytes",
+    "memory_limit_left_nbytes",
+    "clock_offset_s",
+    "clock_offset_error_s",
+}
 
 
 def test_every_fact_of_this_machine_is_there_or_missing_with_a_reason(tmp_path: Path) -> None:
