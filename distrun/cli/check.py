@@ -88,6 +88,10 @@ def _require_one_screen(given: dict[str, Any]) -> None:
     shown = [name for name in ("json", "report", "watch", "explain") if given[name]]
     if len(shown) > 1:
         raise UsageError(f"--{shown[0]} and --{shown[1]} exclude each other", "one at a time")
+    for screen in {"watch", "explain"} & set(shown):
+        for name in ("save", "junit", "deep", "strict", "ignore"):
+            if given[name]:  # nothing is judged there
+                raise UsageError(f"--{screen} and --{name} exclude each other", "one at a time")
     files = [*(given["recorded"] or ()), *(given["files"] or ())]
     if given["files"] and not given["recorded"]:
         raise UsageError(f"{str(given['files'][0])!r} is not asked for", "--from FILE judges files")

@@ -109,6 +109,16 @@ WRONG = {
     "slurm in no allocation": Wrong(["--on", "slurm"], "--on slurm is in no allocation", "--nodes"),
     "two screens": Wrong(["--json", "--watch"], "--json and --watch exclude each other"),
     "two other screens": Wrong(["--json", "--report"], "--json and --report exclude each other"),
+    "a watch that saves": Wrong(
+        ["--watch", "--save", "s.json"], "--watch and --save exclude each other"
+    ),
+    "a strict watch": Wrong(["--watch", "--strict"], "--watch and --strict exclude each other"),
+    "a watch for tests": Wrong(["--watch", "--junit", "j"], "--watch and --junit exclude each"),
+    "a deep watch": Wrong(["--watch", "--deep"], "--watch and --deep exclude each other"),
+    "a watch without rules": Wrong(["--watch", "--ignore", "host.shm"], "--watch and --ignore"),
+    "an explanation that saves": Wrong(
+        ["--explain", "host.shm", "--save", "s.json"], "--explain and --save exclude each other"
+    ),
     "deep elsewhere": Wrong(
         ["--from", str(HEALTHY), "--deep"], "--from and --deep exclude each other"
     ),
