@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -46,8 +47,7 @@ class Progress:
 
     def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
         self.stop = self._signalled = False
-        self._config, self._place = config, place
-        self._flops, self._unit = flops, unit
+        self._config, self._place, self._flops, self._unit = config, place, flops, unit
         self._mark, self._first = time.perf_counter(), -1
         self._good: Callable[[], str] = lambda: ""
         self._profiler: torch.profiler.profile | None = None
@@ -61,10 +61,10 @@ class Progress:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                need = "--tensorboard needs the package: pip install distrun[tensorboard]"
-                raise ConfigError(need) from None
+                raise ConfigError("--tensorboard: pip install distrun[tensorboard]") from None
             self._board = SummaryWriter(self._config.tensorboard)
         if self._config.profile and self._place.rank == 0:
+            Path(self._config.profile).parent.mkdir(parents=True, exist_ok=True)
             steps = torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=1)
             self._profiler = torch.profiler.profile(schedule=steps, on_trace_ready=self._trace)
             self._profiler.start()
