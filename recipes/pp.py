@@ -11,7 +11,8 @@ stage waits: of S stages and M micro-batches, (S - 1) / (M + S - 1) of the time 
 are kept, not M. Interleaving gives each rank two stages, which about halves the bubble; S - 1
 borders become 2 S - 1: three times the messages for S = 2, little more than twice for many. Memory:
 16 P / S bytes, after a start with the whole model, 4 P, on each rank. What is left of the ranks
-trains on other data, with DDP or FSDP. Read pp_fsdp_tp.py next.
+trains on other data, with DDP or FSDP (16 P / (S · n) bytes on n of them, and 8 P / S of gathered
+weights and whole gradients). Read pp_fsdp_tp.py next.
 """
 
 # /// script

@@ -80,7 +80,7 @@ def gpt_curve(
         model: Its weights are changed.
         batches: Tokens of each step, [micro-batches, rows, T + 1].
         rates: The numbers.
-        added: What the loss has beside cross-entropy, of the forward pass just made.
+        added: What is minimised beside cross-entropy, of the forward pass just made.
     """
     parameters = list(model.parameters())
     optimizer, curve = AdamW(parameters, rates), Curve([], [])
@@ -89,9 +89,9 @@ def gpt_curve(
         total = 0.0
         for tokens in micro_batches:
             logits = model(tokens[:, :-1])
-            loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) + added()
-            loss = loss / len(micro_batches)
-            total += loss.item()
+            loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            total += loss.item() / len(micro_batches)
+            loss = (loss + added()) / len(micro_batches)
             for grad, more in zip(grads, torch.autograd.grad(loss, parameters), strict=True):
                 grad += more * rates.gradient_scale
         with torch.no_grad():

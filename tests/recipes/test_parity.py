@@ -119,7 +119,7 @@ def plain(recipe: Recipe) -> Callable[..., Curve]:
         )  # fmt: skip
         batches = [windows[step] for step in range(config.steps)]
         if name == "moe":
-            return gpt_curve(model, batches, rates, lambda: module.balance(model, config))
+            return gpt_curve(model, batches, rates, lambda: module.extras(model, config)[0])
         return gpt_curve(model, batches, rates)
 
     return run
