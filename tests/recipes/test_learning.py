@@ -83,16 +83,18 @@ def test_gradients_that_travel_in_fewer_bytes_teach_about_the_same(
     fewer = torchrun(tmp_path, 2, RECIPES / "ddp_gpt.py", *SMALL, *words, "--hook", hook)
     assert fewer.code == plain.code == 0, fewer.err
     assert fewer.losses[0] == plain.losses[0]  # before any gradient
-    assert fewer.losses == pytest.approx(plain.losses, rel=0.1)
+    assert fewer.losses == pytest.approx(plain.losses, rel=0.15)
     assert fewer.losses != plain.losses
 
 
 def test_a_trace_and_tensorboard_are_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    words = ("--profile", "trace.json", "--tensorboard", "board", "--steps", 6)
+    words = ("--profile", "traces/3.json", "--tensorboard", "board", "--steps", 6)
     run = run_python(tmp_path, RECIPES / "single.py", *SMALL, *words)
     assert run.code == 0, run.err
-    names = {e["name"] for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
+    names = {
+        e["name"] for e in json.loads((tmp_path / "traces" / "3.json").read_text())["traceEvents"]
+    }
     assert {"aten::mm", "ProfilerStep#3"} <= names
     (events,) = (tmp_path / "board").iterdir()
     assert b"validation_loss" in events.read_bytes()
