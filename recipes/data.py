@@ -20,7 +20,7 @@ import math
 import os
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,6 +130,9 @@ class Windows(Dataset[Tensor]):
         return self._texts[i][start : start + self.config.seq_len + 1].astype(np.int64)
 
 
+Batch = Callable[[int, Windows], tuple[Tensor, Tensor]]
+
+
 def rows_of_step(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
     """Return the windows of a step, of all ranks together: [batch_size] of 0 … count-1.
 
@@ -155,25 +158,31 @@ def _order(seed: int, epoch: int, count: int) -> tuple[int, int]:
     return factor, int(draw.integers(count))
 
 
-def batches(
-    windows: Windows, start: int, device: torch.device
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (step, tokens, targets) from a step on; both [accumulate, rows, T] on the device.
+class Steps(Dataset[tuple[Tensor, Tensor]]):
+    """What a recipe's `batch` makes of each step; workers may call it."""
 
-    Targets are the tokens one place later.
-    """
+    def __init__(self, batch: Batch, windows: Windows) -> None:
+        self._batch, self._windows = batch, windows
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        return self._batch(step, self._windows)
+
+
+def batches(
+    batch: Batch, windows: Windows, start: int, device: torch.device
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield (step, tokens, targets) from a step on, as `batch` gives them, on the device."""
     config, on_gpu = windows.config, device.type == "cuda"
     loader = DataLoader(
-        windows,
+        Steps(batch, windows),
         batch_size=None,  # an item is a batch already
         sampler=range(start, config.steps),
         num_workers=config.workers,
         pin_memory=on_gpu,  # the copy to the GPU then runs beside the computation
         generator=torch.Generator(),  # else it draws from the one that a resumed run restores
     )
-    for step, tokens in zip(range(start, config.steps), loader, strict=True):
-        moved = tokens.to(device, non_blocking=on_gpu)
-        yield step, moved[..., :-1], moved[..., 1:]
+    for step, (tokens, targets) in zip(range(start, config.steps), loader, strict=True):
+        yield step, *(part.to(device, non_blocking=on_gpu) for part in (tokens, targets))
 
 
 def as_text(tokens: Tensor) -> str:

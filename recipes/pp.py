@@ -259,7 +259,7 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, list(stages.values()), optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(training, checkpoints.resume(), device):
+        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()

@@ -16,10 +16,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def place_of(named: str) -> tuple[Path | None, str]:
-    """Return where a run's checkpoints are, if anywhere, and what the run is called."""
+    """Return where a run's checkpoints are, if anywhere, and what the run is called, if it is."""
     run = os.environ.get(RUN_DIR)
     directory = named or (f"{run}/checkpoints" if run else "")
-    return Path(directory) if directory else None, run or os.environ.get("TORCHELASTIC_RUN_ID", "")
+    torchruns = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # its default: no name
+    return Path(directory) if directory else None, run or ("" if torchruns == "none" else torchruns)
 
 
 def candidates(wanted: str, directory: Path | None, run: str) -> list[Path]:
@@ -37,7 +38,7 @@ def candidates(wanted: str, directory: Path | None, run: str) -> list[Path]:
     if wanted == "auto":
         return there
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    own = [path for path in there if restarted and about(path).get("run") == run]
+    own = [path for path in there if restarted and run and about(path).get("run") == run]
     return own if wanted == "none" else [Path(wanted), *own]
 
 

@@ -171,3 +171,4 @@ def test_a_restarted_world_goes_on_from_its_own_run_whatever_was_asked_for(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert candidates(elsewhere, kept, "second") == [Path(elsewhere), mine]
     assert candidates("none", kept, "second") == [mine]
+    assert candidates("none", kept, "") == []  # torchrun's runs have no name unless they get one

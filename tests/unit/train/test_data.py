@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
+from torch import Tensor
 
 from distrun.train.config import ConfigError, TextConfig
 
@@ -61,11 +62,16 @@ def test_the_slices_of_all_ranks_are_the_batch_of_one(
     assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
+def batch(step: int, windows: data.Windows) -> tuple[Tensor, Tensor]:
+    """A recipe's own."""
+    return windows[step][..., :-1], windows[step][..., 1:]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_go_on_from_any_step_and_targets_are_one_later(folder: Path, workers: int) -> None:
     windows, _ = data.open_text(config(folder, workers=workers), data.Shard())
-    every = list(data.batches(windows, 0, torch.device("cpu")))
-    later = list(data.batches(windows, 3, torch.device("cpu")))
+    every = list(data.batches(batch, windows, 0, torch.device("cpu")))
+    later = list(data.batches(batch, windows, 3, torch.device("cpu")))
     assert [step for step, _, _ in every] == [0, 1, 2, 3, 4]
     assert [step for step, _, _ in later] == [3, 4]
     assert torch.equal(later[0][1], every[3][1]) and torch.equal(later[1][2], every[4][2])
