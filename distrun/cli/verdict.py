@@ -49,12 +49,10 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
     yield from lines
     if verdict["last_words"]:
         speaker = verdict.get("last_words_of", verdict["rank"])
-        its_own = speaker == verdict["rank"]
-        yield (
-            "the last it printed:"
-            if its_own
-            else f"the last that rank {speaker} printed, which ended the same way:"
-        )
+        if speaker == verdict["rank"]:
+            yield "the last it printed:"
+        else:
+            yield f"the last that rank {speaker} printed, which ended the same way:"
         yield from (f"  {line}" for line in verdict["last_words"].splitlines())
     if verdict["note"]:
         yield f"note: {verdict['note']}"

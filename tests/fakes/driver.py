@@ -1,11 +1,21 @@
-"""Builds the stand-in for NVIDIA's driver, for tests and for the recorded snapshots."""
+"""NVIDIA's driver, if there is one, and its stand-in for tests and the recorded snapshots."""
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("nvml.c")
+
+
+def has_real_driver() -> bool:
+    """Say whether this machine has NVIDIA's own."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def build_driver(directory: Path, *flags: str) -> Path:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import pytest
 
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job
 from distrun.probe.node import read_node
-
-
-def has_a_driver() -> bool:
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return False
-    return True
-
+from tests.fakes.driver import has_real_driver
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not has_a_driver(), reason="there is no NVIDIA driver"),
+    pytest.mark.skipif(not has_real_driver(), reason="there is no NVIDIA driver"),
 ]
 
 

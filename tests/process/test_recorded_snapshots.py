@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import getpass
 import shutil
 import socket
@@ -12,18 +11,11 @@ import pytest
 
 from distrun.probe.snapshot import Node
 from distrun.spec.snapshot import read_snapshots
+from tests.fakes.driver import has_real_driver
 from tests.snapshots import record
 
 FOLDER = Path(record.__file__).parent
 NAMES = sorted(scenario.__name__ for scenario in record.SCENARIOS)
-
-
-def has_a_driver() -> bool:
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def test_there_is_a_file_for_each_scenario_and_no_other() -> None:
@@ -31,7 +23,7 @@ def test_there_is_a_file_for_each_scenario_and_no_other() -> None:
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc builds the stand-in")
-@pytest.mark.skipif(has_a_driver(), reason="a VM without NVML cannot be recorded here")
+@pytest.mark.skipif(has_real_driver(), reason="a VM without NVML cannot be recorded here")
 def test_recording_them_again_changes_nothing(tmp_path: Path) -> None:
     record.record(tmp_path)
     for name in NAMES:
