@@ -43,6 +43,12 @@ def die_with_parent(parent_pid: int, guard_fd: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def wake_when_parent_ends() -> None:
+    """Have the kernel continue this process, if it is stopped, when its parent ends (Linux)."""
+    if LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def _die_at_eof(guard_fd: int) -> None:
     while os.read(guard_fd, 1):
         pass
@@ -76,12 +82,19 @@ def start_time(pid: int) -> str:
 
 
 def _stat_fields(pid: int | str) -> list[str]:
-    """Fields 3 (state) and on of /proc/PID/stat; the name before may hold anything."""
+    """Fields 3 (state) and on of /proc/PID/stat."""
+    found = _stat(pid)
+    return found[1] if found else []
+
+
+def _stat(pid: int | str) -> tuple[str, list[str]] | None:
+    """The name in /proc/PID/stat, which may hold anything, and the fields behind it."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+        return None
+    before, _, after = text.rpartition(")")
+    return before.partition("(")[2], after.split()
 
 
 def marked(tag: str) -> list[int]:
@@ -114,6 +127,31 @@ def _environments() -> Iterator[tuple[int, list[str]]]:
             except OSError:  # gone, or another user's
                 continue
             yield int(entry.name), block.decode(errors="replace").split("\0")
+
+
+def left_behind(tag: str, root: int, beside: int) -> dict[int, str]:
+    """Return pid and name of live processes of a run whose own parents are gone (Linux alone).
+
+    Args:
+        tag: Their mark; descendants of `root` count without one too.
+        root: Has adopted them, and does not count itself.
+        beside: A child of `root` that does not count, with all that runs below it.
+    """
+    if not LINUX:
+        return {}
+    stats = {
+        int(e.name): s for e in os.scandir("/proc") if e.name.isdigit() if (s := _stat(e.name))
+    }
+    ours = set(marked(tag))
+    found = {}
+    for pid, (name, fields) in stats.items():
+        line, parent = [pid], pid
+        while (parent := int(stats[parent][1][1])) in stats and parent not in line:
+            line.append(parent)
+        is_ours = pid != root and (pid in ours or root in line)
+        if is_ours and fields[0] not in "ZX" and beside not in line:
+            found[pid] = name
+    return found
 
 
 def descendants(pid: int) -> list[int]:
@@ -152,14 +190,15 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
         # multiprocessing's tracker ends by itself once its users are gone, and removes
         # what they have left in /dev/shm; only one that does not is killed.
         patient = time.monotonic() < deadline - _SWEEP_LIMIT_S / 2
-        doomed = {pid for pid in left if not (patient and _is_resource_tracker(pid))}
+        doomed = {pid for pid in left if not (patient and is_resource_tracker(pid))}
         keep |= {pid for pid in doomed if not send(pid, signal.SIGKILL)}
         killed |= doomed
         time.sleep(0.01)
     return len(killed)
 
 
-def _is_resource_tracker(pid: int) -> bool:
+def is_resource_tracker(pid: int) -> bool:
+    """Say whether a process is multiprocessing's, which outlives its users by a moment."""
     try:
         return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -190,16 +229,6 @@ def send_group(pgid: int, signum: int) -> None:
         os.killpg(pgid, signum)
     except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         pass
-
-
-def catches(pid: int, signum: int) -> bool:
-    """Say whether a process has a handler for a signal; False where the system does not tell."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    mask = status.partition("SigCgt:")[2].split(maxsplit=1)[0]
-    return bool(int(mask, 16) >> (signum - 1) & 1)
 
 
 def widen_pipe(fd: int) -> None:

@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_RECIPE_LINES = 400, 300
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
-VESTIBULE = {"errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"}
+VESTIBULE = {
+    *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
+    *("silence", "signals", "signal_masks"),
+}
 """Modules that everybody may import, and that import nothing but the standard library."""
 ARROWS: dict[str, set[str]] = {
     "cli": {"api", "plan.show", "spec"},

@@ -1,14 +1,18 @@
 """The agent's two pipes to the supervisor: commands come in, events and output go out.
 
 Both are lines of JSON. A line with `nbytes` is followed by that many raw bytes: a
-rank's output travels unquoted, because 100 MB of it must cost next to nothing.
+rank's output travels unquoted, because 100 MB of it must cost next to nothing. A blank
+line, and on the way in a NUL byte anywhere, only says that the sender is there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 from typing import Any
+
+from distrun.silence import BEAT_S, Silence
 
 
 class Channel:
@@ -16,15 +20,19 @@ class Channel:
 
     def __init__(self, commands_fd: int, events_fd: int) -> None:
         self.commands_fd = commands_fd
+        self.silence = Silence()
+        """The supervisor's."""
+        self.lost = False
+        """Nothing that is said reaches the supervisor any more."""
         self._events_fd = events_fd
         self._received = b""
+        os.set_blocking(events_fd, False)
 
     def commands(self) -> list[dict[str, Any]] | None:
         """Read what has come; None when the supervisor is gone. Call when readable."""
-        data = os.read(self.commands_fd, 1 << 20)
-        if not data:
+        if not self._read():
             return None
-        *lines, self._received = (self._received + data).split(b"\n")
+        *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines]
 
     def event(self, name: str, **fields: Any) -> None:
@@ -37,15 +45,34 @@ class Channel:
         self._write(header.encode() + b"\n")
         self._write(data)
 
+    def beat(self) -> None:
+        """Say that this agent is there."""
+        self._write(b"\n")
+
     def close(self) -> None:
         """Close both ends here, in a process that is not the agent."""
         os.close(self.commands_fd)
         os.close(self._events_fd)
 
+    def _read(self) -> bool:
+        data = os.read(self.commands_fd, 1 << 20)
+        self.silence.heard()
+        self._received += data.replace(b"\0", b"")
+        return bool(data)
+
     def _write(self, data: bytes) -> None:
+        """Write all of it; a supervisor that is slow is waited for, not one that is lost."""
         view = memoryview(data)
-        try:
-            while view:
+        while view and not self.lost:
+            try:
                 view = view[os.write(self._events_fd, view) :]
-        except BrokenPipeError:
-            pass  # the supervisor is gone: the commands pipe says so too
+            except BlockingIOError:
+                self._wait_for_room()
+            except BrokenPipeError:
+                self.lost = True  # the commands pipe says so too
+
+    def _wait_for_room(self) -> None:
+        readable, writable, _ = select.select([self.commands_fd], [self._events_fd], [], BEAT_S)
+        if not writable:
+            ended = bool(readable) and not self._read()
+            self.lost = ended or self.silence.lost

@@ -2,8 +2,9 @@
 
 It is itself a fork of the agent, made while the agent had one thread. It never talks
 to anybody but the agent: requests with file descriptors come in over a socket, one
-JSON line each; a line `{"pid": …}` answers, and a line `{"ended": …}` tells each death
-with the moment it was seen, on the clock that agent and ranks share.
+JSON line each; a line `{"pid": …}` or `{"failed": …}` answers, and a line `{"ended": …}` tells
+each death with the moment it was seen, on the clock that agent and ranks share. A blank line
+a second says that it is there. When the agent is gone, it ends the ranks and all they started.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from dataclasses import dataclass
 from distrun import env
 from distrun.agent import rank_boot
 from distrun.agent.deaths import watch_deaths
-from distrun.processes import die_with_parent
+from distrun.processes import die_with_parent, sweep
+from distrun.signals import FORWARDED, STOPPING
+from distrun.silence import BEAT_S
 
 _MAX_REQUEST_NBYTES = 1 << 20
-_QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+QUIET = (*STOPPING, *FORWARDED)
+"""Signals that agent and forkserver ignore: the supervisor decides what a rank is told."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +48,28 @@ class Forkserver:
     def __init__(self, channel: socket.socket, *, warm: bool) -> None:
         self._channel = channel
         self._warm = warm
-        self._fresh_handlers = {s: signal.getsignal(s) for s in _QUIET}
+        self._environ: dict[str, str] = {}
+        """What all ranks have in common."""
+        self._fresh_handlers = {s: signal.getsignal(s) for s in QUIET}
 
     def serve(self) -> None:
         """Fork ranks on request; returns in a warm rank alone, ready for its script."""
         self._guard = os.pipe()  # this process alone holds the write end: see die_with_parent
-        for signum in _QUIET:
+        for signum in QUIET:
             signal.signal(signum, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap by itself
         self._deaths = watch_deaths()
+        # Not gc.freeze(): it would also freeze what the rank's `__main__` is made of, and
+        # files that the script never closes would lose their last bytes.
         gc.collect()
-        gc.freeze()  # a collection in a rank must not touch, and so copy, the shared pages
         with selectors.PollSelector() as selector:  # a kqueue does not live on in a fork
             selector.register(self._channel, selectors.EVENT_READ)
             selector.register(self._deaths.fd, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
+                ready = selector.select(BEAT_S)
+                if not ready:
+                    self._send(None)
+                for key, _ in ready:
                     if key.fd == self._deaths.fd:
                         self._tell_deaths()
                     elif self._take_request():
@@ -71,21 +81,33 @@ class Forkserver:
         while data and not data.endswith(b"\n"):
             more = self._channel.recv(_MAX_REQUEST_NBYTES)
             data = data + more if more else b""
-        if not data:
-            os._exit(0)  # the agent is gone
+        if not data:  # the agent is gone
+            sweep(os.environ[env.TAG], below=os.getpid())
+            os._exit(0)
+        request = json.loads(data)
+        if "common" in request:
+            self._environ = request["common"]
+            self._send({"taken": True})
+            return False
         for fd in fds:
             os.set_inheritable(fd, False)
-        request = json.loads(data)
-        stdin, output, report, stacks = fds
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # this user may have no more processes
+            self._send({"failed": f"a process cannot be started: {error.strerror}"})
+            return False
+        finally:
+            if os.getpid() == server:
+                for fd in fds:
+                    os.close(fd)
         if pid == 0:
+            stdin, output, report, stacks = fds
             descriptors = Descriptors(stdin, output, report, stacks, self._guard[0])
             self._become_rank(server, descriptors)
-            become_program(request["command"], request["environ"], descriptors, warm=self._warm)
+            environ = self._environ | request["environ"]
+            become_program(request["command"], environ, descriptors, warm=self._warm)
             return True
-        for fd in fds:
-            os.close(fd)
         self._deaths.watch(pid)
         self._send({"pid": pid})
         return False
@@ -108,9 +130,9 @@ class Forkserver:
         for pid, status in self._deaths.reap():
             self._send({"ended": pid, "status": status, "monotonic": time.monotonic()})
 
-    def _send(self, message: dict[str, object]) -> None:
+    def _send(self, message: dict[str, object] | None) -> None:
         try:
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
+            self._channel.sendall((json.dumps(message).encode() if message else b"") + b"\n")
         except OSError:
             pass  # the agent is gone; the next read says so too
 

@@ -26,18 +26,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from distrun.agent.channel import Channel
-from distrun.agent.forkserver import Forkserver
+from distrun.agent.forks import Forks
+from distrun.agent.forkserver import QUIET, Forkserver
 from distrun.agent.node import Node
-from distrun.processes import adopt_orphans, die_with_parent
+from distrun.processes import adopt_orphans, wake_when_parent_ends
 
-PRELOADED = (
-    "torch",
-    "torch.distributed",
-    # DDP imports it later: its default arguments would then hold the process group, and
-    # with it gloo's threads, which abort the process when they are still there at its end.
-    "torch.distributed.nn",
-)
-"""What is imported once a node, before any rank is forked."""
+PRELOADED = ("torch", "torch.distributed")
+"""What is imported once a node, before any rank is forked.
+
+Not torch.distributed.nn: DDP imports it after the process group is made, and its default
+arguments then keep the group alive. Imported before, they keep nothing, and the group ends
+with the DDP object, whose destructor waits for a thread that waits for the GIL.
+"""
 
 
 def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
@@ -66,25 +66,32 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
         _import(channel, *PRELOADED)
         warm = _one_thread(channel)
     ours, theirs = socket.socketpair()
-    agent = os.getpid()
-    if os.fork() == 0:
+    if (forkserver := _fork(channel)) == 0:
         ours.close()
         channel.close()
         if user_stdin is not None:
             os.close(user_stdin)
-        die_with_parent(agent)
+        wake_when_parent_ends()  # it has to end its ranks then
         Forkserver(theirs, warm=warm).serve()
         return
     theirs.close()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for signum in QUIET:
         signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and says so on the pipe
     adopt_orphans()
     _raise_descriptor_limit()
     # In this thread: `site` is still being imported here, and another would wait for it.
     _import(channel, "distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic())
-    Node(channel, ours, user_stdin).run()
+    Node(channel, Forks(ours, forkserver), user_stdin).run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
+
+
+def _fork(channel: Channel) -> int:
+    try:
+        return os.fork()
+    except OSError as error:  # this user may have no more processes
+        channel.event("start_failed", message=f"a process: {error.strerror}")
+        raise
 
 
 def _import(channel: Channel, *names: str) -> None:

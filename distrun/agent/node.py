@@ -6,22 +6,24 @@ engine, which blocks in its rendezvous, has a thread of its own.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
-import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distrun.agent.channel import Channel
+from distrun.agent.ending import Ending
+from distrun.agent.forks import Forks
 from distrun.agent.rank import Rank
 from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import TAG
-from distrun.processes import catches, reap_children, send, sweep
+from distrun.processes import reap_children, send, sweep
+from distrun.signal_masks import catches, survives
+from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
 _STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
@@ -29,45 +31,43 @@ _STACKS_LOOK_S = 0.02
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.003
 _METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the supervisor
-_LONGEST_WAIT_S = 3600.0  # a selector takes no number of seconds beyond some 24 days
 
 
 class Node:
     """One node of a run, from the start command to the last process."""
 
-    def __init__(self, channel: Channel, forkserver: socket.socket, stdin_fd: int | None) -> None:
+    def __init__(self, channel: Channel, forks: Forks, stdin_fd: int | None) -> None:
         self._channel = channel
-        self._forkserver = forkserver
-        self._replies = b""
+        self._forks = forks
         self._stdin_fd = stdin_fd
-        self._ranks: dict[int, Rank] = {}  # by pid
+        self._ranks: dict[int, Rank] = {}  # by local rank
         self._all_ended = threading.Event()
         self._released = threading.Event()
         self._to_start: tuple[dict[int, dict[str, str]], dict[int, list[str]]] | None = None
-        self._finished = False
-        self._early_deaths: list[dict[str, Any]] = []
         self._printed = False
         self._metrics: list[dict[str, Any]] = []
         self._metrics_due = 0.0
-        self._stopping = False
-        self._told_stopped = False
-        self._channel_lost = False
-        self._kill_at: float | None = None
+        self._beat_at = 0.0
+        self._orphaned = False
+        self._ending = Ending(os.environ[TAG], forks.pid, channel.event)
+        self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
+            "start": self._start,
+            "signal": self._signal,
+            "stacks": self._stacks,
+            "stop": self._stop,
+            "kill": lambda _: self._ending.kill(self._live()),
+            "exit": self._exit,
+        }
         self._wake_read, self._wake_write = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
-        self._selector.register(forkserver, selectors.EVENT_READ, self._on_forkserver)
+        self._selector.register(forks, selectors.EVENT_READ, self._on_forks)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
 
     def run(self) -> None:
         """Serve until the supervisor lets go, then leave no process behind."""
-        while not self._finished:
-            timeout = _LONGEST_WAIT_S
-            if self._kill_at is not None:
-                timeout = min(timeout, max(0.0, self._kill_at - time.monotonic()))
-            if self._metrics:
-                timeout = min(timeout, max(0.0, self._metrics_due - time.monotonic()))
-            for key, _ in self._selector.select(timeout):
+        while not self._ending.over:
+            for key, _ in self._selector.select(self._timeout_s()):
                 handler: Callable[[], None] = key.data
                 handler()
             reap_children()  # orphans that this process has adopted
@@ -75,24 +75,41 @@ class Node:
                 # A rank prints a line at a time: let more come, not a frame for each line.
                 self._printed = False
                 time.sleep(_GATHER_S)
-            if self._metrics and time.monotonic() >= self._metrics_due:
-                self._send_metrics()
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                self._kill()
-            if self._stopping and not self._live():
-                self._tell_stopped()
-                if self._channel_lost:
-                    break
+            self._on_time()
         sweep(os.environ[TAG], below=os.getpid())
         for rank in self._ranks.values():
             rank.close()
         self._channel.event("swept")
 
-    def _tell_stopped(self) -> None:
-        if not self._told_stopped:
-            self._told_stopped = True
+    def _timeout_s(self) -> float:
+        due = [self._beat_at, *self._ending.due()]
+        if self._metrics:
+            due.append(self._metrics_due)
+        return max(0.0, min(due) - time.monotonic())
+
+    def _on_time(self) -> None:
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_S
+            self._channel.beat()
+            self._listen()
+        if self._metrics and now >= self._metrics_due:
+            self._send_metrics()
+        self._ending.on_time(self._live())
+        if self._ending.stopped:
             self._all_ended.set()
-            self._channel.event("node_stopped")
+            if self._orphaned:
+                self._ending.over = True
+
+    def _listen(self) -> None:
+        """Give up a supervisor or a forkserver that says nothing."""
+        if self._channel.silence.lost or self._channel.lost:
+            self._on_orphaned()
+        if self._forks.silence.to_be_told:
+            message = f"has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
+            self._channel.event("notice", message=f"the process that forks ranks {message}")
+        if self._forks.silence.lost:
+            self._on_forkserver_lost(f"said nothing for {LOST_AFTER_S:g} s")
 
     # --- what the engine asks, from its own thread ---------------------------------
 
@@ -115,22 +132,30 @@ class Node:
     def _on_commands(self) -> None:
         commands = self._channel.commands()
         if commands is None:
-            self._selector.unregister(self._channel.commands_fd)
-            self._channel_lost = True
-            self._stop({"signal": signal.SIGTERM, "grace_s": _ORPHANED_GRACE_S})
+            self._on_orphaned()
             return
         for command in commands:
-            getattr(self, "_" + command["command"])(command)
+            self._commands[command["command"]](command)
+
+    def _on_orphaned(self) -> None:
+        if not self._orphaned:
+            self._orphaned = True
+            self._unregister(self._channel.commands_fd)
+            self._ending.stop(signal.SIGTERM, _ORPHANED_GRACE_S, self._live())
 
     def _start(self, command: dict[str, Any]) -> None:
-        threading.Thread(target=self._engine, args=(command,), daemon=True).start()
+        self._channel.event("node_stage", stage="waiting for the other nodes")
+        try:
+            threading.Thread(target=self._engine, args=(command,), daemon=True).start()
+        except RuntimeError as error:  # this user may have no more threads
+            self._channel.event("start_failed", message=f"a thread: {error}")
 
     def _engine(self, command: dict[str, Any]) -> None:
         from distrun.agent.engine import run_engine
 
         try:
             run_engine(command["arguments"], self, command["restarts"], command["max_restarts"])
-        except Exception as error:  # whatever torch raises belongs into the launcher's verdict
+        except BaseException as error:  # SystemExit of a parser too: nobody else would tell
             traceback.print_exc()  # into the agent's log
             self._channel.event(
                 "engine_failed", type=type(error).__name__, message=str(error).split("\n")[0]
@@ -138,89 +163,75 @@ class Node:
 
     def _on_wake(self) -> None:
         os.read(self._wake_read, 64)
-        if self._to_start is None or self._stopping:
+        if self._to_start is None or self._ending.begun:
             return
         environs, commands = self._to_start
         self._to_start = None
+        self._channel.event("node_stage", stage="starting its ranks")
+        self._forks.begin(os.environ)
         try:
-            self._fork_all(environs, commands)
-        except OSError as error:  # out of descriptors or processes
-            self._channel.event(
-                "engine_failed", type="OSError", message=f"a rank cannot be started: {error}"
-            )
-        deaths, self._early_deaths = self._early_deaths, []
-        for reply in deaths:
-            self._ended(reply)
+            for local_rank, environ in environs.items():
+                self._ask_for(local_rank, environ, commands[local_rank])
+        except OSError as error:  # out of descriptors
+            self._channel.event("start_failed", message=f"a rank: {error.strerror}")
 
-    def _fork_all(
-        self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]
-    ) -> None:
-        base = dict(os.environ)
-        for local_rank, environ in environs.items():
-            stdin = self._stdin_fd if environ["RANK"] == "0" else None
-            rank = Rank(int(environ["RANK"]))
-            rank.pid = self._fork(
-                {"environ": base | environ, "command": commands[local_rank]}, rank.open(stdin)
-            )
-            rank.opened()
-            self._ranks[rank.pid] = rank
-            for fd, handler in (
-                (rank.output_fd, lambda r=rank: self._on_output(r)),
-                (rank.report_fd, lambda r=rank: self._on_report(r)),
-            ):
-                self._selector.register(fd, selectors.EVENT_READ, handler)
-            self._channel.event("rank_started", rank=rank.rank, pid=rank.pid)
+    def _ask_for(self, local_rank: int, environ: dict[str, str], command: list[str]) -> None:
+        rank = self._ranks[local_rank] = Rank(int(environ["RANK"]))
+        fds = rank.open(self._stdin_fd if rank.rank == 0 else None)
+        self._forks.ask(environ, command, fds)
+        for fd, handler in (
+            (rank.output_fd, lambda: self._on_output(rank)),
+            (rank.report_fd, lambda: self._on_report(rank)),
+        ):
+            self._selector.register(fd, selectors.EVENT_READ, handler)
 
-    def _fork(self, request: dict[str, Any], fds: list[int]) -> int:
-        data = json.dumps(request).encode() + b"\n"
-        sent = socket.send_fds(self._forkserver, [data], fds)
-        self._forkserver.sendall(data[sent:])
-        while True:
-            # One read may bring the answer and, behind it, the news that it has ended already.
-            replies = self._read_replies()
-            self._early_deaths += [reply for reply in replies if "ended" in reply]
-            for reply in replies:
-                if "pid" in reply:
-                    return int(reply["pid"])
-
-    def _read_replies(self) -> list[dict[str, Any]]:
-        data = self._forkserver.recv(1 << 16)
-        if not data:
-            raise ConnectionError("the process that forks the ranks is gone")
-        *lines, self._replies = (self._replies + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def _on_forkserver(self) -> None:
-        try:
-            replies = self._read_replies()
-        except ConnectionError as error:
-            # Its ranks die with it; without it no more of them can be watched.
-            self._selector.unregister(self._forkserver)
-            self._channel.event("engine_failed", type="ForkserverLost", message=str(error))
-            for rank in self._live():
-                rank.status = signal.SIGKILL
+    def _on_forks(self) -> None:
+        replies = self._forks.read()
+        if replies is None:
+            self._on_forkserver_lost("was killed")
             return
         for reply in replies:
-            self._ended(reply)
+            if "ended" in reply:
+                self._ended(reply)
+            elif "failed" in reply:
+                self._channel.event("start_failed", message=f"a rank: {reply['failed']}")
+            elif "pid" in reply:
+                rank = next(r for r in self._ranks.values() if not r.pid)
+                rank.pid = reply["pid"]
+                self._channel.event("rank_started", rank=rank.rank, pid=rank.pid)
+                if self._ending.begun:  # asked for before the stop, forked after it
+                    rank.kill()
+
+    def _on_forkserver_lost(self, how: str) -> None:
+        """Its ranks end with it; without it no more of them can be watched."""
+        self._unregister(self._forks.fileno())
+        send(self._forks.pid, signal.SIGKILL)
+        self._forks.silence.heard()
+        live = self._live()
+        for rank in live:
+            rank.status = signal.SIGKILL
+        ranks = [rank.rank for rank in live]
+        self._channel.event("forkserver_lost", how=how, ranks=ranks, monotonic=time.monotonic())
 
     def _ended(self, reply: dict[str, Any]) -> None:
-        rank = self._ranks.get(reply["ended"])
+        rank = next((r for r in self._ranks.values() if r.pid == reply["ended"]), None)
         if rank is None:
             return
         self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the news of the death
         self._on_report(rank)
         self._send_metrics()
         rank.status = reply["status"]
+        code = rank.exit_code
         self._channel.event(
             "rank_ended",
             rank=rank.rank,
             pid=rank.pid,
-            exit_code=os.waitstatus_to_exitcode(rank.status),
+            exit_code=code,
             monotonic=rank.ended_at(reply["monotonic"]),
             left_by_itself=rank.left_by_itself,
             report=rank.report,
-            stacks=rank.read_stacks() if rank.status else "",
-            last_words=rank.last_words.decode(errors="replace") if rank.status else "",
+            stacks=rank.read_stacks() if code else "",
+            last_words=rank.last_words.decode(errors="replace") if code else "",
         )
         if not self._live():
             self._all_ended.set()
@@ -244,7 +255,9 @@ class Node:
                     self._metrics_due = time.monotonic() + _METRICS_S
                 self._metrics.append({"rank": rank.rank, **numbers})
             else:
-                rank.take_leave(record, told_to=self._stopping)
+                rank.take_leave(record)
+                if record["report"] == "error" and rank.left_by_itself:
+                    self._channel.event("rank_raised", rank=rank.rank, report=record)
         if rank.report_at_eof:
             self._unregister(rank.report_fd)
 
@@ -262,25 +275,20 @@ class Node:
     # --- commands ----------------------------------------------------------------------
 
     def _live(self) -> list[Rank]:
-        return [r for r in self._ranks.values() if r.status is None]
+        return [r for r in self._ranks.values() if r.pid and r.status is None]
 
     def _signal(self, command: dict[str, Any]) -> None:
-        """Pass a signal to the ranks that have a handler for it; name the others."""
+        """Pass a signal to the ranks that it does not end; name the others."""
         deaf = []
         for rank in self._live():
-            if catches(rank.pid, command["signal"]):
+            if survives(rank.pid, command["signal"]):
                 send(rank.pid, command["signal"])
             else:
                 deaf.append(rank.rank)
         self._channel.event("signal_forwarded", signal=command["signal"], deaf=deaf)
 
     def _stop(self, command: dict[str, Any]) -> None:
-        self._stopping = True
-        for rank in self._live():
-            send(rank.pid, command["signal"])
-            send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
-        kill_at = time.monotonic() + command["grace_s"]
-        self._kill_at = min(self._kill_at or kill_at, kill_at)  # a second stop gives no more time
+        self._ending.stop(command["signal"], command["grace_s"], self._live())
 
     def _stacks(self, _: dict[str, Any]) -> None:
         """Collect where every live rank is; a rank writes it from C, stuck or not."""
@@ -297,13 +305,6 @@ class Node:
         for rank in live:
             self._channel.event("stacks", rank=rank.rank, stacks=rank.read_stacks())
 
-    def _kill(self, _: dict[str, Any] | None = None) -> None:
-        self._stopping = True
-        self._kill_at = None
-        for rank in self._live():
-            rank.kill()
-        reap_children()
-
-    def _exit(self, _: dict[str, Any]) -> None:
+    def _exit(self, command: dict[str, Any]) -> None:
         self._released.set()
-        self._finished = True
+        self._ending.leave(command["linger_s"])

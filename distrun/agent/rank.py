@@ -22,6 +22,7 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
     "error": {
         **dict.fromkeys(("type", "message", "traceback", "file", "source"), (str,)),
         "line": (int,),
+        "threads": (list,),
         "monotonic": (int, float),
     },
     "leaving": {"monotonic": (int, float)},
@@ -44,7 +45,9 @@ class Rank:
         self.left_at: float | None = None
         """When it said so, or that its script had come to its end."""
         self.left_by_itself = False
-        """Its script came to its end before the rank was told to stop."""
+        """It said so before it was told to stop."""
+        self.told: set[int] = set()
+        """Signals that it was sent to make it stop."""
         self.last_words = b""
         """The end of what it has printed."""
         self.output_at_eof = False
@@ -56,18 +59,14 @@ class Rank:
         self._stacks_fd = _nameless_file()
         os.set_blocking(self.output_fd, False)
         os.set_blocking(self.report_fd, False)
-        self._given: list[int] = []
 
     def open(self, stdin_fd: int | None) -> list[int]:
-        """Return the descriptors the rank gets: stdin, output, report, stacks."""
-        stdin = os.open(os.devnull, os.O_RDONLY) if stdin_fd is None else os.dup(stdin_fd)
-        self._given = [stdin, self._output_write, self._report_write]
-        return [*self._given, self._stacks_fd]
+        """Return the descriptors the rank gets: stdin, output, report, stacks.
 
-    def opened(self) -> None:
-        """Close our copies of what the rank has now."""
-        for fd in self._given:
-            os.close(fd)
+        The caller closes them here once the rank has them.
+        """
+        stdin = os.open(os.devnull, os.O_RDONLY) if stdin_fd is None else os.dup(stdin_fd)
+        return [stdin, self._output_write, self._report_write, os.dup(self._stacks_fd)]
 
     def read_output(self) -> bytes:
         """Return what it has printed since, b"" if nothing."""
@@ -85,21 +84,39 @@ class Rank:
         self._partial_report = rest if len(rest) <= _READ_NBYTES else b""
         return [record for line in lines if (record := _report(line))]
 
-    def take_leave(self, record: dict[str, Any], *, told_to: bool) -> None:
+    def take_leave(self, record: dict[str, Any]) -> None:
         """Note its last report."""
         self.left_at = record["monotonic"]
+        self.left_by_itself = not self.told
         if record["report"] == "error":
             self.report = record
-        else:
-            self.left_by_itself = not told_to
+
+    def tell(self, signum: int) -> None:
+        """Send it a signal that is to end it."""
+        self.told.add(signum)
+        send(self.pid, signum)
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit code, -n for signal n.
+
+        To take down an interpreter may take a rank long. One that we kill meanwhile had
+        ended, or raised, by itself: that counts.
+        """
+        assert self.status is not None
+        code = os.waitstatus_to_exitcode(self.status)
+        if not (self.left_by_itself and -code in self.told):
+            return code
+        if self.report is None:
+            return 0
+        return -signal.SIGINT if self.report["type"] == "KeyboardInterrupt" else 1
 
     def ended_at(self, seen_at: float) -> float:
-        """Return when it ended: taking down an interpreter may take it seconds.
+        """Return when it ended: when it said so, or when it was seen.
 
         A crash on the way down is one of its own, later than the leave-taking.
         """
-        assert self.status is not None
-        crashed = os.WIFSIGNALED(self.status) and self.report is None
+        crashed = self.exit_code < 0 and self.report is None
         return seen_at if self.left_at is None or crashed else min(seen_at, self.left_at)
 
     @property
@@ -117,7 +134,7 @@ class Rank:
     def kill(self) -> None:
         """SIGKILL the rank and its process group."""
         send_group(self.pid, signal.SIGKILL)
-        send(self.pid, signal.SIGKILL)
+        self.tell(signal.SIGKILL)
 
     def close(self) -> None:
         """Close what is still open of it."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import importlib
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
+from distrun.agent.gloo_end import close_gloo
 from distrun.frames import is_distrun, is_library
 from distrun.processes import die_with_parent
 
@@ -38,6 +40,7 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
         faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
     atexit.register(reporter.at_exit)  # the first to be registered is the last to be called
+    _call_before_threads_are_joined(reporter.at_raise)
 
 
 def prepare_cold(order: Mapping[str, Any]) -> None:
@@ -58,27 +61,51 @@ def prepare_warm(report_fd: int, stacks_fd: int) -> None:
     prepare(report_fd, stacks_fd)
 
 
-@dataclass(frozen=True)
+def _call_before_threads_are_joined(callback: Callable[[], None]) -> None:
+    """Have `callback` called when the script has come to its end, and its threads may not have.
+
+    It is how concurrent.futures learns of the end (python/cpython#83993). Its callback waits
+    for the threads of pools, so it is registered first, and called after ours.
+    """
+    importlib.import_module("concurrent.futures.thread")
+    if register := getattr(threading, "_register_atexit", None):
+        register(callback)
+
+
+@dataclass
 class Reporter:
     """Tells the agent that its rank leaves, and of an exception that nobody caught."""
 
     fd: int
     inode: int
     pid: int
+    _told: bool = False
+
+    def at_raise(self) -> None:
+        """Report an exception that ends the script while other threads may go on.
+
+        It is what the interpreter has noted before it called `sys.excepthook`. Neither a hook
+        of the script's own nor a wrapper of ours, which the script could see, is between. (An
+        audit hook would be told earlier, and make every `id()` of the script twenty times
+        slower.)
+        """
+        error = getattr(sys, "last_value", None)
+        if os.getpid() == self.pid and error is not None and _ends_the_script(error):
+            self._told = True
+            others = (t for t in threading.enumerate() if not t.daemon)
+            names = [t.name for t in others if t is not threading.current_thread()]
+            self._tell(_uncaught(error) | {"threads": names})
 
     def at_exit(self) -> None:
-        """Report what the interpreter has noted before it called `sys.excepthook`.
-
-        Neither a hook of the script's own nor a wrapper of ours, which the script could
-        see, is between. (An audit hook would be told earlier, and make every `id()` of the
-        script twenty times slower.)
-        """
-        if os.getpid() == self.pid:  # not a process that the script forked
-            if (error := getattr(sys, "last_value", None)) is not None:
-                self._tell(_uncaught(error))
-            else:
-                self._tell({"report": "leaving"})  # before its peers can see a closed connection
-            close_gloo()
+        """Report that the rank leaves, and why, if that is not told."""
+        if os.getpid() != self.pid:  # a process that the script forked
+            return
+        error = getattr(sys, "last_value", None)
+        if error is None:
+            self._tell({"report": "leaving"})  # before its peers can see a closed connection
+        elif not self._told:
+            self._tell(_uncaught(error) | {"threads": []})
+        close_gloo()
 
     def _tell(self, record: dict[str, Any]) -> None:
         record["monotonic"] = time.monotonic()
@@ -88,6 +115,15 @@ class Reporter:
             os.write(self.fd, json.dumps(record).encode() + b"\n")
         except OSError:
             pass  # closed, or the agent is gone; the exit code still tells
+
+
+def _ends_the_script(error: BaseException) -> bool:
+    """Say whether an exception left the script itself, not what a shell or a test ran in it."""
+    trace = error.__traceback__
+    if trace is None or isinstance(error, SyntaxError):
+        return True  # the script could not even begin
+    code = trace.tb_frame.f_code
+    return code.co_name == "<module>" or code.co_filename.startswith("<frozen runpy")
 
 
 def _uncaught(error: BaseException) -> dict[str, Any]:
@@ -121,22 +157,3 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception:  # a broken __str__ of the user's must not hide the error
         return "<no message: its __str__ raised>"
-
-
-def close_gloo() -> None:
-    """Close gloo's threads: left to the C++ teardown they abort one exit in some hundred.
-
-    Only gloo: closing NCCL's communicators may wait for the peers.
-    """
-    torch = sys.modules.get("torch")
-    try:
-        dist = torch.distributed if torch else None
-        if dist and dist.is_available() and dist.is_initialized() and _is_gloo_alone(dist):
-            dist.destroy_process_group()
-    except Exception:  # a nicety: it must never turn the script's ending into another
-        pass
-
-
-def _is_gloo_alone(dist: ModuleType) -> bool:
-    # "cpu:gloo", or "cpu:gloo,cuda:gloo" where gloo was asked for by name
-    return all(part.endswith("gloo") for part in dist.get_backend_config().split(","))

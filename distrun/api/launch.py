@@ -25,6 +25,7 @@ from distrun.probe.reading import Unread, within
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
 from distrun.schedulers import local
+from distrun.silence import LOST_AFTER_S
 from distrun.spec import read
 from distrun.spec.job import Header, Job
 from distrun.supervise.client import SupervisorClient
@@ -200,7 +201,12 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
             client.run.path,
             "supervisor lost",
             ExitCode.INTERNAL,
-            f"the supervisor (pid {client.pid}) went away without a word",
+            f"the supervisor (pid {client.pid})"
+            + (
+                f" said nothing for {LOST_AFTER_S:g} s and was killed: was it stopped?"
+                if client.silent
+                else " went away without a word"
+            ),
             f"see {client.run.supervisor_log}",
             0.0,
             1,

@@ -39,7 +39,13 @@ def launch(
     master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [a free one]."),
     time_limit: str = typer.Option(None, metavar="TIME", help="Stop after 90s, 5m, 2h …"),
     grace: str = typer.Option(None, metavar="TIME", help="From SIGTERM to SIGKILL [30s]."),
+    linger: str = typer.Option(
+        None, metavar="TIME", help="For what ranks leave behind at a clean end [the grace]."
+    ),
     join_timeout: str = typer.Option(None, metavar="TIME", help="For nodes to join [5m]."),
+    straggler_notice: str = typer.Option(
+        None, metavar="TIME", help="Tell where ranks are when others have ended for so long [60s]."
+    ),
     start_method: str = typer.Option(None, metavar="forkserver|spawn", help="Warm or cold ranks."),
     log_max_mib: str = typer.Option(None, metavar="N", help="Rotate rank logs at this size."),
     check: bool = typer.Option(True, help="Check the machine before the start."),

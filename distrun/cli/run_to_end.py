@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from distrun.signals import ENDING, FORWARDED, STOPPING
+
 if TYPE_CHECKING:
     from distrun.api.launch import LaunchResult, Prepared, SupervisorClient
     from distrun.api.runs import RunDirectory
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _TICK_S = 0.25
 _DEAF_S = 2.5
 
@@ -44,7 +45,11 @@ def run_to_end(
     plan = prepared.plan
     with StdinForRank0(world_size=plan.world_size) as stdin:
         patience = _Patience()
-        for signum in _SIGNALS:  # before the run is recorded: whoever sees it may stop it
+        for signum in (
+            *STOPPING,
+            *ENDING,
+            *FORWARDED,
+        ):  # before the run is recorded: whoever sees it may stop it
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(signum, patience.on_signal)
         client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
@@ -87,7 +92,7 @@ class _Patience:
             self._early.append(signum)
             return
         self._client.signal(signum)
-        if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signum not in FORWARDED:
             self._stops += 1
             if self._stops > 1 and self._kill_at is None:
                 self._kill_at = time.monotonic() + _DEAF_S

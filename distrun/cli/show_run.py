@@ -15,6 +15,7 @@ from distrun.cli.held_traceback import HeldTraceback, prefixed
 from distrun.cli.status import Status
 from distrun.cli.tail import LogTail
 from distrun.cli.verdict import ending_lines, shown
+from distrun.silence import TOLD_AFTER_S
 
 _STATUS_S = 0.1
 
@@ -63,7 +64,7 @@ class RunView:
         if event:
             if event["event"] == "rank_started":
                 self.add_rank(event["node"], event["rank"])
-            elif event["event"] == "rank_ended":
+            elif event["event"] in ("rank_raised", "rank_ended"):
                 self._rank_ended(event)
             self._status.on_event(event)
             if self._as_json:
@@ -120,7 +121,7 @@ class RunView:
 
     def _rank_ended(self, event: Mapping[str, Any]) -> None:
         """The traceback that a rank ends with stays in its file: the verdict has the first."""
-        if event["exit_code"] != 0:
+        if event.get("exit_code") != 0:
             self.pump()
             held = self._traceback(event["node"], event["rank"])
             if event["report"] is None:  # it caught the exception itself: no verdict has it
@@ -194,6 +195,23 @@ def _forwarded(event: Mapping[str, Any]) -> str:
     return f"signal {name} was not passed to rank {ranks}: no handler, it would die"
 
 
+def _stays(event: Mapping[str, Any]) -> str:
+    threads = ", ".join(event["threads"])
+    why = f"thread {threads} keeps it alive" if threads else "it takes long to end"
+    return (
+        f"rank {event['rank']} has raised {event['type']} at"
+        f" {shown(Path(event['file']))}:{event['line']} and is still there: {why}"
+    )
+
+
+def _stragglers(event: Mapping[str, Any]) -> str:
+    ended = ", ".join(map(str, event["ended"]))
+    return (
+        f"rank{'s' * (len(event['ended']) > 1)} {ended} ended {event['for_s']:g} s ago;"
+        f" {event['where']}"
+    )
+
+
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "waiting": _waiting,
     "notice": lambda e: str(e["message"]),
@@ -201,7 +219,17 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "starting_without": lambda e: (
         f"starting with {e['nnodes']} nodes, without {', '.join(e['missing'])}"
     ),
-    "node_lost": lambda e: f"lost the agent of {e['host']}; stopping the other nodes",
+    "node_lost": lambda e: f"lost {e['host']}{e['why'] and ': '}{e['why']}; stopping the others",
+    "rank_stays": _stays,
+    "stragglers": _stragglers,
+    "lingering": lambda e: (
+        f"all ranks have ended; {e['processes']} of node{e['node']} may go on"
+        f" for {e['left_s']} s (--linger)"
+    ),
+    "killed": lambda e: f"killed what the ranks of node{e['node']} had started: {e['processes']}",
+    "silent": lambda _: (
+        f"the supervisor of this run has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
+    ),
     "stopping": lambda e: (
         f"stopping the ranks ({e['reason']}), within {e['grace_s']:g} s; once more kills them"
         if e["grace_s"]

@@ -77,6 +77,8 @@ def make_plan(
         warm=warm,
         max_restarts=job.max_restarts,
         grace_s=job.grace,
+        linger_s=job.grace if job.linger is None else job.linger,
+        straggler_notice_s=job.straggler_notice,
         join_timeout_s=job.join_timeout,
         time_limit_s=job.time_limit,
         local=local,
@@ -176,7 +178,7 @@ def _nodes(
             own |= order | {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
         host = f"node{rank}" if local else job.hosts[rank]
         address = LOOPBACK if local else (facts.addresses.get(host) or host)
-        nodes.append(NodePlan(host, address, own))
+        nodes.append(NodePlan(rank, host, address, own))
     if gpus:
         draft.choose(
             "CUDA_VISIBLE_DEVICES",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-SIGNALS_TO_HANDLE = "SIGTERM,SIGINT,SIGHUP,SIGUSR1,SIGUSR2"
+SIGNALS_TO_HANDLE = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Program:
 class NodePlan:
     """One node: where it is, and what its environment adds."""
 
+    number: int
+    """Its place in the first plan: its name and its logs keep it when others are lost."""
     host: str
     """Name to show: `node0` for an emulated one."""
     address: str
@@ -66,6 +68,8 @@ class LaunchPlan:
     warm: bool
     max_restarts: int
     grace_s: float
+    linger_s: float
+    straggler_notice_s: float
     join_timeout_s: float
     time_limit_s: float | None
     local: bool

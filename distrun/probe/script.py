@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -17,6 +18,10 @@ _HARMLESS_PREFIXES = ("HF_", "WANDB_", "MLFLOW_", "MASTER_", "DISTRUN_")
 _PRELOADED = sys.stdlib_module_names | {
     *("torch", "numpy", "torchgen", "sympy", "networkx", "typing_extensions", "pynvml")
 }
+
+
+_OWN_DESCRIPTOR = re.compile(r"/dev/(stdin|fd)|/proc/[^/]+/fd")
+"""Though a file may be behind it, a rank has another one there, or none."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def read_script(name: str, *, module: bool, no_python: bool) -> Script:
         return Script(None, "is a directory")
     if not path.exists():
         return Script(None, "does not exist")
-    if not path.is_file():
+    if not path.is_file() or _OWN_DESCRIPTOR.match(str(path.absolute())):
         return Script(None, "is not a regular file, which every rank could read")
     return _read_python(path, path.resolve().parent)
 

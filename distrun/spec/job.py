@@ -68,8 +68,12 @@ class Settings(Frozen):
     """Stop the run after this time (exit code 124)."""
     grace: Grace = 30.0
     """Time that ranks have to end by themselves when the run is stopped."""
+    linger: Grace | None = None
+    """Time that what the ranks have left behind has to finish after a clean end [grace]."""
     join_timeout: PositiveSeconds = 300.0
-    """Time that nodes have to join (exit code 4)."""
+    """Time that nodes have to join, and their ranks to start (exit code 4)."""
+    straggler_notice: Grace = 60.0
+    """Say where ranks are that go on for this long after others have ended; 0 for never."""
     start_method: Literal["forkserver", "spawn"] = "forkserver"
     """Fork ranks from one import of torch, or start each afresh."""
     log_max_mib: NonNegativeInt = 0

@@ -32,7 +32,9 @@ _HINTS = {
     "hosts": "for example a,b",
     "env": "a name of letters, digits and _, and its value",
     **dict.fromkeys(("check", "strict"), "true or false; or a table `ignore` and limits for check"),
-    **dict.fromkeys(("time_limit", "grace", "join_timeout"), _DURATION),
+    **dict.fromkeys(
+        ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"), _DURATION
+    ),
 }
 """What would do, by setting."""
 _TABLES = ("env", "check")

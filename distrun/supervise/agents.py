@@ -14,6 +14,7 @@ from typing import Any
 from distrun.env import TAG, booted
 from distrun.plan.model import Program
 from distrun.processes import widen_pipe
+from distrun.silence import Silence
 
 _COLD_AGENT = str(Path(__file__).parent.parent / "agent" / "main.py")
 _READ_NBYTES = 1 << 20
@@ -21,7 +22,7 @@ _READ_NBYTES = 1 << 20
 
 @dataclass
 class Agent:
-    """A running agent. `index` is the node's place in the first plan and never changes."""
+    """A running agent. `index` is the node's number, which never changes."""
 
     index: int
     host: str
@@ -32,6 +33,8 @@ class Agent:
     stderr_fd: int
     node_rank: int = -1
     stage: str = "starting"
+    joined: bool = False
+    """It is ready to start its ranks."""
     stopped: bool = False
     """It has said that no rank of it lives after a stop."""
     succeeded: bool = False
@@ -44,15 +47,15 @@ class Agent:
     """The end of what it wrote to stderr."""
     ranks: dict[int, int] = field(default_factory=dict)
     """Live ranks and their pids."""
+    begun: bool = False
+    """All of its ranks have been started."""
+    silence: Silence = field(default_factory=Silence)
+    why_lost: str = ""
+    """Why it was given up, if it did not go by itself."""
     _partial: bytes = b""
     _raw_header: dict[str, Any] = field(default_factory=dict)
     _raw_left: int = 0
     _outgoing: bytes = b""
-
-    @property
-    def joined(self) -> bool:
-        """It is ready to start its ranks."""
-        return self.stage == "joined"
 
     def send(self, command: str, **fields: Any) -> None:
         """Tell the agent to do something."""
@@ -78,6 +81,7 @@ class Agent:
         data = os.read(self.events_fd, _READ_NBYTES)
         if not data:
             return None
+        self.silence.heard()
         events, view, at = [], memoryview(data), 0
         while at < len(data):
             if self._raw_left:
@@ -90,8 +94,11 @@ class Agent:
             if newline < 0:
                 self._partial += data[at:]
                 break
-            header = json.loads(self._partial + data[at:newline])
+            line = self._partial + data[at:newline]
             self._partial, at = b"", newline + 1
+            if not line:
+                continue  # it only says that it is there
+            header = json.loads(line)
             self._raw_left = header.get("nbytes", 0)
             if self._raw_left:
                 self._raw_header = header

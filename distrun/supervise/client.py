@@ -17,6 +17,7 @@ from distrun.plan.model import LaunchPlan
 from distrun.processes import marked, sweep
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from distrun.silence import BEAT_S, Silence
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
@@ -32,21 +33,31 @@ class SupervisorClient:
         self._events_fd = events_fd
         self._buffer = b""
         self.run = run
+        self.silent = False
+        """It was killed because it said nothing for long."""
 
     @property
     def pid(self) -> int:
         """Its process."""
         return self._child.pid
 
-    def events(self, tick_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Yield its events until it is gone; `{}` says that a log has grown, or a tick passed."""
+    def events(self, tick_s: float = BEAT_S) -> Iterator[dict[str, Any]]:
+        """Yield its events until it is gone; `{}` says that a log has grown, or a tick passed.
+
+        One that says nothing for long is killed: it is stopped, or stuck.
+        """
+        silence = Silence()
         while True:
-            if tick_s is not None and not select.select([self._events_fd], [], [], tick_s)[0]:
-                yield {}
+            if not select.select([self._events_fd], [], [], tick_s)[0]:
+                if silence.lost:
+                    self.silent = True
+                    self.kill()
+                yield {"event": "silent"} if silence.to_be_told else {}
                 continue
             if not (data := os.read(self._events_fd, 1 << 16)):
                 break
-            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            silence.heard()
+            *lines, self._buffer = (self._buffer + data.replace(b"\0", b"")).split(b"\n")
             for line in lines:
                 yield json.loads(line) if line else {}
         self._child.wait()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from typing import Literal
 
+from distrun.diagnose.places import grouped, place_of
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode
+from distrun.signals import code_of
 from distrun.supervise.agents import Agent
 from distrun.supervise.world import World
 
-_BY_SIGNAL = {
-    signal.SIGINT: ("interrupted", ExitCode.INTERRUPTED),
-    signal.SIGTERM: ("terminated", ExitCode.TERMINATED),
-    signal.SIGHUP: ("hung up", ExitCode.HUNG_UP),
+_OUTCOMES = {
+    signal.SIGINT: "interrupted",
+    signal.SIGHUP: "hung up",
+    signal.SIGQUIT: "quit",
 }
 
 
@@ -30,23 +33,19 @@ class Ending:
 
 @dataclass(frozen=True)
 class Stop:
-    """Who ended the run before its ranks did; at most one of them counts."""
+    """Who ended the run before its ranks did."""
 
-    signal_taken: int | None = None
-    client_lost: bool = False
-    time_is_up: bool = False
-
-    def __bool__(self) -> bool:
-        return self.signal_taken is not None or self.client_lost or self.time_is_up
+    kind: Literal["signal", "client lost", "time limit"]
+    signum: int | None = None
 
 
-def describe(world: World, stop: Stop) -> Ending:
+def describe(world: World, stop: Stop | None) -> Ending:
     """Return the ending of the last world of a run; what came first counts."""
+    if world.succeeded and (world.clean or stop is None):
+        return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     verdict = judge(world.ends)
     if stop and not any(end.failed and not end.after_stop for end in world.ends):
         return _stopped(world, stop)
-    if world.succeeded:
-        return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
         return Ending("failed", verdict.exit_code, summary, verdict=verdict)
@@ -54,14 +53,14 @@ def describe(world: World, stop: Stop) -> Ending:
 
 
 def _stopped(world: World, stop: Stop) -> Ending:
-    if stop.signal_taken is not None:
-        signum = signal.Signals(stop.signal_taken)
-        outcome, code = _BY_SIGNAL[signum]
-        summary = f"stopped by {signum.name}{_how_ranks_took_it(world)}"
-        return Ending(outcome, code, summary, _where_ranks_were(world))
-    if stop.client_lost:
+    if stop.kind == "client lost":
         summary = "stopped: the command that had started it was killed"
         return Ending("terminated", ExitCode.TERMINATED, summary)
+    if stop.signum is not None:
+        signum = signal.Signals(stop.signum)
+        summary = f"stopped by {signum.name}{_how_ranks_took_it(world)}"
+        outcome = _OUTCOMES.get(signum, "terminated")
+        return Ending(outcome, code_of(signum), summary, _where_ranks_were(world))
     limit = f"{world.plan.time_limit_s:g} s"
     return Ending(
         "time limit",
@@ -84,6 +83,15 @@ def _never_began(world: World) -> Ending | None:
             f" {world.plan.join_timeout_s:g} s: {names}",
             "--join-timeout gives them longer; logs/node*/agent.log has their words",
         )
+    if world.unstarted:
+        names = ", ".join(f"{a.host} ({a.stage})" for a in world.unstarted)
+        return Ending(
+            "ranks not started",
+            ExitCode.JOIN_TIMEOUT,
+            f"the nodes had joined, but not all ranks started within"
+            f" {world.plan.join_timeout_s:g} s: {names}",
+            "--join-timeout gives them longer; logs/node*/agent.log has their words",
+        )
     if world.port_was_taken:
         return Ending(
             "port taken",
@@ -101,14 +109,12 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
         hint = f"see logs/node{agent.index}/agent.log in the run directory"
         return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     if world.lost:
-        names = ", ".join(agent.host for agent in world.lost)
-        return Ending(
-            "node lost",
-            ExitCode.NODE_LOST,
-            f"the agent of {names} went away{_last_line(world.lost[0])}",
-            "killed from outside, or out of memory? --max-restarts starts it again",
-            verdict,
-        )
+        agent = world.lost[0]
+        others = [a.host for a in world.lost[1:]]
+        why = agent.why_lost or f"the agent of {agent.host} went away{_last_line(agent)}"
+        summary = f"{why}; so did {', '.join(others)}" if others else why
+        hint = "killed from outside, or out of memory? --max-restarts starts it again"
+        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)
 
@@ -139,5 +145,5 @@ def _how_ranks_took_it(world: World) -> str:
 def _where_ranks_were(world: World) -> str:
     if not world.stacks:
         return ""
-    ranks = "rank was" if len(world.stacks) == 1 else "ranks were"
-    return f"where the {len(world.stacks)} {ranks} then is in stacks/ of the run directory"
+    where = grouped({rank: place_of(stacks) for rank, stacks in world.stacks.items()})
+    return f"where the ranks then were: {where}; more is in stacks/ of the run directory"

@@ -22,7 +22,7 @@ class Observer:
     def __init__(self, commands_fd: int, events_fd: int, received: bytes = b"") -> None:
         self.commands_fd = commands_fd
         self.gone = False
-        self._events_fd = events_fd
+        self.events_fd = events_fd
         self._backlog = b""
         self._received = received
         self._rung_at = 0.0
@@ -68,7 +68,7 @@ class Observer:
             self._backlog += b"\n"
         try:
             while self._backlog and not self.gone:
-                self._backlog = self._backlog[os.write(self._events_fd, self._backlog) :]
+                self._backlog = self._backlog[os.write(self.events_fd, self._backlog) :]
         except BlockingIOError:
             return _DOORBELL_S
         except OSError:

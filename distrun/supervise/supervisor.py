@@ -18,20 +18,19 @@ from typing import Any
 
 from distrun import env
 from distrun.diagnose.verdict import RankEnd, is_code_bug
-from distrun.plan.model import LaunchPlan
+from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on
 from distrun.supervise.agents import Agent, start_agent
+from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.files import AppendFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.world import World
 
-_STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
-_ORPHANED_GRACE_S = 2.0
 _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
 _LAST_WORDS_NBYTES = 2048
@@ -64,10 +63,12 @@ class Supervisor:
         self._agent_logs: dict[int, AppendFile] = {}
         self._record = order.record
         self._selector = selectors.DefaultSelector()
-        self._signal_taken: int | None = None
-        self._signal_at = 0.0
-        self._client_lost = False
-        self._time_is_up = False
+        self._beat = Beat()
+        self._beat.add(observer.events_fd)
+        self._stop: Stop | None = None
+        """Why the run is being stopped before its end; the first reason counts."""
+        self._signal_at: float | None = None
+        """When the first signal came that is to end it."""
         self._started_at = time.monotonic()
         self._limit_at = (
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
@@ -87,7 +88,7 @@ class Supervisor:
             world = self._world
             plan = world.plan
             self._attempt_ends.append(world.ends)
-            if self._signal_taken or self._client_lost or self._time_is_up or world.succeeded:
+            if self._stop or world.succeeded:
                 break
             if world.port_was_taken and not plan.master_port_is_users:
                 port_tries += 1
@@ -106,7 +107,7 @@ class Supervisor:
                     of=None,
                     reason=f"going on with the {plan.nnodes} nodes that are left",
                 )
-            elif world.missing or world.start_error or restarts >= plan.max_restarts:
+            elif world.never_began or restarts >= plan.max_restarts:
                 break
             elif is_code_bug(self._attempt_ends, plan.world_size):
                 self._tell(
@@ -117,7 +118,7 @@ class Supervisor:
                 break
             else:
                 restarts += 1
-                reason = describe(world, Stop()).summary
+                reason = describe(world, None).summary
                 self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
             plan = plan.next_attempt(attempt, self._next_port(plan), plan.nodes)
@@ -128,8 +129,8 @@ class Supervisor:
         return lost > 0 and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
 
     def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
-        lost = {agent.host for agent in self._world.lost}
-        return replace(plan, nodes=tuple(node for node in plan.nodes if node.host not in lost))
+        lost = {agent.index for agent in self._world.lost}
+        return replace(plan, nodes=tuple(node for node in plan.nodes if node.number not in lost))
 
     def _next_port(self, plan: LaunchPlan) -> int:
         if plan.master_port_is_users:
@@ -147,13 +148,14 @@ class Supervisor:
             self._mark_logs(attempt)
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
         base = env.scrubbed(self._order.environ)
-        for index in range(plan.nnodes):
+        for node in plan.nodes:
             try:
-                agent = self._start_agent(plan, index, base)
+                agent = self._start_agent(plan, node, base)
             except OSError as error:
-                self._world.cannot_start(index, error)
+                self._world.cannot_start(node, error)
                 break
             self._world.agents.append(agent)
+            self._beat.add(agent.commands_fd)
             for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
         if attempt == 0:  # now, while the agents import torch
@@ -163,18 +165,18 @@ class Supervisor:
         for agent in self._world.agents:
             for fd in (agent.events_fd, agent.stderr_fd):
                 self._unregister(fd)
+            self._beat.remove(agent.commands_fd)
             agent.close()
         sweep(self._run.run_id, below=os.getpid())
 
-    def _start_agent(self, plan: LaunchPlan, index: int, base: dict[str, str]) -> Agent:
-        node = plan.nodes[index]
+    def _start_agent(self, plan: LaunchPlan, node: NodePlan, base: dict[str, str]) -> Agent:
         return start_agent(
-            index,
+            node.number,
             node.host,
             self._run.run_id,
             {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
             program=plan.program if plan.warm else None,
-            stdin_fd=self._order.stdin_fd if index == 0 else None,
+            stdin_fd=self._order.stdin_fd if node is plan.nodes[0] else None,
         )
 
     def _loop(self) -> None:
@@ -212,7 +214,7 @@ class Supervisor:
                 self._world.on_event(agent, event)
 
     def _log(self, agent: Agent, rank: int) -> AppendFile:
-        key = (agent.node_rank, rank)
+        key = (agent.index, rank)
         if key not in self._logs:
             self._logs[key] = AppendFile(
                 self._run.log(*key), self._complain, self._order.plan.log_max_nbytes
@@ -247,28 +249,34 @@ class Supervisor:
     # --- who decides: the clock, the client, signals -------------------------------------
 
     def _on_time_limit(self) -> None:
-        self._time_is_up = True
-        self._tell("stopping", reason="time limit", grace_s=0)
-        self._world.send_all("stacks")
-        self._world.stop(signal.SIGTERM, self._order.plan.grace_s)
+        self._stop_for(Stop("time limit"), signal.SIGTERM, "time limit")
 
     def _on_commands(self) -> None:
         commands = self._observer.read_commands()
         if commands is None:
             self._unregister(self._observer.commands_fd)
+            self._beat.remove(self._observer.events_fd)
             if not self._order.detached:
-                self._client_lost = True
-                grace_s = min(_ORPHANED_GRACE_S, self._order.plan.grace_s)
-                self._world.stop(signal.SIGTERM, grace_s, overtime_s=1.0)
+                self._stop_for(Stop("client lost"), signal.SIGTERM, "the launcher is gone")
             return
         for command in commands:
             self._take_signal(command["signal"])
+
+    def _stop_for(self, stop: Stop, signum: int, reason: str) -> None:
+        """End the run; who ends it wants to know where it was. The first reason counts."""
+        first, self._stop = self._stop is None, self._stop or stop
+        grace_s = self._order.plan.grace_s
+        if first and not self._world.stopping:
+            self._tell("stopping", reason=reason, grace_s=grace_s)
+            self._world.send_all("stacks")
+        if first or stop.signum is not None:  # the ranks hear of a signal in any case
+            self._world.stop(signum, grace_s)
 
     def _watch_signals(self) -> None:
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        for signum in (*_STOPPERS, *_FORWARDED, signal.SIGCHLD):
+        for signum in (*STOPPING, *ENDING, *FORWARDED, signal.SIGCHLD):
             # What is ignored here (nohup, a shell's background job) is to be so in the ranks.
             if signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, lambda *_: None)
@@ -284,15 +292,12 @@ class Supervisor:
         self._selector.register(read, selectors.EVENT_READ, on_signals)
 
     def _take_signal(self, signum: int) -> None:
-        if signum in _FORWARDED:
+        if signum in FORWARDED:
             self._world.send_all("signal", signal=signum)
-        elif self._signal_taken is None:
-            self._signal_taken, self._signal_at = signum, time.monotonic()
-            grace_s = self._order.plan.grace_s
-            self._tell("stopping", reason=signal.Signals(signum).name, grace_s=grace_s)
-            if signum == signal.SIGINT:  # who interrupts a run wants to know where it hangs
-                self._world.send_all("stacks")
-            self._world.stop(signum, self._order.plan.grace_s)
+        elif self._signal_at is None:
+            self._signal_at = time.monotonic()
+            name = signal.Signals(signum).name
+            self._stop_for(Stop("signal", signum), passed_on(signum), name)
         elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:
             self._tell("stopping", reason="second signal: killing them", grace_s=0)
             self._world.kill()
@@ -315,8 +320,7 @@ class Supervisor:
             self._complain(f"run.json cannot be written: {error.strerror}")
 
     def _end(self, attempts: int) -> int:
-        stop = Stop(self._signal_taken, self._client_lost, self._time_is_up)
-        ending = describe(self._world, stop)
+        ending = describe(self._world, self._stop)
         self._save(ending)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(
@@ -332,6 +336,7 @@ class Supervisor:
             attempts=attempts,
             verdict=ending.verdict and ending.verdict.to_json(),
         )
+        self._beat.end()
         self._observer.flush_for(_FAREWELL_S)
         logs = (*self._logs.values(), *self._agent_logs.values())
         for file in (self._events, self._metrics, *logs):

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import send, sweep
+from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.supervise.agents import Agent
+from distrun.supervise.stragglers import Stragglers
 
 SETTLE_S = 0.2
 """From the first failure to SIGTERM: ranks that meet the same error may say so."""
+_RAISED_S = 5.0
+"""What a rank that has raised has to end by itself; threads of it may have no end."""
 _FIRST_WAITING_S, _WAITING_S = 3.0, 10.0
-_OVERTIME_S = 3.0
+_OVERTIME_S = 5.0
 """What an agent has beyond the ranks' grace before it is killed itself."""
+_LOOK_S = 0.5
 
 
 @dataclass
@@ -43,14 +48,25 @@ class World:
     """Agents that an elastic world started without."""
     start_error: str = ""
     """Why an agent could not be started, or get as far as its ranks."""
+    unstarted: list[Agent] = field(default_factory=list)
+    """Agents that had joined, and whose ranks did not start in time."""
     started: bool = False
     stopping: bool = False
+    released: bool = False
+    """Its ranks are done, and the agents were told to go."""
+    clean: bool = False
+    """They had all ended by themselves then."""
     stacks: dict[int, str] = field(default_factory=dict)
+    stragglers: Stragglers = field(init=False)
+    _raised: dict[int, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    """Ranks that have raised and live: when that is to be told, and what they raised."""
     _started_at: float = field(default_factory=time.monotonic)
     _next_waiting: float = _FIRST_WAITING_S
     _stop_at: float | None = None
     _kill_agents_at: float | None = None
-    _exit_sent: bool = False
+
+    def __post_init__(self) -> None:
+        self.stragglers = Stragglers(self.plan.straggler_notice_s)
 
     @property
     def finished(self) -> bool:
@@ -65,7 +81,13 @@ class World:
             and len(self.ends) == self.plan.world_size
             and not any(end.failed for end in self.ends)
             and not (self.lost or self.missing or self.engine_errors or self.start_error)
+            and not self.unstarted
         )
+
+    @property
+    def never_began(self) -> bool:
+        """Not all ranks started, and another attempt would not help."""
+        return bool(self.missing or self.unstarted or self.start_error)
 
     @property
     def port_was_taken(self) -> bool:
@@ -76,8 +98,11 @@ class World:
 
     def on_event(self, agent: Agent, event: dict[str, Any]) -> None:
         """React to one event of an agent (its output excepted)."""
-        handler = getattr(self, "_on_" + event.pop("event"))
-        handler(agent, event)
+        name = event.pop("event")
+        if (handler := _HANDLERS.get(name)) is None:
+            self.tell("notice", message=f"{agent.host} says {name!r}, which is unknown here")
+        else:
+            handler(self, agent, event)
 
     def _on_node_stage(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.stage = event["stage"]
@@ -88,7 +113,7 @@ class World:
         self.tell("notice", **event)
 
     def _on_node_joined(self, agent: Agent, _: dict[str, Any]) -> None:
-        agent.stage = "joined"
+        agent.joined, agent.stage = True, "joined"
         joined = sum(a.joined for a in self.agents)
         self.tell(
             "node_joined", node=agent.index, host=agent.host, joined=joined, of=len(self.agents)
@@ -99,6 +124,7 @@ class World:
     def _start(self, agents: list[Agent]) -> None:
         """Give every joined node its place and let the ranks begin."""
         self.started = True
+        self._started_at = time.monotonic()
         for node_rank, agent in enumerate(agents):
             agent.node_rank = node_rank
             agent.send(
@@ -117,14 +143,24 @@ class World:
 
     def _on_rank_started(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.ranks[event["rank"]] = event["pid"]
-        self.tell("rank_started", node=agent.node_rank, **event)
+        agent.begun = len(agent.ranks) == self.plan.nproc_per_node or agent.begun
+        self.tell("rank_started", node=agent.index, **event)
+
+    def _on_rank_raised(self, agent: Agent, event: dict[str, Any]) -> None:
+        if not self.stopping:
+            told = {key: event["report"][key] for key in ("type", "file", "line", "threads")}
+            self._raised[event["rank"]] = time.monotonic() + _RAISED_S, told
+            self.tell("rank_raised", node=agent.index, **event)
 
     def _on_rank_ended(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.ranks.pop(event["rank"], None)
+        agent.begun = True
+        self._raised.pop(event["rank"], None)
+        self.stragglers.ended(event["rank"])
         at = event["monotonic"] if self.plan.local else time.monotonic()
         end = RankEnd(
             rank=event["rank"],
-            node=agent.node_rank,
+            node=agent.index,
             host=agent.host,
             exit_code=event["exit_code"],
             at=at,
@@ -136,7 +172,7 @@ class World:
         self.ends.append(end)
         self.tell(
             "rank_ended",
-            node=agent.node_rank,
+            node=agent.index,
             rank=end.rank,
             exit_code=end.exit_code,
             victim=end.is_victim,
@@ -160,6 +196,24 @@ class World:
             self.engine_errors.append((agent, event["type"], event["message"]))
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
+    def _on_start_failed(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.killed = True
+        self.start_error = f"{agent.host} cannot start {event['message']}"
+        if not self.stopping:
+            self.stop(signal.SIGTERM, 0.0)
+
+    def _on_forkserver_lost(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.why_lost = f"the process that forks the ranks of {agent.host} {event['how']}"
+        self._lose(agent)
+        if not self.stopping:
+            self.stop(signal.SIGTERM, self.plan.grace_s)
+
+    def _on_lingering(self, agent: Agent, event: dict[str, Any]) -> None:
+        self.tell("lingering", node=agent.index, **event)
+
+    def _on_killed(self, agent: Agent, event: dict[str, Any]) -> None:
+        self.tell("killed", node=agent.index, **event)
+
     def _on_import_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.killed = True
         self.start_error = f"torch cannot be imported on {agent.host}: {event['message']}"
@@ -169,9 +223,10 @@ class World:
     def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
         if event["stacks"]:
             self.stacks[event["rank"]] = event["stacks"]
+        self.stragglers.stacks_came(event["rank"], event["stacks"])
 
     def _on_signal_forwarded(self, agent: Agent, event: dict[str, Any]) -> None:
-        self.tell("signal_forwarded", node=agent.node_rank, **event)
+        self.tell("signal_forwarded", node=agent.index, **event)
 
     def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.swept = True
@@ -184,13 +239,19 @@ class World:
         send(agent.pid, signal.SIGKILL)  # a half-dead agent is of no use to anybody
         sweep(agent.tag)
         failed = any(agent is a for a, _, _ in self.engine_errors)
-        if not (self._exit_sent or agent.killed or failed or agent in self.missing):
-            self.lost.append(agent)
-            self.tell("node_lost", node=agent.index, host=agent.host, ranks=sorted(agent.ranks))
+        if not (self.released or agent.killed or failed or agent in self.missing):
+            self._lose(agent)
         if not self.stopping:
             self.stop(signal.SIGTERM, self.plan.grace_s)
         elif all(a.stopped or a.gone for a in self.agents):
             self._release()
+
+    def _lose(self, agent: Agent) -> None:
+        if agent not in self.lost:
+            self.lost.append(agent)
+            ranks = sorted(agent.ranks)
+            why = agent.why_lost
+            self.tell("node_lost", node=agent.index, host=agent.host, ranks=ranks, why=why)
 
     # --- what the supervisor decides --------------------------------------------------
 
@@ -224,15 +285,16 @@ class World:
         send(agent.pid, signal.SIGKILL)
         sweep(agent.tag)
 
-    def cannot_start(self, index: int, error: OSError) -> None:
+    def cannot_start(self, node: NodePlan, error: OSError) -> None:
         """An agent's process could not even be made."""
-        self.start_error = f"the agent of {self.plan.nodes[index].host} cannot be started: {error}"
+        self.start_error = f"the agent of {node.host} cannot be started: {error}"
         self.stop(signal.SIGTERM, 0.0)
 
     def _release(self) -> None:
-        self._exit_sent = True
-        self._kill_agents_at = time.monotonic() + _OVERTIME_S
-        self.send_all("exit")
+        self.released, self.clean = True, not self.stopping
+        linger_s = 0.0 if self.stopping else self.plan.linger_s
+        self._kill_agents_at = time.monotonic() + linger_s + _OVERTIME_S
+        self.send_all("exit", linger_s=linger_s)
 
     # --- time ------------------------------------------------------------------------
 
@@ -246,15 +308,46 @@ class World:
             for agent in self.agents:
                 if not agent.gone:
                     self._kill_agent(agent)
-        if not self.started and not self.stopping:
-            self._watch_joining(now - self._started_at)
+        for agent in self.agents:
+            if agent.joined and not agent.gone:
+                self._listen(agent)
+        if not self.stopping:
+            self._watch(now - self._started_at)
         writing = [agent for agent in self.agents if agent.flush()]
-        due = [t - now for t in (self._stop_at, self._kill_agents_at) if t is not None]
+        times = (self._stop_at, self._kill_agents_at, *(at for at, _ in self._raised.values()))
+        due = [t - now for t in times if t is not None]
         if not self.started:
             due.append(0.2)
         if writing:
             due.append(0.02)
-        return max(0.0, min([*due, 60.0]))
+        return max(0.0, min([*due, _LOOK_S]))
+
+    def _listen(self, agent: Agent) -> None:
+        """Give up an agent that says nothing for long: it beats once a second."""
+        if agent.silence.to_be_told:
+            silent = f"the agent of {agent.host} has been silent for {TOLD_AFTER_S:g} s"
+            self.tell("notice", message=f"{silent}: is it stopped?")
+        if agent.silence.lost and not agent.why_lost:
+            agent.why_lost = f"the agent of {agent.host} said nothing for {LOST_AFTER_S:g} s"
+            send(agent.pid, signal.SIGKILL)  # its pipe ends: on_gone does the rest
+
+    def _watch(self, waited_s: float) -> None:
+        """See to it that every stage of a world that is not being stopped comes to its end."""
+        if not self.started:
+            self._watch_joining(waited_s)
+            return
+        if waited_s >= self.plan.join_timeout_s:
+            self.unstarted = [a for a in self.agents if not a.begun and a not in self.spared]
+            if self.unstarted:
+                self.stop(signal.SIGTERM, 0.0)
+        for rank in [r for r, (at, _) in self._raised.items() if time.monotonic() >= at]:
+            self.tell("rank_stays", rank=rank, **self._raised.pop(rank)[1])
+            self._stop_at = time.monotonic()
+        live = sorted(rank for agent in self.agents for rank in agent.ranks)
+        if self.stragglers.asks(live):
+            self.send_all("stacks")
+        if event := self.stragglers.news(live):
+            self.tell("stragglers", **event)
 
     def _watch_joining(self, waited_s: float) -> None:
         absent = [agent for agent in self.agents if not agent.joined]
@@ -282,3 +375,25 @@ class World:
         self.plan = self.plan.next_attempt(self.attempt, self.plan.master_port, nodes)
         self.tell("starting_without", missing=[agent.host for agent in absent], nnodes=len(present))
         self._start(present)
+
+
+_HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
+    "node_stage": World._on_node_stage,
+    "notice": World._on_notice,
+    "node_joined": World._on_node_joined,
+    "rank_started": World._on_rank_started,
+    "rank_raised": World._on_rank_raised,
+    "rank_ended": World._on_rank_ended,
+    "node_succeeded": World._on_node_succeeded,
+    "node_stopped": World._on_node_stopped,
+    "engine_failed": World._on_engine_failed,
+    "start_failed": World._on_start_failed,
+    "forkserver_lost": World._on_forkserver_lost,
+    "import_failed": World._on_import_failed,
+    "lingering": World._on_lingering,
+    "killed": World._on_killed,
+    "stacks": World._on_stacks,
+    "signal_forwarded": World._on_signal_forwarded,
+    "swept": World._on_swept,
+}
+"""By the name of the event."""

@@ -1,15 +1,31 @@
-"""A driver of our own, for whoever tests with GPUs that are not there."""
+"""Launches to act on, and a driver of our own for whoever tests with GPUs that are not there."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.driver import build_driver
+from tests.process.launched import Launched
+
+
+@pytest.fixture
+def launched(command: list[str], tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+    """Launch in the background, in the test's own directory."""
+    runs: list[Launched] = []
+
+    def launch(*words: object) -> Launched:
+        runs.append(Launched(command, tmp_path, *words))
+        return runs[-1]
+
+    yield launch
+    for run in runs:
+        run.process.kill()
+        run.process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ CASES = [
     ),
     Case("pools", prints="forkserver 3"),
     Case("loaders", exit_code=1, prints="no item 0", environ={"OMP_NUM_THREADS": "1"}),
+    Case("unclosed", prints="the end of the script"),
     Case("farewell", exit_code=1, prints="AssertionError: sums"),
     # --- how a script is named ---------------------------------------------------------
     Case(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SCENARIOS, only_run, wait_until
+from tests.process.launched import Launched
 
 FAULTS = SCENARIOS / "faults.py"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -100,51 +102,14 @@ def test_ranks_that_die_20_ms_apart_are_told_in_the_right_order_20_of_20(
 def test_grandchildren_are_gone_after_a_failure_and_after_a_clean_end(
     distrun: Run, kind: str, tmp_path: Path
 ) -> None:
-    result = distrun("launch", "--nproc-per-node", 2, FAULTS, kind, "--rank", "all")
+    words = ("--linger", 0, "--grace", 1, FAULTS, kind, "--rank", "all")
+    result = distrun("launch", "--nproc-per-node", 2, *words)
     assert (tmp_path / "children1").exists()
     assert result.returncode == (1 if kind == "children" else 0), result.stderr
 
 
-class Launched:
-    """A launch that goes on while the test acts on it."""
-
-    def __init__(self, command: list[str], cwd: Path, *words: object) -> None:
-        self.cwd = cwd
-        self.process = subprocess.Popen(
-            [*command, "launch", *map(str, words)],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, *names: str) -> None:
-        for name in names:
-            wait_until((self.cwd / name).exists, 30, name)
-
-    def pid_of(self, who: str) -> int:
-        run = only_run(self.cwd)
-        if who == "supervisor":
-            return int(json.loads((run / "run.json").read_text())["supervisor_pid"])
-        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-        node = int(who.removeprefix("agent"))
-        return int(
-            next(e["pid"] for e in events if e["event"] == "node_stage" and e["node"] == node)
-        )
-
-    def end(self) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=25)
-        return self.process.returncode, errors
-
-
-@pytest.fixture
-def launched(command: list[str], tmp_path: Path) -> Callable[..., Launched]:
-    return lambda *words: Launched(command, tmp_path, *words)
-
-
 def test_sigkill_of_an_agent_ends_the_run_with_5(launched: Callable[..., Launched]) -> None:
-    run = launched("--nodes", 2, "--nproc-per-node", 2, FAULTS, "children_and_wait")
+    run = launched("--nodes", 2, "--nproc-per-node", 2, "--grace", 2, FAULTS, "children_and_wait")
     run.wait_for("waiting0", "waiting2", "waiting3", "children1")
     os.kill(run.pid_of("agent1"), signal.SIGKILL)
     code, errors = run.end()
@@ -156,7 +121,7 @@ def test_sigkill_of_an_agent_ends_the_run_with_5(launched: Callable[..., Launche
 def test_sigkill_of_launcher_or_supervisor_leaves_no_process(
     launched: Callable[..., Launched], victims: list[str]
 ) -> None:
-    run = launched("--nodes", 2, "--nproc-per-node", 1, FAULTS, "children_and_wait")
+    run = launched("--nodes", 2, "--nproc-per-node", 1, "--grace", 2, FAULTS, "children_and_wait")
     run.wait_for("waiting0", "children1")
     pids = [run.process.pid if who == "launcher" else run.pid_of(who) for who in victims]
     for pid in pids:
@@ -243,8 +208,7 @@ def test_a_rank_cannot_harm_its_agent_by_what_it_reports(distrun: Run, kind: str
 def test_a_killed_forkserver_ends_the_run_with_5(launched: Callable[..., Launched]) -> None:
     run = launched("--nproc-per-node", 2, FAULTS, "wait", "--rank", "all")
     run.wait_for("waiting0", "waiting1")
-    status = Path(f"/proc/{run.pid_of('agent0')}/task/{run.pid_of('agent0')}/children").read_text()
-    os.kill(int(status.split()[0]), signal.SIGKILL)
+    os.kill(run.pid_of("forkserver0"), signal.SIGKILL)
     code, errors = run.end()
     assert code == 5, errors
 
@@ -261,7 +225,11 @@ def test_a_supervisor_that_hears_nothing_is_ended_by_the_second_ctrl_c(
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("signum", "code"),
+    [
+        *((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)),
+        *((signal.SIGXCPU, 152), (signal.SIGALRM, 142)),  # the ranks get SIGTERM
+    ],
 )
 def test_a_signal_to_the_launcher_ends_the_run_with_its_own_code(
     launched: Callable[..., Launched], signum: signal.Signals, code: int
@@ -269,9 +237,10 @@ def test_a_signal_to_the_launcher_ends_the_run_with_its_own_code(
     run = launched("--nodes", 2, "--nproc-per-node", 1, FAULTS, "wait", "--rank", "all")
     run.wait_for("waiting0", "waiting1")
     run.process.send_signal(signum)
-    assert run.end()[0] == code
-    kept = list((only_run(run.cwd) / "stacks").iterdir())
-    assert len(kept) == (2 if signum == signal.SIGINT else 0)
+    found, errors = run.end()
+    assert found == code
+    assert len(list((only_run(run.cwd) / "stacks").iterdir())) == 2
+    assert re.search(r"where the ranks then were: ranks 0, 1 at faults\.py:\d+ \(", errors), errors
 
 
 def test_a_recipe_that_saves_on_sigterm_ends_with_143_and_the_note(

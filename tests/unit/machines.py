@@ -73,5 +73,5 @@ def plan_of(
     program: Program, environ: Mapping[str, str], secrets: tuple[str, ...] = ()
 ) -> LaunchPlan:
     """Return a plan with exactly this program and environment."""
-    node = NodePlan("node0", "127.0.0.1", dict(environ))
+    node = NodePlan(0, "node0", "127.0.0.1", dict(environ))
     return replace(planned(), program=program, nodes=(node,), secrets=secrets)

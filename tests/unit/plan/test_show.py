@@ -126,6 +126,8 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
         "master_port": 1234,
         "time_limit": "5",
         "grace": "5",
+        "linger": "4",
+        "straggler_notice": "7",
         "join_timeout": "5",
         "start_method": "spawn",
         "log_max_mib": 3,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from distrun.plan.model import LaunchPlan
+from distrun.plan.model import SIGNALS_TO_HANDLE, LaunchPlan
 from distrun.plan.show import torchrun_line
 from tests.conftest import only_run
 from tests.unit.machines import planned
@@ -125,7 +125,7 @@ def test_torchrun_understands_what_the_plan_means(
         assert int(answer["timeout"]) == round(plan.join_timeout_s)
         assert config["local_addr"] == repr(plan.nodes[rank].address)
         assert config["max_restarts"] == "0"
-        assert config["signals_to_handle"] == repr("SIGTERM,SIGINT,SIGHUP,SIGUSR1,SIGUSR2")
+        assert config["signals_to_handle"] == repr(SIGNALS_TO_HANDLE)
 
 
 @pytest.mark.parametrize("name", sorted(PLANS))

@@ -175,18 +175,6 @@ def test_a_signal_to_nobody_is_no_error(start: Start) -> None:
     assert processes.send(os.getpid(), 0) is True
 
 
-@pytest.mark.skipif(not processes.LINUX, reason="SigCgt is Linux's")
-def test_whether_a_process_has_a_handler_is_known(start: Start) -> None:
-    handler = "import signal; signal.signal(signal.SIGUSR1, lambda *_: None); print(flush=True);"
-    child = start(handler + "\nwhile True: signal.pause()")
-    said(child)
-    assert processes.catches(child.pid, signal.SIGUSR1)
-    assert not processes.catches(child.pid, signal.SIGUSR2)
-    child.kill()
-    child.wait()
-    assert not processes.catches(child.pid, signal.SIGUSR1)
-
-
 def test_children_that_nobody_waits_for_are_reaped(start: Start) -> None:
     code = (
         "import os; from distrun import processes\n"

@@ -1,0 +1,114 @@
+"""How a node ends: its ranks, and whatever they have started, each get what is left of a grace."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from distrun.agent.leftovers import Leftovers, names_of
+from distrun.agent.rank import Rank
+from distrun.processes import reap_children, send
+
+_LOOK_S = 0.05
+_UNTOLD_S = 0.5  # what a rank has left behind often ends by itself within this
+_AFTER_LINGER_S = 2.0
+"""From SIGTERM to SIGKILL for what has lingered for too long."""
+
+
+class Tell(Protocol):
+    """Tells the supervisor of an event."""
+
+    def __call__(self, name: str, **fields: object) -> None:
+        """Tell `name`, with its fields."""
+
+
+class Ending:
+    """Stops a node on command, or lets go of it after a clean end.
+
+    Args:
+        tag: The mark of the node's processes.
+        forkserver: The process that forks its ranks.
+        tell: Tells the supervisor.
+    """
+
+    def __init__(self, tag: str, forkserver: int, tell: Tell) -> None:
+        self.begun = False
+        """The ranks are told to stop."""
+        self.stopped = False
+        """They, and what they had started, have ended; or were killed."""
+        self.over = False
+        """Nothing is left to wait for."""
+        self._tell = tell
+        self._leftovers = Leftovers(tag, forkserver)
+        self._released = False
+        self._signum = int(signal.SIGTERM)
+        self._kill_at: float | None = None
+        self._linger_until: float | None = None
+        self._told_at: float | None = None
+
+    def stop(self, signum: int, grace_s: float, live: Sequence[Rank]) -> None:
+        """Tell ranks, and what ended ones have left, to end; a second stop gives no more time."""
+        self.begun = True
+        self._signum = signum
+        for rank in live:
+            rank.tell(signum)
+            send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
+        kill_at = time.monotonic() + grace_s
+        self._kill_at = min(self._kill_at or kill_at, kill_at)
+        self._linger_until = None
+        self._leftovers.find(now=True)
+
+    def kill(self, live: Sequence[Rank]) -> None:
+        """End what is left, and name what no rank was any more."""
+        self.begun = True
+        self._kill_at = None
+        for rank in live:
+            rank.kill()
+        if left := self._leftovers.find(now=True):
+            self._tell("killed", processes=names_of(left))
+            self._leftovers.kill()
+        reap_children()
+
+    def leave(self, linger_s: float) -> None:
+        """Let what the ranks have left behind finish, for a while; then it is over."""
+        now = time.monotonic()
+        self._released = True
+        self._linger_until, self._told_at = now + linger_s, now + _UNTOLD_S
+        self._leftovers.find(now=True)
+
+    def due(self) -> Iterator[float]:
+        """Yield when to look again."""
+        if self._kill_at is not None:
+            yield self._kill_at
+        if self._released and not self._leftovers.any:
+            yield 0.0
+        elif self._released or (self.begun and not self.stopped):
+            yield time.monotonic() + _LOOK_S
+
+    def on_time(self, live: Sequence[Rank]) -> None:
+        """Do what is due."""
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self.kill(live)
+        if self._linger_until is not None:
+            self._linger(self._linger_until)
+        elif self.begun and not self.stopped:
+            left = self._leftovers.find(now=not live)
+            self._leftovers.tell(self._signum)
+            if not live and not left:
+                self.stopped = True
+                self._tell("node_stopped")
+        if self._released and self.stopped and self._linger_until is None:
+            self.over = True
+
+    def _linger(self, until: float) -> None:
+        left, now = self._leftovers.find(), time.monotonic()
+        if not left:
+            self.over = True
+        elif now >= until and self._kill_at is None:
+            self._leftovers.tell(signal.SIGTERM)
+            self._kill_at = now + _AFTER_LINGER_S
+        elif self._told_at is not None and now >= self._told_at:
+            self._told_at = None
+            self._tell("lingering", processes=names_of(left), left_s=round(until - now))

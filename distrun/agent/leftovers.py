@@ -1,0 +1,65 @@
+"""What ranks have started and left behind: a wrapper's child, an uploader, a loader's worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from distrun.processes import is_resource_tracker, left_behind, send
+
+_LOOK_S = 0.1
+
+
+class Leftovers:
+    """The processes of one node whose rank has ended.
+
+    Args:
+        tag: The mark of the node's processes.
+        forkserver: A child of this process that is none of them.
+    """
+
+    def __init__(self, tag: str, forkserver: int) -> None:
+        self._tag = tag
+        self._forkserver = forkserver
+        self._found: dict[int, str] = {}
+        self._look_at = 0.0
+        self._signalled: set[int] = set()
+        self._given_up: set[int] = set()
+
+    @property
+    def any(self) -> bool:
+        """Some were there at the last look."""
+        return bool(self._found)
+
+    def find(self, *, now: bool = False) -> dict[int, str]:
+        """Return the pid and name of each; looks ten times a second unless `now`."""
+        if now or time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_S
+            found = left_behind(self._tag, os.getpid(), self._forkserver)
+            self._found = {
+                pid: name
+                for pid, name in found.items()
+                if pid not in self._given_up and not is_resource_tracker(pid)
+            }
+        return self._found
+
+    def tell(self, signum: int) -> None:
+        """Send a signal to those that have not got it yet."""
+        for pid in self._found.keys() - self._signalled:
+            self._signalled.add(pid)
+            send(pid, signum)
+            send(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End them, and wait for none of them any more."""
+        for pid in self._found:
+            send(pid, signal.SIGKILL)
+        self._given_up |= self._found.keys()
+        self._found = {}
+
+
+def names_of(found: dict[int, str]) -> str:
+    """Return `sleep (pid 7), sh (pid 9)`."""
+    named = [f"{name} (pid {pid})" for pid, name in sorted(found.items())]
+    return ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")

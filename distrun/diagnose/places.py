@@ -1,0 +1,92 @@
+"""Where ranks are, from the stacks that faulthandler wrote, in a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from distrun.frames import is_library
+
+_FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
+_NAMED_RANKS = 4
+_SOURCE_LIMIT_NBYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the user's, and what is called there."""
+
+    file: str
+    line: int
+    call: str = ""
+
+    def __str__(self) -> str:
+        called = f" ({self.call})" if self.call else ""
+        return f"{Path(self.file).name}:{self.line}{called}"
+
+
+def place_of(stacks: str) -> Place | None:
+    """Return the user's innermost line of the thread that took the signal; None without one.
+
+    Args:
+        stacks: What faulthandler wrote of a process
+            (https://docs.python.org/3/library/faulthandler.html).
+    """
+    inner = ""
+    for text in _own_thread(stacks):
+        if (frame := _FRAME.match(text)) is None:
+            continue
+        file, line = frame["file"], int(frame["line"])
+        if not is_library(file):
+            return Place(file, line, _called_at(file, line) or inner)
+        inner = frame["function"]
+    return None
+
+
+def _own_thread(stacks: str) -> list[str]:
+    """Return the lines of the current thread; faulthandler writes it among the others."""
+    blocks = re.split(r"(?m)^(?=Current thread |Thread )", stacks)
+    own = next((b for b in blocks if b.startswith("Current thread ")), blocks[-1])
+    return own.splitlines()
+
+
+@cache
+def _called_at(file: str, line: int) -> str:
+    """Return the name of the function that a line of source calls, "" if that is not clear."""
+    import ast  # not in a supervisor that has nobody to ask for
+
+    try:
+        path = Path(file)
+        if not path.is_file() or path.stat().st_size > _SOURCE_LIMIT_NBYTES:
+            return ""
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return ""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.lineno == line]
+    names = {
+        n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
+        for n in calls
+    }
+    return names.pop() if len(names) == 1 else ""
+
+
+def grouped(places: Mapping[int, Place | None]) -> str:
+    """Return `rank 1 at data.py:31 (sleep); 3 others at train.py:70 (all_reduce)`.
+
+    Args:
+        places: By rank; None for one without a line of the user's.
+    """
+    groups: dict[str, list[int]] = {}
+    for rank, place in sorted(places.items()):
+        groups.setdefault(f"at {place}" if place else "outside of Python code", []).append(rank)
+    parts: list[str] = []
+    for where, ranks in sorted(groups.items(), key=lambda group: (len(group[1]), group[1])):
+        if len(ranks) <= _NAMED_RANKS:
+            who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+        else:
+            who = f"{len(ranks)} {'others' if parts else 'ranks'}"
+        parts.append(f"{who} {where}")
+    return "; ".join(parts)

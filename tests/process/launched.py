@@ -1,0 +1,63 @@
+"""A launch that goes on while a test acts on it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.conftest import only_run, wait_until
+
+
+class Launched:
+    """`distrun launch …` in the background.
+
+    Args:
+        command: The words that start distrun.
+        cwd: Its directory, with room for one run.
+        *words: What stands behind `launch`.
+    """
+
+    def __init__(self, command: list[str], cwd: Path, *words: object) -> None:
+        self.cwd = cwd
+        self.process = subprocess.Popen(
+            [*command, "launch", *map(str, words)],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, *names: str) -> None:
+        """Wait for files that ranks make."""
+        for name in names:
+            wait_until((self.cwd / name).exists, 30, name)
+
+    def wait_for_event(self, name: str) -> dict[str, object]:
+        """Wait for an event of the run, and return the first of that name."""
+        wait_until(lambda: any(e["event"] == name for e in self.events()), 40, name)
+        return next(e for e in self.events() if e["event"] == name)
+
+    def events(self) -> list[dict[str, object]]:
+        """Return what has happened so far."""
+        paths = list((self.cwd / "runs").glob("*/events.jsonl"))
+        text = paths[0].read_text() if paths else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
+    def pid_of(self, who: str) -> int:
+        """Return the pid of `supervisor`, `agent0` or `forkserver0`."""
+        if who == "supervisor":
+            return int(json.loads((only_run(self.cwd) / "run.json").read_text())["supervisor_pid"])
+        node = int(who[-1])
+        joined = (e for e in self.events() if e["event"] == "node_stage" and e["node"] == node)
+        agent = int(str(next(e["pid"] for e in joined if "pid" in e)))
+        if who.startswith("agent"):
+            return agent
+        children = Path(f"/proc/{agent}/task/{agent}/children").read_text()
+        return int(children.split()[0])
+
+    def end(self, timeout_s: float = 25.0) -> tuple[int, str]:
+        """Wait for its end; return its exit code and what it has said on stderr."""
+        _, errors = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, errors

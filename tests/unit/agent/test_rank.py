@@ -1,0 +1,66 @@
+"""What counts of a rank that is slow to end: what it said itself, before it was told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from distrun.agent.rank import Rank
+
+TERM, KILL, ABORT = int(signal.SIGTERM), int(signal.SIGKILL), int(signal.SIGABRT)
+LEAVING = {"report": "leaving", "monotonic": 5.0}
+
+
+def raised(kind: str) -> dict[str, Any]:
+    return {"report": "error", "type": kind, "monotonic": 5.0}
+
+
+@pytest.fixture
+def rank() -> Iterator[Rank]:
+    rank = Rank(0)
+    fds = rank.open(None)
+    yield rank
+    for fd in fds:
+        os.close(fd)
+    rank.close()
+
+
+@pytest.mark.parametrize(
+    ("says", "told", "status", "code", "at"),
+    [
+        (None, [], 3 << 8, 3, 9.0),
+        (None, [TERM], TERM, -TERM, 9.0),
+        (LEAVING, [], 0, 0, 5.0),
+        (LEAVING, [], 3 << 8, 3, 5.0),
+        (LEAVING, [], ABORT, -ABORT, 9.0),  # a crash on the way down is its own
+        (LEAVING, [TERM], ABORT, -ABORT, 9.0),
+        (LEAVING, [TERM], TERM, 0, 5.0),
+        (LEAVING, [TERM, KILL], KILL, 0, 5.0),
+        (LEAVING, [TERM], KILL, -KILL, 9.0),  # the kernel's
+        (raised("ValueError"), [], 1 << 8, 1, 5.0),
+        (raised("ValueError"), [TERM], TERM, 1, 5.0),
+        (raised("ValueError"), [TERM, KILL], KILL, 1, 5.0),
+        (raised("KeyboardInterrupt"), [TERM], TERM, -signal.SIGINT, 5.0),
+    ],
+)
+def test_a_rank_that_left_by_itself_keeps_its_own_ending(
+    rank: Rank, says: dict[str, Any] | None, told: list[int], status: int, code: int, at: float
+) -> None:
+    if says:
+        rank.take_leave(says)
+    rank.told |= set(told)
+    rank.status = status
+    assert rank.exit_code == code
+    assert rank.ended_at(9.0) == at
+
+
+def test_what_a_rank_says_after_it_was_told_to_stop_does_not_count(rank: Rank) -> None:
+    rank.told.add(TERM)
+    rank.take_leave(LEAVING)
+    rank.status = TERM
+    assert rank.exit_code == -TERM
+    assert not rank.left_by_itself

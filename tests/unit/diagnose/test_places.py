@@ -1,0 +1,73 @@
+"""Where ranks are, in a sentence, from stacks as faulthandler writes them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from distrun.diagnose.places import Place, grouped, place_of
+
+LIBRARY = os.__file__.replace("os.py", "threading.py")
+
+
+def stacks(*frames: tuple[str, int, str], others: str = "") -> str:
+    lines = [f'  File "{file}", line {line} in {name}' for file, line, name in frames]
+    return others + "\n".join(["Current thread 0x00007f (most recent call first):", *lines]) + "\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "train.py"
+    path.write_text("import time\ntime.sleep(5)\ndist.all_reduce(x)\nf(g())\nx = [\n  h(\n1)]\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "call"), [(1, ""), (2, "sleep"), (3, "all_reduce"), (4, ""), (6, "h"), (99, "")]
+)
+def test_the_users_line_is_told_with_what_it_calls(script: str, line: int, call: str) -> None:
+    assert place_of(stacks((script, line, "main"))) == Place(script, line, call)
+
+
+def test_library_frames_above_the_users_line_are_left_out(script: str) -> None:
+    text = stacks((LIBRARY, 9, "wait"), (script, 3, "step"), (script, 1, "main"))
+    assert str(place_of(text)) == "train.py:3 (all_reduce)"
+
+
+def test_without_its_source_a_line_is_told_with_the_function_in_the_library() -> None:
+    text = stacks((LIBRARY, 9, "acquire"), (LIBRARY, 8, "wait"), ("/gone/train.py", 3, "step"))
+    assert str(place_of(text)) == "train.py:3 (wait)"
+
+
+def test_the_thread_that_took_the_signal_counts(script: str) -> None:
+    other = 'Thread 0x00007e (most recent call first):\n  File "/x/other.py", line 1 in run\n\n'
+    assert place_of(stacks((script, 2, "main"), others=other)) == Place(script, 2, "sleep")
+
+
+@pytest.mark.parametrize("text", ["", "<no Python frame>", stacks(), stacks((LIBRARY, 1, "f"))])
+def test_without_a_line_of_the_users_there_is_no_place(text: str) -> None:
+    assert place_of(text) is None
+
+
+A, B = Place("/x/data.py", 31, "sleep"), Place("/x/train.py", 70)
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({1: A, 0: B, 2: B, 3: B}, "rank 1 at data.py:31 (sleep); ranks 0, 2, 3 at train.py:70"),
+        (
+            {1: A} | dict.fromkeys([0, *range(2, 8)], B),
+            "rank 1 at data.py:31 (sleep); 7 others at train.py:70",
+        ),
+        (dict.fromkeys(range(8), B), "8 ranks at train.py:70"),
+        ({0: A, 1: None}, "rank 0 at data.py:31 (sleep); rank 1 outside of Python code"),
+        ({}, ""),
+    ],
+)
+def test_ranks_at_one_place_are_told_together_the_odd_ones_first(
+    places: dict[int, Place | None], said: str
+) -> None:
+    assert grouped(places) == said
