@@ -15,6 +15,9 @@ _BY_SIGNAL = {
     signal.SIGTERM: ("terminated", ExitCode.TERMINATED),
     signal.SIGHUP: ("hung up", ExitCode.HUNG_UP),
 }
+_START_COLD = (
+    "torch was imported before the script: --start-method spawn starts the ranks as python does"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def describe(world: World, stop: Stop) -> Ending:
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
-        return Ending("failed", verdict.exit_code, summary, verdict=verdict)
+        hint = _START_COLD if world.plan.warm and verdict.in_import else ""
+        return Ending("failed", verdict.exit_code, summary, hint, verdict)
     return _never_began(world) or _node_lost(world, verdict)
 
 
