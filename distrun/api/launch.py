@@ -92,7 +92,8 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
         facts,
         run_id=run_name(name, *directory.new_stamp()),
         secret_env=read.env_file(job.env_file) if job.env_file else {},
-        cold_reason=script.cold_reason,
+        # What is only suspected, whoever names the start method knows better.
+        cold_reason=script.cold_reason or ("" if "start_method" in sources else script.suspicion),
     )
     if job.check is not False and not job.hosts:  # other machines: this one says nothing of them
         from distrun.api.before_launch import checked  # not paid for with --no-check

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from distrun.diagnose.import_failure import fell_in_import
 from distrun.frames import is_library
 
 # What a rank says when somebody else is gone (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
@@ -99,6 +100,8 @@ class Verdict:
     within_ms: float = 0.0
     """How long after the first the last of them fell."""
     note: str = ""
+    in_import: bool = False
+    """It fell in an import, or by a clash of versions: the order of imports may matter."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -132,6 +135,7 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
         within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
         note=_note(first, ends, failed),
+        in_import=fell_in_import(first.exit_code, first.report, first.stacks),
     )
 
 

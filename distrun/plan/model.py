@@ -110,10 +110,9 @@ class LaunchPlan:
             arguments.append("--module")
         if program.no_python:
             arguments.append("--no-python")
-        if program.args[:1] == ("--",):
-            arguments.append("--")  # torchrun's parser keeps the first one for itself
         script = program.script if program.no_python else _unmacroed(program.path)
-        return [*arguments, script, *map(_unmacroed, program.args)]
+        # Without `--` torchrun's parser takes the script's own `--run` for its `--run-path`.
+        return [*arguments, "--", script, *map(_unmacroed, program.args)]
 
     def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
         """Return the plan of a new world: another port and id, maybe fewer nodes."""
@@ -141,5 +140,5 @@ class LaunchPlan:
 
 
 def _unmacroed(word: str) -> str:
-    """Return what torchrun's macros make into `word`: a dollar is written twice there."""
-    return word.replace("$$", "$$$$")
+    """Return what torchrun's macros (`${local_rank}`) make into `word`: each dollar twice."""
+    return word.replace("$", "$$")

@@ -18,6 +18,9 @@ _OUTCOMES = {
     signal.SIGHUP: "hung up",
     signal.SIGQUIT: "quit",
 }
+_START_COLD = (
+    "torch was imported before the script: --start-method spawn starts the ranks as python does"
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def describe(world: World, stop: Stop | None) -> Ending:
         return _stopped(world, stop)
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
-        return Ending("failed", verdict.exit_code, summary, verdict=verdict)
+        hint = _START_COLD if world.plan.warm and verdict.in_import else ""
+        return Ending("failed", verdict.exit_code, summary, hint, verdict)
     return _never_began(world) or _node_lost(world, verdict)
 
 

@@ -291,7 +291,8 @@ class World:
         self.stop(signal.SIGTERM, 0.0)
 
     def _release(self) -> None:
-        self.released, self.clean = True, not self.stopping
+        if not self.released:
+            self.released, self.clean = True, not self.stopping
         linger_s = 0.0 if self.stopping else self.plan.linger_s
         self._kill_agents_at = time.monotonic() + linger_s + _OVERTIME_S
         self.send_all("exit", linger_s=linger_s)

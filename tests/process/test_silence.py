@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
+import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -20,23 +21,23 @@ pytestmark = pytest.mark.timeout(110)
 
 
 @pytest.mark.parametrize(
-    ("who", "code", "told", "cause"),
+    ("who", "code", "silent", "lost"),
     [
-        ("agent1", 5, "the agent of node1 has been silent for 10 s", "the agent of node1 said nothing for 30 s"),
-        ("forkserver1", 5, "the process that forks ranks has been silent", "the process that forks the ranks of node1 said nothing for 30 s"),
-        ("supervisor", 70, "the supervisor of this run has been silent", "said nothing for 30 s and was killed"),
+        ("agent1", 5, "the agent of node1", "the agent of node1 said nothing for 30 s"),
+        ("forkserver1", 5, "the process that forks ranks", "node1 said nothing for 30 s"),
+        ("supervisor", 70, "the supervisor of this run", "said nothing for 30 s and was killed"),
     ],
-)  # fmt: skip
+)
 def test_who_is_stopped_is_told_after_10_s_and_given_up_after_30(
-    launched: Callable[..., Launched], who: str, code: int, told: str, cause: str
+    launched: Callable[..., Launched], who: str, code: int, silent: str, lost: str
 ) -> None:
     run = launched("--nodes", 2, "--nproc-per-node", 1, FAULTS, "wait", "--rank", "all")
     run.wait_for("waiting0", "waiting1")
     os.kill(run.pid_of(who), signal.SIGSTOP)
     found, errors = run.end(60)
     assert found == code, errors
-    assert told in errors
-    assert cause in errors
+    assert f"{silent} has been silent for 10 s" in errors
+    assert lost in errors
 
 
 def test_a_run_goes_on_after_a_stop_that_is_shorter(launched: Callable[..., Launched]) -> None:
@@ -108,25 +109,22 @@ def test_ranks_that_go_on_after_others_have_ended_are_told_with_their_place(
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user with a limit")
-@pytest.mark.parametrize("processes", [4, 8, 12, 20])
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become another user"
+)
+@pytest.mark.parametrize("processes", [3, 5, 8, 20])
 def test_a_user_who_may_have_too_few_processes_is_told_so(
     command: list[str], tmp_path: Path, processes: int
 ) -> None:
-    nobody = pwd.getpwnam("nobody")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == os.geteuid() and parent.name:
-            parent.chmod(parent.stat().st_mode | 0o711)
     (tmp_path / "train.py").write_text("import time; time.sleep(300)")
-    os.chown(tmp_path, nobody.pw_uid, nobody.pw_gid)
+    user = ["setpriv", "--reuid=54321", "--clear-groups"]  # who may read what root may
+    caps = "+dac_override,+dac_read_search"
+    words = ["launch", "--no-check", "--nproc-per-node", "24", "train.py"]
     result = subprocess.run(
-        ["sh", "-c", f'ulimit -u {processes}; exec "$@"', "sh", *command]
-        + ["launch", "--no-check", "--nproc-per-node", "24", "train.py"],
+        [*user, f"--inh-caps={caps}", f"--ambient-caps={caps}", *command, *words],
         cwd=tmp_path,
-        user=nobody.pw_uid,
-        group=nobody.pw_gid,
-        extra_groups=[],
-        env={**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes)),
         capture_output=True,
         text=True,
         timeout=60,

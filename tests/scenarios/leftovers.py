@@ -15,14 +15,22 @@ def start(code: str, **options: object) -> None:
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **SILENT, **options)
 
 
+UPLOADER = f"""
+import os, time
+while os.getppid() == {os.getpid()}: time.sleep(0.05)
+time.sleep(1.5)
+open('uploaded{RANK}', 'w').write('all of it')
+"""
+
+
 def uploader() -> None:
     """Hand the last file to a helper that goes on after the script."""
-    start(f"import time; time.sleep(2); open('uploaded{RANK}', 'w').write('all of it')")
+    start(UPLOADER)
 
 
 def hidden_uploader() -> None:
     """The same, and the helper knows nothing of the environment."""
-    start(f"import time; time.sleep(2); open('uploaded{RANK}', 'w').write('all of it')", env={})
+    start(UPLOADER, env={})
 
 
 def daemon() -> None:

@@ -1,4 +1,4 @@
-"""Everything that a script may leave open, half done or in a cycle: python ends it, and so it is."""
+"""Everything that a script may leave open, half done or in a cycle, for python to end."""
 
 import atexit
 import concurrent.futures

@@ -47,7 +47,7 @@ def test_the_whole_command_line_of_a_node() -> None:
         "--rdzv-conf=timeout=90",
         "--max-restarts=0",
         f"--signals-to-handle={SIGNALS_TO_HANDLE}",
-        "train.py",
+        *("--", "train.py"),
         *("--nodes", "9"),
     ]
 
@@ -59,31 +59,29 @@ def test_a_join_timeout_below_a_second_is_not_rounded_to_none() -> None:
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        (Program("train.py"), ["train.py"]),
-        (Program("pkg.train", ("a",), module=True), ["--module", "pkg.train", "a"]),
-        (Program("/bin/sh", ("-c", "x"), no_python=True), ["--no-python", "/bin/sh", "-c", "x"]),
-        (Program("a$$", ("$$",), no_python=True), ["--no-python", "a$$", "$$$$"]),
-        (Program("-train.py"), ["./-train.py"]),
-        # Without the first `--` torchrun's parser would keep the script's own for itself.
-        (Program("train.py", ("--", "a")), ["--", "train.py", "--", "a"]),
-        (Program("train.py", ("a", "--")), ["train.py", "a", "--"]),
+        (Program("train.py"), ["--", "train.py"]),
+        (Program("train.py", ("--run", "exp7")), ["--", "train.py", "--run", "exp7"]),
+        (Program("train.py", ("--", "a", "--")), ["--", "train.py", "--", "a", "--"]),
+        (Program("-train.py"), ["--", "./-train.py"]),
+        (Program("pkg.train", ("a",), module=True), ["--module", "--", "pkg.train", "a"]),
+        (Program("/bin/sh", ("-c",), no_python=True), ["--no-python", "--", "/bin/sh", "-c"]),
+        (Program("-x", no_python=True), ["--no-python", "--", "-x"]),
+        (Program("a$$", ("$$",), no_python=True), ["--no-python", "--", "a$$", "$$$$"]),
     ],
 )
-def test_the_program_stands_last(program: Program, words: list[str]) -> None:
+def test_the_program_stands_last_behind_two_hyphens(program: Program, words: list[str]) -> None:
     assert plan_of(program, {}).torchrun_arguments(0)[10:] == words
 
 
-@pytest.mark.parametrize("text", ["$$", "$HOME", "$$$", "a$$b$", "${HOME}", "$$$$"])
+DOLLARS = ["$$", "$HOME", "$$$", "a$$b$", "${HOME}", "$$$$", "${local_rank}", "$$local_rank"]
+
+
+@pytest.mark.parametrize("text", DOLLARS)
 def test_dollars_come_out_of_torchruns_macros_as_they_went_in(text: str) -> None:
     program = Program(f"{text}.py", (text,))
     for word in plan_of(program, {}).torchrun_arguments(0)[-2:]:
         # torch.distributed.elastic.utils.api.macros.substitute does this to every word
         assert Template(word).safe_substitute(local_rank="0").removesuffix(".py") == text
-
-
-def test_the_macro_of_torchrun_itself_still_works() -> None:
-    word = plan_of(Program("t.py", ("--gpu=${local_rank}",)), {}).torchrun_arguments(0)[-1]
-    assert Template(word).safe_substitute(local_rank="3") == "--gpu=3"
 
 
 def test_the_next_attempt_is_another_world_of_the_same_run() -> None:

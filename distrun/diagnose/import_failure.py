@@ -1,0 +1,51 @@
+"""Did a rank fall in an import, where it can matter that torch was imported before?"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from distrun.frames import is_library
+
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+_MODULE_LEVEL = re.compile(r'^  File "([^<"][^"]*)", line \d+, in <module>$', re.MULTILINE)
+_IMPORT_ERROR = re.compile(r"^(\w+\.)*ImportError\b", re.MULTILINE)
+_MISSING = re.compile(r"No module named '\w+'$")
+"""A whole package is not installed: nothing else cures that."""
+_CLASH = re.compile(
+    r"compiled (against|using)|binary incompatib|partially initialized module|undefined symbol"
+    r"|version `\w+' not found|cannot open shared object|static TLS|_ARRAY_API not found"
+    r"|import(ed|ing)?\b.{0,60}\b(before|after)\b.{0,60}\btorch\b|torch\b.{0,60}\bimported\b",
+    re.IGNORECASE,
+)
+"""Words of a clash of versions, or of a library that must come before torch."""
+
+
+def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str) -> bool:
+    """Say whether a rank ended in an import or by a clash of versions.
+
+    Args:
+        exit_code: Its own code, or -n for signal n.
+        report: What it said of an exception that nobody caught.
+        stacks: What faulthandler wrote when it crashed.
+    """
+    if report is None:
+        return -exit_code in _CRASHES and "<frozen importlib._bootstrap" in _current(stacks)
+    message, traceback = str(report["message"]), str(report["traceback"])
+    if report["type"] == "ModuleNotFoundError" and _MISSING.search(message):
+        return False
+    importing = _MODULE_LEVEL.findall(traceback)
+    return bool(
+        report["type"] in ("ImportError", "ModuleNotFoundError")
+        or _IMPORT_ERROR.search(traceback)  # another error was made of it
+        or _CLASH.search(message)
+        or any(is_library(file) for file in importing)
+        or (report["type"] in ("RuntimeError", "OSError") and len(importing) > 1)
+    )
+
+
+def _current(stacks: str) -> str:
+    """Return the stack of the thread that crashed."""
+    return stacks.partition("Current thread")[2].partition("\n\n")[0]
