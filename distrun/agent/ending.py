@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -111,4 +112,4 @@ class Ending:
             self._kill_at = now + _AFTER_LINGER_S
         elif self._told_at is not None and now >= self._told_at:
             self._told_at = None
-            self._tell("lingering", processes=names_of(left), left_s=round(until - now))
+            self._tell("lingering", processes=names_of(left), left_s=math.ceil(until - now))

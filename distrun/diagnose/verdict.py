@@ -20,6 +20,7 @@ _VICTIM = re.compile(
     r"|Gloo connectFullMesh failed",
     re.IGNORECASE,
 )
+_TIMEOUT = re.compile(r"\btimed out\b|\btimeout\b", re.IGNORECASE)
 # Only torch's: a download of the user's own may be reset by its peer too.
 _VICTIM_TYPES = frozenset(
     ("RuntimeError", "DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
@@ -54,6 +55,11 @@ class RankEnd:
     def failed(self) -> bool:
         """It ended with something else than 0."""
         return self.exit_code != 0
+
+    @property
+    def timed_out(self) -> bool:
+        """It had waited for another rank, as far as its own words tell."""
+        return bool(self.report and _TIMEOUT.search(str(self.report["message"])))
 
     @property
     def is_victim(self) -> bool:

@@ -47,13 +47,17 @@ def describe(world: World, stop: Stop | None) -> Ending:
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     verdict = judge(world.ends)
-    if stop and not any(end.failed and not end.after_stop for end in world.ends):
-        return _stopped(world, stop)
+    if not any(end.failed and not end.after_stop for end in world.ends):
+        if stop:
+            return _stopped(world, stop)
+        if ending := _never_began(world):
+            return ending
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
-        hint = _START_COLD if world.plan.warm and verdict.in_import else ""
+        start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
+        hint = start_cold or _where_ranks_were(world)
         return Ending("failed", verdict.exit_code, summary, hint, verdict)
-    return _never_began(world) or _node_lost(world, verdict)
+    return _node_lost(world, verdict)
 
 
 def _stopped(world: World, stop: Stop) -> Ending:
@@ -147,6 +151,7 @@ def _how_ranks_took_it(world: World) -> str:
 
 
 def _where_ranks_were(world: World) -> str:
+    """Say where those ranks were that lived when the run was stopped."""
     if not world.stacks:
         return ""
     where = grouped({rank: place_of(stacks) for rank, stacks in world.stacks.items()})

@@ -211,6 +211,8 @@ class Supervisor:
                 self._metrics.write_json({**event["values"], **own})
                 self._observer.tell(event)
             else:
+                if event["event"] == "rank_started":
+                    self._log(agent, event["rank"]).write(b"")  # one that says nothing has it too
                 self._world.on_event(agent, event)
 
     def _log(self, agent: Agent, rank: int) -> AppendFile:

@@ -16,16 +16,16 @@ from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import send, sweep
 from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.supervise.agents import Agent
+from distrun.supervise.raised import RaisedRanks
 from distrun.supervise.stragglers import Stragglers
 
 SETTLE_S = 0.2
 """From the first failure to SIGTERM: ranks that meet the same error may say so."""
-_RAISED_S = 5.0
-"""What a rank that has raised has to end by itself; threads of it may have no end."""
 _FIRST_WAITING_S, _WAITING_S = 3.0, 10.0
 _OVERTIME_S = 5.0
 """What an agent has beyond the ranks' grace before it is killed itself."""
 _LOOK_S = 0.5
+_ROUNDED_S = 1.0  # torchrun's own limit is in whole seconds
 
 
 @dataclass
@@ -58,8 +58,7 @@ class World:
     """They had all ended by themselves then."""
     stacks: dict[int, str] = field(default_factory=dict)
     stragglers: Stragglers = field(init=False)
-    _raised: dict[int, tuple[float, dict[str, Any]]] = field(default_factory=dict)
-    """Ranks that have raised and live: when that is to be told, and what they raised."""
+    _raised: RaisedRanks = field(default_factory=RaisedRanks)
     _started_at: float = field(default_factory=time.monotonic)
     _next_waiting: float = _FIRST_WAITING_S
     _stop_at: float | None = None
@@ -99,10 +98,12 @@ class World:
     def on_event(self, agent: Agent, event: dict[str, Any]) -> None:
         """React to one event of an agent (its output excepted)."""
         name = event.pop("event")
-        if (handler := _HANDLERS.get(name)) is None:
-            self.tell("notice", message=f"{agent.host} says {name!r}, which is unknown here")
-        else:
+        if handler := _HANDLERS.get(name):
             handler(self, agent, event)
+        elif name in _TOLD_AS_IT_IS:
+            self.tell(name, node=agent.index, **event)
+        else:
+            self.tell("notice", message=f"{agent.host} says {name!r}, which is unknown here")
 
     def _on_node_stage(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.stage = event["stage"]
@@ -148,14 +149,13 @@ class World:
 
     def _on_rank_raised(self, agent: Agent, event: dict[str, Any]) -> None:
         if not self.stopping:
-            told = {key: event["report"][key] for key in ("type", "file", "line", "threads")}
-            self._raised[event["rank"]] = time.monotonic() + _RAISED_S, told
+            self._raised.add(event["rank"], event["report"])
             self.tell("rank_raised", node=agent.index, **event)
 
     def _on_rank_ended(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.ranks.pop(event["rank"], None)
         agent.begun = True
-        self._raised.pop(event["rank"], None)
+        self._raised.ended(event["rank"])
         self.stragglers.ended(event["rank"])
         at = event["monotonic"] if self.plan.local else time.monotonic()
         end = RankEnd(
@@ -193,7 +193,10 @@ class World:
 
     def _on_engine_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         if not self.stopping:
-            self.engine_errors.append((agent, event["type"], event["message"]))
+            if self._start_is_overdue():  # its rendezvous has the same limit as we
+                self.unstarted = self._without_ranks()
+            else:
+                self.engine_errors.append((agent, event["type"], event["message"]))
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
     def _on_start_failed(self, agent: Agent, event: dict[str, Any]) -> None:
@@ -208,12 +211,6 @@ class World:
         if not self.stopping:
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
-    def _on_lingering(self, agent: Agent, event: dict[str, Any]) -> None:
-        self.tell("lingering", node=agent.index, **event)
-
-    def _on_killed(self, agent: Agent, event: dict[str, Any]) -> None:
-        self.tell("killed", node=agent.index, **event)
-
     def _on_import_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.killed = True
         self.start_error = f"torch cannot be imported on {agent.host}: {event['message']}"
@@ -224,9 +221,6 @@ class World:
         if event["stacks"]:
             self.stacks[event["rank"]] = event["stacks"]
         self.stragglers.stacks_came(event["rank"], event["stacks"])
-
-    def _on_signal_forwarded(self, agent: Agent, event: dict[str, Any]) -> None:
-        self.tell("signal_forwarded", node=agent.index, **event)
 
     def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.swept = True
@@ -303,6 +297,8 @@ class World:
         """Do what is due; return in how many seconds to look again."""
         now = time.monotonic()
         if self._stop_at is not None and now >= self._stop_at:
+            if any(end.timed_out for end in self.ends):
+                self.send_all("stacks")  # who was waited for is among those that live
             self.stop(signal.SIGTERM, self.plan.grace_s)
         if self._kill_agents_at is not None and now >= self._kill_agents_at:
             self._kill_agents_at = None
@@ -315,7 +311,7 @@ class World:
         if not self.stopping:
             self._watch(now - self._started_at)
         writing = [agent for agent in self.agents if agent.flush()]
-        times = (self._stop_at, self._kill_agents_at, *(at for at, _ in self._raised.values()))
+        times = (self._stop_at, self._kill_agents_at, *self._raised.due())
         due = [t - now for t in times if t is not None]
         if not self.started:
             due.append(0.2)
@@ -337,18 +333,24 @@ class World:
         if not self.started:
             self._watch_joining(waited_s)
             return
-        if waited_s >= self.plan.join_timeout_s:
-            self.unstarted = [a for a in self.agents if not a.begun and a not in self.spared]
-            if self.unstarted:
-                self.stop(signal.SIGTERM, 0.0)
-        for rank in [r for r, (at, _) in self._raised.items() if time.monotonic() >= at]:
-            self.tell("rank_stays", rank=rank, **self._raised.pop(rank)[1])
+        if self._start_is_overdue() and (late := self._without_ranks()):
+            self.unstarted = late
+            self.stop(signal.SIGTERM, 0.0)
+        for told in self._raised.overdue():
+            self.tell("rank_stays", **told)
             self._stop_at = time.monotonic()
         live = sorted(rank for agent in self.agents for rank in agent.ranks)
         if self.stragglers.asks(live):
             self.send_all("stacks")
         if event := self.stragglers.news(live):
             self.tell("stragglers", **event)
+
+    def _start_is_overdue(self) -> bool:
+        limit_s = max(1.0, self.plan.join_timeout_s - _ROUNDED_S)
+        return self.started and time.monotonic() - self._started_at >= limit_s
+
+    def _without_ranks(self) -> list[Agent]:
+        return [a for a in self.agents if not a.begun and a not in self.spared]
 
     def _watch_joining(self, waited_s: float) -> None:
         absent = [agent for agent in self.agents if not agent.joined]
@@ -378,6 +380,7 @@ class World:
         self._start(present)
 
 
+_TOLD_AS_IT_IS = ("lingering", "killed", "signal_forwarded")
 _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "node_stage": World._on_node_stage,
     "notice": World._on_notice,
@@ -391,10 +394,7 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "start_failed": World._on_start_failed,
     "forkserver_lost": World._on_forkserver_lost,
     "import_failed": World._on_import_failed,
-    "lingering": World._on_lingering,
-    "killed": World._on_killed,
     "stacks": World._on_stacks,
-    "signal_forwarded": World._on_signal_forwarded,
     "swept": World._on_swept,
 }
 """By the name of the event."""

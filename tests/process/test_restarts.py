@@ -95,7 +95,10 @@ def test_an_elastic_job_starts_with_the_nodes_that_have_joined(
     assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [1]
 
 
-def test_an_elastic_job_goes_on_without_a_lost_node(command: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_elastic_job_goes_on_without_a_lost_node_and_the_other_keeps_its_name(
+    command: list[str], tmp_path: Path, lost: int
+) -> None:
     words = ["--nodes", "1:2", "--nproc-per-node", "1", str(FAULTS), "save_on_sigterm"]
     process = subprocess.Popen(
         [*command, "launch", *words, "--rank", "all"],
@@ -106,7 +109,7 @@ def test_an_elastic_job_goes_on_without_a_lost_node(command: list[str], tmp_path
     )
     wait_until((tmp_path / "waiting1").exists, 30)
     wait_until((tmp_path / "waiting0").exists, 30)
-    agent = next(e["pid"] for e in events_of(tmp_path, "node_stage") if e["node"] == 1)
+    agent = next(e["pid"] for e in events_of(tmp_path, "node_stage") if e["node"] == lost)
     (tmp_path / "waiting0").unlink()
     os.kill(int(str(agent)), signal.SIGKILL)
     wait_until((tmp_path / "waiting0").exists, 30, "the second world")
@@ -115,6 +118,9 @@ def test_an_elastic_job_goes_on_without_a_lost_node(command: list[str], tmp_path
     assert process.returncode == 143, errors
     assert "going on with the 1 nodes that are left" in errors
     assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [2, 1]
+    started = events_of(tmp_path, "rank_started")
+    assert [(e["node"], e["rank"]) for e in started[2:]] == [(1 - lost, 0)]
+    assert (only_run(tmp_path) / "logs" / f"node{1 - lost}" / "rank0.log").exists()
 
 
 def test_an_elastic_job_whose_node_dies_before_it_joins_does_not_start_for_ever(

@@ -117,6 +117,7 @@ def test_a_user_who_may_have_too_few_processes_is_told_so(
     command: list[str], tmp_path: Path, processes: int
 ) -> None:
     (tmp_path / "train.py").write_text("import time; time.sleep(300)")
+    tmp_path.chmod(0o777)
     user = ["setpriv", "--reuid=54321", "--clear-groups"]  # who may read what root may
     caps = "+dac_override,+dac_read_search"
     words = ["launch", "--no-check", "--nproc-per-node", "24", "train.py"]

@@ -37,6 +37,7 @@ def daemon() -> None:
     """Leave a process behind that never ends, and does not want to."""
     start(
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"open('daemon{RANK}', 'w').close(); time.sleep(300)"
     )
     while not Path(f"daemon{RANK}").exists():
