@@ -141,6 +141,8 @@ class Node:
         if not self._orphaned:
             self._orphaned = True
             self._unregister(self._channel.commands_fd)
+            why = f"the supervisor said nothing for {LOST_AFTER_S:g} s, and was given up"
+            self._channel.event("node_broken", why=why)  # heard by one that was only stopped
             self._ending.stop(signal.SIGTERM, _ORPHANED_GRACE_S, self._live())
 
     def _start(self, command: dict[str, Any]) -> None:
@@ -207,11 +209,9 @@ class Node:
         self._unregister(self._forks.fileno())
         send(self._forks.pid, signal.SIGKILL)
         self._forks.silence.heard()
-        live = self._live()
-        for rank in live:
+        for rank in self._live():
             rank.status = signal.SIGKILL
-        ranks = [rank.rank for rank in live]
-        self._channel.event("forkserver_lost", how=how, ranks=ranks, monotonic=time.monotonic())
+        self._channel.event("node_broken", why=f"the process that forks its ranks {how}")
 
     def _ended(self, reply: dict[str, Any]) -> None:
         rank = next((r for r in self._ranks.values() if r.pid == reply["ended"]), None)

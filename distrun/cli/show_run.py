@@ -219,7 +219,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "starting_without": lambda e: (
         f"starting with {e['nnodes']} nodes, without {', '.join(e['missing'])}"
     ),
-    "node_lost": lambda e: f"lost {e['host']}{e['why'] and ': '}{e['why']}; stopping the others",
+    "node_lost": lambda e: f"lost {e['why'] or e['host']}; stopping the others",
     "rank_stays": _stays,
     "stragglers": _stragglers,
     "lingering": lambda e: (

@@ -205,8 +205,8 @@ class World:
         if not self.stopping:
             self.stop(signal.SIGTERM, 0.0)
 
-    def _on_forkserver_lost(self, agent: Agent, event: dict[str, Any]) -> None:
-        agent.why_lost = f"the process that forks the ranks of {agent.host} {event['how']}"
+    def _on_node_broken(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.why_lost = f"{agent.host}: {event['why']}"
         self._lose(agent)
         if not self.stopping:
             self.stop(signal.SIGTERM, self.plan.grace_s)
@@ -325,7 +325,7 @@ class World:
             silent = f"the agent of {agent.host} has been silent for {TOLD_AFTER_S:g} s"
             self.tell("notice", message=f"{silent}: is it stopped?")
         if agent.silence.lost and not agent.why_lost:
-            agent.why_lost = f"the agent of {agent.host} said nothing for {LOST_AFTER_S:g} s"
+            agent.why_lost = f"{agent.host}: its agent said nothing for {LOST_AFTER_S:g} s"
             send(agent.pid, signal.SIGKILL)  # its pipe ends: on_gone does the rest
 
     def _watch(self, waited_s: float) -> None:
@@ -392,7 +392,7 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "node_stopped": World._on_node_stopped,
     "engine_failed": World._on_engine_failed,
     "start_failed": World._on_start_failed,
-    "forkserver_lost": World._on_forkserver_lost,
+    "node_broken": World._on_node_broken,
     "import_failed": World._on_import_failed,
     "stacks": World._on_stacks,
     "swept": World._on_swept,

@@ -23,8 +23,13 @@ pytestmark = pytest.mark.timeout(110)
 @pytest.mark.parametrize(
     ("who", "code", "silent", "lost"),
     [
-        ("agent1", 5, "the agent of node1", "the agent of node1 said nothing for 30 s"),
-        ("forkserver1", 5, "the process that forks ranks", "node1 said nothing for 30 s"),
+        ("agent1", 5, "the agent of node1", "node1: its agent said nothing for 30 s"),
+        (
+            "forkserver1",
+            5,
+            "the process that forks ranks",
+            "node1: the process that forks its ranks said nothing for 30 s",
+        ),
         ("supervisor", 70, "the supervisor of this run", "said nothing for 30 s and was killed"),
     ],
 )
@@ -75,7 +80,7 @@ def test_the_node_of_a_killed_forkserver_is_blamed_not_the_healthy_one(
     os.kill(run.pid_of("forkserver1"), signal.SIGKILL)
     code, errors = run.end()
     assert code == 5, errors
-    assert "NODE LOST: the process that forks the ranks of node1 was killed" in errors
+    assert "NODE LOST: node1: the process that forks its ranks was killed" in errors
 
 
 @pytest.mark.parametrize("path", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
