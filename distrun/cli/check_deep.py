@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from distrun.cli.bench_table import digits
-from distrun.cli.check_findings import plain
-from distrun.cli.console import Console
+from distrun.cli.console import Console, plain
 from distrun.cli.render import table
 from distrun.cli.run_to_end import run_to_end
 from distrun.cli.show_run import RunView

@@ -92,8 +92,3 @@ def summary(lines: Iterable[Line]) -> str:
 def count(number: int, word: str) -> str:
     """Return `2 warnings`; "" for none."""
     return f"{number} {word}{'s' * (number != 1)}" if number else ""
-
-
-def plain(text: str) -> str:
-    """Return text that moves no cursor: what others named may hold any character."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

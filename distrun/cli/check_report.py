@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from distrun.api.check import CheckReport, Node, Severity
-from distrun.cli.check_findings import lines_of, plain, summary
+from distrun.cli.check_findings import lines_of, summary
 from distrun.cli.check_view import GPU_COLUMNS, NODE_COLUMNS, gpu_cells, node_cells
+from distrun.cli.console import plain
 
 _VERSIONS = ("distrun", "Python", "CUDA", "NCCL")
 

@@ -9,7 +9,8 @@ import typer
 
 from distrun.api.check import CheckReport, Gpu, Node, Severity
 from distrun.cli import check_topology
-from distrun.cli.check_findings import Line, count, lines_of, plain, summary, where
+from distrun.cli.check_findings import Line, count, lines_of, summary, where
+from distrun.cli.console import plain
 from distrun.cli.render import hanging, table
 
 _STYLES = {

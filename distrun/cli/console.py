@@ -31,6 +31,11 @@ def _is_terminal(stream: object) -> bool:
         return False
 
 
+def plain(text: str) -> str:
+    """Return text that moves no cursor: what others named may hold any character."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class Console:
     """The terminal or the pipe that `launch` and `logs` write to."""
 
@@ -74,7 +79,7 @@ class Console:
         if not self.live or self.broken:
             return
         columns = shutil.get_terminal_size().columns
-        shown = text[: max(0, columns - 1)].encode(errors="replace")
+        shown = plain(text[: max(0, columns - 1)]).encode()
         if shown != self._status:
             self._write(_ERASE_LINE + shown)
             self._status = shown
@@ -97,6 +102,7 @@ class Console:
 def say(message: str, *, bare: bool = False) -> None:
     """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
     name = "" if bare else "distrun: "
+    message = "\n  ".join(map(plain, message.split("\n")))  # no line of another can be ours
     if _wants_colour(sys.stderr):
         name = name and f"\x1b[1m{name}\x1b[0m"
         message = _LOUD.sub("\x1b[1;31m\\1\x1b[0m", message)

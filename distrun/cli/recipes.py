@@ -87,7 +87,7 @@ def export(
     """
     from distrun.api.export import checkpoints_of
     from distrun.api.export import export as export_model
-    from distrun.cli.console import report_error, say
+    from distrun.cli.console import plain, report_error, say
     from distrun.cli.output_file import require_writable
 
     require_writable(out)
@@ -97,7 +97,7 @@ def export(
     if exported.broken:
         report_error(exported.broken)
         sys.exit(1)
+    written = f"{exported.tensors} tensors, {exported.parameters:,} numbers"
     typer.echo(
-        f"wrote {out}: {exported.tensors} tensors, {exported.parameters:,} numbers,"
-        f" of {exported.checkpoint} after step {exported.step}"
+        plain(f"wrote {out}: {written}, of {exported.checkpoint} after step {exported.step}")
     )

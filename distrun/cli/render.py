@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from distrun.cli.console import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def table(
     ]
     drawn = Table(first, *others, box=None, pad_edge=False, header_style="bold")
     for row in lines:
-        drawn.add_row(*map(Text, row))  # a file name may look like markup
+        drawn.add_row(*(Text(plain(cell)) for cell in row))  # a name may look like markup
     console.print(drawn, highlight=False)
 
 
@@ -56,7 +58,7 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
     console = _console()
     drawn = Table(Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
     lines = [
-        ("" if number else label, style, line)
+        ("" if number else plain(label), style, plain(line))
         for label, style, several in rows
         for number, line in enumerate(several)
     ]

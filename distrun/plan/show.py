@@ -35,7 +35,7 @@ def dry_run(plan: LaunchPlan) -> Iterator[str]:
         first = node_rank * plan.nproc_per_node
         last = first + plan.nproc_per_node - 1
         ranks = f"rank {first}" if first == last else f"ranks {first}-{last}"
-        yield f"# node {node_rank} ({node.host}): {ranks} of {plan.world_size}"
+        yield _comment(f"node {node_rank} ({node.host}): {ranks} of {plan.world_size}")
         yield torchrun_line(plan, node_rank)
 
 
