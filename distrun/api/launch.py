@@ -153,7 +153,6 @@ def start(
         plan=record.masked(plan.to_json()),
         versions=record.versions(prepared.facts.torch.version, __version__),
     )
-    record.write(run, run_record)
     return local.submit(plan, run, run_record, detached=detached, stdin_fd=stdin_fd)
 
 
@@ -214,8 +213,7 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
             None,
         )
     try:
-        if not client.run.supervisor_log.stat().st_size:
-            client.run.supervisor_log.unlink()
+        client.run.supervisor_log.remove_if_empty()
     except OSError:
         pass  # the run directory was removed meanwhile
     keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from distrun.errors import UsageError
-from distrun.runs import record
 from distrun.runs.directory import RunDirectory
+from distrun.runs.files import RunFile
 from distrun.runs.listing import find, list_runs
 from distrun.runs.record import RunRecord
 from distrun.schedulers import local
 
 _POLL_S = 0.1
+_VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # the same signal sooner than half a second later is taken for the same word
 
-__all__ = ["RunDirectory", "RunRecord", "events", "find", "list_runs", "prune", "stop"]
+__all__ = [
+    "RunDirectory",
+    "RunFile",
+    "RunRecord",
+    "events",
+    "find",
+    "list_runs",
+    "prune",
+    "stop",
+    "verdict",
+]
 
 
 def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
@@ -28,28 +40,52 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
     Args:
         run: Which run.
         follow: Wait for more until the run has ended or is lost.
+
+    Raises:
+        UsageError: They cannot be read.
     """
     buffer, offset = b"", 0
     while True:
-        over = record.read(run).state != "running"  # before the read: nothing can be missed
-        try:
-            with open(run.events, "rb") as file:
-                file.seek(offset)
-                data = file.read()
-        except FileNotFoundError:
-            data = b""
+        over = _read(run).is_over  # before the read: nothing can be missed
+        data = _from(run.events, offset)
         offset += len(data)
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             try:
-                yield json.loads(line)
-            except ValueError:
-                pass  # torn by a full disk
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue  # torn by a full disk
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                yield event
         if not data:
             if over or not follow:
                 return
             yield {}
             time.sleep(_POLL_S)
+
+
+def _from(file: RunFile, offset: int) -> bytes:
+    try:
+        with open(file.open(os.O_RDONLY), "rb") as opened:
+            opened.seek(offset)
+            return opened.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _read(run: RunDirectory) -> RunRecord:
+    return find(run.path.parent, str(run.path))[1]
+
+
+def verdict(run: RunDirectory) -> dict[str, Any] | None:
+    """Return what broke first; None if nothing did, or if that cannot be read."""
+    try:
+        found = json.loads(run.verdict.read(_VERDICT_NBYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None) -> RunRecord:
@@ -64,27 +100,42 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
         Its record afterwards.
 
     Raises:
-        UsageError: It is not running.
+        UsageError: It is not running here.
     """
-    before = record.read(run)
+    before = _read(run)
     if not local.cancel(before):
-        raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
+        if before.is_over:
+            raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
+        raise UsageError(
+            f"run {run.run_id} is {before.state}: it cannot be stopped from here",
+            "stop it where it was started: on that machine, in that container, by that user",
+        )
     if force:
         time.sleep(_AGAIN_S)
         local.cancel(before)
-    limit_s = wait_s if wait_s is not None else before.plan.get("grace_s", 30.0) + 10.0
+    limit_s = wait_s if wait_s is not None else before.grace_s + 10.0
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        now = record.read(run)
-        if now.state != "running":
+        now = _read(run)
+        if now.is_over:
             return now
         time.sleep(_POLL_S)
-    return record.read(run)
+    return _read(run)
 
 
-def prune(runs_dir: Path, keep: int) -> list[str]:
-    """Remove the records of ended runs, except the newest `keep`; return their names."""
-    over = [run for run, found in list_runs(runs_dir) if found.state != "running"][keep:]
-    for run in over:
-        shutil.rmtree(run.path)
-    return [run.run_id for run in over]
+def prune(runs_dir: Path, keep: int, tell: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Remove the records of runs that are over, except the newest `keep`; return their names.
+
+    Args:
+        runs_dir: Where runs are recorded.
+        keep: How many stay.
+        tell: Gets a line for each that cannot be read or removed.
+    """
+    removed = []
+    for run in [run for run, found in list_runs(runs_dir, tell) if found.is_over][keep:]:
+        try:
+            shutil.rmtree(run.path)  # it follows no link, that of the directory itself included
+            removed.append(run.run_id)
+        except OSError as error:
+            tell(f"{run.path} cannot be removed: {error.strerror or error}")
+    return removed

@@ -16,11 +16,11 @@ def logs(
 ) -> None:
     """Print what the ranks of a run have printed, running or finished."""
     from distrun.api import runs
-    from distrun.cli.console import Console
+    from distrun.cli.console import Console, say
     from distrun.cli.show_run import RunView
     from distrun.errors import UsageError
 
-    directory, record = runs.find(runs_dir, run)
+    directory, record = runs.find(runs_dir, run, say)
     if rank is not None and not 0 <= rank < record.nnodes * record.nproc_per_node:
         raise UsageError(
             f"run {directory.run_id} has no rank {rank}; its ranks are"
@@ -28,7 +28,7 @@ def logs(
         )
     view = RunView(directory, Console(), only_ranks=None if rank is None else {rank})
     if not follow:
-        for node, one, _ in directory.rank_logs():
+        for node, one in directory.rank_logs():
             view.add_rank(node, one)
         view.print_logs(bare=rank is not None)
         return
@@ -41,7 +41,10 @@ def logs(
     except KeyboardInterrupt:
         sys.exit(130)  # only the looking is interrupted, not the run
     if ended is not None:
-        view.finish(ended)
+        try:
+            view.finish(ended)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UsageError(f"{directory.events} does not tell how it ended: {error!r}") from None
     else:
         raise UsageError(
             f"run {directory.run_id} is lost: its supervisor is gone without a word",

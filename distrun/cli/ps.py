@@ -24,10 +24,10 @@ def ps(
     from distrun.cli.console import say
 
     if prune is not None:
-        for name in runs.prune(runs_dir, prune):
+        for name in runs.prune(runs_dir, prune, say):
             say(f"removed {name}")
         return
-    found = [r for _, r in runs.list_runs(runs_dir) if not running or r.state == "running"]
+    found = [r for _, r in runs.list_runs(runs_dir, say) if not (running and r.is_over)]
     if json:
         typer.echo(json_format.dumps([{**dataclasses.asdict(r), "state": r.state} for r in found]))
         return

@@ -19,9 +19,10 @@ def show(
     """Print what was run, on what, and how it ended."""
     from distrun.api import runs
     from distrun.cli import render
+    from distrun.cli.console import plain, say
     from distrun.cli.verdict import verdict_lines
 
-    directory, record = runs.find(runs_dir, run)
+    directory, record = runs.find(runs_dir, run, say)
     if json:
         typer.echo(json_format.dumps({**dataclasses.asdict(record), "state": record.state}))
         return
@@ -44,7 +45,10 @@ def show(
     ]
     for name, value in rows:
         if value:
-            typer.echo(f"{name:<10} {value}")
-    if directory.verdict.is_file():
-        for line in verdict_lines(json_format.loads(directory.verdict.read_text()), directory):
-            typer.echo(f"  {line}")
+            typer.echo(plain(f"{name:<10} {value}"))
+    if (verdict := runs.verdict(directory)) is not None:
+        try:
+            for line in list(verdict_lines(verdict, directory)):
+                typer.echo(plain(f"  {line}"))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            say(f"{directory.verdict} is no verdict: {error!r}")

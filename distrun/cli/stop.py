@@ -16,9 +16,9 @@ def stop(
     from distrun.api import runs
     from distrun.cli.console import say
 
-    directory, _ = runs.find(runs_dir, run)
+    directory, _ = runs.find(runs_dir, run, say)
     record = runs.stop(directory, force=force)
-    if record.state == "running":
+    if not record.is_over:
         say(f"{record.run_id} has been told to stop and has not ended yet")
     else:
         say(f"{record.run_id}: {record.outcome or record.state}, {record.summary}")

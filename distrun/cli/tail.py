@@ -11,7 +11,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
+
+from distrun.api.runs import RunFile
 
 _READ_NBYTES = 1 << 20
 _MAX_LINE_NBYTES = 1 << 16
@@ -78,16 +79,23 @@ def _clean(block: bytes) -> bytes:
 class LogTail:
     """Follows one rank's log file, over rotation."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, log: RunFile) -> None:
+        self._log = log
         self._file: int | None = None
+        self._broken = False
         self._lines = LineAssembler()
 
     def read(self) -> Iterator[bytes]:
         """Yield blocks of whole lines until the end of what there is."""
-        while data := self._read():
-            if block := self._lines.feed(data):
-                yield block
+        try:
+            while data := self._read():
+                if block := self._lines.feed(data):
+                    yield block
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                yield f"(distrun: this log cannot be read: {error.strerror})\n".encode()
+            return
         if block := self._lines.overdue(time.monotonic()):
             yield block
 
@@ -101,7 +109,7 @@ class LogTail:
     def _read(self) -> bytes:
         try:
             if self._file is None:
-                self._file = os.open(self._path, os.O_RDONLY)
+                self._file = self._log.open(os.O_RDONLY)
             return os.read(self._file, _READ_NBYTES) or self._read_after_rotation()
         except FileNotFoundError:
             return b""  # not written yet, or between two names
@@ -109,16 +117,15 @@ class LogTail:
     def _read_after_rotation(self) -> bytes:
         assert self._file is not None
         old = os.fstat(self._file).st_ino
-        if self._path.stat().st_ino == old:
+        if self._log.inode() == old:
             return b""
-        newest = os.open(self._path, os.O_RDONLY)
+        newest = self._log.open(os.O_RDONLY)
         # The old file may have grown between our reading its end and its renaming.
         rest = os.read(self._file, _READ_NBYTES)
         if rest:
             os.close(newest)
             return rest
-        before = self._path.with_name(self._path.name + ".1")
-        skipped = before.exists() and before.stat().st_ino != old
+        skipped = self._log.inode(".1") not in (None, old)
         os.close(self._file)
         self._file = newest
         return _SKIPPED * skipped + os.read(newest, _READ_NBYTES)

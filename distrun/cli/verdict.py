@@ -62,7 +62,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         ms = verdict["within_ms"]
         within = f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
         yield f"{ranks} fell after it within {within}{same}"
-    yield f"log of rank {verdict['rank']}: {shown(run.log(verdict['node'], verdict['rank']))}"
+    yield f"log of rank {verdict['rank']}: {shown(run.log(verdict['node'], verdict['rank']).path)}"
 
 
 def shown(path: Path) -> str:

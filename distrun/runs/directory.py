@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from distrun.runs.files import OpenDirectory, RunFile, open_directory
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,8 @@ class RunDirectory:
     """`runs/<date>-<time>-<recipe>-<4 hex>/`; holds all that a later command needs."""
 
     path: Path
+    held: OpenDirectory | None = field(default=None, repr=False, compare=False)
+    """Its descriptor, where it was made by this run; else it is opened at each use."""
 
     @property
     def run_id(self) -> str:
@@ -21,55 +26,58 @@ class RunDirectory:
         return self.path.name
 
     @property
-    def record(self) -> Path:
+    def record(self) -> RunFile:
         """What was run, on what, and how it ended."""
-        return self.path / "run.json"
+        return self._file("run.json")
 
     @property
-    def events(self) -> Path:
+    def events(self) -> RunFile:
         """Everything that happened, a line each."""
-        return self.path / "events.jsonl"
+        return self._file("events.jsonl")
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> RunFile:
         """The numbers the recipe logged, a line a step."""
-        return self.path / "metrics.jsonl"
+        return self._file("metrics.jsonl")
 
     @property
-    def verdict(self) -> Path:
+    def verdict(self) -> RunFile:
         """What broke first."""
-        return self.path / "verdict.json"
+        return self._file("verdict.json")
 
     @property
-    def supervisor_log(self) -> Path:
+    def supervisor_log(self) -> RunFile:
         """What the supervisor itself had to complain about; usually not there."""
-        return self.path / "supervisor.log"
+        return self._file("supervisor.log")
 
-    def log(self, node: int, rank: int) -> Path:
+    def log(self, node: int, rank: int) -> RunFile:
         """Everything one rank printed."""
-        return self.path / "logs" / f"node{node}" / f"rank{rank}.log"
+        return self._file("logs", f"node{node:d}", f"rank{rank:d}.log")
 
-    def agent_log(self, node: int) -> Path:
+    def agent_log(self, node: int) -> RunFile:
         """What torch's agent on one node printed."""
-        return self.path / "logs" / f"node{node}" / "agent.log"
+        return self._file("logs", f"node{node:d}", "agent.log")
 
-    def error(self, rank: int) -> Path:
+    def error(self, rank: int) -> RunFile:
         """The exception that ended one rank."""
-        return self.path / "errors" / f"rank{rank}.json"
+        return self._file("errors", f"rank{rank:d}.json")
 
-    def stacks(self, rank: int) -> Path:
+    def stacks(self, rank: int) -> RunFile:
         """Where one rank was when it crashed or was stopped by the time limit."""
-        return self.path / "stacks" / f"rank{rank}.txt"
+        return self._file("stacks", f"rank{rank:d}.txt")
 
-    def rank_logs(self) -> Iterator[tuple[int, int, Path]]:
-        """Yield (node, rank, path) of every rank log there is, in rank order."""
+    def rank_logs(self) -> Iterator[tuple[int, int]]:
+        """Yield (node, rank) of every rank log there is, in rank order."""
         found = []
         for path in self.path.glob("logs/node*/rank*.log"):
             node, rank = path.parent.name[4:], path.stem[4:]
-            if node.isdigit() and rank.isdigit():
-                found.append((int(rank), int(node), path))
-        for rank_number, node_number, path in sorted(found):
-            yield node_number, rank_number, path
+            if node.isdecimal() and rank.isdecimal():
+                found.append((int(rank), int(node)))
+        for rank_number, node_number in sorted(found):
+            yield node_number, rank_number
+
+    def _file(self, *parts: str) -> RunFile:
+        return RunFile(self.path, parts, self.held)
 
 
 def new_stamp() -> tuple[str, str]:
@@ -83,9 +91,12 @@ def create(runs_dir: Path, run_id: str) -> RunDirectory:
     Raises:
         OSError: It cannot be made.
     """
+    for place in reversed((runs_dir, *runs_dir.parents)):
+        if not place.is_dir():
+            place.mkdir(mode=0o755, exist_ok=True)  # whatever the umask: for nobody else to write
     path = runs_dir / run_id
-    runs_dir.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700)
+    held = open_directory(path)
     for name in ("logs", "errors", "stacks"):
-        (path / name).mkdir()
-    return RunDirectory(path.resolve())
+        os.mkdir(name, 0o700, dir_fd=held.fd)
+    return RunDirectory(path.resolve(), held)

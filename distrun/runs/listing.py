@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from distrun.errors import UsageError, did_you_mean
@@ -10,30 +11,73 @@ from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 
-
-def list_runs(runs_dir: Path) -> Iterator[tuple[RunDirectory, RunRecord]]:
-    """Yield every run, the newest first."""
-    found = []
-    for path in runs_dir.glob("*/run.json"):
-        run = RunDirectory(path.parent.resolve())
-        try:
-            found.append((run, record.read(run)))
-        except (OSError, ValueError):
-            continue  # not a run of ours, or one that is being made
-    yield from sorted(found, key=lambda pair: pair[1].started_at, reverse=True)
+Tell = Callable[[str], None]
+Found = tuple[RunDirectory, RunRecord]
 
 
-def find(runs_dir: Path, word: str) -> tuple[RunDirectory, RunRecord]:
-    """Return the run that `word` names: a path, `latest`, or any part of its name.
+def list_runs(runs_dir: Path, tell: Tell = lambda _: None) -> list[Found]:
+    """Return every run, the newest first.
+
+    Args:
+        runs_dir: Where runs are recorded.
+        tell: Gets a line for each that cannot be read.
 
     Raises:
-        UsageError: No run is meant, or more than one.
+        UsageError: The directory cannot be read.
+    """
+    found = []
+    for name in _candidates(runs_dir, tell):
+        run = RunDirectory(runs_dir.resolve() / name)
+        try:
+            found.append((run, record.read(run)))
+        except FileNotFoundError:
+            continue  # no run of ours, or one that is being made
+        except (OSError, ValueError) as error:
+            tell(_not_read(run, error))
+    return sorted(found, key=lambda pair: pair[1].started_at, reverse=True)
+
+
+def _candidates(runs_dir: Path, tell: Tell) -> list[str]:
+    names = []
+    try:
+        for entry in os.scandir(runs_dir):
+            if entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
+            elif entry.is_symlink() and entry.is_dir():
+                tell(f"{entry.path} is not read: it is a symbolic link")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(
+            f"--runs-dir {str(runs_dir)!r} cannot be read: {error.strerror}",
+            "--runs-dir names another place",
+        ) from None
+    return sorted(names)
+
+
+def _not_read(run: RunDirectory, error: OSError | ValueError) -> str:
+    return f"{run.record} is not read: {getattr(error, 'strerror', None) or error}"
+
+
+def find(runs_dir: Path, word: str, tell: Tell = lambda _: None) -> Found:
+    """Return the run that `word` names: a path, `latest`, or any part of its name.
+
+    Args:
+        runs_dir: Where runs are recorded.
+        word: What was typed.
+        tell: Gets a line for each run that cannot be read.
+
+    Raises:
+        UsageError: No run is meant, or more than one, or one that cannot be read.
     """
     path = Path(word)
-    if (path / "run.json").is_file():
+    if os.path.lexists(path / "run.json"):
         run = RunDirectory(path.resolve())
-        return run, record.read(run)
-    runs = list(list_runs(runs_dir))
+        try:
+            return run, record.read(run)
+        except (OSError, ValueError) as error:
+            raise UsageError(_not_read(run, error)) from None
+    runs = list_runs(runs_dir, tell)
     if not runs:
         raise UsageError(f"no run is recorded in {str(runs_dir)!r}", "--runs-dir names another")
     if word == "latest":

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from distrun.processes import start_time
 from distrun.runs.directory import RunDirectory
+from distrun.runs.place import Place, SupervisorProcess
 
 MASK = "***"
+_LIMIT_NBYTES = 16 << 20
+_MAX_DEPTH = 32
+_MAX_TIME = 1e11  # the year 5138: localtime(3) still knows it
+_GRACE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,12 @@ class RunRecord:
     """Revision the recipe was at, with `+changes` if the tree was not clean."""
     supervisor_pid: int = 0
     supervisor_start: str = ""
-    """With the pid it names one process for ever."""
+    """With the pid it names one process of its place for ever."""
+    host: str = ""
+    boot_id: str = ""
+    pid_namespace: str = ""
+    uid: int = -1
+    """The place of the supervisor's pid."""
     ended_at: float | None = None
     outcome: str = ""
     """succeeded, failed, interrupted, terminated, hung up, time limit, nodes missing, …"""
@@ -47,12 +55,34 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """running, ended, or lost (its supervisor is gone without a word)."""
+        """ended, running, `running on HOST` (it cannot be told from here), or lost.
+
+        A run is lost when its supervisor is gone without a word.
+        """
         if self.ended_at is not None:
             return "ended"
-        if self.supervisor_pid and start_time(self.supervisor_pid) == self.supervisor_start:
-            return "running"
-        return "lost"
+        place = Place(self.host, self.boot_id, self.pid_namespace, self.uid)
+        if place.is_here:
+            return "running" if self.supervisor.is_alive else "lost"
+        if place.is_before_boot_of_this_host(self.started_at):
+            return "lost"
+        return f"running on {self.host or 'an unknown host'}"
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing will happen in it any more."""
+        return self.state in ("ended", "lost")
+
+    @property
+    def supervisor(self) -> SupervisorProcess:
+        """Its process, which means something in the run's own place only."""
+        return SupervisorProcess(self.supervisor_pid, self.supervisor_start, self.run_id)
+
+    @property
+    def grace_s(self) -> float:
+        """How long its ranks have to end by themselves."""
+        grace_s = self.plan.get("grace_s")
+        return float(grace_s) if grace_s is not None and _is_number(grace_s) else _GRACE_S
 
 
 def write(run: RunDirectory, record: RunRecord) -> None:
@@ -61,36 +91,64 @@ def write(run: RunDirectory, record: RunRecord) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    replace_text(run.record, json.dumps(asdict(record), indent=1) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    run.record.replace_text(json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read(run: RunDirectory) -> RunRecord:
-    """Read the record.
+    """Read the record; whoever wrote it, its fields are what they are said to be.
 
     Raises:
-        OSError: There is none.
+        OSError: There is none, or none that this user or root has written.
         ValueError: It is not one of ours.
     """
-    data = json.loads(run.record.read_text(encoding="utf-8"))
+    text = run.record.read(_LIMIT_NBYTES).decode()
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(data, dict) or _is_deep(data, _MAX_DEPTH):
+        raise ValueError("it is no run record")
+    for entry in fields(RunRecord):
+        if entry.name in data and not _HOLDS[str(entry.type)](data[entry.name]):
+            raise ValueError(f"its {entry.name} is no {entry.type}")
     try:
         return RunRecord(**data)
-    except TypeError as error:
-        raise ValueError(f"{run.record} is not a run record: {error}") from None
+    except TypeError as error:  # a field that is missing, or that we do not know
+        raise ValueError(f"it is no run record: {error}") from None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"it holds {word}, which is not JSON")
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not left or any(_is_deep(each, left - 1) for each in inner)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _MAX_TIME
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+_HOLDS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": _is_int,
+    "float": _is_number,
+    "int | None": lambda value: value is None or _is_int(value),
+    "float | None": lambda value: value is None or _is_number(value),
+    "list[str]": lambda value: isinstance(value, list) and _are_texts(value),
+    "dict[str, str]": lambda value: isinstance(value, dict) and _are_texts(value.values()),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+}
+"""What a field of a record must hold, by its annotation."""
 
 
 def ended(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 from distrun.plan.model import LaunchPlan
-from distrun.processes import send, start_time
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.supervise.client import SupervisorClient, start_supervisor
@@ -27,9 +26,6 @@ def cancel(record: RunRecord) -> bool:
     """Ask a running run to end, as SIGTERM would; asked again, it kills its ranks.
 
     Returns:
-        False if it is not running.
+        False if it is not running here.
     """
-    pid = record.supervisor_pid
-    if not pid or start_time(pid) != record.supervisor_start:
-        return False
-    return send(pid, signal.SIGTERM)
+    return record.state == "running" and record.supervisor.signal(signal.SIGTERM)

@@ -1,18 +1,20 @@
-"""The supervisor's program: `…/supervise/__main__.py COMMANDS_FD EVENTS_FD [STDIN_FD]`."""
+"""The supervisor's program: `…/__main__.py RUN_ID RUN_FD COMMANDS_FD EVENTS_FD [STDIN_FD]`.
+
+RUN_FD is the run directory, open. RUN_ID tells people, and `distrun stop`, whose it is.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2]))  # started without site: see client
 
 from distrun.plan.model import LaunchPlan
-from distrun.processes import start_time
 from distrun.runs.directory import RunDirectory
+from distrun.runs.files import OpenDirectory
 from distrun.runs.record import RunRecord
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
@@ -20,8 +22,8 @@ from distrun.supervise.supervisor import Order, Supervisor
 
 def main() -> int:
     """Read the order from the commands pipe and carry it out."""
-    commands, events, *stdin = (int(word) for word in sys.argv[1:])
-    for fd in (commands, events, *stdin):
+    directory, commands, events, *stdin = (int(word) for word in sys.argv[2:])
+    for fd in (directory, commands, events, *stdin):
         os.set_inheritable(fd, False)
     data = b""
     while b"\n" not in data:
@@ -30,16 +32,11 @@ def main() -> int:
         data += more
     line, _, early_commands = data.partition(b"\n")
     order = json.loads(line)
-    record = replace(
-        RunRecord(**order["record"]),
-        supervisor_pid=os.getpid(),
-        supervisor_start=start_time(os.getpid()),
-    )
     return Supervisor(
         Order(
             plan=LaunchPlan.from_json(order["plan"]),
-            run=RunDirectory(Path(order["run"])),
-            record=record,
+            run=RunDirectory(Path(order["run"]), OpenDirectory(directory)),
+            record=RunRecord(**order["record"]),
             environ=order["environ"],
             detached=order["detached"],
             stdin_fd=stdin[0] if stdin else None,

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from distrun.plan.model import LaunchPlan
-from distrun.processes import marked, sweep
+from distrun.processes import marked, start_time, sweep
+from distrun.runs import place
 from distrun.runs.directory import RunDirectory
-from distrun.runs.record import RunRecord
+from distrun.runs.record import RunRecord, write
 from distrun.silence import BEAT_S, Silence
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
@@ -95,19 +96,23 @@ def start_supervisor(
     detached: bool,
     stdin_fd: int | None,
 ) -> SupervisorClient:
-    """Start a supervisor for a run whose directory is there.
+    """Start a supervisor for a run whose directory was just made.
+
+    The record names the supervisor from the start: the run is never taken for a lost one.
 
     Raises:
-        OSError: The process cannot be started.
+        OSError: The process cannot be started, or the record not be written.
     """
+    assert run.held is not None
     commands_read, commands_write = os.pipe()
     events_read, events_write = os.pipe()
     # Descriptors of their own: what a sitecustomize prints must not be taken for an event.
-    passed = [commands_read, events_write, *([] if stdin_fd is None else [stdin_fd])]
-    with open(run.supervisor_log, "wb") as log:
+    passed = [run.held.fd, commands_read, events_write]
+    passed += [] if stdin_fd is None else [stdin_fd]
+    with open(run.supervisor_log.open(os.O_WRONLY | os.O_CREAT), "wb") as log:
         child = subprocess.Popen(
             # Without the user's PYTHONPATH and site: it needs the standard library alone.
-            [sys.executable, "-I", "-S", _PROGRAM, *map(str, passed)],
+            [sys.executable, "-I", "-S", _PROGRAM, run.run_id, *map(str, passed)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -116,6 +121,16 @@ def start_supervisor(
         )
     os.close(commands_read)
     os.close(events_write)
+    where = asdict(place.here())
+    start = start_time(child.pid)
+    record = replace(record, supervisor_pid=child.pid, supervisor_start=start, **where)
+    try:
+        write(run, record)
+    except OSError:
+        os.close(commands_write)  # without an order it ends
+        child.wait()
+        os.close(events_read)
+        raise
     order = {
         "plan": plan.to_json(),
         "run": str(run.path),

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from distrun.runs.files import RunFile
 
 
 class AppendFile:
     """A file that is only ever added to.
 
     Args:
-        path: Where.
+        file: Where.
         complain: Called once with a sentence when it cannot be written.
         max_nbytes: Rotate to `<name>.1` at this size; 0 for never.
     """
 
-    def __init__(self, path: Path, complain: Callable[[str], None], max_nbytes: int = 0) -> None:
-        self._path = path
+    def __init__(self, file: RunFile, complain: Callable[[str], None], max_nbytes: int = 0) -> None:
+        self._file = file
         self._complain = complain
         self._max_nbytes = max_nbytes
         self._fd: int | None = None
@@ -37,7 +38,7 @@ class AppendFile:
         except OSError as error:
             if not self._broken:
                 self._broken = True
-                name = "/".join(self._path.parts[-3:])
+                name = "/".join(self._file.parts)
                 self._complain(
                     f"{name} cannot be written: {error.strerror}; the run goes on without it"
                 )
@@ -53,14 +54,13 @@ class AppendFile:
             self._fd = None
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(self._path, flags, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._fd = self._file.open(flags, make_parents=True)
         self._nbytes = os.fstat(self._fd).st_size
 
     def _rotate(self) -> None:
         self.close()
-        self._path.replace(self._path.with_name(self._path.name + ".1"))
+        self._file.rotate()
         self._open()
 
     def _write_all(self, data: bytes | memoryview) -> None:

@@ -22,6 +22,7 @@ from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
+from distrun.runs.files import RunFile
 from distrun.runs.record import RunRecord
 from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on
 from distrun.supervise.agents import Agent, start_agent
@@ -347,7 +348,7 @@ class Supervisor:
 
     def _save(self, ending: Ending) -> None:
         """Write the verdict, each rank's error and the stacks."""
-        files: list[tuple[Any, str]] = []
+        files: list[tuple[RunFile, str]] = []
         if ending.verdict:
             files.append((self._run.verdict, json.dumps(ending.verdict.to_json(), indent=1)))
         for end in self._world.ends:
@@ -356,8 +357,8 @@ class Supervisor:
             if end.stacks:
                 files.append((self._run.stacks(end.rank), end.stacks))
         files += [(self._run.stacks(rank), text) for rank, text in self._world.stacks.items()]
-        for path, text in files:
+        for file, text in files:
             try:
-                record.replace_text(path, text + "\n")
+                file.replace_text(text + "\n")
             except OSError as error:
-                self._complain(f"{path.name} cannot be written: {error.strerror}")
+                self._complain(f"{file.parts[-1]} cannot be written: {error.strerror}")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distrun.api.runs import RunFile
 from distrun.cli.tail import LineAssembler, LogTail
 
 
@@ -150,7 +151,7 @@ def read(tail: LogTail) -> bytes:
 
 def test_a_file_is_followed_from_before_it_is_there_over_its_rotation(tmp_path: Path) -> None:
     log = tmp_path / "rank0.log"
-    tail = LogTail(log)
+    tail = LogTail(RunFile(tmp_path, (log.name,)))
     assert read(tail) == b""
     log.write_bytes(b"one\ntw")
     assert read(tail) == b"one\n"
@@ -166,7 +167,7 @@ def test_a_file_is_followed_from_before_it_is_there_over_its_rotation(tmp_path: 
 def test_between_two_names_of_a_rotation_nothing_is_lost(tmp_path: Path) -> None:
     log = tmp_path / "rank0.log"
     log.write_bytes(b"one\n")
-    tail = LogTail(log)
+    tail = LogTail(RunFile(tmp_path, (log.name,)))
     assert read(tail) == b"one\n"
     os.replace(log, tmp_path / "rank0.log.1")  # noqa: PTH105 as the supervisor does it
     assert read(tail) == b""

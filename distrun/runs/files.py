@@ -1,0 +1,164 @@
+"""Files below a run directory: opened relative to its descriptor, and through no link.
+
+A path is looked up anew at each use, and whoever may write a directory above can put a
+link in its place. A descriptor stays with the directory that it was opened for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class OpenDirectory:
+    """A directory's descriptor, closed when nobody holds it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def open_directory(path: Path) -> OpenDirectory:
+    """Open a directory that was just made here.
+
+    Raises:
+        OSError: It is not there, or is a link.
+    """
+    return OpenDirectory(os.open(path, _DIRECTORY))
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """One file: the run directory, and the names that lead from there to it.
+
+    Where the directory is not held open, it and the file must be this user's or root's.
+    """
+
+    root: Path
+    parts: tuple[str, ...]
+    held: OpenDirectory | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its path, to be shown."""
+        return self.root.joinpath(*self.parts)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self, flags: int, *, make_parents: bool = False) -> int:
+        """Open it and return the descriptor; a file that is made is this user's alone.
+
+        Raises:
+            OSError: It cannot be opened, is another user's, a link, or no regular file.
+        """
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would block for ever
+        with self._parent(make=make_parents) as parent:
+            try:
+                fd = os.open(self.parts[-1], flags, 0o600, dir_fd=parent)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise OSError(errno.ELOOP, "it is a symbolic link") from None
+                raise
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            self._require_ours(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def read(self, limit_nbytes: int) -> bytes:
+        """Return what is in it.
+
+        Raises:
+            OSError: As for `open`, or it is larger than the limit.
+        """
+        with open(self.open(os.O_RDONLY), "rb") as file:
+            data = file.read(limit_nbytes + 1)
+        if len(data) > limit_nbytes:
+            raise OSError(errno.EFBIG, f"it is larger than {limit_nbytes >> 20} MiB")
+        return data
+
+    def replace_text(self, text: str) -> None:
+        """Write it so that a reader sees the old text or the new one, whole.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        draft, name = f".{self.parts[-1]}.{os.getpid()}", self.parts[-1]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with self._parent(make=True) as parent:
+            try:
+                fd = os.open(draft, flags, 0o600, dir_fd=parent)
+                with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(text)
+                os.replace(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except OSError:
+                try:
+                    os.unlink(draft, dir_fd=parent)
+                except OSError:
+                    pass  # it was not made
+                raise
+
+    def rotate(self) -> None:
+        """Rename it to `<name>.1`.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        name = self.parts[-1]
+        with self._parent() as parent:
+            os.replace(name, name + ".1", src_dir_fd=parent, dst_dir_fd=parent)
+
+    def inode(self, suffix: str = "") -> int | None:
+        """Return the inode of `<name><suffix>`, None if there is no such file."""
+        try:
+            with self._parent() as parent:
+                name = self.parts[-1] + suffix
+                return os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            return None
+
+    def remove_if_empty(self) -> None:
+        """Remove it if nothing was written into it.
+
+        Raises:
+            OSError: It is not there, or cannot be removed.
+        """
+        with self._parent() as parent:
+            if not os.stat(self.parts[-1], dir_fd=parent, follow_symlinks=False).st_size:
+                os.unlink(self.parts[-1], dir_fd=parent)
+
+    @contextmanager
+    def _parent(self, *, make: bool = False) -> Iterator[int]:
+        """Open the directory that it is in, one name at a time."""
+        fd = os.open(self.root, _DIRECTORY) if self.held is None else os.dup(self.held.fd)
+        try:
+            self._require_ours(fd)
+            for part in self.parts[:-1]:
+                if make:
+                    try:
+                        os.mkdir(part, 0o700, dir_fd=fd)
+                    except FileExistsError:
+                        pass
+                below = os.open(part, _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _require_ours(self, fd: int) -> None:
+        if self.held is None and (uid := os.fstat(fd).st_uid) not in (os.geteuid(), 0):
+            raise OSError(errno.EPERM, f"it belongs to another user (uid {uid})")
