@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,12 @@ _SCRUBBED = {
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
     *(STRATEGY, RUN_DIR, TAG, REPORT),
 }
-_SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASS")
+# The short ones at the end of a word alone: not TOKENIZERS, nor AUTHOR.
+_SECRET = re.compile(
+    r"SECRET|PASSW|PASSPHRASE|PASSCODE|CREDENTIAL|AUTHORIZATION"
+    r"|(TOKEN|AUTH|PWD|(?<!MON)KEY|(?<!BY)(?<!COM)PASS|(?<!SA)CRED)S?\d*(?![A-Z\d])"
+)
+_WORKING_DIRECTORIES = ("PWD", "OLDPWD")
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
 
 def is_secret(name: str) -> bool:
     """Say whether a variable's value must never be printed or written down."""
-    upper = name.upper()
-    return any(word in upper for word in _SECRET_WORDS)
+    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name).upper()  # apiKeyFile is three
+    return name not in _WORKING_DIRECTORIES and bool(_SECRET.search(words))
 
 
 def report_fd(environ: Mapping[str, str] | None = None) -> int | None:

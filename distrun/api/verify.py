@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,9 +137,23 @@ def _beside(script: Path, reference: Trial) -> list[Trial]:
 
 
 def prepare_trial(
-    trial: Trial, *, steps: int, precision: str, runs_dir: Path, config: Path | None = None
+    trial: Trial,
+    *,
+    steps: int,
+    precision: str,
+    runs_dir: Path,
+    config: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Plan the job of one training, on this machine.
+
+    Args:
+        trial: What trains, and on how many ranks.
+        steps: How many.
+        precision: Of its arithmetic.
+        runs_dir: Where to record it.
+        config: The file named with `--config`.
+        tell: Gets a line on which config files were read, and on each that was not.
 
     Raises:
         UsageError: The script cannot run, or not on these ranks.
@@ -157,7 +171,7 @@ def prepare_trial(
         "runs_dir": str(runs_dir),
         "check": False,  # what is proved is arithmetic: the machine may be a poor one
     }
-    return prepare(*read.job(flags, config))
+    return prepare(*read.job(flags, config, tell))
 
 
 def curve_of(trial: Trial, run_dir: Path) -> Curve:

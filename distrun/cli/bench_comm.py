@@ -11,6 +11,7 @@ import typer
 
 from distrun.cli import bench_plot
 from distrun.cli.assignments import assignments
+from distrun.cli.console import plain
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,12 +151,13 @@ def _request(given: dict[str, Any]) -> BenchRequest:
 
 def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | None) -> Prepared:
     from distrun.api.bench_comm import prepare_bench, program_of
+    from distrun.cli.console import say
     from distrun.spec import read
 
     flags = {name: value for name, value in settings.items() if value not in (None, [])}
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    job, sources, _ = read.job({**flags, **program_of(request)}, config)
+    job, sources, _ = read.job({**flags, **program_of(request)}, config, say)
     return prepare_bench(job, sources, request)
 
 
@@ -213,7 +215,7 @@ def _show(report: BenchReport, form: str) -> None:
         sys.stdout.write(_text(report, form))
         return
     for line in bench_table.heading(report):
-        typer.echo(line)
+        typer.echo(plain(line))
     typer.echo()
     if report.rows:
         names = bench_table.columns_of(report)
@@ -223,11 +225,11 @@ def _show(report: BenchReport, form: str) -> None:
         typer.echo()
     if report.pairs is not None:
         ends, links = bench_pairs.matrix(report.pairs)
-        typer.echo(bench_pairs.heading(report.pairs))
+        typer.echo(plain(bench_pairs.heading(report.pairs)))
         table(ends, links, right=ends[1:])
         typer.echo()
     for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
-        typer.echo(line)
+        typer.echo(plain(line))
 
 
 def _regressed(
@@ -239,5 +241,5 @@ def _regressed(
 
     changes = compare_reports(before, after, tolerance)
     for line in change_lines(changes):
-        typer.echo(line, err=err)
+        typer.echo(plain(line), err=err)
     return any(change.regressed for change in changes)

@@ -101,10 +101,11 @@ def _require_one_screen(given: dict[str, Any]) -> None:
 
 
 def _settings(given: dict[str, Any], config: Path | None) -> Settings:
+    from distrun.cli.console import say
     from distrun.spec import read
 
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
-    settings = read.settings(flags, config)
+    settings = read.settings(flags, config, say)
     if given["on"] in ("local", "slurm") and given["hosts"] is None:
         settings = settings.model_copy(update={"hosts": ()})  # those of a config file
     return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def launch(
     for name in ("quiet", "only_rank", "json", "detach", "dry_run", "explain", "config"):
         del given[name]
     ranks = _ranks(only_rank)
-    prepared = _prepare(given, config)
+    prepared = _prepare(given, config, _teller(as_comments=dry_run or explain, quiet=quiet))
     world_size = prepared.plan.world_size
     if ranks is not None and not ranks <= set(range(world_size)):
         raise UsageError(
@@ -90,7 +91,15 @@ def launch(
     sys.exit(result.exit_code)
 
 
-def _prepare(given: dict[str, Any], config: Path | None) -> Prepared:
+def _teller(*, as_comments: bool, quiet: bool) -> Callable[[str], None]:
+    from distrun.cli.console import plain, say
+
+    if as_comments:
+        return lambda line: typer.echo(plain(f"# {line}"))
+    return say if not quiet else lambda _: None
+
+
+def _prepare(given: dict[str, Any], config: Path | None, tell: Callable[[str], None]) -> Prepared:
     from distrun.api.launch import prepare
     from distrun.spec import read
 
@@ -100,7 +109,7 @@ def _prepare(given: dict[str, Any], config: Path | None) -> Prepared:
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    return prepare(*read.job(flags, config))
+    return prepare(*read.job(flags, config, tell))
 
 
 def _ranks(text: str | None) -> frozenset[int] | None:

@@ -94,14 +94,24 @@ def _prepared(
 ) -> dict[Trial, Prepared]:
     """Plan all runs before the first one: what is wrong is told at once."""
     from distrun.api.verify import prepare_trial
+    from distrun.cli.console import say
 
     trials = [trial for group in groups for trial in (group.reference, *group.layouts)]
-    return {
+    told: list[str] = []
+    prepared = {
         trial: prepare_trial(
-            trial, steps=steps, precision=precision, runs_dir=runs_dir, config=config
+            trial,
+            steps=steps,
+            precision=precision,
+            runs_dir=runs_dir,
+            config=config,
+            tell=told.append,
         )
         for trial in trials
     }
+    for line in dict.fromkeys(told):  # once for all of them
+        say(line)
+    return prepared
 
 
 def _rows(groups: list[Group], prepared: dict[Trial, Prepared], tolerance: float) -> list[_Row]:

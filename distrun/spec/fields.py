@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from distrun.env import is_secret
+
 STRATEGIES = ("dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp")
 Strategy = Literal["dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp"]
 
@@ -99,6 +101,12 @@ def _hosts(value: Any) -> tuple[str, ...]:
 def is_variable(name: str) -> bool:
     """Say whether env(1) and a shell take `name` for a variable, and for nothing else."""
     return bool(re.fullmatch(r"[^\s=\0-][^\s=\0]*", name))
+
+
+def without_secret(word: str) -> str:
+    """Return what may be shown of a word that should have been a name, and may be NAME=VALUE."""
+    name, equals, _ = word.partition("=")
+    return f"{name}=…" if equals and is_secret(name) else word
 
 
 Nodes = Annotated[

@@ -25,6 +25,7 @@ from distrun.spec.fields import (
     Nproc,
     PositiveSeconds,
     is_variable,
+    without_secret,
 )
 from distrun.spec.fields import Strategy as StrategyName
 
@@ -88,7 +89,7 @@ class Settings(Frozen):
     def _names_are_names(cls, env: dict[str, str]) -> dict[str, str]:
         for name, value in env.items():
             if not is_variable(name) or "\0" in value:
-                raise ValueError(f"holds {name!r}, which cannot be a variable")
+                raise ValueError(f"holds {without_secret(name)!r}, which cannot be a variable")
         return env
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from distrun.env import is_secret
 from distrun.errors import UsageError, did_you_mean
+from distrun.spec.config_files import config_files
 from distrun.spec.fields import STRATEGIES, is_variable
 from distrun.spec.job import Header, Job, Settings
 
@@ -20,6 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Tell = Callable[[str], None]
 _Model = TypeVar("_Model", bound=BaseModel)
 _DURATION = "for example 90, 90s, 5m, 2h or 1d"
 _HINTS = {
@@ -43,12 +46,19 @@ _TABLES = ("env", "check")
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
 
-def job(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Job, dict[str, str], Header]:
+def _tell_nobody(_: str) -> None:
+    pass
+
+
+def job(
+    flags: Mapping[str, Any], config: Path | None = None, tell: Tell = _tell_nobody
+) -> tuple[Job, dict[str, str], Header]:
     """Merge flags over the config file over the recipe's header over the defaults.
 
     Args:
         flags: Fields of `Job` that were given on the command line.
-        config: The file named with `--config`; else the nearest pyproject.toml is read.
+        config: The file named with `--config`; the nearest pyproject.toml is read before it.
+        tell: Gets a line on which files were read, and on each that was not.
 
     Returns:
         The job, the source of each field that is not a default, and the header.
@@ -60,28 +70,30 @@ def job(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Job, dict
     if not flags.get("module") and not flags.get("no_python"):
         header = recipe_header(Path(flags["script"]))
     in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
-    merged, sources = _merged(in_header, flags, config)
+    merged, sources = _merged(in_header, flags, config_tables(config, tell))
     return validated(Job, merged, "flag"), sources, header
 
 
-def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+def settings(
+    flags: Mapping[str, Any], config: Path | None = None, tell: Tell = _tell_nobody
+) -> Settings:
     """Merge flags over the config file over the defaults, where no program is named.
 
     Raises:
         UsageError: A file cannot be read, or a key or a value is wrong.
     """
-    return validated(Settings, _merged({}, flags, config)[0], "flag")
+    return validated(Settings, _merged({}, flags, config_tables(config, tell))[0], "flag")
 
 
 def _merged(
-    header: Mapping[str, Any], flags: Mapping[str, Any], config: Path | None
+    header: Mapping[str, Any], flags: Mapping[str, Any], tables: list[tuple[str, dict[str, Any]]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the fields that are not defaults, and the source of each."""
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, values in (
         ("recipe header", header),
-        *config_tables(config),
+        *tables,
         ("flag", dict(flags)),
     ):
         if source != "flag":
@@ -96,16 +108,14 @@ def _merged(
     return merged, sources
 
 
-def config_tables(named: Path | None) -> list[tuple[str, dict[str, Any]]]:
+def config_tables(named: Path | None, tell: Tell) -> list[tuple[str, dict[str, Any]]]:
     """Return the `[tool.distrun]` table of pyproject.toml and of the named file."""
-    tables = []
-    here = Path.cwd()
-    nearest = next((d for d in (here, *here.parents) if (d / "pyproject.toml").is_file()), None)
-    if nearest is not None:
-        tables.append(_table(nearest / "pyproject.toml", required=False))
-    if named is not None:
-        tables.append(_table(named, required=True))
-    return [(source, table) for source, table in tables if table]
+    read = [
+        (file.path, *_table(file.path, required=file.named)) for file in config_files(named, tell)
+    ]
+    if paths := dict.fromkeys(str(path.resolve()) for path, _, table in read if table):
+        tell(f"settings from {', '.join(paths)}")
+    return [(source, table) for _, source, table in read if table]
 
 
 def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
@@ -219,7 +229,8 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
     flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key
     value = error["input"]
-    shown = repr(value) if isinstance(value, (str, int, float, bool, list)) else ""
+    short = isinstance(value, (str, int, float, bool, list))
+    shown = repr(value) if short and not _may_hold_secret(keys) else ""
     if keys[0] == "strategy" and isinstance(value, str):
         return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
     said = str(error["msg"]).removeprefix("Value error, ")
@@ -228,3 +239,9 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         keys[0].replace("-", "_"), "`distrun config schema` shows what may stand there"
     )
     return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()), hint)
+
+
+def _may_hold_secret(keys: list[str]) -> bool:
+    """Say whether a value is that of a secret variable, or of any number of variables."""
+    of_variables = keys[0] in ("env", "env_file", "env-file")
+    return of_variables and (len(keys) == 1 or is_secret(keys[-1]))

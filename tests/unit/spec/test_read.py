@@ -118,7 +118,7 @@ def test_a_key_that_only_the_command_line_has_stands_in_no_file(here: Path) -> N
         ('nodes = "two"', "nodes 'two' in the config file c.toml is neither a number", ""),
         ("hosts = 5", "hosts 5 in the config file c.toml is not a list of host names", ""),
         ("env = {MY_VAR = 1}", "env.MY_VAR 1 in the config file c.toml is refused", ""),
-        ('env = "A=1"', "env 'A=1' in the config file c.toml is refused", ""),
+        ('env = "A=1"', "env in the config file c.toml is refused", ""),
         ("strategy = 5", "strategy 5 in the config file c.toml is refused", ""),
         ("master-port = 70000", "master-port 70000 in the config file c.toml is refused", ""),
     ],
@@ -129,6 +129,30 @@ def test_a_wrong_line_of_a_config_file_is_named(
     error = refusal({"script": "train.py"}, toml(here / "c.toml", body))
     assert error.message.startswith(message)
     assert error.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "env = {MY_TOKEN = 8273}",
+        "env = {MY_TOKEN = ['hunter 8273']}",
+        "env = {MY_TOKEN = true, DB_PWD = 8273}",
+        "env = {MY_TOKEN = {value = 8273}}",
+        "env = 'MY_TOKEN=8273'",
+        "env = ['MY_TOKEN=8273']",
+        "env = {'MY_TOKEN=8273' = ''}",
+        "env-file = ['MY_TOKEN=8273']",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_printed(here: Path, body: str) -> None:
+    error = refusal({"script": "train.py"}, toml(here / "c.toml", body))
+    assert "env" in error.message and "c.toml" in error.message
+    assert "8273" not in error.message + error.hint
+
+
+def test_a_variable_that_is_no_secret_is_told_with_its_value(here: Path) -> None:
+    error = refusal({"script": "train.py"}, toml(here / "c.toml", "env = {LR = 5}"))
+    assert error.message.startswith("env.LR 5 in the config file c.toml is refused")
 
 
 @pytest.mark.parametrize(
