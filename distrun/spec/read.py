@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,6 +46,15 @@ _TABLES = ("env", "check")
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
 
+class ConfigTable(NamedTuple):
+    """The `[tool.distrun]` table of a config file."""
+
+    path: Path
+    source: str
+    """What it is called in messages."""
+    values: dict[str, Any]
+
+
 def _tell_nobody(_: str) -> None:
     pass
 
@@ -70,8 +79,11 @@ def job(
     if not flags.get("module") and not flags.get("no_python"):
         header = recipe_header(Path(flags["script"]))
     in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
-    merged, sources = _merged(in_header, flags, config_tables(config, tell))
-    return validated(Job, merged, "flag"), sources, header
+    tables = config_tables(config, tell)
+    merged, sources = _merged(in_header, flags, tables)
+    found = validated(Job, merged, "flag")
+    _tell_what_was_read(tables, tell)
+    return found, sources, header
 
 
 def settings(
@@ -82,18 +94,21 @@ def settings(
     Raises:
         UsageError: A file cannot be read, or a key or a value is wrong.
     """
-    return validated(Settings, _merged({}, flags, config_tables(config, tell))[0], "flag")
+    tables = config_tables(config, tell)
+    found = validated(Settings, _merged({}, flags, tables)[0], "flag")
+    _tell_what_was_read(tables, tell)
+    return found
 
 
 def _merged(
-    header: Mapping[str, Any], flags: Mapping[str, Any], tables: list[tuple[str, dict[str, Any]]]
+    header: Mapping[str, Any], flags: Mapping[str, Any], tables: Sequence[ConfigTable]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the fields that are not defaults, and the source of each."""
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, values in (
         ("recipe header", header),
-        *tables,
+        *((table.source, table.values) for table in tables),
         ("flag", dict(flags)),
     ):
         if source != "flag":
@@ -108,14 +123,16 @@ def _merged(
     return merged, sources
 
 
-def config_tables(named: Path | None, tell: Tell) -> list[tuple[str, dict[str, Any]]]:
+def config_tables(named: Path | None, tell: Tell) -> list[ConfigTable]:
     """Return the `[tool.distrun]` table of pyproject.toml and of the named file."""
-    read = [
-        (file.path, *_table(file.path, required=file.named)) for file in config_files(named, tell)
-    ]
-    if paths := dict.fromkeys(str(path.resolve()) for path, _, table in read if table):
+    files = config_files(named, tell)
+    read = [ConfigTable(f.path, *_table(f.path, required=f.named)) for f in files]
+    return [table for table in read if table.values]
+
+
+def _tell_what_was_read(tables: Sequence[ConfigTable], tell: Tell) -> None:
+    if paths := dict.fromkeys(str(table.path.resolve()) for table in tables):
         tell(f"settings from {', '.join(paths)}")
-    return [(source, table) for _, source, table in read if table]
 
 
 def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:

@@ -181,9 +181,8 @@ def test_a_forged_record_ends_no_other_process(
     distrun: Run, ended: Path, bystander: subprocess.Popen[bytes]
 ) -> None:
     start = start_time(bystander.pid)
-    for pid in (bystander.pid, -1, 0, 1, -bystander.pid, 2**40):
+    for pid in (bystander.pid, 0, 1, -bystander.pid, 2**40):  # -1 is tried with signal 0 alone
         forged = {"supervisor_pid": pid, "supervisor_start": start if pid > 1 else ""}
-        shutil.rmtree(forge(ended, "old"), ignore_errors=True)
         forge(ended, "forged", ended_at=None, outcome="", exit_code=None, **forged)
         result = distrun("stop", "forged")
         assert result.returncode == 2
