@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distrun.dcp.storage import MANIFEST, CheckpointError, read_metadata, verify
+from distrun.dcp.metadata import CheckpointError, read_metadata, require_consistent
+from distrun.dcp.storage import read_manifest, verify
 from distrun.env import RUN_DIR
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -62,8 +62,8 @@ def committed(directory: Path) -> list[Path]:
 def about(path: Path) -> dict[str, Any]:
     """Return what the manifest of a checkpoint tells beside its files; {} if there is none."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = read_manifest(path)
+    except (OSError, ValueError, RecursionError):
         return {}
     return manifest if isinstance(manifest, dict) else {}
 
@@ -91,7 +91,7 @@ def newest_good(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
     for path in reversed(paths):
         try:
             verify(path)
-            read_metadata(path)
+            require_consistent(path, read_metadata(path))
         except CheckpointError as error:
             problems.append(str(error))
         else:

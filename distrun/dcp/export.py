@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import sys
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 
 from distrun.dcp.choose import committed, newest_good
-from distrun.dcp.storage import (
-    MANIFEST,
-    METADATA,
-    CheckpointError,
-    chunk_name,
-    inside,
-    read_metadata,
-)
+from distrun.dcp.metadata import METADATA, CheckpointError, inside, read_metadata
+from distrun.dcp.storage import chunk_name, read_manifest
 
 Chunks = dict[str, list[tuple[MetadataIndex, str]]]
 """Name of a tensor -> its parts, and the file that each is in."""
@@ -60,7 +55,7 @@ def export(where: Path, out: Path) -> dict[str, Any]:
     if path is None:
         of_all = f"none of {len(paths)} checkpoints is whole: " if len(paths) > 1 else ""
         raise CheckpointError(of_all + problems[0])
-    step = json.loads((path / MANIFEST).read_text())["step"]
+    step = int(read_manifest(path)["step"])
     metadata = read_metadata(path)
     try:
         model = _model(metadata)
@@ -118,9 +113,9 @@ def _header(model: dict[str, TensorStorageMetadata], step: int) -> bytes:
 
 
 def _write(out: Path, header: bytes, tensors: Iterable[Tensor]) -> None:
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(header)
             for tensor in tensors:
                 file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)

@@ -18,7 +18,8 @@ from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, asy
 from torch.distributed.tensor import DTensor
 
 from distrun.dcp.choose import drop_old
-from distrun.dcp.storage import CheckpointError, Writer
+from distrun.dcp.metadata import CheckpointError
+from distrun.dcp.storage import Writer
 
 GROUP = "checkpoints"
 _TIMEOUT_S = 1800.0

@@ -6,14 +6,12 @@
       manifest.json            step, SHA-256 and size of each file, run and settings
 
 The layout is DCP's, so a checkpoint loads at any world size and under any sharding. Tensors
-never pass through pickle; `.metadata` does, and is read by an unpickler that knows DCP's
-classes alone.
+never pass through pickle; `.metadata` does, and is read by an unpickler of our own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import pickle
@@ -31,22 +29,21 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
-METADATA, MANIFEST = ".metadata", "manifest.json"
-_DCP = "torch.distributed.checkpoint."
-_ALLOWED = {
-    *((_DCP + "metadata", name) for name in ("Metadata", "MetadataIndex", "StorageMeta")),
-    *((_DCP + "metadata", name) for name in ("TensorStorageMetadata", "ChunkStorageMetadata")),
-    *((_DCP + "metadata", name) for name in ("BytesStorageMetadata", "TensorProperties")),
-    (_DCP + "metadata", "_MEM_FORMAT_ENCODING"),
-    (_DCP + "filesystem", "_StorageInfo"),
-    ("torch", "Size"),
-    ("torch.serialization", "_get_layout"),
-    ("collections", "OrderedDict"),
-}
+from distrun.dcp.metadata import (
+    METADATA,
+    CheckpointError,
+    inside,
+    read_bounded,
+    read_metadata,
+    size_of,
+)
+from distrun.dcp.unpickle import PROTOCOL
 
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used; the text names the file and the cause."""
+MANIFEST = "manifest.json"
+_MAX_MANIFEST_NBYTES = 64 << 20
+"""A file takes 150 bytes: as many ranks as there will be."""
+_METADATA_NBYTES, _METADATA_FACTOR = 1 << 16, 8
+"""Scalars with short names take 4 times as much in it as in the file that holds them."""
 
 
 class Writer(StorageWriter):
@@ -118,7 +115,7 @@ class Writer(StorageWriter):
             stored[result.index] = _StorageInfo(info.relative_path, 0, 0)
         metadata.storage_data = stored
         metadata.storage_meta = StorageMeta()
-        (self._partial / METADATA).write_bytes(pickle.dumps(metadata))
+        (self._partial / METADATA).write_bytes(pickle.dumps(metadata, PROTOCOL))
         digests[METADATA] = sha256(self._partial / METADATA)
         sizes = {name: (self._partial / name).stat().st_size for name in digests}
         manifest = {
@@ -156,19 +153,23 @@ class Reader(FileSystemReader):
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Fill the tensors of the plan."""
+        path = Path(self.path)
         for item in plan.items:
-            file = inside(Path(self.path), self.storage_data[item.storage_index].relative_path)
+            file = inside(path, self.storage_data[item.storage_index].relative_path)
             try:
                 with safe_open(file, "pt") as shards:
                     tensor = shards.get_tensor(chunk_name(item.storage_index))
             except (OSError, SafetensorError) as error:
                 raise CheckpointError(f"{file} cannot be read: {error}") from None
-            for dim, (start, length) in enumerate(
-                zip(item.storage_offsets, item.lengths, strict=True)
-            ):
-                tensor = tensor.narrow(dim, start, length)
             target = planner.resolve_tensor(item).detach()
-            target.copy_(tensor)
+            try:
+                for dim, length in enumerate(item.lengths):
+                    tensor = tensor.narrow(dim, item.storage_offsets[dim], length)
+                target.copy_(tensor.reshape(target.shape))
+            except (IndexError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{path / METADATA} does not fit {file.name}: {error}"
+                ) from None
             planner.commit_tensor(item, target)
         done: Future[None] = Future()
         done.set_result(None)
@@ -198,56 +199,19 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if (module, name) not in _ALLOWED and not is_dtype:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is none of DCP's")
-        return super().find_class(module, name)
-
-
-def read_metadata(path: Path) -> Metadata:
-    """Read a checkpoint's `.metadata`, and execute nothing that it may hold.
-
-    Raises:
-        CheckpointError: It is missing, broken, or not DCP's.
-    """
-    file = path / METADATA
-    try:
-        metadata = _Unpickler(io.BytesIO(file.read_bytes())).load()
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
-        raise CheckpointError(f"{file} is no metadata of a checkpoint: {error}") from None
-    if not isinstance(metadata, Metadata):
-        raise CheckpointError(f"{file} is no metadata of a checkpoint")
-    return metadata
-
-
 def verify(path: Path) -> int:
     """Hash every file of a checkpoint against its manifest; return the step.
 
     Raises:
         CheckpointError: A file is missing, truncated or changed.
     """
-    file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        step = int(manifest["step"])
-        listed = {
-            inside(path, name): (int(entry["nbytes"]), str(entry["sha256"]))
-            for name, entry in manifest["files"].items()
-        }
-        if path / METADATA not in listed:
-            raise KeyError(METADATA)
-    except OSError as error:
-        raise CheckpointError(f"{path} is no checkpoint: {MANIFEST}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} is no manifest of a checkpoint: {error!r}") from None
+    step, listed = _listed(path)
+    described = sum(nbytes for file, (nbytes, _) in listed.items() if file.name != METADATA)
+    if listed[path / METADATA][0] > _METADATA_NBYTES + _METADATA_FACTOR * described:
+        raise CheckpointError(f"{path / METADATA} is too long for {described} bytes of tensors")
     for shard, (nbytes, digest) in listed.items():
         try:
-            found = shard.stat().st_size
-            if found != nbytes:
+            if (found := size_of(shard)) != nbytes:
                 raise CheckpointError(f"{shard} has {found} bytes, not {nbytes}")
             if sha256(shard) != digest:
                 raise CheckpointError(f"{shard} is not what was written: its SHA-256 differs")
@@ -256,12 +220,36 @@ def verify(path: Path) -> int:
     return step
 
 
-def inside(path: Path, name: str) -> Path:
-    """Return a file of a checkpoint; its metadata may be forged, and name another.
+def read_manifest(path: Path) -> Any:
+    """Return what the manifest of a checkpoint holds, whatever it is.
 
     Raises:
-        CheckpointError: The name leaves the directory.
+        OSError: It cannot be read.
+        ValueError, RecursionError: It is no JSON.
     """
-    if Path(name).name != name or name == "..":
-        raise CheckpointError(f"{path} speaks of {name!r}, which is outside of it")
-    return path / name
+    return json.loads(read_bounded(path / MANIFEST, _MAX_MANIFEST_NBYTES))
+
+
+def _listed(path: Path) -> tuple[int, dict[Path, tuple[int, str]]]:
+    """Return the step, and of each file its size and digest."""
+    file = path / MANIFEST
+    try:
+        manifest = read_manifest(path)
+        listed = {
+            inside(path, name): (int(entry["nbytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+        if path / METADATA not in listed:
+            raise KeyError(METADATA)
+        return int(manifest["step"]), listed
+    except OSError as error:
+        raise CheckpointError(f"{path} is no checkpoint: {MANIFEST}: {error.strerror}") from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise CheckpointError(f"{file} is no manifest of a checkpoint: {error!r:.200}") from None

@@ -26,10 +26,11 @@ from distrun.dcp.choose import (
     place_of,
     require_same_model,
 )
+from distrun.dcp.metadata import CheckpointError, read_metadata
 from distrun.dcp.rng import restore_rng, rng_state
 from distrun.dcp.saver import Saver, new_group
 from distrun.dcp.state import materialise, stored_shapes, training_state, whole_shapes
-from distrun.dcp.storage import CheckpointError, Reader, read_metadata
+from distrun.dcp.storage import Reader
 from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distrun.dcp.export import export
-from distrun.dcp.storage import METADATA, CheckpointError, read_metadata, sha256
+from distrun.dcp.metadata import METADATA, CheckpointError, read_metadata
+from distrun.dcp.storage import sha256
 from tests.unit.dcp import save_checkpoint
 from tests.unit.dcp.test_storage import SHARD, flip
 
@@ -85,7 +86,7 @@ def tampered(path: Path, **changes: object) -> None:
                 metadata.storage_data[index] = info
     described = metadata.state_dict_metadata["model.embed.weight"]
     described.size = changes.get("size", described.size)
-    (path / METADATA).write_bytes(pickle.dumps(metadata))
+    (path / METADATA).write_bytes(pickle.dumps(metadata, 4))
     manifest = (path / "manifest.json").read_text()
     entries = manifest.split('"sha256": "')
     entries[1] = sha256(path / METADATA) + entries[1][64:]
@@ -103,11 +104,11 @@ def tampered(path: Path, **changes: object) -> None:
         ({"relative_path": ".."}, "which is outside of"),
         ({"relative_path": "gone.safetensors"}, "gone.safetensors cannot be read"),
         ({"relative_path": "manifest.json"}, "manifest.json cannot be read"),
-        ({"size": torch.Size([4, 4])}, "holds 12 of the 16 numbers of embed.weight"),
-        ({"size": torch.Size([2, 2])}, "does not fit the files"),
-        ({"size": "wide"}, "does not fit the files"),
-        ({"size": torch.Size([1 << 50, 1 << 10])}, "does not fit the files"),
-        ({}, "does not fit the files"),
+        ({"size": torch.Size([4, 4])}, "describes 'model.embed.weight' with 12 of its 16 numbers"),
+        ({"size": torch.Size([2, 2])}, "with a chunk that reaches beyond it"),
+        ({"size": "wide"}, "TensorStorageMetadata.size is a str"),
+        ({"size": torch.Size([1 << 50, 1 << 10])}, f"with 12 of its {1 << 60} numbers"),
+        ({}, "does not place each chunk in a file"),
     ],
 )
 def test_metadata_that_lies_is_refused(
