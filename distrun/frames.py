@@ -1,4 +1,4 @@
-"""Whose a line of code is: the user's, or that of a library."""
+"""Whose a line of code is, the user's or that of a library; and long texts made short."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ def _folders() -> tuple[str, ...]:
         site.getusersitepackages(),
     }
     return tuple(folder + os.sep for folder in found)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text with its middle left out, if it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"

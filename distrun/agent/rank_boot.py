@@ -10,6 +10,7 @@ import atexit
 import faulthandler
 import importlib
 import json
+import linecache
 import os
 import signal
 import sys
@@ -21,11 +22,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from distrun.agent.gloo_end import close_gloo
-from distrun.frames import is_distrun, is_library
+from distrun.frames import is_distrun, is_library, shortened
 from distrun.processes import die_with_parent
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """On this signal a rank writes the stacks of its threads; users have no use for it."""
+_MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS = 1 << 14, 1 << 15, 1 << 12
+"""What is kept of each text: a report stays below the 1 MiB that the agent takes, were each
+character of it 12 bytes of JSON. The log of the rank has all of it."""
 
 
 def prepare(report_fd: int, stacks_fd: int) -> None:
@@ -93,7 +97,7 @@ class Reporter:
         if os.getpid() == self.pid and error is not None and _ends_the_script(error):
             self._told = True
             others = (t for t in threading.enumerate() if not t.daemon)
-            names = [t.name for t in others if t is not threading.current_thread()]
+            names = [t.name[:80] for t in others if t is not threading.current_thread()][:99]
             self._tell(_uncaught(error) | {"threads": names})
 
     def at_exit(self) -> None:
@@ -112,7 +116,9 @@ class Reporter:
         try:
             if os.fstat(self.fd).st_ino != self.inode:
                 return  # the script has closed it, and opened a file of its own
-            os.write(self.fd, json.dumps(record).encode() + b"\n")
+            left = memoryview(json.dumps(record).encode() + b"\n")
+            while left:  # a long one takes the pipe several writes
+                left = left[os.write(self.fd, left) :]
         except OSError:
             pass  # closed, or the agent is gone; the exit code still tells
 
@@ -127,21 +133,32 @@ def _ends_the_script(error: BaseException) -> bool:
 
 
 def _uncaught(error: BaseException) -> dict[str, Any]:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not is_library(f.filename)] or list(frames)
-    last = own[-1] if own else None
-    if isinstance(error, SyntaxError) and error.filename:
-        last = traceback.FrameSummary(error.filename, error.lineno or 0, "<module>")
+    try:
+        file, line, function, module = _place(error)
+    except Exception:  # a class of the user's may raise wherever it is asked
+        file, line, function, module = "", 0, "", {}
     return {
         "report": "error",
-        "type": type(error).__name__,
-        "message": _message(error),
-        "traceback": "".join(_without_distrun(error).format()),
-        "file": last.filename if last else "",
-        "line": (last.lineno or 0) if last else 0,
-        "function": last.name if last else "",
-        "source": (last.line or "") if last else "",
+        "type": _text(lambda: type(error).__name__, "exception"),
+        "message": _text(lambda: error, "<no message: its __str__ raised>", _MESSAGE_CHARS),
+        "traceback": _text(lambda: "".join(_without_distrun(error).format()), "", _TRACEBACK_CHARS),
+        "file": shortened(file, _NAME_CHARS),
+        "line": line,
+        "function": shortened(function, _NAME_CHARS),
+        "source": _text(lambda: linecache.getline(file, line, module).strip(), ""),
     }
+
+
+def _place(error: BaseException) -> tuple[str, int, str, dict[str, Any]]:
+    """Return the last place in the user's own code: file, line, function, globals."""
+    if isinstance(error, SyntaxError) and isinstance(error.filename, str):
+        return error.filename, int(error.lineno or 0), "<module>", {}
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [each for each in frames if not is_library(each[0].f_code.co_filename)] or frames
+    if not own:
+        return "", 0, "", {}
+    frame, line = own[-1]
+    return frame.f_code.co_filename, line or 0, frame.f_code.co_name, frame.f_globals
 
 
 def _without_distrun(error: BaseException) -> traceback.TracebackException:
@@ -152,8 +169,8 @@ def _without_distrun(error: BaseException) -> traceback.TracebackException:
     return shown
 
 
-def _message(error: BaseException) -> str:
+def _text(make: Callable[[], object], otherwise: str, limit: int = _NAME_CHARS) -> str:
     try:
-        return str(error)
-    except Exception:  # a broken __str__ of the user's must not hide the error
-        return "<no message: its __str__ raised>"
+        return shortened(str(make()), limit)
+    except BaseException:  # whatever the user's objects do, the type and the line are told
+        return otherwise
