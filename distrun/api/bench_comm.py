@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import distrun
 from distrun.api.launch import Prepared, prepare
 from distrun.bandwidth import DEFINITIONS
 from distrun.errors import DistrunError, UsageError
 from distrun.spec.bench import SCHEMA, BenchReport, BenchRequest, Row
 from distrun.spec.job import Header, Job
 
-PROGRAM = "distrun.bench.program"
+PROGRAM = str(Path(distrun.__file__).parent / "bench" / "program.py")
+"""By its path: with -m, modules in the current directory would come first."""
 _KINDS = ("row", "fit", "skipped", "pairs", "stragglers")
 
 
@@ -24,7 +27,7 @@ def program_of(request: BenchRequest) -> dict[str, Any]:
     The machine is not checked: what is wrong with it may be what is looked for.
     """
     args = (request.model_dump_json(),)
-    return {"script": PROGRAM, "module": True, "args": args, "check": False}
+    return {"script": PROGRAM, "args": args, "check": False}
 
 
 def prepare_bench(job: Job, sources: Mapping[str, str], request: BenchRequest) -> Prepared:

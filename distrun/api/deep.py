@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import distrun
 from distrun.api.launch import LaunchResult, Prepared, prepare
 from distrun.errors import UsageError
 from distrun.probe.snapshot import Measured, MeasuredLink, MeasuredRank, Node
 from distrun.spec.bench import BenchRequest
 from distrun.spec.job import Header, Job, Settings
 
-PROGRAM = "distrun.bench.deep"
+PROGRAM = str(Path(distrun.__file__).parent / "bench" / "deep.py")
+"""By its path: with -m, modules in the current directory would come first."""
 _MESSAGE_NBYTES = 1 << 20
 _TIMEOUT_S = 60.0
 _KINDS = ("ranks", "all_reduce", "pairs", "end")
@@ -45,7 +48,7 @@ def prepare_deep(settings: Settings) -> Prepared:
         ops=("pairs",), sizes=(_MESSAGE_NBYTES,), iterations=8, warmup=2, timeout_s=_TIMEOUT_S
     )
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    program = {"script": PROGRAM, "module": True, "args": (request.model_dump_json(),)}
+    program = {"script": PROGRAM, "args": (request.model_dump_json(),)}
     job = Job(**{**given, **program, "check": False})
     return prepare(job, dict.fromkeys(given, "flag"), Header())
 

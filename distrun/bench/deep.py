@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).parent):
+    # Modules here have names of the standard library; distrun itself may not be installed.
+    sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[2])]
+
 import functools
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
