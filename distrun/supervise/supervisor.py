@@ -29,6 +29,7 @@ from distrun.supervise.agents import Agent, start_agent
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.files import AppendFile
+from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.world import World
 
@@ -59,7 +60,10 @@ class Supervisor:
         self._run = order.run
         self._observer = observer
         self._events = AppendFile(order.run.events, self._complain)
-        self._metrics = AppendFile(order.run.metrics, self._complain)
+        self._metrics = MetricsFile(
+            AppendFile(order.run.metrics, self._complain),
+            lambda message: self._tell("notice", message=message),
+        )
         self._logs: dict[tuple[int, int], AppendFile] = {}
         self._agent_logs: dict[int, AppendFile] = {}
         self._record = order.record
@@ -209,7 +213,7 @@ class Supervisor:
                 self._observer.ring()
             elif event["event"] == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
-                self._metrics.write_json({**event["values"], **own})
+                self._metrics.write({**event["values"], **own})
                 self._observer.tell(event)
             else:
                 if event["event"] == "rank_started":
@@ -342,7 +346,8 @@ class Supervisor:
         self._beat.end()
         self._observer.flush_for(_FAREWELL_S)
         logs = (*self._logs.values(), *self._agent_logs.values())
-        for file in (self._events, self._metrics, *logs):
+        self._metrics.close()
+        for file in (self._events, *logs):
             file.close()
         return ending.exit_code
 

@@ -26,7 +26,8 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         step: Steps done so far, counted from 1.
         total_steps: Steps of the whole run, for the time left; None if unknown.
         **values: Named numbers. `loss`, `lr`, `samples_per_s` and `tokens_per_s` have
-            a place in the status line; all of them are kept in `metrics.jsonl`.
+            a place in the status line; all of them are kept in `metrics.jsonl`, from 64 MiB
+            on of every second, fourth, … step.
 
     Raises:
         ValueError: The names and values together do not fit one atomic pipe write

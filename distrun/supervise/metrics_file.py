@@ -1,0 +1,97 @@
+"""`metrics.jsonl`: it keeps every step up to a size, and then ever fewer of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distrun.supervise.files import AppendFile
+
+_LIMIT_NBYTES = 64 << 20
+"""Half a million steps of a rank, more than a plot or a person can tell apart."""
+_MAX_SERIES = 1000
+
+
+@dataclass
+class _Series:
+    """The records of one rank that have the same names, such as those of its evaluations."""
+
+    every: int = 1
+    """One in so many is kept."""
+    seen: int = 0
+    nbytes: int = 0
+    """Written since some series was thinned."""
+    left_out: dict[str, Any] | None = None
+    """The last record, if it is not in the file."""
+
+
+class MetricsFile:
+    """Writes records of steps: above a limit, of the longest series, one in 2, 4, 8, …
+
+    So the file grows with the logarithm of the number of steps: by an eighth of the limit each
+    time that their number doubles. From then on each record tells as `"every"` of how many it
+    is one. The first and the last of each series are always kept.
+
+    Args:
+        file: Where they are written.
+        say: Called with a sentence when the file begins to leave records out.
+        limit_nbytes: Up to here every record is kept.
+    """
+
+    def __init__(
+        self, file: AppendFile, say: Callable[[str], None], limit_nbytes: int = _LIMIT_NBYTES
+    ) -> None:
+        self._file, self._say = file, say
+        self._limit_nbytes = self._next_nbytes = limit_nbytes
+        self._nbytes = 0
+        self._series: dict[tuple[Any, ...], _Series] = {}
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a record, or leave it out.
+
+        Args:
+            record: Its `rank`, and the names of its values, say to which series it belongs.
+        """
+        series = self._series_of(record)
+        if series.seen % series.every == 0:
+            series.left_out = None
+            self._add(series, record)
+        else:
+            series.left_out = record
+        series.seen += 1
+
+    def close(self) -> None:
+        """Add the last record of each series, if it was left out, and close the file."""
+        last = [(each, each.left_out) for each in self._series.values() if each.left_out]
+        for series, record in sorted(last, key=lambda each: float(each[1]["time"])):
+            self._add(series, record)
+        self._file.close()
+
+    def _series_of(self, record: dict[str, Any]) -> _Series:
+        key: tuple[Any, ...] = (record["rank"], *record)
+        if key not in self._series and len(self._series) >= _MAX_SERIES:
+            key = ()  # of all others: names that change at every step take no memory
+        return self._series.setdefault(key, _Series())
+
+    def _add(self, series: _Series, record: dict[str, Any]) -> None:
+        line = json.dumps(record if series.every == 1 else {**record, "every": series.every})
+        self._file.write(line.encode() + b"\n")
+        series.nbytes += len(line) + 1
+        self._nbytes += len(line) + 1
+        if self._nbytes >= self._next_nbytes:
+            self._thin()
+
+    def _thin(self) -> None:
+        if self._next_nbytes == self._limit_nbytes:
+            self._say(
+                f"metrics.jsonl has {self._nbytes >> 20} MiB: from here on it keeps one step"
+                ' in 2, later in 4, 8 and so on ("every"), and the last one'
+            )
+        self._next_nbytes = self._nbytes + max(1, self._limit_nbytes // 8)
+        longest = max(each.nbytes for each in self._series.values())
+        for each in self._series.values():
+            if 2 * each.nbytes > longest:  # and not an evaluation now and then
+                each.every *= 2
+            each.nbytes = 0
