@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import distrun
+from distrun.api import without_links
+from distrun.api.without_links import exists, holds
 from distrun.errors import MachineError, UsageError, did_you_mean
 from distrun.spec.read import recipe_header
 
@@ -142,22 +144,22 @@ def copy(name: str, target: Path | None, *, force: bool = False) -> Copied:
             f"{script} would take the place of the module {script.stem!r} that it imports",
             f"another name, such as my_{script.name}",
         )
-    places = {script.with_name(path.name): path.read_bytes() for path in needed}
-    places[script] = source.read_bytes()
-    kept = tuple(path for path, content in places.items() if _holds(path, content))
-    wanted = {path: content for path, content in places.items() if path not in kept}
-    for path in wanted:
-        if path.exists() and not force:
-            raise UsageError(
-                f"{path} is there already, and is another file",
-                "another directory, or --force to overwrite it",
-            )
-    for path, content in wanted.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    return Copied(script, tuple(wanted), kept)
+    contents = {path.name: path.read_bytes() for path in needed}
+    contents[name := script.name] = source.read_bytes()
+    try:
+        with without_links.directory(script.parent) as fd:
+            kept = [each for each, content in contents.items() if holds(fd, each, content)]
+            wanted = {each: content for each, content in contents.items() if each not in kept}
+            if in_the_way := [each for each in wanted if not force and exists(fd, each)]:
+                raise UsageError(
+                    f"{script.with_name(in_the_way[0])} is there already, and is another file",
+                    "another directory, or --force to overwrite it",
+                )
+            for name, content in wanted.items():
+                without_links.write(fd, name, content, replace=force)
+    except OSError as error:
+        raise UsageError(f"{script.with_name(name)} cannot be written: {error.strerror}") from None
+    return Copied(script, tuple(map(script.with_name, wanted)), tuple(map(script.with_name, kept)))
 
 
 def _place(source: Path, target: Path | None) -> Path:
@@ -175,13 +177,6 @@ def _place(source: Path, target: Path | None) -> Path:
             f"mkdir -p {shlex.quote(str(script.parent))}",
         )
     return script
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.is_file() and path.read_bytes() == content
-    except OSError:
-        return False  # it cannot be read: writing says why
 
 
 def _needed(source: Path) -> tuple[list[Path], set[str]]:

@@ -1,0 +1,93 @@
+"""Writing where others may have put links: into the directory that is meant, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAX_LINKS = 40  # as the kernel's
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[int]:
+    """Open a directory, to be named by its descriptor from here on.
+
+    Links on the way are followed where the user or root has made them.
+
+    Raises:
+        OSError: It cannot be opened, or leads through a link of another user.
+    """
+    fd, links = os.open("/" if path.is_absolute() else ".", _DIRECTORY), 0
+    try:
+        left = [*reversed(path.parts)]
+        while left:
+            name = left.pop()
+            if target := _link(fd, name):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                left += reversed(Path(target).parts)
+                continue
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _link(fd: int, name: str) -> str:
+    """Return where a link leads, "" if it is none."""
+    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if not stat.S_ISLNK(found.st_mode):
+        return ""
+    if found.st_uid not in (0, os.geteuid()):
+        raise OSError(errno.ELOOP, f"{name!r} is a link that another user has made")
+    return os.readlink(name, dir_fd=fd)
+
+
+def exists(directory_fd: int, name: str) -> bool:
+    """Say whether there is anything of a name, be it a link that leads nowhere."""
+    try:
+        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def holds(directory_fd: int, name: str, content: bytes) -> bool:
+    """Say whether a regular file, and no link to one, holds just this."""
+    try:
+        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(content):
+            return False
+        with open(os.open(name, _READ, dir_fd=directory_fd), "rb") as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False  # it cannot be read: writing says why
+
+
+def write(directory_fd: int, name: str, content: bytes, *, replace: bool) -> None:
+    """Write a file whole; a link of its name is replaced or in the way, and never followed.
+
+    Raises:
+        OSError: It cannot be written, or is there and not to be replaced.
+    """
+    written = f".{name}.{uuid.uuid4().hex}" if replace else name
+    fd = os.open(written, _NEW, 0o666, dir_fd=directory_fd)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+        if replace:
+            os.replace(written, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    except BaseException:  # half a file would pass for a whole one
+        os.unlink(written, dir_fd=directory_fd)
+        raise
