@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import site
 import sysconfig
 from functools import cache
@@ -12,6 +13,7 @@ _DISTRUN = str(Path(__file__).parent) + os.sep
 _RECIPES = _DISTRUN + "_recipes" + os.sep
 """Recipes are read and run as a user's own scripts, wherever they are installed."""
 
+_LEFT_OUT = re.compile(r" … (\d{1,12}) characters left out … ")
 _ANYWHERE = ("/site-packages/", "/dist-packages/", "/lib/python3")
 
 
@@ -46,4 +48,6 @@ def shortened(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
-    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
+    middle = text[half:-half]
+    earlier = sum(int(found[1]) - len(found[0]) for found in _LEFT_OUT.finditer(middle))
+    return f"{text[:half]} … {len(middle) + earlier} characters left out … {text[-half:]}"

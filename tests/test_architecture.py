@@ -60,6 +60,7 @@ THIRD_PARTY = {
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {
     *("console", "held_traceback", "render", "show_run", "status", "stdin", "tail", "verdict"),
+    "traceback_lines",
     *(
         "assignments",
         "run_to_end",

@@ -27,7 +27,7 @@ from distrun.processes import die_with_parent
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """On this signal a rank writes the stacks of its threads; users have no use for it."""
-_MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS = 1 << 14, 1 << 15, 1 << 12
+_MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS, _TYPE_CHARS = 1 << 14, 1 << 15, 1 << 12, 200
 """What is kept of each text: a report stays below the 1 MiB that the agent takes, were each
 character of it 12 bytes of JSON. The log of the rank has all of it."""
 
@@ -139,7 +139,7 @@ def _uncaught(error: BaseException) -> dict[str, Any]:
         file, line, function, module = "", 0, "", {}
     return {
         "report": "error",
-        "type": _text(lambda: type(error).__name__, "exception"),
+        "type": _text(lambda: type(error).__name__, "exception", _TYPE_CHARS),
         "message": _text(lambda: error, "<no message: its __str__ raised>", _MESSAGE_CHARS),
         "traceback": _text(lambda: "".join(_without_distrun(error).format()), "", _TRACEBACK_CHARS),
         "file": shortened(file, _NAME_CHARS),

@@ -13,6 +13,7 @@ from distrun.cli.console import Console
 
 _HOLD_S = 2.0
 _MAX_NBYTES = 1 << 18
+_LAST_NBYTES = 80
 _BEGINS = re.compile(
     rb"^(?:\[rank\d+\]: )?(?:Traceback \(most recent call last\):| +\+ Exception Group Traceback)",
     re.MULTILINE,
@@ -31,13 +32,13 @@ class HeldTraceback:
         """Take whole lines; return those that can be shown at once."""
         self._prefix = prefix
         if self._held:
-            self._held += block
+            self._held = _ends(self._held + block)
             return b""
         # Looked for in vain in much output, `in` is ten times faster than the pattern.
         match = _BEGINS.search(block) if b"Traceback" in block else None
         if match is None:
             return block
-        self._held = block[match.start() :]
+        self._held = _ends(block[match.start() :])
         self._until = time.monotonic() + _HOLD_S
         return block[: match.start()]
 
@@ -49,7 +50,7 @@ class HeldTraceback:
             dying: A rank has failed, so this one is about to end as well.
         """
         overdue = not dying and time.monotonic() >= self._until
-        if self._held and (overdue or len(self._held) > _MAX_NBYTES):
+        if self._held and overdue:
             self.release(console)
 
     def release(self, console: Console) -> None:
@@ -66,10 +67,20 @@ class HeldTraceback:
             console: Where to show the rest.
         """
         held, self._held = self._held, b""
-        end = held.rfind(last_line)
+        end = held.rfind(last_line[-_LAST_NBYTES:])  # a long one has its middle left out
         rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
         if rest:
             console.lines(prefixed(rest, self._prefix))
+
+
+def _ends(held: bytes) -> bytes:
+    """Return the first and the last lines, if it is too much for a console."""
+    if len(held) <= _MAX_NBYTES:
+        return held
+    head = held[: held.rfind(b"\n", 0, _MAX_NBYTES // 4) + 1]
+    tail = held[held.find(b"\n", len(held) - _MAX_NBYTES // 4) + 1 :]
+    left_out = len(held) - len(head) - len(tail)
+    return head + b"... %d bytes are in the log of the rank alone ...\n" % left_out + tail
 
 
 def prefixed(block: bytes, prefix: bytes) -> bytes:

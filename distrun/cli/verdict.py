@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distrun.api.runs import RunDirectory
+from distrun.cli.traceback_lines import traceback_lines
+from distrun.frames import shortened
 
-_TRACEBACK_LINES = 12
+_FILE_CHARS = 240
 
 
 def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) -> Iterator[str]:
@@ -40,12 +42,11 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
     """Yield what a verdict says, below its headline."""
     if verdict["file"]:
         source = f": {verdict['source']}" if verdict["source"] else ""
-        yield f"at {shown(Path(verdict['file']))}:{verdict['line']}{source}"
-    lines = str(verdict["traceback"]).rstrip().splitlines()
-    if len(lines) > _TRACEBACK_LINES:
-        hidden = len(lines) - _TRACEBACK_LINES
-        yield f"… {hidden} lines above these are in errors/rank{verdict['rank']}.json"
-        lines = lines[-_TRACEBACK_LINES:]
+        file = shortened(shown(Path(verdict["file"])), _FILE_CHARS)
+        yield f"at {file}:{verdict['line']}{source}"
+    lines = list(traceback_lines(str(verdict["traceback"])))
+    if any(line.startswith("  … ") for line in lines):
+        yield f"the whole traceback is in errors/rank{verdict['rank']}.json"
     yield from lines
     if verdict["last_words"]:
         speaker = verdict.get("last_words_of", verdict["rank"])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distrun.diagnose.import_failure import fell_in_import
-from distrun.frames import is_library
+from distrun.frames import is_library, shortened
 
 # What a rank says when somebody else is gone (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
 _VICTIM = re.compile(
@@ -29,6 +29,8 @@ _STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<
 _SIMULTANEOUS_MS = 1.0
 _LEAVING_S = 1.0
 _LAST_LINES = 4
+_MESSAGE_CHARS, _SOURCE_CHARS = 240, 120
+"""Three lines of a terminal, no more; errors/rankN.json has all of it."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def cause(end: RankEnd) -> str:
     """Return why one rank ended, in a line."""
     if end.report:
         message = str(end.report["message"]).strip().split("\n")[0]
-        return f"{end.report['type']}: {message}" if message else str(end.report["type"])
+        name = str(end.report["type"])
+        return f"{name}: {shortened(message, _MESSAGE_CHARS)}" if message else name
     if end.exit_code < 0:
         return f"killed by {signal_name(-end.exit_code)}"
     return f"exited with {end.exit_code}"
@@ -163,7 +166,7 @@ def cause(end: RankEnd) -> str:
 
 def _last_lines(text: str) -> str:
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return "\n".join(lines[-_LAST_LINES:])
+    return "\n".join(shortened(line, _MESSAGE_CHARS) for line in lines[-_LAST_LINES:])
 
 
 def signal_name(number: int) -> str:
@@ -176,7 +179,8 @@ def signal_name(number: int) -> str:
 
 def _place(end: RankEnd) -> dict[str, Any]:
     if end.report and end.report.get("file"):
-        return {key: end.report[key] for key in ("file", "line", "source")}
+        source = shortened(str(end.report["source"]), _SOURCE_CHARS)
+        return {"file": end.report["file"], "line": end.report["line"], "source": source}
     for text in end.stacks.splitlines():
         match = _STACK_LINE.match(text)
         if match and not is_library(match["file"]):

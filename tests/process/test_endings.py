@@ -79,6 +79,20 @@ def test_victims_in_a_collective_are_not_blamed_and_their_tracebacks_stay_in_the
     assert "Traceback" in logs
 
 
+def test_a_message_of_megabytes_costs_neither_type_nor_line_and_fills_no_screen(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "long.py").write_text("print('begun')\nraise ValueError('a' * 5_000_000 + 'end')\n")
+    result = distrun("launch", "--nproc-per-node", 2, "--start-method", "spawn", "long.py")
+    assert result.returncode == 1
+    assert "failed first: ValueError: aaa" in result.stderr
+    assert "at long.py:2: raise ValueError" in result.stderr
+    assert "characters left out … " in result.stderr and "aaaend\n" in result.stderr
+    assert "1 with the same error" in result.stderr
+    assert len(result.stdout + result.stderr) < 3000
+    assert len((only_run(tmp_path) / "logs/node0/rank0.log").read_text()) > 5_000_000
+
+
 def test_a_rank_that_leaves_early_with_0_is_mentioned_when_the_others_break(distrun: Run) -> None:
     result = distrun("launch", "--nproc-per-node", 2, FAULTS, "exit_0_early", "--gloo")
     assert result.returncode != 0

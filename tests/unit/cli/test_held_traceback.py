@@ -1,0 +1,48 @@
+"""A dying rank's traceback, however long, stays off the console."""
+
+from __future__ import annotations
+
+from distrun.cli.console import Console
+from distrun.cli.held_traceback import HeldTraceback
+
+
+class Lines(Console):
+    """Keeps what a console would show."""
+
+    def __init__(self) -> None:
+        self.shown = b""
+
+    def lines(self, data: bytes) -> None:
+        self.shown += data
+
+
+LONG = b"".join(b"line %d of the message\n" % number for number in range(200_000))
+
+
+def test_one_of_megabytes_is_dropped_like_any_other() -> None:
+    held, console = HeldTraceback(), Lines()
+    assert held.hold(b"before\nTraceback (most recent call last):\n", b"") == b"before\n"
+    for start in range(0, len(LONG), 1 << 16):
+        assert held.hold(LONG[start : start + (1 << 16)], b"") == b""
+        held.release_if_due(console, dying=True)
+    held.hold(b"the last line\nand more\n", b"")
+    held.drop(b"the last line", console)
+    assert console.shown == b"and more\n"
+
+
+def test_one_of_megabytes_that_the_rank_outlives_is_shown_by_its_ends() -> None:
+    held, console = HeldTraceback(), Lines()
+    held.hold(b"Traceback (most recent call last):\n" + LONG + b"the end\n", b"[0] ")
+    held.release(console)
+    assert console.shown.startswith(b"[0] Traceback") and console.shown.endswith(b"the end\n")
+    assert b"bytes are in the log of the rank alone" in console.shown
+    assert len(console.shown) < 600_000
+
+
+def test_of_a_last_line_with_its_middle_left_out_the_end_is_found() -> None:
+    held, console = HeldTraceback(), Lines()
+    line = b"ValueError: " + b"a" * 1000 + b" the end"
+    held.hold(b"Traceback (most recent call last):\n" + line + b"\nprinted later\n", b"")
+    shortened = line[:100] + " … 820 characters left out … ".encode() + line[-100:]
+    held.drop(shortened, console)
+    assert console.shown == b"printed later\n"
