@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def report_of(tmp_path: Path, source: str | bytes) -> dict[str, Any]:
     script = tmp_path / "train.py"
     script.write_bytes(source if isinstance(source, bytes) else source.encode())
     rank = Rank(0)
-    stdin, _, report, stacks = rank.open(None)
+    given = rank.open(None)
+    stdin, _, report, stacks = given
     program = PROGRAM.format(root=str(ROOT), report=report, stacks=stacks)
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(script)],
@@ -37,7 +39,8 @@ def report_of(tmp_path: Path, source: str | bytes) -> dict[str, Any]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    rank.opened()
+    for fd in given:
+        os.close(fd)
     reports: list[dict[str, Any]] = []
     try:
         wait_until(lambda: reports.extend(rank.read_reports()) or rank.report_at_eof, 60)
@@ -106,6 +109,16 @@ def test_type_file_and_line_are_told_whatever_is_raised(tmp_path: Path, kind: st
     report = report_of(tmp_path, source)
     assert (report["type"][: len(name)], report["line"]) == (name, line)
     assert report["file"] == str(tmp_path / "train.py") or report["file"][:1] == "f" or not line
+
+
+def test_many_threads_of_long_names_are_no_harm(tmp_path: Path) -> None:
+    starts = "threading.Thread(target=wait, name='é' * 10_000).start()"
+    report = report_of(
+        tmp_path,
+        "import threading, time\ndef wait(): time.sleep(1)\n"
+        f"for _ in range(200): {starts}\nraise ValueError",
+    )
+    assert (report["type"], report["line"], len(report["threads"])) == ("ValueError", 4, 99)
 
 
 def test_of_a_long_message_head_and_tail_are_kept(tmp_path: Path) -> None:
