@@ -95,7 +95,7 @@ class Forkserver:
         try:
             pid = os.fork()
         except OSError as error:  # this user may have no more processes
-            self._send({"failed": f"a process cannot be started: {error.strerror}"})
+            self._send({"failed": error.strerror})
             return False
         finally:
             if os.getpid() == server:

@@ -90,7 +90,7 @@ def _fork(channel: Channel) -> int:
     try:
         return os.fork()
     except OSError as error:  # this user may have no more processes
-        channel.event("start_failed", message=f"a process: {error.strerror}")
+        channel.event("start_failed", what="no process can be started", why=error.strerror)
         raise
 
 
@@ -100,7 +100,8 @@ def _import(channel: Channel, *names: str) -> None:
             importlib.import_module(name)
         except BaseException as error:
             words = str(error).split("\n")[0]
-            channel.event("import_failed", message=f"{type(error).__name__}: {words}")
+            why = f"{type(error).__name__}: {words}"
+            channel.event("start_failed", what="torch cannot be imported", why=why)
             raise
 
 

@@ -150,7 +150,10 @@ class Node:
         try:
             threading.Thread(target=self._engine, args=(command,), daemon=True).start()
         except RuntimeError as error:  # this user may have no more threads
-            self._channel.event("start_failed", message=f"a thread: {error}")
+            self._cannot_start("a thread", error)
+
+    def _cannot_start(self, what: str, why: object) -> None:
+        self._channel.event("start_failed", what=f"{what} cannot be started", why=str(why))
 
     def _engine(self, command: dict[str, Any]) -> None:
         from distrun.agent.engine import run_engine
@@ -175,7 +178,7 @@ class Node:
             for local_rank, environ in environs.items():
                 self._ask_for(local_rank, environ, commands[local_rank])
         except OSError as error:  # out of descriptors
-            self._channel.event("start_failed", message=f"a rank: {error.strerror}")
+            self._cannot_start("a rank", error)
 
     def _ask_for(self, local_rank: int, environ: dict[str, str], command: list[str]) -> None:
         rank = self._ranks[local_rank] = Rank(int(environ["RANK"]))
@@ -196,7 +199,7 @@ class Node:
             if "ended" in reply:
                 self._ended(reply)
             elif "failed" in reply:
-                self._channel.event("start_failed", message=f"a rank: {reply['failed']}")
+                self._cannot_start("a rank", reply["failed"])
             elif "pid" in reply:
                 rank = next(r for r in self._ranks.values() if not r.pid)
                 rank.pid = reply["pid"]

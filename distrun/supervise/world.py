@@ -201,7 +201,7 @@ class World:
 
     def _on_start_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.killed = True
-        self.start_error = f"{agent.host} cannot start {event['message']}"
+        self.start_error = f"{event['what']} on {agent.host}: {event['why']}"
         if not self.stopping:
             self.stop(signal.SIGTERM, 0.0)
 
@@ -210,12 +210,6 @@ class World:
         self._lose(agent)
         if not self.stopping:
             self.stop(signal.SIGTERM, self.plan.grace_s)
-
-    def _on_import_failed(self, agent: Agent, event: dict[str, Any]) -> None:
-        agent.killed = True
-        self.start_error = f"torch cannot be imported on {agent.host}: {event['message']}"
-        if not self.stopping:
-            self.stop(signal.SIGTERM, 0.0)
 
     def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
         if event["stacks"]:
@@ -393,7 +387,6 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "engine_failed": World._on_engine_failed,
     "start_failed": World._on_start_failed,
     "node_broken": World._on_node_broken,
-    "import_failed": World._on_import_failed,
     "stacks": World._on_stacks,
     "swept": World._on_swept,
 }
