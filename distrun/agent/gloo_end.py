@@ -4,8 +4,8 @@ A gloo group has threads in C++ that finish its collectives; to let go of the la
 one, such a thread needs the GIL. Two ends of torch's own come of it (pytorch's AsyncWork and
 ~ProcessGroupGloo): a group that is destroyed while a thread waits for the GIL waits for that
 thread for ever; and a thread that asks for the GIL of an interpreter that finalizes is ended
-in a destructor, which aborts the process. Both need a thread that is still busy: so wait,
-with the GIL free, until none is.
+in a destructor, which aborts the process. Both need a thread that still has a collective in
+hand, maybe because a peer is late: so wait, with the GIL free, until none has.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-_THREAD_NAME = b"(pt_gloo_runloop)"
+_THREAD_NAME = "pt_gloo_runloop"
 """Of a thread that carries out collectives."""
-_LIMIT_S = 2.0
+_LIMIT_S = 10.0
+"""For peers that are late: who does not come is not waited for longer."""
 _LOOK_S = 0.001
+_FUTEX = ("202", "98", "240", "422")
+"""The number of futex(2) on x86_64, aarch64, 32-bit ARM and i386, and with 64-bit times."""
 
 
 def close_gloo() -> None:
@@ -29,7 +32,8 @@ def close_gloo() -> None:
     """
     if (torch := sys.modules.get("torch")) is None:
         return
-    wait_until_idle()
+    if not wait_until_idle():
+        return  # to destroy a group would be to wait for its peers
     try:
         dist = torch.distributed
         if dist.is_available() and dist.is_initialized() and _is_gloo_alone(dist):
@@ -38,33 +42,36 @@ def close_gloo() -> None:
         pass
 
 
-def wait_until_idle() -> None:
-    """Wait until no thread of gloo computes, or waits for the GIL (Linux alone)."""
+def wait_until_idle() -> bool:
+    """Wait until no thread of gloo has anything to do (Linux alone); False if one still has."""
     deadline = time.monotonic() + _LIMIT_S
-    while any(_is_busy(stat) for stat in _threads()) and time.monotonic() < deadline:
+    while any(_is_busy(syscall) for syscall in _threads()):
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(_LOOK_S)
+    return True
 
 
-def _threads() -> Iterator[bytes]:
-    """Yield /proc/self/task/TID/stat of each of gloo's threads."""
+def _threads() -> Iterator[list[str]]:
+    """Yield /proc/self/task/TID/syscall of each of gloo's threads, in words."""
     try:
         tasks = list(Path("/proc/self/task").iterdir())
     except OSError:  # no Linux
         return
     for task in tasks:
         try:
-            with open(task / "stat", "rb", buffering=0) as file:
-                stat = file.read(4096)
+            if (task / "comm").read_text().rstrip("\n") == _THREAD_NAME:
+                yield (task / "syscall").read_text().split()
         except OSError:  # it has just ended
             continue
-        if _THREAD_NAME in stat:
-            yield stat
 
 
-def _is_busy(stat: bytes) -> bool:
-    # A read of a file lets go of the GIL, which wakes a thread that waits for it: whoever
-    # sleeps while the kernel writes these bytes waits for something else.
-    return stat.rpartition(b")")[2].split()[0] not in b"SI"
+def _is_busy(syscall: list[str]) -> bool:
+    """Say whether a thread is anywhere but in the wait for its next collective.
+
+    That one has no limit. The waits for a peer and for the GIL have one: the fourth argument.
+    """
+    return syscall[0] not in _FUTEX or int(syscall[4], 16) != 0
 
 
 def _is_gloo_alone(dist: ModuleType) -> bool:

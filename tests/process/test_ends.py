@@ -23,7 +23,6 @@ TIMES = 2
         ("warm", Kind("local", "before", "nothing")),
         ("warm", Kind("local", "before", "handle")),
         ("warm", Kind("local", "before", "threads")),
-        ("warm", Kind("local", "before", "own-group")),
         ("warm", Kind("global", "never", "handle")),
         ("warm", Kind("cycle", "after", "subgroup")),
         ("cold", Kind("local", "never", "threads")),
