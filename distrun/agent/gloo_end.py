@@ -24,6 +24,8 @@ _LOOK_S = 0.001
 _FUTEX = ("202", "98", "240", "422")
 """The number of futex(2) on x86_64, aarch64, 32-bit ARM and i386, and with 64-bit times."""
 
+_FUTEX_WAIT_BITSET, _COMMAND = 9, 0x7F
+
 
 def close_gloo() -> None:
     """Wait for gloo's threads and destroy what groups the script has left.
@@ -69,9 +71,13 @@ def _threads() -> Iterator[list[str]]:
 def _is_busy(syscall: list[str]) -> bool:
     """Say whether a thread is anywhere but in the wait for its next collective.
 
-    That one has no limit. The waits for a peer and for the GIL have one: the fourth argument.
+    That is a wait for a condition (FUTEX_WAIT_BITSET) without a limit. The waits for a peer
+    and for the GIL have a limit, and the wait for a lock is another operation (FUTEX_WAIT).
     """
-    return syscall[0] not in _FUTEX or int(syscall[4], 16) != 0
+    if syscall[0] not in _FUTEX:
+        return True
+    operation, limit = int(syscall[2], 16), int(syscall[4], 16)
+    return operation & _COMMAND != _FUTEX_WAIT_BITSET or limit != 0
 
 
 def _is_gloo_alone(dist: ModuleType) -> bool:
