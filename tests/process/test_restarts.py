@@ -74,19 +74,19 @@ def test_a_node_that_never_joins_is_named_and_ends_the_run_with_4(
     distrun: Run, tmp_path: Path
 ) -> None:
     result = distrun(
-        *("launch", "--nodes", 2, "--nproc-per-node", 1, "--join-timeout", 5, FAULTS, "wait"),
+        *("launch", "--nodes", 2, "--nproc-per-node", 1, "--join-timeout", 12, FAULTS, "wait"),
         env=hold_back_node_1(tmp_path),
     )
     assert result.returncode == 4, result.stderr
     assert "waiting 3 s for nodes" in result.stderr
-    assert "1 of 2 nodes did not join within 5 s: node1 (starting)" in result.stderr
+    assert "1 of 2 nodes did not join within 12 s: node1 (starting)" in result.stderr
 
 
 def test_an_elastic_job_starts_with_the_nodes_that_have_joined(
     distrun: Run, tmp_path: Path
 ) -> None:
     result = distrun(
-        *("launch", "--nodes", "1:2", "--nproc-per-node", 1, "--join-timeout", 5),
+        *("launch", "--nodes", "1:2", "--nproc-per-node", 1, "--join-timeout", 12),
         *(FAULTS, "exit_0_early", "--rank", "all"),
         env=hold_back_node_1(tmp_path),
     )
