@@ -30,8 +30,8 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
     if ended["verdict"]:
         for line in verdict_lines(ended["verdict"], run):
             yield f"  {line}"
-    if ended["hint"]:
-        yield f"  hint: {ended['hint']}"
+    for hint in ended["hint"].splitlines():
+        yield f"  hint: {hint}"
     after = f"after {ended['duration_s']:.1f} s"
     if ended["attempts"] > 1:
         after += f" and {ended['attempts']} attempts"
@@ -44,6 +44,8 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         source = f": {verdict['source']}" if verdict["source"] else ""
         file = shortened(shown(Path(verdict["file"])), _FILE_CHARS)
         yield f"at {file}:{verdict['line']}{source}"
+    if verdict.get("carrier"):
+        yield str(verdict["carrier"])
     lines = list(traceback_lines(str(verdict["traceback"])))
     if any(line.startswith("  … ") for line in lines):
         yield f"the whole traceback is in errors/rank{verdict['rank']}.json"
@@ -55,6 +57,10 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         else:
             yield f"the last that rank {speaker} printed, which ended the same way:"
         yield from (f"  {line}" for line in verdict["last_words"].splitlines())
+    if verdict.get("stacks"):
+        stacks = shown(run.stacks(verdict["rank"]).path)
+        where = "its log" if verdict["stacks"] == "log" else stacks
+        yield f"the Python stacks of the crash are in {where}"
     if verdict["note"]:
         yield f"note: {verdict['note']}"
     if verdict["others"]:
@@ -62,7 +68,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         ranks = "1 other rank" if verdict["others"] == 1 else f"{verdict['others']} other ranks"
         ms = verdict["within_ms"]
         within = f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
-        yield f"{ranks} fell after it within {within}{same}"
+        yield f"{ranks} failed within {within} of it{same}"
     yield f"log of rank {verdict['rank']}: {shown(run.log(verdict['node'], verdict['rank']).path)}"
 
 

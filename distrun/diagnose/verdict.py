@@ -1,4 +1,4 @@
-"""Which rank failed first, of what, and who only fell after it."""
+"""Which rank failed first, of what, and who only failed because of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from distrun.diagnose.cures import cure_of
 from distrun.diagnose.import_failure import fell_in_import
 from distrun.frames import is_library, shortened
 
@@ -26,6 +27,7 @@ _VICTIM_TYPES = frozenset(
     ("RuntimeError", "DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
 )
 _STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
+_CRASH = "Fatal Python error: "
 _SIMULTANEOUS_MS = 1.0
 _LEAVING_S = 1.0
 _LAST_LINES = 4
@@ -50,6 +52,8 @@ class RankEnd:
     """What it said itself: type, message, traceback, file, line, source."""
     stacks: str = ""
     """Python stacks written by faulthandler when it crashed."""
+    stacks_printed: bool = False
+    """They are in its log: the script, or its environment, wanted them there."""
     last_words: str = ""
     """The end of what it printed."""
 
@@ -96,20 +100,26 @@ class Verdict:
     file: str = ""
     line: int = 0
     source: str = ""
+    carrier: str = ""
+    """Where the error was raised, or what has carried it, if not the rank's own code has."""
     traceback: str = ""
     last_words: str = ""
     """The last lines it printed, if it gave no exception."""
     last_words_of: int = -1
     """The rank that printed them: often one speaks for all that end the same way."""
+    stacks: str = ""
+    """Where the stacks of a crash are: `log`, `file`, or nowhere."""
     others: int = 0
-    """How many other ranks fell."""
+    """How many other ranks failed."""
     same: int = 0
     """How many of them met the same error at the same line."""
     within_ms: float = 0.0
-    """How long after the first the last of them fell."""
+    """How long after the first the last of them failed."""
     note: str = ""
+    cure: str = ""
+    """What is known to help against this error."""
     in_import: bool = False
-    """It fell in an import, or by a clash of versions: the order of imports may matter."""
+    """It failed in an import, or by a clash of versions: the order of imports may matter."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -136,13 +146,16 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         exit_code=first.exit_code if first.exit_code > 0 else 128 - first.exit_code,
         cause=cause(first),
         **place,
+        carrier=_carrier(first),
         traceback=str((first.report or {}).get("traceback", "")),
         last_words="" if first.report else _last_lines(speaker.last_words),
         last_words_of=speaker.rank,
+        stacks=_stacks(first),
         others=len(others),
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
         within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
         note=_note(first, ends, failed),
+        cure=cure_of(first.exit_code, first.report, speaker.last_words),
         in_import=fell_in_import(first.exit_code, first.report, first.stacks),
     )
 
@@ -175,6 +188,19 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _carrier(end: RankEnd) -> str:
+    """Return `in DataLoader worker 0 of rank 1`, or "" if the rank raised the error itself."""
+    carriers = [str(words) for words in (end.report or {}).get("carriers", [])]
+    named = (f"{c} of rank {end.rank}" if c.startswith("in ") else c for c in reversed(carriers))
+    return shortened(", ".join(named), _MESSAGE_CHARS)
+
+
+def _stacks(end: RankEnd) -> str:
+    if _CRASH not in end.stacks:
+        return ""
+    return "log" if end.stacks_printed else "file"
 
 
 def _place(end: RankEnd) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def describe(world: World, stop: Stop | None) -> Ending:
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
         start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
-        hint = start_cold or _where_ranks_were(world)
+        hint = "\n".join(filter(None, (verdict.cure, start_cold or _where_ranks_were(world))))
         return Ending("failed", verdict.exit_code, summary, hint, verdict)
     return _node_lost(world, verdict)
 

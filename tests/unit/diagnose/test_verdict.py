@@ -1,4 +1,4 @@
-"""Who fell first, of what, and who only fell after it."""
+"""Who failed first, of what, and who only failed after it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_time_to_the_last_one_is_never_below_0() -> None:
     assert (verdict.rank, verdict.others, verdict.within_ms) == (1, 1, 0.0)
 
 
-def test_a_rank_that_fell_after_the_stop_is_not_blamed() -> None:
+def test_a_rank_that_failed_after_the_stop_is_not_blamed() -> None:
     told = end(0, 1.0, -signal.SIGTERM, after_stop=True)
     verdict = judge([told, end(1, 1.1, 3)])
     assert verdict is not None

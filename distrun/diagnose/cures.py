@@ -1,0 +1,36 @@
+"""What is known to help against an error, by its own words."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from distrun.diagnose.cure_table import CURES, Cure
+
+
+def cure_of(exit_code: int, report: Mapping[str, Any] | None, last_words: str) -> str:
+    """Return the cure of an error in a sentence, "" if none is known.
+
+    Args:
+        exit_code: Of the rank, -n for signal n.
+        report: What it said of an exception that nobody caught.
+        last_words: The end of what it printed, which counts without an exception.
+    """
+    if report is None:
+        text = f"exit code {exit_code}\n{last_words}"
+    else:
+        carriers = (str(words).removeprefix("carried by ") for words in report.get("carriers", ()))
+        text = "\n".join((f"{report['type']}: {report['message']}", *carriers))
+    found = find(text)
+    if found is None and report is None and exit_code == -signal.SIGBUS:
+        found = find("signal: Bus error")
+    return found[1] if found else ""
+
+
+def find(text: str) -> tuple[Cure, str] | None:
+    """Return the first cure of the table whose pattern is in a text, with its words."""
+    for cure in CURES:
+        if match := cure.pattern.search(text):
+            return cure, match.expand(cure.words)
+    return None
