@@ -225,6 +225,8 @@ class Node:
         self._send_metrics()
         rank.status = reply["status"]
         code = rank.exit_code
+        stacks = rank.read_stacks() if code else ""
+        printed = rank.printed_stacks if code < 0 else ""
         self._channel.event(
             "rank_ended",
             rank=rank.rank,
@@ -233,8 +235,9 @@ class Node:
             monotonic=rank.ended_at(reply["monotonic"]),
             left_by_itself=rank.left_by_itself,
             report=rank.report,
-            stacks=rank.read_stacks() if code else "",
-            last_words=rank.last_words.decode(errors="replace") if code else "",
+            stacks=stacks or printed,
+            stacks_printed=bool(printed and not stacks),
+            last_words=rank.last_words if code else "",
         )
         if not self._live():
             self._all_ended.set()

@@ -22,13 +22,16 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
     "error": {
         **dict.fromkeys(("type", "message", "traceback", "file", "source"), (str,)),
         "line": (int,),
-        "threads": (list,),
+        **dict.fromkeys(("carriers", "threads"), (list,)),
         "monotonic": (int, float),
     },
     "leaving": {"monotonic": (int, float)},
 }
 """What a rank may report, and what must stand in it."""
 _LAST_WORDS_NBYTES = 2048
+_CRASH = b"Fatal Python error: "
+_PRINTED_NBYTES = 1 << 16
+"""What is kept of the end of its output: stacks may be there, of many threads."""
 _STACKS_LIMIT_NBYTES = 1 << 18
 
 
@@ -48,7 +51,7 @@ class Rank:
         """It said so before it was told to stop."""
         self.told: set[int] = set()
         """Signals that it was sent to make it stop."""
-        self.last_words = b""
+        self._printed = b""
         """The end of what it has printed."""
         self.output_at_eof = False
         self.report_at_eof = False
@@ -73,7 +76,7 @@ class Rank:
         data = _read(self.output_fd)
         self.output_at_eof = data == b""
         if data:
-            self.last_words = (self.last_words + data)[-_LAST_WORDS_NBYTES:]
+            self._printed = (self._printed + data)[-_PRINTED_NBYTES:]
         return data or b""
 
     def read_reports(self) -> list[dict[str, Any]]:
@@ -110,6 +113,20 @@ class Rank:
         if self.report is None:
             return 0
         return -signal.SIGINT if self.report["type"] == "KeyboardInterrupt" else 1
+
+    @property
+    def printed_stacks(self) -> str:
+        """What faulthandler has printed, for a script that wants it on stderr."""
+        begin = self._printed.rfind(_CRASH)
+        return "" if begin < 0 else self._printed[begin:].decode(errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it has printed, before it crashed."""
+        words = self._printed
+        if self.exit_code < 0 and _CRASH in words:
+            words = words[: words.rfind(_CRASH)]
+        return words[-_LAST_WORDS_NBYTES:].decode(errors="replace")
 
     def ended_at(self, seen_at: float) -> float:
         """Return when it ended: when it said so, or when it was seen.

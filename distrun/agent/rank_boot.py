@@ -10,7 +10,6 @@ import atexit
 import faulthandler
 import importlib
 import json
-import linecache
 import os
 import signal
 import sys
@@ -21,8 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distrun.agent.carried import Original, Place, best_place, original, place_of
 from distrun.agent.gloo_end import close_gloo
-from distrun.frames import is_distrun, is_library, shortened
+from distrun.frames import is_distrun, shortened
 from distrun.processes import die_with_parent
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
@@ -30,6 +30,8 @@ STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 _MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS, _TYPE_CHARS = 1 << 14, 1 << 15, 1 << 12, 200
 """What is kept of each text: a report stays below the 1 MiB that the agent takes, were each
 character of it 12 bytes of JSON. The log of the rank has all of it."""
+_NO_MESSAGE = "<no message: its __str__ raised>"
+_CARRIERS = 8
 
 
 def prepare(report_fd: int, stacks_fd: int) -> None:
@@ -39,7 +41,10 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
         report_fd: Pipe to the agent.
         stacks_fd: File for Python stacks, on a crash or when the agent asks.
     """
-    faulthandler.enable(file=stacks_fd)
+    if any(map(os.environ.get, ("PYTHONFAULTHANDLER", "PYTHONDEVMODE"))):
+        faulthandler.enable(file=2)  # as python does: the user wants to see it in the log
+    else:
+        faulthandler.enable(file=stacks_fd)
     if STACKS_SIGNAL:
         faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
@@ -134,31 +139,29 @@ def _ends_the_script(error: BaseException) -> bool:
 
 def _uncaught(error: BaseException) -> dict[str, Any]:
     try:
-        file, line, function, module = _place(error)
+        found = original(error)
+        place = best_place(found)
     except Exception:  # a class of the user's may raise wherever it is asked
-        file, line, function, module = "", 0, "", {}
+        found, place = Original([error], []), _place_of_itself(error)
+    told, last = found.told, found.errors[-1]
     return {
         "report": "error",
-        "type": _text(lambda: type(error).__name__, "exception", _TYPE_CHARS),
-        "message": _text(lambda: error, "<no message: its __str__ raised>", _MESSAGE_CHARS),
+        "type": _text(lambda: told.type if told else type(last).__name__, "exception", _TYPE_CHARS),
+        "message": _text(lambda: told.message if told else last, _NO_MESSAGE, _MESSAGE_CHARS),
         "traceback": _text(lambda: "".join(_without_distrun(error).format()), "", _TRACEBACK_CHARS),
-        "file": shortened(file, _NAME_CHARS),
-        "line": line,
-        "function": shortened(function, _NAME_CHARS),
-        "source": _text(lambda: linecache.getline(file, line, module).strip(), ""),
+        "file": shortened(place.file, _NAME_CHARS),
+        "line": place.line,
+        "function": shortened(place.function, _NAME_CHARS),
+        "source": shortened(place.source, _NAME_CHARS),
+        "carriers": found.carriers[:_CARRIERS],
     }
 
 
-def _place(error: BaseException) -> tuple[str, int, str, dict[str, Any]]:
-    """Return the last place in the user's own code: file, line, function, globals."""
-    if isinstance(error, SyntaxError) and isinstance(error.filename, str):
-        return error.filename, int(error.lineno or 0), "<module>", {}
-    frames = list(traceback.walk_tb(error.__traceback__))
-    own = [each for each in frames if not is_library(each[0].f_code.co_filename)] or frames
-    if not own:
-        return "", 0, "", {}
-    frame, line = own[-1]
-    return frame.f_code.co_filename, line or 0, frame.f_code.co_name, frame.f_globals
+def _place_of_itself(error: BaseException) -> Place:
+    try:
+        return place_of(error)
+    except Exception:  # see there
+        return Place()
 
 
 def _without_distrun(error: BaseException) -> traceback.TracebackException:

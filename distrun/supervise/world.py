@@ -167,6 +167,7 @@ class World:
             after_stop=self.stopping and not event["left_by_itself"],
             report=event["report"],
             stacks=event["stacks"],
+            stacks_printed=event["stacks_printed"],
             last_words=event["last_words"],
         )
         self.ends.append(end)
