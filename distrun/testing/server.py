@@ -21,6 +21,7 @@ import torch.distributed.nn
 import distrun.comm
 from distrun import env
 from distrun.agent.forkserver import Forkserver
+from distrun.testing.by_value import unpickled
 from distrun.testing.failure import RankFailure, ending, failure_of
 
 
@@ -28,7 +29,7 @@ class Errand(NamedTuple):
     """What one rank is to do."""
 
     plan: bytes
-    """A pickled `RankPlan`."""
+    """A `RankPlan`, pickled by value."""
     rank: int
     store: str
     """A file, for the ranks to meet at."""
@@ -64,7 +65,7 @@ def _be_rank(errand: Errand) -> Outcome:
     failure, result, world = None, None, None
     try:
         os.chdir(errand.cwd)
-        plan = pickle.loads(errand.plan)
+        plan = unpickled(errand.plan)
         world = _world(plan, errand)
         result = cloudpickle.dumps(plan.run(world))
     except BaseException as error:  # whatever it is, the caller is to see it
