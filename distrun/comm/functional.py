@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.errors import CommUsageError
 from distrun.comm.layout import require_dim
 from distrun.comm.ops import op_name
@@ -144,6 +145,11 @@ def scatter(
         sizes: How much of L each rank gets; on src. None: L / n.
     """
     return _apply(_Scatter, x, world, src, dim, sizes)
+
+
+keep_out_of_graphs(
+    *(all_reduce, reduce, broadcast, all_gather, reduce_scatter, all_to_all, gather, scatter)
+)
 
 
 def _apply(function: type[Function], x: Tensor | None, world: World, *rest: Any) -> Tensor:

@@ -14,8 +14,10 @@ from distrun.comm.errors import (
     ClosedError,
     CommError,
     CommUsageError,
+    ForkedError,
     GroupDeadError,
     RankLateError,
+    TwoThreadsError,
 )
 from distrun.comm.handle import Handle
 from distrun.comm.site import call_site
@@ -53,7 +55,7 @@ class Group:
         self.transport = transport
         """What carries the messages; for those who extend the layer."""
         self._checker = checker
-        self._unfit: CommError | ClosedError | None = None
+        self._unfit: CommError | ClosedError | ForkedError | None = None
         self.name = name
         self.rank = transport.rank
         """This rank's number in the group, from 0."""
@@ -65,6 +67,10 @@ class Group:
         """Where tensors must be."""
         self.backend = transport.backend
         """What carries the messages: gloo, nccl, or threads in tests."""
+
+    def refuse(self, why: CommError | ForkedError) -> None:
+        """Refuse every call from now on."""
+        self._unfit = why
 
     def _begin(self, call: str, tensors: Sequence[Tensor], **rule: Any) -> None:
         """Refuse what cannot work; in checked mode, compare the call with the other ranks'.
@@ -78,6 +84,9 @@ class Group:
         if self._checker is not None:
             try:
                 self._checker.check(call, tensors, rule)
+            except TwoThreadsError as error:
+                self.refuse(error)
+                raise
             except (RankLateError, GroupDeadError) as error:
                 self._unfit = GroupDeadError(f"{self.name} is dead: {error.message}", error.hint)
                 raise
@@ -148,6 +157,8 @@ class Group:
         return finish()
 
     def _wait(self, work: Work, call: str) -> None:
+        if isinstance(self._unfit, ForkedError):  # a handle that was made before the fork
+            raise ForkedError(self._unfit.message, self._unfit.hint)
         try:
             work.wait()
         except RuntimeError as error:
