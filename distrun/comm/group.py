@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -111,6 +112,11 @@ class Group:
                 f"{call} was given a {type(x).__name__}, which is a part of a tensor on each rank",
                 "x.to_local() is this rank's part, x.full_tensor() the whole",
             )
+        if hasattr(x, "get_mask"):
+            raise CommUsageError(
+                f"{call} was given a {type(x).__name__}, which is two tensors",
+                "x.get_data() and x.get_mask() are plain ones; x.to_tensor(0) fills what is masked",
+            )
         if x.is_nested:
             raise CommUsageError(
                 f"{call} was given a nested tensor", "x.unbind() is a list of plain ones"
@@ -119,6 +125,11 @@ class Group:
             raise CommUsageError(f"{call} was given a quantized tensor", "x.dequantize() first")
         if x.layout != torch.strided:
             raise CommUsageError(f"{call} was given a {x.layout} tensor", "x.to_dense() first")
+        if type(x) is not Tensor and x.device == self.device and not _has_memory(x):
+            raise CommUsageError(
+                f"{call} was given a {type(x).__name__}, which has no memory of its own",
+                "give the plain tensors that it holds",
+            )
         if x.device != self.device:
             raise CommUsageError(
                 f"{call} was given a tensor on {x.device}, this group works on {self.device}",
@@ -180,3 +191,14 @@ class Group:
             + ("" if self._checker else "; DISTRUN_COMM_CHECK=1 names the rank late or gone"),
         )
         return self._unfit
+
+
+def _has_memory(x: Tensor) -> bool:
+    if x.numel() == 0 or hasattr(x, "wait"):  # torch's own result of an async collective waits
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x.data_ptr() != 0
+    except RuntimeError:  # as torch says of some of its own
+        return False
