@@ -15,12 +15,14 @@ from distrun.comm.errors import (
     CollectiveMismatchError,
     CommError,
     CommUsageError,
+    ForkedError,
     GroupDeadError,
     JoinError,
     NoGpuError,
     PortBusyError,
     RankLateError,
     RankLeftError,
+    TwoThreadsError,
 )
 from distrun.comm.handle import Handle, UnwaitedHandleWarning
 from distrun.comm.mesh import Mesh
@@ -37,6 +39,7 @@ __all__ = [
     "CollectiveMismatchError",
     "CommError",
     "CommUsageError",
+    "ForkedError",
     "GroupDeadError",
     "Handle",
     "JoinError",
@@ -45,6 +48,7 @@ __all__ = [
     "PortBusyError",
     "RankLateError",
     "RankLeftError",
+    "TwoThreadsError",
     "UnwaitedHandleWarning",
     "World",
     "attach",

@@ -3,7 +3,8 @@
     DistrunError
     ├── UsageError
     │   └── CommUsageError               a call that no rank could carry out: dtype, dim, rank, …
-    │       └── ClosedError              … on a group that this rank has closed
+    │       ├── ClosedError              … on a group that this rank has closed
+    │       └── ForkedError              … in a process that was forked from the rank
     ├── MachineError
     │   └── NoGpuError                   NCCL was asked for, and there is no GPU for this rank
     └── CommError                        the ranks, taken together, could not carry it out
@@ -11,6 +12,7 @@
         │   └── PortBusyError            … because another program has MASTER_PORT
         ├── GroupDeadError               a peer was lost or timed out: the group is of no more use
         └── CollectiveMismatchError      they called different things (checked mode)
+            ├── TwoThreadsError          … two threads of a rank called at once
             ├── RankLateError            … one did not call within the timeout
             └── RankLeftError            … one is gone
 
@@ -28,6 +30,10 @@ class CommUsageError(ShowsItsHint, UsageError, ValueError):
 
 class ClosedError(CommUsageError):
     """The group was closed by this rank."""
+
+
+class ForkedError(CommUsageError):
+    """The group belongs to the process that this one was forked from."""
 
 
 class NoGpuError(ShowsItsHint, MachineError):
@@ -57,6 +63,10 @@ class GroupDeadError(CommError):
 
 class CollectiveMismatchError(CommError):
     """The ranks of a group called different things; nothing was sent."""
+
+
+class TwoThreadsError(CollectiveMismatchError):
+    """Two threads of a rank called collectives of one group at once; the group is dead."""
 
 
 class RankLateError(CollectiveMismatchError):

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.errors import CommUsageError
-from distrun.comm.layout import require_dim
+from distrun.comm.layout import Sizes, require_dim, stated
 from distrun.comm.ops import op_name
 from distrun.comm.world import World
 
@@ -84,7 +85,7 @@ def all_gather(x: Tensor, world: World, dim: int = 0) -> Tensor:
 
 
 def reduce_scatter(
-    x: Tensor, world: World, dim: int = 0, op: str = "sum", sizes: Sequence[int] | None = None
+    x: Tensor, world: World, dim: int = 0, op: str = "sum", sizes: Sizes = None
 ) -> Tensor:
     """Reduce x, and return this rank's part: [..., L, ...] to [..., L / n, ...].
 
@@ -98,10 +99,11 @@ def reduce_scatter(
         sizes: How much of L each rank gets; None: L / n.
     """
     linear = _linear("reduce_scatter", op)
-    return _apply(_ReduceScatter, x, world, dim, linear, sizes)
+    counts = stated("functional.reduce_scatter", sizes, world.world_size)
+    return _apply(_ReduceScatter, x, world, dim, linear, counts)
 
 
-def all_to_all(x: Tensor, world: World, dim: int = 0, sizes: Sequence[int] | None = None) -> Tensor:
+def all_to_all(x: Tensor, world: World, dim: int = 0, sizes: Sizes = None) -> Tensor:
     """Send each rank its part of x, and join what comes; see `World.all_to_all`.
 
     Args:
@@ -110,7 +112,8 @@ def all_to_all(x: Tensor, world: World, dim: int = 0, sizes: Sequence[int] | Non
         dim: The dimension that is cut.
         sizes: How much of L goes to each rank; None, on all ranks: L / n.
     """
-    return _apply(_AllToAll, x, world, dim, sizes)
+    counts = stated("functional.all_to_all", sizes, world.world_size)
+    return _apply(_AllToAll, x, world, dim, counts)
 
 
 def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
@@ -130,7 +133,7 @@ def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
 
 
 def scatter(
-    x: Tensor | None, world: World, src: int = 0, dim: int = 0, sizes: Sequence[int] | None = None
+    x: Tensor | None, world: World, src: int = 0, dim: int = 0, sizes: Sizes = None
 ) -> Tensor:
     """Cut x of src, and return this rank's part: [..., L, ...] to [..., L / n, ...].
 
@@ -144,6 +147,11 @@ def scatter(
         sizes: How much of L each rank gets; on src. None: L / n.
     """
     return _apply(_Scatter, x, world, src, dim, sizes)
+
+
+keep_out_of_graphs(
+    *(all_reduce, reduce, broadcast, all_gather, reduce_scatter, all_to_all, gather, scatter)
+)
 
 
 def _apply(function: type[Function], x: Tensor | None, world: World, *rest: Any) -> Tensor:
@@ -260,7 +268,7 @@ class _AllToAll(Function):
         ctx: Any, x: Tensor, anchor: Tensor, world: World, dim: int, sizes: Sequence[int] | None
     ) -> Tensor:
         ctx.world, ctx.dim = world, dim
-        own = sizes or [x.shape[dim] // world.world_size] * world.world_size
+        own = sizes if sizes is not None else [x.shape[dim] // world.world_size] * world.world_size
         # What came from each rank goes back to it.
         ctx.back = None if sizes is None else [each[world.rank] for each in _all(world, own)]
         return world.all_to_all(x, dim, sizes=sizes)
@@ -299,7 +307,7 @@ class _Scatter(Function):
         world: World,
         src: int,
         dim: int,
-        sizes: Sequence[int] | None,
+        sizes: Sizes,
     ) -> Tensor:
         ctx.world, ctx.src = world, src
         ctx.dim = world.broadcast_object(dim, src)

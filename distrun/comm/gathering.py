@@ -11,13 +11,12 @@ from torch import Tensor
 from distrun.comm.errors import CommUsageError
 from distrun.comm.group import Group
 from distrun.comm.handle import Handle
-from distrun.comm.layout import from_rows, require_dim, require_sizes, to_rows
+from distrun.comm.layout import Sizes, from_rows, require_dim, stated, to_rows
 from distrun.comm.parcel import Parcel, wire
 from distrun.comm.staging import dense
 from distrun.comm.tree import Structure, flatten
 
 Tree = TypeVar("Tree")
-Sizes = Sequence[int] | Literal["equal"] | None
 
 
 class Gathering(Group):
@@ -28,13 +27,20 @@ class Gathering(Group):
     """
 
     @overload
-    def all_gather(self, x: Tree, dim: int = ..., *, sizes: Sizes = ...) -> Tree: ...
+    def all_gather(
+        self, x: Tree, dim: int = ..., *, sizes: Sizes | Literal["equal"] = ...
+    ) -> Tree: ...
     @overload
     def all_gather(
-        self, x: Tree, dim: int = ..., *, sizes: Sizes = ..., async_op: bool
+        self, x: Tree, dim: int = ..., *, sizes: Sizes | Literal["equal"] = ..., async_op: bool
     ) -> Handle[Tree]: ...
     def all_gather(
-        self, x: Any, dim: int = 0, *, sizes: Sizes = None, async_op: bool = False
+        self,
+        x: Any,
+        dim: int = 0,
+        *,
+        sizes: Sizes | Literal["equal"] = None,
+        async_op: bool = False,
     ) -> Any:
         """Join the tensors of all ranks, in rank order; every rank gets the result.
 
@@ -59,8 +65,17 @@ class Gathering(Group):
         """
         leaves, dims, tree = self._leaves("all_gather", x, dim)
         lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
-        known = None if sizes is None else self._stated("all_gather", sizes, lengths)
-        self._begin("all_gather", leaves, dim=dim, sizes=sizes, uneven=sizes != "equal", tree=tree)
+        equal = isinstance(sizes, str) and sizes == "equal"
+        counts = None if equal else stated("all_gather", sizes, self.world_size)
+        known = [lengths] * self.world_size if equal else self._known(counts, lengths)
+        self._begin(
+            "all_gather",
+            leaves,
+            dim=dim,
+            sizes="equal" if equal else counts,
+            uneven=not equal,
+            tree=tree,
+        )
         if not leaves:
             return self._carry("all_gather", list, lambda: x, async_op)
         everyones = known or self._everyones(lengths)
@@ -136,17 +151,16 @@ class Gathering(Group):
         leaves = [leaf.reshape(1) if leaf.ndim == 0 else leaf for leaf in leaves]
         return leaves, [require_dim(call, leaf, dim) for leaf in leaves], tree
 
-    def _stated(self, call: str, sizes: Sequence[int] | str, lengths: list[int]) -> list[list[int]]:
-        """Return every rank's lengths of the leaves, as `sizes` says they are: [n][leaves]."""
-        if sizes == "equal":
-            return [lengths] * self.world_size
-        stated = require_sizes(call, sizes, self.world_size)
-        if any(length != stated[self.rank] for length in lengths):
+    def _known(self, counts: list[int] | None, lengths: list[int]) -> list[list[int]] | None:
+        """Return every rank's lengths of the leaves, as they were stated: [n][leaves]."""
+        if counts is None:
+            return None
+        if any(length != counts[self.rank] for length in lengths):
             raise CommUsageError(
-                f"{call}: sizes[{self.rank}] is {stated[self.rank]}, the tensors of this rank"
+                f"all_gather: sizes[{self.rank}] is {counts[self.rank]}, the tensors of this rank"
                 f" have {lengths}"
             )
-        return [[size] * len(lengths) for size in stated]
+        return [[count] * len(lengths) for count in counts]
 
     def _everyones(self, mine: list[int]) -> list[list[int]]:
         """Return the numbers that each rank gives, as many on each: [n][k]."""

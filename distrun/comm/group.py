@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +15,10 @@ from distrun.comm.errors import (
     ClosedError,
     CommError,
     CommUsageError,
+    ForkedError,
     GroupDeadError,
     RankLateError,
+    TwoThreadsError,
 )
 from distrun.comm.handle import Handle
 from distrun.comm.site import call_site
@@ -53,7 +56,7 @@ class Group:
         self.transport = transport
         """What carries the messages; for those who extend the layer."""
         self._checker = checker
-        self._unfit: CommError | ClosedError | None = None
+        self._unfit: CommError | ClosedError | ForkedError | None = None
         self.name = name
         self.rank = transport.rank
         """This rank's number in the group, from 0."""
@@ -65,6 +68,10 @@ class Group:
         """Where tensors must be."""
         self.backend = transport.backend
         """What carries the messages: gloo, nccl, or threads in tests."""
+
+    def refuse(self, why: CommError | ForkedError) -> None:
+        """Refuse every call from now on."""
+        self._unfit = why
 
     def _begin(self, call: str, tensors: Sequence[Tensor], **rule: Any) -> None:
         """Refuse what cannot work; in checked mode, compare the call with the other ranks'.
@@ -78,6 +85,9 @@ class Group:
         if self._checker is not None:
             try:
                 self._checker.check(call, tensors, rule)
+            except TwoThreadsError as error:
+                self.refuse(error)
+                raise
             except (RankLateError, GroupDeadError) as error:
                 self._unfit = GroupDeadError(f"{self.name} is dead: {error.message}", error.hint)
                 raise
@@ -102,6 +112,11 @@ class Group:
                 f"{call} was given a {type(x).__name__}, which is a part of a tensor on each rank",
                 "x.to_local() is this rank's part, x.full_tensor() the whole",
             )
+        if hasattr(x, "get_mask"):
+            raise CommUsageError(
+                f"{call} was given a {type(x).__name__}, which is two tensors",
+                "x.get_data() and x.get_mask() are plain ones; x.to_tensor(0) fills what is masked",
+            )
         if x.is_nested:
             raise CommUsageError(
                 f"{call} was given a nested tensor", "x.unbind() is a list of plain ones"
@@ -110,6 +125,11 @@ class Group:
             raise CommUsageError(f"{call} was given a quantized tensor", "x.dequantize() first")
         if x.layout != torch.strided:
             raise CommUsageError(f"{call} was given a {x.layout} tensor", "x.to_dense() first")
+        if type(x) is not Tensor and x.device == self.device and not _has_memory(x):
+            raise CommUsageError(
+                f"{call} was given a {type(x).__name__}, which has no memory of its own",
+                "give the plain tensors that it holds",
+            )
         if x.device != self.device:
             raise CommUsageError(
                 f"{call} was given a tensor on {x.device}, this group works on {self.device}",
@@ -148,6 +168,8 @@ class Group:
         return finish()
 
     def _wait(self, work: Work, call: str) -> None:
+        if isinstance(self._unfit, ForkedError):  # a handle that was made before the fork
+            raise ForkedError(self._unfit.message, self._unfit.hint)
         try:
             work.wait()
         except RuntimeError as error:
@@ -169,3 +191,14 @@ class Group:
             + ("" if self._checker else "; DISTRUN_COMM_CHECK=1 names the rank late or gone"),
         )
         return self._unfit
+
+
+def _has_memory(x: Tensor) -> bool:
+    if x.numel() == 0 or hasattr(x, "wait"):  # torch's own result of an async collective waits
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x.data_ptr() != 0
+    except RuntimeError:  # as torch says of some of its own
+        return False

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.site import Site
 from distrun.comm.transport import Work
 
@@ -78,3 +79,6 @@ class Handle(Generic[T]):
     def __repr__(self) -> str:
         state = "waited for" if self._finish is None else "done" if self.done() else "under way"
         return f"<Handle of {self._call} at {self._site}: {state}>"
+
+
+keep_out_of_graphs(Handle.wait, Handle.done)

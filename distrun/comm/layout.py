@@ -7,13 +7,17 @@ of each rank is then one run of memory.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
 from distrun.comm.errors import CommUsageError
+
+Sizes = Iterable[SupportsIndex] | None
+"""How much each rank gets or gives: a list, an array, a tensor of integers."""
 
 
 def require_dim(call: str, x: Tensor, dim: int) -> int:
@@ -40,6 +44,11 @@ def from_rows(rows: Tensor, dim: int) -> Tensor:
     return rows.movedim(0, dim).contiguous() if dim else rows
 
 
+def stated(call: str, sizes: object, world_size: int) -> list[int] | None:
+    """Return sizes as a list, or None if they are not stated; see `require_sizes`."""
+    return None if sizes is None else require_sizes(call, sizes, world_size)
+
+
 def require_sizes(call: str, sizes: object, world_size: int) -> list[int]:
     """Return sizes as a list.
 
@@ -57,7 +66,7 @@ def require_sizes(call: str, sizes: object, world_size: int) -> list[int]:
     return numbers
 
 
-def cut(call: str, x: Tensor, dim: int, sizes: Sequence[int] | None, world_size: int) -> list[int]:
+def cut(call: str, x: Tensor, dim: int, sizes: Sizes, world_size: int) -> list[int]:
     """Return how many rows of x go to each rank: [n].
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distrun.comm.group import Group
 from distrun.comm.handle import Handle
-from distrun.comm.layout import cut, from_rows, padded, require_dim, to_rows
+from distrun.comm.layout import Sizes, cut, from_rows, padded, require_dim, stated, to_rows
 from distrun.comm.ops import carriage
 from distrun.comm.staging import encoded, landed, require_like, require_tensor, staged, targets_of
 from distrun.comm.tree import by_key, flatten, pack, unpack
@@ -143,7 +143,7 @@ class Reducing(Group):
 
     @overload
     def reduce_scatter(
-        self, x: Tree, dim: int = ..., *, op: str = ..., sizes: Sequence[int] | None = ...
+        self, x: Tree, dim: int = ..., *, op: str = ..., sizes: Sizes = ...
     ) -> Tree: ...
     @overload
     def reduce_scatter(
@@ -152,7 +152,7 @@ class Reducing(Group):
         dim: int = ...,
         *,
         op: str = ...,
-        sizes: Sequence[int] | None = ...,
+        sizes: Sizes = ...,
         async_op: bool,
     ) -> Handle[Tree]: ...
     def reduce_scatter(
@@ -161,7 +161,7 @@ class Reducing(Group):
         dim: int = 0,
         *,
         op: str = "sum",
-        sizes: Sequence[int] | None = None,
+        sizes: Sizes = None,
         async_op: bool = False,
     ) -> Any:
         """Reduce x over the ranks; each rank gets one part of the result.
@@ -186,6 +186,7 @@ class Reducing(Group):
             CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
         """
         leaves, structure = flatten(x)
+        sizes = stated("reduce_scatter", sizes, self.world_size)
         dims = [require_dim("reduce_scatter", leaf, dim) for leaf in leaves]
         cuts = [
             cut("reduce_scatter", leaf, d, sizes, self.world_size)

@@ -11,7 +11,7 @@ from torch import Tensor
 from distrun.comm.errors import CommUsageError
 from distrun.comm.gathering import joined
 from distrun.comm.handle import Handle
-from distrun.comm.layout import cut, from_rows, to_rows
+from distrun.comm.layout import Sizes, cut, from_rows, stated, to_rows
 from distrun.comm.objects import Objects, require_picklable
 from distrun.comm.parcel import Parcel, row_nelement, wire
 from distrun.comm.staging import dense
@@ -27,8 +27,7 @@ class _Waybill(NamedTuple):
     row_shapes: list[list[int]]
     dims: list[int]
     cuts: list[list[int]]
-    skeleton: Any
-    """The tree, with the number of each leaf in its place."""
+    tree: Structure
 
 
 class Scattering(Objects):
@@ -39,9 +38,7 @@ class Scattering(Objects):
     """
 
     @overload
-    def scatter(
-        self, x: Tree, src: int = ..., dim: int = ..., *, sizes: Sequence[int] | None = ...
-    ) -> Tree: ...
+    def scatter(self, x: Tree, src: int = ..., dim: int = ..., *, sizes: Sizes = ...) -> Tree: ...
     @overload
     def scatter(
         self,
@@ -49,7 +46,7 @@ class Scattering(Objects):
         src: int = ...,
         dim: int = ...,
         *,
-        sizes: Sequence[int] | None = ...,
+        sizes: Sizes = ...,
         async_op: bool,
     ) -> Handle[Tree]: ...
     def scatter(
@@ -58,7 +55,7 @@ class Scattering(Objects):
         src: int = 0,
         dim: int = 0,
         *,
-        sizes: Sequence[int] | None = None,
+        sizes: Sizes = None,
         async_op: bool = False,
     ) -> Any:
         """Cut x of src into one part a rank; each rank gets its part.
@@ -90,7 +87,6 @@ class Scattering(Objects):
         bill = self._broadcast_object(bill, src)
         if isinstance(bill, CommUsageError):
             raise bill
-        tree = Structure(bill.skeleton, ())
         parcel = Parcel(bill.dtypes, bill.row_shapes)
         lengths = [list(each) for each in zip(*bill.cuts, strict=True)]  # [n][leaves]
         nbytes = [parcel.nbytes(each) for each in lengths]
@@ -105,12 +101,14 @@ class Scattering(Objects):
         return self._carry(
             "scatter",
             lambda: [self.transport.all_to_all(landing, sent, coming, going, async_op)],
-            lambda: joined(parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, tree),
+            lambda: joined(
+                parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, bill.tree
+            ),
             async_op,
         )
 
     def _bill(
-        self, x: Any, dim: int, sizes: Sequence[int] | None
+        self, x: Any, dim: int, sizes: Sizes
     ) -> tuple[list[Tensor], _Waybill | CommUsageError]:
         """Return the rows that src sends, and what it tells the others, or why it cannot."""
         try:
@@ -119,32 +117,33 @@ class Scattering(Objects):
                 raise CommUsageError(f"scatter: {x!r:.80} holds no tensor to cut")
             for leaf in leaves:
                 self._require_usable("scatter", leaf)
+            sizes = stated("scatter", sizes, self.world_size)
             cuts = [
                 cut("scatter", leaf, d, sizes, self.world_size)
                 for leaf, d in zip(leaves, dims, strict=True)
             ]
-            require_picklable(tree.skeleton)
+            require_picklable(tree)
         except CommUsageError as error:
             return [], error
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         shapes = [list(r.shape[1:]) for r in rows]
-        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, tree.skeleton)
+        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, tree)
 
     def _nothing(self) -> Tensor:
         return torch.empty(0, dtype=torch.uint8, device=self.device)
 
     @overload
-    def all_to_all(self, x: Tree, dim: int = ..., *, sizes: Sequence[int] | None = ...) -> Tree: ...
+    def all_to_all(self, x: Tree, dim: int = ..., *, sizes: Sizes = ...) -> Tree: ...
     @overload
     def all_to_all(
-        self, x: Tree, dim: int = ..., *, sizes: Sequence[int] | None = ..., async_op: bool
+        self, x: Tree, dim: int = ..., *, sizes: Sizes = ..., async_op: bool
     ) -> Handle[Tree]: ...
     def all_to_all(
         self,
         x: Any,
         dim: int = 0,
         *,
-        sizes: Sequence[int] | None = None,
+        sizes: Sizes = None,
         async_op: bool = False,
     ) -> Any:
         """Cut x into one part a rank, send each its part, and join what comes, in rank order.
@@ -167,6 +166,7 @@ class Scattering(Objects):
         Raises:
             CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
         """
+        sizes = stated("all_to_all", sizes, self.world_size)
         leaves, dims, tree = self._leaves("all_to_all", x, dim)
         cuts = [
             cut("all_to_all", leaf, d, sizes, self.world_size)

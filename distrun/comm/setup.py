@@ -19,6 +19,7 @@ from distrun.comm.checked.checker import BoardChecker
 from distrun.comm.checked.make import make_board
 from distrun.comm.checked.watch import Watch
 from distrun.comm.errors import CommUsageError, NoGpuError
+from distrun.comm.forked import require_own_group
 from distrun.comm.group import Checker
 from distrun.comm.join import open_store, require_all
 from distrun.comm.world import World
@@ -68,6 +69,7 @@ def init(
     """
     env = _environment()
     settings = _settled(backend, timeout_s, check, env)
+    require_own_group("comm.init")
     if WORLD_WAS_GIVEN.get() or dist.is_initialized():
         raise CommUsageError(
             "comm.init: this process has a world already"
@@ -96,6 +98,7 @@ def attach(
     """
     if not dist.is_initialized():
         raise CommUsageError("comm.attach: there is no process group", "comm.init() makes one")
+    require_own_group("comm.attach")
     group = group or dist.group.WORLD
     assert group is not None  # torch.distributed is initialized
     env = _environment()

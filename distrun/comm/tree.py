@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, TypeVar
@@ -10,11 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.utils._pytree import (
+    SUPPORTED_NODES,
     PyTree,
+    TreeSpec,
     keystr,
+    tree_flatten,
     tree_flatten_with_path,
-    tree_map,
-    tree_structure,
     tree_unflatten,
 )
 
@@ -31,17 +34,35 @@ class Structure:
     may differ from rank to rank.
 
     Args:
-        skeleton: The tree, with the number of each tensor in its place.
+        spec: The tree without its leaves; None: a tensor by itself.
+        numbers: Of the tensors, in the order in which the tree has them.
         paths: The place of each tensor, in the order of their numbers.
     """
 
-    def __init__(self, skeleton: PyTree, paths: Sequence[str]) -> None:
-        self.skeleton = skeleton
+    def __init__(
+        self, spec: TreeSpec | None, numbers: Sequence[int], paths: Sequence[str] = ()
+    ) -> None:
+        self.spec = spec
+        self.numbers = numbers
         self.paths = tuple(paths)
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
-        """Return the tree with these in the places of its tensors."""
-        return tree_map(lambda number: leaves[number], self.skeleton)
+        """Return the tree with these in the places of its tensors.
+
+        Called with the results alone: a node's class may look at what it is given.
+        """
+        if self.spec is None:
+            return leaves[0]
+        return tree_unflatten([leaves[number] for number in self.numbers], self.spec)
+
+    def __getstate__(self) -> tuple[bytes, Sequence[int], Sequence[str]]:
+        return pickle.dumps(self.spec), self.numbers, self.paths
+
+    def __setstate__(self, state: tuple[bytes, Sequence[int], tuple[str, ...]]) -> None:
+        spec, self.numbers, self.paths = state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own leaves
+            self.spec = pickle.loads(spec)
 
     def __str__(self) -> str:
         """Return a text that differs where the places do; "" for a tensor by itself."""
@@ -56,9 +77,8 @@ def flatten(tree: PyTree) -> tuple[list[Tensor], Structure]:
         CommUsageError: A leaf is no tensor.
     """
     if isinstance(tree, Tensor):
-        return [tree], Structure(0, [""])
-    found, _ = tree_flatten_with_path(tree)
-    places = [(keystr(path), leaf) for path, leaf in found]
+        return [tree], Structure(None, [0], [""])
+    places = _places(tree)
     for place, leaf in places:
         if not isinstance(leaf, Tensor):
             what = f"leaf {place} is no tensor: {leaf!r:.60}" if place else f"it is {leaf!r:.80}"
@@ -70,8 +90,28 @@ def flatten(tree: PyTree) -> tuple[list[Tensor], Structure]:
     numbers = [0] * len(order)
     for number, i in enumerate(order):
         numbers[i] = number
-    skeleton = tree_unflatten(numbers, tree_structure(tree))
-    return [places[i][1] for i in order], Structure(skeleton, [places[i][0] for i in order])
+    _, spec = tree_flatten(tree)
+    return [places[i][1] for i in order], Structure(spec, numbers, [places[i][0] for i in order])
+
+
+def _places(tree: PyTree) -> list[tuple[str, Any]]:
+    """Return each leaf with its path, in the order in which the tree has them.
+
+    Below a node whose library says nothing of keys, leaves have numbers.
+    """
+    found: list[tuple[str, Any]] = []
+    for path, leaf in tree_flatten_with_path(tree, is_leaf=_has_no_keys)[0]:
+        if _has_no_keys(leaf):
+            below, _ = tree_flatten(leaf)
+            found += [(f"{keystr(path)}<{i}>", each) for i, each in enumerate(below)]
+        else:
+            found.append((keystr(path), leaf))
+    return found
+
+
+def _has_no_keys(node: object) -> bool:
+    known = SUPPORTED_NODES.get(type(node))
+    return known is not None and known.flatten_with_keys_fn is None
 
 
 def by_key(items: Sequence[T], key: Callable[[T], K]) -> dict[K, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -12,7 +13,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from distrun.comm.c10d import C10dTransport
-from distrun.comm.errors import ClosedError, CommUsageError
+from distrun.comm.compiled import keep_out_of_graphs
+from distrun.comm.errors import ClosedError, CommUsageError, ForkedError
+from distrun.comm.forked import refuse_in_children
 from distrun.comm.group import Checker
 from distrun.comm.mesh import Mesh, complete, lines_along
 from distrun.comm.reducing import Reducing
@@ -49,6 +52,7 @@ class World(Reducing, Scattering, Sending):
         self._pid = os.getpid()
         self._parts: list[World] = []
         self._device_meshes: list[DeviceMesh] = []
+        refuse_in_children(self)
         self._checker = make_checker(self) if self.world_size > 1 else None
 
     @property
@@ -58,8 +62,8 @@ class World(Reducing, Scattering, Sending):
         Raises:
             CommUsageError: On threads, where there is none.
         """
-        if isinstance(self._unfit, ClosedError):
-            raise ClosedError(self._unfit.message, self._unfit.hint)
+        if isinstance(self._unfit, ClosedError | ForkedError):
+            raise type(self._unfit)(self._unfit.message, self._unfit.hint)
         if not isinstance(self.transport.wrapped, C10dTransport):
             raise CommUsageError(
                 f"ranks on {self.backend} have no c10d process group", 'backend="gloo"'
@@ -184,6 +188,8 @@ class World(Reducing, Scattering, Sending):
                 f"rebuild: {self.name} was not made by comm.init, or was rebuilt already",
                 "call it on the world that is in use",
             )
+        if isinstance(self._unfit, ForkedError):
+            raise self._unfit
         if isinstance(self._unfit, ClosedError) and not self._rebuilding:
             raise self._unfit
         chosen = sorted(set(range(self.world_size) if ranks is None else ranks))
@@ -237,3 +243,12 @@ class World(Reducing, Scattering, Sending):
         return (
             f"<{self.name}: rank {self.rank} of {self.world_size}, {self.backend} on {self.device}>"
         )
+
+
+keep_out_of_graphs(
+    *(
+        method
+        for name, method in inspect.getmembers(World, inspect.isfunction)
+        if not name.startswith("_")
+    )
+)

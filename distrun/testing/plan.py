@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distrun.testing.failure import RunRanksError
 from distrun.testing.faults import Fault
 
 if TYPE_CHECKING:
@@ -32,4 +34,22 @@ class RankPlan:
         with ExitStack() as stack:
             for fault in self.faults:
                 stack.enter_context(fault.on(world))
-            return self.fn(world)
+            return run_to_its_end(self.fn, world)
+
+
+def run_to_its_end(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what a function returns, but refuse what only begins to run when it is awaited.
+
+    Raises:
+        RunRanksError: It returned a coroutine, a generator or the like: its body did not run.
+    """
+    result = fn(*args, **kwargs)
+    lazy = inspect.isawaitable(result) or inspect.isasyncgen(result) or inspect.isgenerator(result)
+    if not lazy:
+        return result
+    if inspect.iscoroutine(result):
+        result.close()  # else Python warns that nobody awaited it
+    raise RunRanksError(
+        f"the function of the ranks returned a {type(result).__name__}, so its body did not run",
+        "make it a plain function; asyncio.run(…) inside of it runs a coroutine",
+    )

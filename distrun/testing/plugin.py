@@ -77,12 +77,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("world", cases, ids=str, indirect=True)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a marked test that pytest makes no cases of: it would run on no rank."""
+    is_marked = isinstance(item, pytest.Function) and item.get_closest_marker("ranks") is not None
+    if is_marked and _case(item) is None:
+        pytest.fail(
+            "@pytest.mark.ranks works on functions and plain classes, not in unittest.TestCase",
+            pytrace=False,
+        )
+
+
+def _case(item: pytest.Item) -> Case | None:
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("world") if callspec else None
+    return case if isinstance(case, Case) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Run the test's function on every rank."""
     marker = pyfuncitem.get_closest_marker("ranks")
-    case = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("world")
-    if marker is not None and isinstance(case, Case):
+    case = _case(pyfuncitem)
+    if marker is not None and case is not None:
         _skip_without_gpus(case)
         options = {k: v for k, v in marker.kwargs.items() if k != "backend"}
         pyfuncitem.obj = functools.partial(
@@ -117,12 +133,16 @@ def _on_ranks(
 
 def _call(test: Any, arguments: dict[str, Any], world: Any) -> tuple[str, str]:
     """Run a test's body on one rank; return ("skip" or "xfail" or "", why)."""
+    from distrun.testing.plan import run_to_its_end
+
     try:
-        test(world=world, **arguments)
+        result = run_to_its_end(test, world=world, **arguments)
     except pytest.skip.Exception as skipped:
         return "skip", str(skipped)
     except pytest.xfail.Exception as xfailed:
         return "xfail", str(xfailed)
+    if result is not None:
+        pytest.fail(f"the test returned {result!r:.80}: did you mean assert?", pytrace=False)
     return "", ""
 
 

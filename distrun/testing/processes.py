@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import pickle
 import selectors
@@ -12,15 +11,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import cloudpickle
 import torch
 
 from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import scrubbed
 from distrun.processes import send, widen_pipe
+from distrun.testing.by_value import pickled
 from distrun.testing.failure import RankFailure, RunRanksError, is_own, raise_for, still_running
 from distrun.testing.output import prefixed
 from distrun.testing.plan import RankPlan
@@ -118,12 +116,12 @@ def run_in_processes(plan: RankPlan) -> list[Any]:
     __tracebackhide__ = True
     if plan.backend == "nccl":
         _require_gpus(plan.world_size)
-    pickled = _pickled(plan)
+    order = _pickled(plan)
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="distrun-") as name:
         server, ranks = warm_server(), list[_Rank]()
         try:
             for rank in range(plan.world_size):
-                ranks.append(_Rank(server, pickled, rank, plan.world_size, Path(name)))
+                ranks.append(_Rank(server, order, rank, plan.world_size, Path(name)))
             return _collected(plan, server, ranks)
         finally:
             for each in ranks:
@@ -207,33 +205,13 @@ def _own_stack(text: str) -> str:
 
 
 def _pickled(plan: RankPlan) -> bytes:
-    """Pickle a plan with its function by value: the server has not imported the caller's module."""
-    modules = [m for m in _modules_of(plan.fn) if m.__name__.partition(".")[0] != "distrun"]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps(plan))
+        return pickled(plan, plan.fn)
     except Exception as error:  # whatever an object's __reduce__ raises
         raise RunRanksError(
             f"run_ranks: what the function refers to cannot be pickled: {error}",
             'make it inside of the function, or backend="threads"',
         ) from error
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _modules_of(fn: object) -> set[ModuleType]:
-    """Return the modules in which a function, and those that a partial holds, are defined."""
-    found: set[ModuleType] = set()
-    parts = [fn]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, functools.partial):
-            parts += [part.func, *part.args, *part.keywords.values()]
-        elif callable(part) and (module := sys.modules.get(getattr(part, "__module__", ""))):
-            found.add(module)
-    return found
 
 
 def _require_gpus(world_size: int) -> None:

@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import sys
+import threading
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ import torch.distributed.nn
 import distrun.comm
 from distrun import env
 from distrun.agent.forkserver import Forkserver
+from distrun.comm.errors import CommError
+from distrun.testing.by_value import unpickled
 from distrun.testing.failure import RankFailure, ending, failure_of
 
 
@@ -28,7 +31,7 @@ class Errand(NamedTuple):
     """What one rank is to do."""
 
     plan: bytes
-    """A pickled `RankPlan`."""
+    """A `RankPlan`, pickled by value."""
     rank: int
     store: str
     """A file, for the ranks to meet at."""
@@ -62,16 +65,33 @@ def _be_rank(errand: Errand) -> Outcome:
     sys.path[:] = errand.path
     sys.breakpointhook = _no_debugger
     failure, result, world = None, None, None
+    errors_of_threads = _note_errors_of_threads()
     try:
         os.chdir(errand.cwd)
-        plan = pickle.loads(errand.plan)
+        plan = unpickled(errand.plan)
         world = _world(plan, errand)
         result = cloudpickle.dumps(plan.run(world))
+        for error in errors_of_threads:
+            raise error
     except BaseException as error:  # whatever it is, the caller is to see it
         failure = failure_of(errand.rank, error)
     if world is not None:
         world.close(failed=failure is not None, why=ending(failure))
     return Outcome(None if failure else result, failure)
+
+
+def _note_errors_of_threads() -> list[BaseException]:
+    """Return a list that gets the collectives' errors which end a thread, as Python goes on."""
+    noted: list[BaseException] = []
+    show = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        show(args)
+        if isinstance(args.exc_value, CommError):
+            noted.append(args.exc_value)
+
+    threading.excepthook = hook
+    return noted
 
 
 def _world(plan: Any, errand: Errand) -> distrun.comm.World:

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
 
-import torch
-
 from distrun.comm.checked.checker import BoardChecker
 from distrun.comm.errors import CommUsageError
 from distrun.comm.setup import WORLD_WAS_GIVEN
@@ -30,13 +28,14 @@ from distrun.testing.failure import (
 )
 from distrun.testing.output import RankStream
 from distrun.testing.plan import RankPlan
+from distrun.testing.random_state import RandomState, states_of_ranks
 from distrun.testing.thread_board import ThreadBoard
 from distrun.testing.thread_hub import Hub
 from distrun.testing.thread_transport import ThreadTransport
 
 _LOOK_S = 0.5
 _ONE_AT_A_TIME = threading.Lock()
-"""A run stands in for sys.stdout, and uses torch's random numbers."""
+"""A run stands in for sys.stdout, and for the generators of random numbers."""
 _GRACE_S = 2.0
 """After the first failure, the others have this long to find out by themselves."""
 
@@ -50,7 +49,7 @@ class _Run:
         self.failures: dict[int, RankFailure] = {}
         self.idents: dict[int, int] = {}
         self.ranks: dict[int, int] = {}
-        self._states = [torch.get_rng_state()] * plan.world_size
+        self._states = states_of_ranks(plan.world_size)
         self.baton = Baton(plan.world_size, self._switch)
         self._hub = Hub(self.baton)
         self._ended = threading.Condition()
@@ -66,9 +65,15 @@ class _Run:
         ]
 
     def _switch(self, before: int, after: int) -> None:
-        """Give each rank torch's random numbers to itself, as a process has them."""
-        self._states[before] = torch.get_rng_state()
-        torch.set_rng_state(self._states[after])
+        """Give each rank random numbers to itself, as a process has them."""
+        self._states[before] = RandomState.now()
+        self._states[after].restore()
+
+    def begin(self) -> None:
+        """Start the ranks; rank 0 is the first to run."""
+        self._states[0].restore()
+        for thread in self.threads:
+            thread.start()
 
     def _rank(self, rank: int) -> None:
         WORLD_WAS_GIVEN.set(True)
@@ -150,16 +155,15 @@ def run_on_threads(plan: RankPlan) -> list[Any]:
 def _run(plan: RankPlan) -> list[Any]:
     __tracebackhide__ = True
     run = _Run(plan)
-    state = torch.get_rng_state()
+    state = RandomState.now()
     stacks: dict[int, str] = {}
     try:
         with _output_of(run.ranks):
-            for thread in run.threads:
-                thread.start()
+            run.begin()
             run.wait()
     finally:
         stacks = run.stop()
-        torch.set_rng_state(state)
+        state.restore()
     if stacks or run.failures:
         running = [still_running(rank, stack) for rank, stack in stacks.items()]
         raise_for([*run.failures.values(), *running], plan.world_size, plan.timeout_s)

@@ -9,12 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from distrun.env import TAG
 from distrun.errors import DistrunError
 
 _START_LIMIT_S = 120.0
+_PYTHON = os.path.abspath(sys.executable)  # noqa: PTH100 # a link of a venv is not resolved
+"""As the server sees it: how it was started may have `..` in it, or be relative."""
 
 
 class Ended(NamedTuple):
@@ -39,12 +43,12 @@ class Server:
         )
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-c", program],
+            [_PYTHON, "-u", "-c", program],
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            env={"OMP_NUM_THREADS": "1", **os.environ},
+            env={"OMP_NUM_THREADS": "1", **os.environ, TAG: f"run_ranks-{uuid.uuid4().hex}"},
             start_new_session=True,  # Ctrl-C is for the caller, who ends the ranks
         )
         theirs.close()
@@ -70,7 +74,7 @@ class Server:
         Raises:
             DistrunError: The server has ended.
         """
-        request = json.dumps({"command": [sys.executable, "-u"], "environ": environ})
+        request = json.dumps({"command": [_PYTHON, "-u"], "environ": environ})
         try:
             data = request.encode() + b"\n"
             sent = socket.send_fds(self.channel, [data], list(fds))
@@ -78,6 +82,8 @@ class Server:
             while True:
                 if "pid" in (message := self._message()):
                     return int(message["pid"])
+                if "failed" in message:
+                    raise DistrunError(f"run_ranks: {message['failed']}")
                 self._note(message)
         except OSError:
             raise self._gone() from None
@@ -100,19 +106,18 @@ class Server:
         self._process.wait()
         self._errors.close()
 
-    def _note(self, message: dict[str, float]) -> None:
-        self._ended.append(
-            Ended(int(message["ended"]), int(message["status"]), message["monotonic"])
-        )
+    def _note(self, message: dict[str, Any]) -> None:
+        if message:  # else a beat, which says that the server lives
+            self._ended.append(Ended(message["ended"], message["status"], message["monotonic"]))
 
-    def _message(self) -> dict[str, float]:
+    def _message(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:
             more = self.channel.recv(65536)
             if not more:
                 raise self._gone()
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, float] = json.loads(line)
+        message: dict[str, Any] = json.loads(line) if line else {}
         return message
 
     def _gone(self) -> DistrunError:

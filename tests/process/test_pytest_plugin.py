@@ -50,6 +50,133 @@ def test_alone(world):
     assert world.world_size == 1
 """
 
+BODIES_THAT_DO_NOT_RUN = """
+import unittest
+import pytest
+
+on_ranks = pytest.mark.ranks(2, backend=["threads", "gloo"])
+
+@on_ranks
+async def test_coroutine_function(world):
+    assert False
+
+@on_ranks
+async def test_async_generator_function(world):
+    assert False
+    yield
+
+def generator(world):
+    assert False
+    yield
+
+async def coroutine(world):
+    assert False
+
+class Awaitable:
+    def __await__(self):
+        raise AssertionError
+
+@on_ranks
+def test_generator(world):
+    return generator(world)
+
+@on_ranks
+def test_coroutine(world):
+    return coroutine(world)
+
+@on_ranks
+def test_awaitable(world):
+    return Awaitable()
+
+@on_ranks
+def test_comparison(world):
+    return world.rank == 5
+
+class TestInAClass:
+    @on_ranks
+    async def test_method(self, world):
+        assert False
+
+class TestCase(unittest.TestCase):
+    @on_ranks
+    def test_of_unittest(self):
+        pass
+"""
+
+OBJECTS = """
+import dataclasses
+import enum
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+import pytest
+import torch
+
+with Path(__file__).with_name("imports").open("a") as imports:
+    imports.write("once ")
+
+on_ranks = pytest.mark.ranks(2, backend=["threads", "gloo"])
+
+@dataclasses.dataclass
+class Metrics:
+    loss: float
+    class Inner:
+        pass
+
+class Phase(enum.Enum):
+    TRAIN = 1
+
+class Batch(NamedTuple):
+    x: torch.Tensor
+    y: torch.Tensor
+
+def twice(x):
+    return 2 * x
+
+LAST = Metrics(1.5)
+
+@on_ranks
+def test_objects_of_this_module_travel_and_keep_their_class(world):
+    assert world.all_gather_object(Metrics(world.rank)) == [Metrics(0), Metrics(1)]
+    assert world.broadcast_object(Phase.TRAIN if world.rank == 0 else None) is Phase.TRAIN
+    assert world.broadcast_object(twice)(2) == 4
+    assert world.all_gather_object(Metrics.Inner)[1] is Metrics.Inner
+    assert world.all_gather_object(LAST) == [LAST, LAST]
+    whole = Batch(torch.arange(4), torch.arange(4)) if world.rank == 0 else None
+    got = world.scatter(whole)
+    assert isinstance(got, Batch)
+    assert got.x.tolist() == [2 * world.rank, 2 * world.rank + 1]
+    assert isinstance(world.all_reduce(Batch(torch.ones(1), torch.ones(1))), Batch)
+
+@on_ranks
+def test_they_can_be_pickled_by_others_too(world):
+    assert pickle.loads(pickle.dumps(Metrics(2))) == Metrics(2)
+
+@on_ranks
+def test_what_no_script_could_send_is_refused(world):
+    class Local:
+        pass
+    for value in (Local(), lambda: 1):
+        with pytest.raises(ValueError, match="cannot be pickled"):
+            world.all_gather_object(value)
+"""
+
+LATE_IMPORT = """
+import pytest
+
+class Late:
+    pass
+
+class Early:
+    pass
+
+@pytest.mark.ranks(2, backend="gloo")
+def test_the_module_may_be_imported_on_a_rank(world):
+    import test_suite
+    assert test_suite.Early is Early
+    assert isinstance(world.all_gather_object(test_suite.Late())[1], test_suite.Late)
+"""
+
 FAILING = """
 import pytest
 import torch
@@ -80,6 +207,45 @@ def test_a_test_runs_on_every_rank_of_every_world_it_names(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 passed, 4 skipped, 2 xfailed" in done.stdout
     assert "nccl needs 2 GPUs" in done.stdout
+
+
+def test_a_body_that_is_not_run_to_its_end_fails_on_every_backend(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, BODIES_THAT_DO_NOT_RUN)
+    assert "14 failed, 1 error" in done.stdout
+    assert "passed" not in done.stdout.splitlines()[-1]
+    assert "returned a coroutine, so its body did not run" in done.stdout
+    assert "never awaited" not in done.stdout
+    assert "not in unittest.TestCase" in done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--import-mode=importlib",)], ids=str)
+def test_objects_of_the_tests_own_module_travel_between_ranks(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = run_pytest(tmp_path, OBJECTS, *options)
+    assert "6 passed" in done.stdout, done.stdout
+    assert (tmp_path / "imports").read_text() == "once "  # no rank has run the module again
+
+
+def test_a_rank_may_import_the_tests_own_module(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, LATE_IMPORT)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_a_python_that_was_started_by_a_relative_path_runs_ranks(tmp_path: Path) -> None:
+    python = Path(sys.executable)
+    program = (
+        "from distrun.testing import run_ranks\n"
+        "if __name__ == '__main__': print(run_ranks(lambda world: world.rank, 1, 'gloo'))"
+    )
+    done = subprocess.run(
+        [f"{python.parent}/../{python.parent.name}/{python.name}", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "[0]\n", done.stderr
 
 
 def test_the_readmes_tests_pass_as_they_stand(tmp_path: Path) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from threading import current_thread
+from typing import Any, NoReturn
 
 from torch import Tensor
 
 from distrun.comm.checked.board import Board, Entry, State
 from distrun.comm.checked.record import Record, decode, encode
 from distrun.comm.checked.report import ranks_text, table
+from distrun.comm.checked.users import Users
 from distrun.comm.checked.watch import Watch
 from distrun.comm.errors import (
     CollectiveMismatchError,
     GroupDeadError,
     RankLateError,
     RankLeftError,
+    TwoThreadsError,
 )
 from distrun.comm.site import call_site
 
@@ -46,6 +49,7 @@ class BoardChecker:
             watch.add(board)
         self._name = name
         self._timeout_s = timeout_s
+        self._users = Users(self)
         self._number = 0
         self._diverged: list[list[Record]] = []
 
@@ -55,11 +59,22 @@ class BoardChecker:
         Raises:
             CollectiveMismatchError: They do not: on every rank.
         """
+        if other := self._users.enter():
+            self._refuse_second_thread(call, other)
         self._number += 1
-        record = encode(call, tensors, rule, call_site())
+        record = encode(call, tensors, rule, call_site(), self._users.label())
         entries = self.board.exchange(self._number, record, self._timeout_s)
         if entries is not None:
             self._judge(call, entries)
+
+    def _refuse_second_thread(self, call: str, other: str) -> NoReturn:
+        self.board.give_up(self._number)  # the others must not wait for what will not come
+        raise TwoThreadsError(
+            f"two threads of this rank use {self._name} at once: {current_thread().name} calls"
+            f" {call} at {call_site()} while {other} is inside of a collective; what they return"
+            " may be mixed up, and the group is dead",
+            "give each thread a group of its own, by world.split, or make all calls in one",
+        )
 
     def absent(self, *, wait: bool) -> str:
         """Return who has closed the group or ended, and how, or "".
@@ -140,13 +155,13 @@ class BoardChecker:
         """
         self._diverged = [*self._diverged, list(records)][-_REMEMBERED:]
         paths = [
-            tuple(calls[rank].site for calls in self._diverged) for rank in range(len(records))
+            tuple(calls[rank].place for calls in self._diverged) for rank in range(len(records))
         ]
         if len(set(paths)) == 1 or any(Counter(path) != Counter(paths[0]) for path in paths):
             return
         self._diverged = []
         orders = "\n".join(
-            f"  rank {rank}: " + ", then ".join(map(str, path)) for rank, path in enumerate(paths)
+            f"  rank {rank}: " + ", then ".join(path) for rank, path in enumerate(paths)
         )
         raise CollectiveMismatchError(
             f"the ranks of {self._name} made the calls up to {what} in different orders; what the"

@@ -26,22 +26,27 @@ class Record(NamedTuple):
     details: str
     file: str
     line: str
+    thread: str
+    """Which thread of its rank called; "" for the one that made the group."""
 
     @property
     def what(self) -> tuple[str, ...]:
-        """What has to be equal on all ranks: everything but the line of code."""
+        """What has to be equal on all ranks: everything but the line of code and the thread."""
         return self[:4]
 
     @property
-    def site(self) -> Site:
-        """The line of code that made the call."""
-        return Site(self.file, int(self.line))
+    def place(self) -> str:
+        """The line of code that made the call, and the thread."""
+        site = Site(self.file, int(self.line))
+        return f"{site} in {self.thread}" if self.thread else str(site)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.call, self.details, self.dtype, self.shape) if part)
 
 
-def encode(call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: Site) -> bytes:
+def encode(
+    call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: Site, thread: str = ""
+) -> bytes:
     """Return the line for a call, at most `MAX_NBYTES` long.
 
     Args:
@@ -50,6 +55,7 @@ def encode(call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: 
         rule: op, root, dim, sizes; `uneven` says that the length in `dim` may differ, `tree`
             where the tensors stand.
         site: Where the call was made.
+        thread: Which thread made it.
     """
     dim = rule.get("dim", 0) if rule.get("uneven") else None
     paths = getattr(rule.get("tree"), "paths", ("",))
@@ -65,7 +71,7 @@ def encode(call: str, tensors: Sequence[Tensor], rule: Mapping[str, Any], site: 
         for name, value in rule.items()
         if name not in ("uneven", "tree") and value is not None
     )
-    parts = (call, dtype, shape, details, site.file, str(site.line))
+    parts = (call, dtype, shape, details, site.file, str(site.line), thread)
     line = _SEPARATOR.join(parts).encode(errors="replace")
     return line if len(line) <= MAX_NBYTES else _cut(parts)
 
@@ -96,9 +102,10 @@ def _shortened(text: str) -> str:
 
 def _cut(parts: Sequence[str]) -> bytes:
     """Return a line that is short enough in bytes, and differs where the parts differ."""
-    *what, file, line = parts
+    *what, file, line, thread = parts
     short = [_shortened(part).encode(errors="replace")[:_MAX_PART] for part in what]
     digest = hashlib.blake2b(_SEPARATOR.join(what).encode(errors="replace"), digest_size=6)
     short[-1] += f" #{digest.hexdigest()}".encode()
     where = [file.encode(errors="replace")[-_MAX_PART:], line.encode()]
+    where.append(thread.encode(errors="replace")[:_MAX_PART])
     return _SEPARATOR.encode().join([*short, *where])

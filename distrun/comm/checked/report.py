@@ -38,7 +38,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     """Return the columns of a line: call, details, dtype, shape, line of code."""
     if entry.record and entry.state is State.CALLED:
         record = decode(entry.record)
-        return record.call, record.details, record.dtype, record.shape, f"at {record.site}"
+        return record.call, record.details, record.dtype, record.shape, f"at {record.place}"
     where = f"it is at {entry.place}" if entry.state is State.LATE else entry.place
     return _NOT_CALLED[entry.state], "", "", "", where if entry.place else ""
 

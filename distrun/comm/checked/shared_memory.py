@@ -61,7 +61,7 @@ class SharedMemoryBoard(Board):
         begin = self._own + page
         self._bytes[begin : begin + len(line)] = line
         numbers = self._numbers
-        numbers[self._own_word] = number
+        numbers[self._own_word] = number | (numbers[self._own_word] & _GAVE_UP)
         deadline = time.monotonic() + timeout_s
         alike = True
         for rank, word in self._others:

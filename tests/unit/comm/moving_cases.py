@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import register_pytree_node, tree_map
 
 from distrun.comm import CollectiveMismatchError, World
+from distrun.comm import functional as F
 from tests.unit.comm.collective_cases import DTYPES, SHAPES, Cases, Pair, made, same, views
 
 CASES = Cases()
@@ -38,6 +40,57 @@ def all_gather_and_gather_join_along_any_dim(world: World) -> None:
             if on_root is not None:
                 same(on_root, truth, (dim, name))
             same(x, before, "the input")
+
+
+@CASES
+def sizes_may_be_a_list_an_array_or_a_tensor(world: World) -> None:
+    n, sizes = world.world_size, [r + 1 for r in range(world.world_size)]
+    x, part = torch.arange(float(sum(sizes))), torch.ones(world.rank + 1)
+    forms = [sizes, tuple(sizes), np.array(sizes), torch.tensor(sizes)]
+    for step in range(len(forms)):
+        form: Any = forms[(step + world.rank) % len(forms)]  # every rank has another
+        assert world.reduce_scatter(x, sizes=form).shape == (sizes[world.rank],)
+        assert world.all_gather(part, sizes=form).shape == x.shape
+        assert world.scatter(x, sizes=form).shape == (sizes[world.rank],)
+        same(world.all_to_all(x, sizes=form), F.all_to_all(x, world, sizes=form))
+        same(world.reduce_scatter(x, sizes=form), F.reduce_scatter(x, world, sizes=form))
+        same(world.scatter(x, sizes=form), F.scatter(x, world, sizes=form))
+        assert F.all_to_all(x, world, sizes=form).shape == (n * sizes[world.rank],)
+    same(world.all_gather(part, sizes=iter(sizes)), torch.ones(sum(sizes)))
+
+
+@CASES
+def nodes_that_others_registered_travel(world: World) -> None:
+    n = world.world_size
+    node = Strict(torch.ones(n))
+    tree = {"b": Plain([node, torch.ones(n)]), "a": torch.ones(n)}
+    assert world.all_reduce(tree)["b"].x[0].x.tolist() == [n] * n
+    assert world.broadcast(tree)["b"].x[0].x.tolist() == [1] * n
+    assert world.all_gather(tree)["b"].x[0].x.tolist() == [1] * n * n
+    assert world.reduce_scatter(node).x.tolist() == [n]
+    assert world.all_to_all(Plain(node)).x.x.tolist() == [1] * n
+    found = world.scatter(tree if world.rank == 0 else None)
+    assert (found["b"].x[0].x.tolist(), found["a"].tolist()) == ([1], [1])
+    assert world.all_reduce(Plain(node), async_op=True).wait().x.x.tolist() == [n] * n
+
+
+class Plain:
+    """A node of a library that says nothing of keys."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+
+class Strict(Plain):
+    """A node that takes a tensor and nothing else."""
+
+    def __init__(self, x: Any) -> None:
+        assert isinstance(x, torch.Tensor)
+        super().__init__(x)
+
+
+for node in (Plain, Strict):
+    register_pytree_node(node, lambda b: ([b.x], None), lambda x, _, node=node: node(*x))
 
 
 @CASES

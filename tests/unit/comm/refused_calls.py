@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.masked import masked_tensor
 
 from distrun.comm import World
 
@@ -78,6 +80,17 @@ def nested() -> Tensor:
         return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
+def masked() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls masked tensors a prototype
+        return masked_tensor(torch.ones(4, 3), torch.ones(4, 3, dtype=torch.bool))
+
+
+def fake() -> Tensor:
+    with FakeTensorMode():
+        return torch.ones(4, 3)
+
+
 def _tensors() -> Iterator[tuple[str, Refused]]:
     for name, call in TAKES.items():
         what = name.partition(" ")[0]
@@ -95,6 +108,22 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
                 lambda w, call=call: call(w, torch.ones(4, 3).to_sparse()),
                 f"{what} was given a torch.sparse_coo tensor",
                 "x.to_dense() first",
+            ),
+        )
+        yield (
+            f"{name} of a masked tensor",
+            Refused(
+                lambda w, call=call: call(w, masked()),
+                f"{what} was given a MaskedTensor, which is two tensors",
+                "x.get_data() and x.get_mask() are plain ones; x.to_tensor(0) fills what is masked",
+            ),
+        )
+        yield (
+            f"{name} of a fake tensor",
+            Refused(
+                lambda w, call=call: call(w, fake()),
+                f"{what} was given a FakeTensor, which has no memory of its own",
+                "give the plain tensors that it holds",
             ),
         )
         if what in ("reduce", "send", "recv"):

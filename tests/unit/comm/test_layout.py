@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.utils._pytree as pytree
 
 from distrun.comm.errors import CommUsageError
 from distrun.comm.layout import cut, from_rows, padded, require_dim, require_sizes, to_rows
@@ -205,6 +206,49 @@ def test_blocks_of_several_ranks_are_joined_tensor_by_tensor() -> None:
 
 Pair = namedtuple("Pair", "left right")
 T = torch.ones(1)
+
+
+class Box:
+    """A node of a library that says nothing of keys."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __repr__(self) -> str:
+        return f"Box({self.x})"
+
+
+class Strict(Box):
+    """A node that takes a tensor and nothing else."""
+
+    def __init__(self, x: Any) -> None:
+        assert isinstance(x, torch.Tensor)
+        super().__init__(x)
+
+
+pytree.register_pytree_node(Box, lambda b: ([b.x], None), lambda x, _: Box(*x))
+pytree.register_pytree_node(
+    Strict,
+    lambda b: ([b.x], None),
+    lambda x, _: Strict(*x),
+    flatten_with_keys_fn=lambda b: ([(pytree.GetAttrKey("x"), b.x)], None),
+)
+
+
+@pytest.mark.parametrize(
+    ("tree", "paths"),
+    [
+        (Box(T), ("<0>",)),
+        (Strict(T), (".x",)),
+        ({"b": Box([T, {"k": T}]), "a": Strict(T)}, ("['a'].x", "['b']<0>", "['b']<1>")),
+        (Box(Strict(T)), ("<0>",)),
+    ],
+    ids=str,
+)
+def test_nodes_of_other_libraries_are_trees_too(tree: Any, paths: tuple[str, ...]) -> None:
+    leaves, structure = flatten(tree)
+    assert structure.paths == paths
+    assert repr(structure.unflatten(leaves)) == repr(tree)
 
 
 @pytest.mark.parametrize(

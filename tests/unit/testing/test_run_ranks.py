@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,6 +110,50 @@ def test_threads_have_random_numbers_of_their_own() -> None:
     state = torch.get_rng_state()
     assert run_ranks(fn, 3) == [alone(0), alone(1), alone(2)]
     assert torch.equal(torch.get_rng_state(), state)  # the caller's are untouched
+
+
+@BACKENDS
+def test_ranks_draw_different_random_numbers_unless_they_seed_alike(backend: str) -> None:
+    def fn(world: World) -> list[tuple[float, ...]]:
+        def draw() -> tuple[float, ...]:
+            first = torch.rand(1).item(), random.random(), np.random.rand()
+            world.barrier()
+            return *first, torch.rand(1).item(), random.random(), np.random.rand()
+
+        unseeded = draw()
+        torch.manual_seed(1)
+        random.seed(1)
+        np.random.seed(1)
+        return [unseeded, draw()]
+
+    ranks = run_ranks(fn, 3, backend)
+    for numbers in zip(*(unseeded for unseeded, _ in ranks), strict=True):
+        assert len(set(numbers)) == 3
+    assert len({seeded for _, seeded in ranks}) == 1
+
+
+def test_a_seed_of_the_caller_makes_threads_draw_the_same_again() -> None:
+    def fn(world: World) -> float:
+        return torch.rand(1).item()
+
+    def seeded() -> list[float]:
+        torch.manual_seed(7)
+        return run_ranks(fn, 2)
+
+    before = torch.get_rng_state(), random.getstate()
+    assert seeded() == seeded()
+    random_after = random.getstate()
+    assert random_after == before[1]
+    torch.set_rng_state(before[0])
+
+
+@BACKENDS
+def test_a_function_that_only_makes_a_coroutine_fails(backend: str) -> None:
+    async def fn(world: World) -> None:
+        raise AssertionError
+
+    with pytest.raises(RanksFailed, match="returned a coroutine, so its body did not run"):
+        run_ranks(fn, 2, backend)
 
 
 @BACKENDS

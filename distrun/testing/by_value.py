@@ -1,0 +1,112 @@
+"""Functions that travel to ranks by value, with the classes of their module.
+
+The server that ranks are forked from has not imported the caller's module, and a rank does not
+import it either: that would run the module again. But pickle looks for a class by its name in
+its module, whoever uses pickle: so a rank has a module of that name, with what came.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import FunctionType, ModuleType
+from typing import Any
+
+import cloudpickle
+
+
+def pickled(value: Any, fn: Callable[..., Any]) -> bytes:
+    """Pickle a value with `fn` and the module of it by value."""
+    modules = [m for m in _modules_of(fn) if m.__name__.partition(".")[0] != "distrun"]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return _dumps(value, {"__main__", *(module.__name__ for module in modules)})
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _dumps(value: Any, modules: Iterable[str]) -> bytes:
+    with io.BytesIO() as file:
+        pickler = _Noting(file, modules)
+        pickler.dump(value)
+        pickler.dump(pickler.noted)  # the same pickler: they are the objects of the value
+        return file.getvalue()
+
+
+class _Noting(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
+    """Notes the classes and functions of some modules that it comes upon."""
+
+    def __init__(self, file: io.BytesIO, modules: Iterable[str]) -> None:
+        super().__init__(file)
+        self._modules = set(modules)
+        self.noted: list[Any] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        is_theirs = isinstance(obj, type | FunctionType) and obj.__module__ in self._modules
+        if is_theirs and _named(obj) is obj:
+            self.noted.append(obj)
+        return super().reducer_override(obj)
+
+
+def _named(obj: type | FunctionType) -> object:
+    """Return what has the name of a class or function in its module, as pickle looks it up."""
+    found: object = sys.modules.get(obj.__module__)
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def unpickled(data: bytes) -> Any:
+    """Undo `pickled`, on a rank; what came can be found by its name from then on."""
+    unpickler = pickle.Unpickler(io.BytesIO(data))
+    value = unpickler.load()
+    for obj in unpickler.load():
+        module = sys.modules.setdefault(obj.__module__, _Module(obj.__module__))
+        if "." not in obj.__qualname__:
+            setattr(module, obj.__qualname__, obj)
+    return value
+
+
+class _Module(ModuleType):
+    """Stands for a module; is run when somebody asks for something that did not come."""
+
+    def __getattr__(self, name: str) -> Any:
+        spec = None if name.startswith("__") else self._spec()
+        if spec is None or spec.loader is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        came = dict(vars(self))
+        self.__class__ = ModuleType  # type: ignore[assignment] # run once
+        self.__file__ = spec.origin
+        spec.loader.exec_module(self)
+        vars(self).update(came)
+        self.__spec__ = spec
+        return getattr(self, name)
+
+    def _spec(self) -> ModuleSpec | None:
+        del sys.modules[self.__name__]  # else it is asked for its spec
+        try:
+            return find_spec(self.__name__)
+        except ImportError:
+            return None
+        finally:
+            sys.modules[self.__name__] = self
+
+
+def _modules_of(fn: object) -> set[ModuleType]:
+    """Return the modules in which a function, and those that a partial holds, are defined."""
+    found: set[ModuleType] = set()
+    parts = [fn]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, functools.partial):
+            parts += [part.func, *part.args, *part.keywords.values()]
+        elif callable(part) and (module := sys.modules.get(getattr(part, "__module__", ""))):
+            found.add(module)
+    return found
