@@ -69,7 +69,7 @@ class HeldTraceback:
         held, self._held = self._held, b""
         end = held.rfind(last_line[-_LAST_NBYTES:])  # a long one has its middle left out
         rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
-        if rest:
+        if rest.strip():
             console.lines(prefixed(rest, self._prefix))
 
 
