@@ -34,6 +34,7 @@ def show(
         ("run", record.run_id),
         ("state", state),
         ("summary", record.summary),
+        ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
         ("ranks", f"{record.nnodes} nodes × {record.nproc_per_node}"),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),

@@ -22,3 +22,5 @@ def stop(
         say(f"{record.run_id} has been told to stop and has not ended yet")
     else:
         say(f"{record.run_id}: {record.outcome or record.state}, {record.summary}")
+        if record.hint:
+            say(f"hint: {record.hint}")

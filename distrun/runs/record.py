@@ -52,6 +52,8 @@ class RunRecord:
     exit_code: int | None = None
     attempts: int = 1
     summary: str = ""
+    hint: str = ""
+    """What cures it, and where ranks were that had to be stopped."""
 
     @property
     def state(self) -> str:
@@ -152,7 +154,7 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
 
 
 def ended(
-    record: RunRecord, outcome: str, exit_code: int, summary: str, attempts: int
+    record: RunRecord, outcome: str, exit_code: int, attempts: int, *, summary: str, hint: str
 ) -> RunRecord:
     """Return the record of the run after its end."""
     return replace(
@@ -160,8 +162,9 @@ def ended(
         ended_at=time.time(),
         outcome=outcome,
         exit_code=exit_code,
-        summary=summary,
         attempts=attempts,
+        summary=summary,
+        hint=hint,
     )
 
 

@@ -331,7 +331,14 @@ class Supervisor:
         self._save(ending)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(
-            record.ended(self._record, ending.outcome, ending.exit_code, ending.summary, attempts)
+            record.ended(
+                self._record,
+                ending.outcome,
+                ending.exit_code,
+                attempts,
+                summary=ending.summary,
+                hint=ending.hint,
+            )
         )
         self._tell(
             "ended",
