@@ -37,12 +37,6 @@ import torch.distributed as dist
 from data import Shard, Windows, as_text, batches, open_text, require_text
 from model import GPT, GPTConfig, decay_groups, model_config, prepare_blocks, sample
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import (
-    all_reduce,
-    all_to_all_single,
-    all_to_all_single_autograd,
-    wait_tensor,
-)
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor import Shard as Cut
@@ -50,6 +44,8 @@ from torch.nn.functional import cross_entropy, one_hot, silu
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 
+from distrun.torch_private import functional_collectives as funcol
+from distrun.torch_private import leave_out_of_ddp
 from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
@@ -120,7 +116,7 @@ class Experts(nn.Module):
         fraction = asked.to(chances.dtype).mean(dim=(0, 1))  # [E], no gradient
         if self.group is not None:
             # The chances stay this rank's: DDP's mean over the ranks makes them everybody's.
-            fraction = wait_tensor(all_reduce(fraction, "avg", self.group))
+            fraction = funcol.wait_tensor(funcol.all_reduce(fraction, "avg", self.group))
         return self.count * (fraction * chances.mean(dim=(0, 1))).sum()
 
     def at_their_experts(self, x: Tensor, counts: Tensor) -> Tensor:
@@ -128,12 +124,14 @@ class Experts(nn.Module):
         if self.group is None:
             return self.apply_experts(x, counts[None])
         ranks = self.group.size()
-        here = wait_tensor(all_to_all_single(counts, None, None, self.group))  # [ranks · E / ranks]
+        here = funcol.wait_tensor(funcol.all_to_all_single(counts, None, None, self.group))
         ins = counts.unflatten(0, (ranks, -1)).sum(dim=1).tolist()
-        outs = here.unflatten(0, (ranks, -1)).sum(dim=1).tolist()
-        arrived = wait_tensor(all_to_all_single_autograd(x, outs, ins, self.group))
-        y = self.apply_experts(arrived, here.unflatten(0, (ranks, -1)))
-        back: Tensor = wait_tensor(all_to_all_single_autograd(y, ins, outs, self.group))
+        by_rank = here.unflatten(0, (ranks, -1))  # [ranks, E / ranks]
+        outs = by_rank.sum(dim=1).tolist()
+        arrived = funcol.all_to_all_single_autograd(x, outs, ins, self.group)
+        y = self.apply_experts(funcol.wait_tensor(arrived), by_rank)
+        left = funcol.all_to_all_single_autograd(y, ins, outs, self.group)
+        back: Tensor = funcol.wait_tensor(left)
         return back
 
     def apply_experts(self, x: Tensor, counts: Tensor) -> Tensor:
@@ -183,7 +181,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> DistributedData
                 setattr(layer, key, own)
                 ignored.append(f"{name}.{key}")
     prepare_blocks(model.blocks.values(), config.recompute, config.compile)
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
+    leave_out_of_ddp(model, ignored)
     return DistributedDataParallel(model, process_group=mesh.get_group("ep"), init_sync=False)
 
 

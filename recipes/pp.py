@@ -40,7 +40,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from data import Shard, Windows, batches, open_text, require_text
@@ -55,7 +55,6 @@ from torch.distributed.pipelining import (
     ScheduleInterleaved1F1B,
 )
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle
-from torch.distributed.pipelining.stage import _PipelineStageBase
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
@@ -167,7 +166,7 @@ def build_schedule(
 ) -> Schedule:
     """Return what runs forward and backward of all micro-batches; it knows the messages."""
     group, device = mesh["pp"].get_group(), torch.device(mesh.device_type)
-    parts: list[_PipelineStageBase] = [
+    parts: list[Any] = [  # torch's schedules take a list of a private base of PipelineStage
         PipelineStage(stage, int(number), config.stages, device, group=group)
         for number, stage in stages.items()
     ]

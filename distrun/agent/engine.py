@@ -21,9 +21,9 @@ from torch.distributed.elastic.agent.server.api import (
     WorkerState,
 )
 from torch.distributed.elastic.events.api import Event, EventSource
-from torch.distributed.elastic.rendezvous import RendezvousParameters
-from torch.distributed.elastic.rendezvous import registry as rendezvous_registry
 from torch.distributed.elastic.utils.api import macros
+
+from distrun.agent.rendezvous import BoundRendezvous
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -64,30 +64,22 @@ def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: 
         max_restarts: How often it may.
 
     Raises:
+        OSError: The head's agent cannot listen at its address.
         torch.distributed.DistError: The rendezvous failed.
     """
     config, command = parse(arguments)
     _drop_unused_log_dir(config)
-    parameters = RendezvousParameters(
-        backend=config.rdzv_backend,
-        endpoint=config.rdzv_endpoint,
-        run_id=config.run_id,
-        min_nodes=config.min_nodes,
-        max_nodes=config.max_nodes,
-        local_addr=config.local_addr,
-        **config.rdzv_configs,
-    )
-    master_addr, _, master_port = config.rdzv_endpoint.rpartition(":")
+    rendezvous = BoundRendezvous(config)
     spec = WorkerSpec(
         role=config.role,
         local_world_size=config.nproc_per_node,
         entrypoint=command[0],
         args=tuple(command[1:]),
-        rdzv_handler=rendezvous_registry.get_rendezvous_handler(parameters),
+        rdzv_handler=rendezvous,
         max_restarts=config.max_restarts,
         monitor_interval=0.001,  # _monitor_workers waits by itself
-        master_addr=master_addr.strip("[]"),
-        master_port=int(master_port),
+        master_addr=rendezvous.address,
+        master_port=rendezvous.port,
         local_addr=config.local_addr,
     )
     counts = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import timedelta
 from threading import Thread
 from typing import Any, cast
@@ -15,8 +16,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import (
-    AllgatherOptions,
+from torch.distributed.distributed_c10d import (
     AllreduceOptions,
     AllToAllOptions,
     BarrierOptions,
@@ -26,6 +26,7 @@ from torch._C._distributed_c10d import (
     ReduceScatterOptions,
 )
 
+from distrun import torch_private
 from distrun.comm.errors import CommUsageError
 from distrun.comm.transport import Transport, Work
 
@@ -39,10 +40,6 @@ _REDUCE_OPS = {
     "bor": ReduceOp.BOR,
     "bxor": ReduceOp.BXOR,
 }
-_GROUP: Any = dist.ProcessGroup
-# torch 2.12 gave these two new names, and warns of the old ones.
-_ALL_GATHER = getattr(_GROUP, "all_gather_single", None) or _GROUP._allgather_base
-_REDUCE_SCATTER = getattr(_GROUP, "reduce_scatter_single", None) or _GROUP._reduce_scatter_base
 
 
 class _Done:
@@ -105,6 +102,9 @@ class C10dTransport(Transport):
         owned: Whether `close` destroys it.
     """
 
+    _last_serial = 0
+    """Of the parts of parts that this process is in."""
+
     def __init__(
         self,
         group: dist.ProcessGroup,
@@ -121,7 +121,7 @@ class C10dTransport(Transport):
         self.world_size = group.size()
         self.device = device
         self.backend = backend
-        on_cpu = torch.device("cpu") in group._device_types
+        on_cpu = torch.device("cpu") in torch_private.device_types(group)
         self.control_device = torch.device("cpu") if on_cpu else device
 
     def all_reduce(self, x: Tensor, op: str, async_op: bool) -> Work:
@@ -141,13 +141,15 @@ class C10dTransport(Transport):
         return self.group.broadcast([x], options) or _DONE
 
     def all_gather(self, out: Tensor, x: Tensor, async_op: bool) -> Work:
-        options = AllgatherOptions()
+        options = torch_private.AllgatherOptions()
         options.asyncOp = async_op
-        return cast(Work, _ALL_GATHER(self.group, out, x, options) or _DONE)
+        work = torch_private.all_gather_single(self.group, out, x, options)
+        return cast(Work, work or _DONE)
 
     def reduce_scatter(self, out: Tensor, x: Tensor, op: str, async_op: bool) -> Work:
         options = _REDUCE_SCATTER_OPTIONS[async_op][op]
-        return cast(Work, _REDUCE_SCATTER(self.group, out, x, options) or _DONE)
+        work = torch_private.reduce_scatter_single(self.group, out, x, options)
+        return cast(Work, work or _DONE)
 
     def all_to_all(
         self, out: Tensor, x: Tensor, out_sizes: Sequence[int], sizes: Sequence[int], async_op: bool
@@ -173,34 +175,31 @@ class C10dTransport(Transport):
 
     def subgroup(self, groups: Sequence[Sequence[int]]) -> C10dTransport | None:
         whole = self.world_size == dist.get_world_size()
-        if not whole:
-            self._require_like_histories()
+        serial = 0 if whole else self._serial_of_parts()
         mine = None
         for ranks in groups:
             if whole or self.rank in ranks:
-                group = dist.new_group(
-                    [dist.get_global_rank(self.group, rank) for rank in ranks],
-                    timeout=timedelta(seconds=self._timeout_s),
-                    # Of the whole world, every rank makes every group; of a part, its own.
-                    use_local_synchronization=not whole,
-                )
+                members = [dist.get_global_rank(self.group, rank) for rank in ranks]
+                group = self._new_group(members, serial)
                 if self.rank in ranks:
                     mine = C10dTransport(group, self.device, self.backend, self._timeout_s)
         return mine
 
-    def _require_like_histories(self) -> None:
-        """Refuse what would hang: c10d names a group of a part by how many a rank is in."""
-        made = torch.tensor(
-            [len(dist.distributed_c10d._world.pg_names)], device=self.control_device
-        )
-        found = made.new_empty(self.world_size)
-        self.all_gather(found, made, False).wait()
-        if found.min() != found.max():
-            raise CommUsageError(
-                f"split: the ranks of this group are in {found.tolist()} groups each, and have to"
-                " be in equally many",
-                "make the parts of the whole world: world.split([…])",
+    def _new_group(self, members: list[int], serial: int) -> dist.ProcessGroup:
+        """Make a group: of the whole world, every rank makes every one; of a part, its own."""
+        timeout = timedelta(seconds=self._timeout_s)
+        with torch_private.naming_by(serial) if serial else nullcontext():
+            group: dist.ProcessGroup = dist.new_group(
+                members, timeout=timeout, use_local_synchronization=serial > 0
             )
+        return group
+
+    def _serial_of_parts(self) -> int:
+        """Agree with the ranks of this group on a number that none of them has used."""
+        mine = torch.tensor([C10dTransport._last_serial + 1], device=self.control_device)
+        self.all_reduce(mine, "max", False).wait()
+        C10dTransport._last_serial = int(mine)
+        return C10dTransport._last_serial
 
     @property
     def group(self) -> dist.ProcessGroup:

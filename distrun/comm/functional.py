@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.errors import CommUsageError
 from distrun.comm.layout import Sizes, require_dim, stated
 from distrun.comm.ops import op_name
 from distrun.comm.world import World
+from distrun.torch_private import keep_out_of_graphs
 
 
 def all_reduce(x: Tensor, world: World, op: str = "sum") -> Tensor:

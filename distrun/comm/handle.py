@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.site import Site
 from distrun.comm.transport import Work
+from distrun.torch_private import keep_out_of_graphs
 
 T = TypeVar("T")
 

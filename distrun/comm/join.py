@@ -8,14 +8,16 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
+from ipaddress import ip_address
 from threading import Thread
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from distrun.comm.checked.report import ranks_text
 from distrun.comm.errors import JoinError, PortBusyError
 from distrun.env import TorchrunEnv
+from distrun.listen import listen_at
 
 _HERE, _GONE = "here", "gone"
 _LOOK_S = 0.005
@@ -33,18 +35,17 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
         JoinError: This rank cannot reach it within the timeout.
     """
     if env.world_size == 1:
-        return HashStore()
+        return dist.HashStore()  # type: ignore[attr-defined] # public all the same
     kept_by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address = f"{env.master_addr}:{env.master_port}"
+    is_master = env.rank == 0 and not kept_by_agent
+    listener = _listener(env) if is_master else None
     try:
-        store = _tcp_store(env, timeout_s, is_master=env.rank == 0 and not kept_by_agent)
+        store = _tcp_store(env, timeout_s, is_master=is_master, listener=listener)
     except dist.DistNetworkError as error:
         reason = str(error).splitlines()[0]
         if "EADDRINUSE" in reason or os.strerror(errno.EADDRINUSE) in reason:
-            raise PortBusyError(
-                f"rank 0 cannot listen at {address}: another program has that port",
-                "MASTER_PORT=… another; `distrun launch` takes a free one by itself",
-            ) from None
+            raise _port_is_busy(env) from None
         raise _unreachable(env.rank, address, timeout_s, reason) from None
     except (dist.DistStoreError, RuntimeError) as error:
         raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
@@ -53,7 +54,9 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
     return PrefixStore(f"distrun/attempt{attempt}", store)
 
 
-def _tcp_store(env: TorchrunEnv, timeout_s: float, *, is_master: bool) -> Store:
+def _tcp_store(
+    env: TorchrunEnv, timeout_s: float, *, is_master: bool, listener: int | None
+) -> Store:
     """Make the store's client, and on its master the server.
 
     In a thread of its own: it waits for ever for an answer from a program that accepts
@@ -64,13 +67,14 @@ def _tcp_store(env: TorchrunEnv, timeout_s: float, *, is_master: bool) -> Store:
     def make() -> None:
         try:
             made.set_result(
-                TCPStore(
+                dist.TCPStore(  # type: ignore[attr-defined] # public all the same
                     env.master_addr,
                     env.master_port,
                     env.world_size,
                     is_master=is_master,
                     timeout=timedelta(seconds=timeout_s),
                     wait_for_workers=False,  # that would name nobody: see `require_all`
+                    master_listen_fd=listener,
                 )
             )
         except BaseException as error:  # raised where the caller waits
@@ -81,6 +85,32 @@ def _tcp_store(env: TorchrunEnv, timeout_s: float, *, is_master: bool) -> Store:
         return made.result(timeout_s + _ANSWER_S)
     except FutureTimeoutError:
         raise RuntimeError("connected, and no answer") from None
+
+
+def _listener(env: TorchrunEnv) -> int | None:
+    """Listen at MASTER_ADDR alone; None where the store has to listen at every address.
+
+    A name may be another address on other machines, as a host's own name often is, and an
+    address may be a router's, which passes connections on.
+    """
+    try:
+        if env.master_addr != "localhost":
+            ip_address(env.master_addr)
+        return listen_at(env.master_addr, env.master_port).detach()
+    except ValueError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _port_is_busy(env) from None
+        return None
+
+
+def _port_is_busy(env: TorchrunEnv) -> PortBusyError:
+    return PortBusyError(
+        f"rank 0 cannot listen at {env.master_addr}:{env.master_port}: another program has that"
+        " port",
+        "MASTER_PORT=… another; `distrun launch` takes a free one by itself",
+    )
 
 
 def _unreachable(rank: int, address: str, timeout_s: float, reason: str) -> JoinError:

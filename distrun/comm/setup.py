@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from distrun import torch_private
 from distrun.comm.c10d import C10dTransport
 from distrun.comm.checked.checker import BoardChecker
 from distrun.comm.checked.make import make_board
@@ -102,11 +103,14 @@ def attach(
     group = group or dist.group.WORLD
     assert group is not None  # torch.distributed is initialized
     env = _environment()
-    has_gpus = any(d.type == "cuda" for d in group._device_types) and torch.cuda.is_available()
+    has_gpus = (
+        any(d.type == "cuda" for d in torch_private.device_types(group))
+        and torch.cuda.is_available()
+    )
     nccl = "nccl" in dist.get_backend_config(group)
     device = torch.device("cuda", torch.cuda.current_device()) if has_gpus and nccl else _CPU
     settings = Settings("nccl" if nccl else "gloo", device, timeout_s, _wants_check(check))
-    store = dist.distributed_c10d._get_default_store()
+    store = torch_private.default_store()
     transport = C10dTransport(group, device, settings.backend, timeout_s, owned=False)
     return World(transport, env.local_rank, "the world", _checkers(store, settings))
 

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import (
+
+from distrun.comm.errors import CommUsageError
+from distrun.torch_private import (
     SUPPORTED_NODES,
     PyTree,
     TreeSpec,
@@ -20,8 +22,6 @@ from torch.utils._pytree import (
     tree_flatten_with_path,
     tree_unflatten,
 )
-
-from distrun.comm.errors import CommUsageError
 
 T = TypeVar("T")
 K = TypeVar("K")

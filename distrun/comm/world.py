@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from distrun import torch_private
 from distrun.comm.c10d import C10dTransport
-from distrun.comm.compiled import keep_out_of_graphs
 from distrun.comm.errors import ClosedError, CommUsageError, ForkedError
 from distrun.comm.forked import refuse_in_children
 from distrun.comm.group import Checker
@@ -217,7 +217,7 @@ class World(Reducing, Scattering, Sending):
         for part in self._parts:
             part.close(failed=failed, why=why)
         for mesh in self._device_meshes:  # it would keep the groups, and so gloo's threads
-            getattr(mesh, "_pg_registry", {}).clear()
+            torch_private.forget_groups(mesh)
         if self._checker is not None:
             how = why or f"it was closed at {call_site()}"
             self._checker.leave(how, dead=self._unfit is not None)
@@ -245,7 +245,7 @@ class World(Reducing, Scattering, Sending):
         )
 
 
-keep_out_of_graphs(
+torch_private.keep_out_of_graphs(
     *(
         method
         for name, method in inspect.getmembers(World, inspect.isfunction)

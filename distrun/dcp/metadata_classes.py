@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -17,6 +16,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from distrun.dcp.unpickle import Constructor, Record, UnpickleError, kind
+from distrun.torch_private import StorageInfo
 
 _MAX_DIMS = 64
 
@@ -90,7 +90,7 @@ _RECORDS = (
         {
             "state_dict_metadata": _dict_of(str, TensorStorageMetadata),
             "planner_data": _are_paths,
-            "storage_data": _dict_of(MetadataIndex, _StorageInfo),
+            "storage_data": _dict_of(MetadataIndex, StorageInfo),
             "storage_meta": _is(StorageMeta),
             "version": _TEXT_OR_NONE,
         },
@@ -121,7 +121,7 @@ _RECORDS = (
     ),
     Record(ChunkStorageMetadata, {"offsets": _is(torch.Size), "sizes": _is(torch.Size)}),
     Record(TensorProperties, _PROPERTIES, state=_properties),
-    Record(_StorageInfo, {"relative_path": _is(str), "offset": _is_count, "length": _is_count}),
+    Record(StorageInfo, {"relative_path": _is(str), "offset": _is_count, "length": _is_count}),
 )
 NAMES: dict[tuple[str, str], object] = {
     **{(record.kind.__module__, record.kind.__name__): record for record in _RECORDS},

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
@@ -38,6 +38,7 @@ from distrun.dcp.metadata import (
     size_of,
 )
 from distrun.dcp.unpickle import PROTOCOL
+from distrun.torch_private import StorageInfo
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_NBYTES = 64 << 20
@@ -98,7 +99,7 @@ class Writer(StorageWriter):
             WriteResult(
                 item.index,
                 tensors[chunk_name(item.index)].nbytes,
-                _StorageInfo(file.name, 0, 0, [digest]),
+                StorageInfo(file.name, 0, 0, [digest]),
             )
             for item in plan.items
         ]
@@ -112,7 +113,7 @@ class Writer(StorageWriter):
         for result in (result for of_rank in results for result in of_rank):
             info = result.storage_data
             digests[info.relative_path] = info.transform_descriptors[0]
-            stored[result.index] = _StorageInfo(info.relative_path, 0, 0)
+            stored[result.index] = StorageInfo(info.relative_path, 0, 0)
         metadata.storage_data = stored
         metadata.storage_meta = StorageMeta()
         (self._partial / METADATA).write_bytes(pickle.dumps(metadata, PROTOCOL))

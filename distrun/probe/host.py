@@ -37,7 +37,8 @@ def free_port(address: str = LOOPBACK) -> int:
 def port_problem(port: int) -> str:
     """Return why a port cannot be had, as the end of a sentence; "" if it can.
 
-    On all addresses, where TCPStore listens: who has it on one of them has it.
+    On all addresses, where the store of a printed torchrun line listens: who has it on one of
+    them has it.
     """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TCPStore does

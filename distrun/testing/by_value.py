@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import io
+import marshal
 import pickle
 import sys
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -41,7 +42,7 @@ def _dumps(value: Any, modules: Iterable[str]) -> bytes:
 
 
 class _Noting(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
-    """Notes the classes and functions of some modules that it comes upon."""
+    """Notes the classes and functions of some modules, and keeps the file of each function."""
 
     def __init__(self, file: io.BytesIO, modules: Iterable[str]) -> None:
         super().__init__(file)
@@ -49,6 +50,8 @@ class _Noting(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
         self.noted: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType):  # cloudpickle 3.1.3 leaves the file out
+            return marshal.loads, (marshal.dumps(obj),)
         is_theirs = isinstance(obj, type | FunctionType) and obj.__module__ in self._modules
         if is_theirs and _named(obj) is obj:
             self.noted.append(obj)

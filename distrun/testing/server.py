@@ -95,8 +95,6 @@ def _note_errors_of_threads() -> list[BaseException]:
 
 
 def _world(plan: Any, errand: Errand) -> distrun.comm.World:
-    from torch._C._distributed_c10d import FileStore
-
     from distrun.comm.setup import WORLD_WAS_GIVEN, Settings, join
 
     WORLD_WAS_GIVEN.set(True)
@@ -104,7 +102,9 @@ def _world(plan: Any, errand: Errand) -> distrun.comm.World:
     device = torch.device("cuda", errand.rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    store = FileStore(errand.store, plan.world_size)
+    store = torch.distributed.FileStore(  # type: ignore[attr-defined] # public all the same
+        errand.store, plan.world_size
+    )
     settings = Settings(plan.backend, device, plan.comm_timeout_s, plan.check)
     return join(store, env.TorchrunEnv.read(), settings)
 

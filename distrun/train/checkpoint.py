@@ -31,6 +31,7 @@ from distrun.dcp.rng import restore_rng, rng_state
 from distrun.dcp.saver import Saver, new_group
 from distrun.dcp.state import materialise, stored_shapes, training_state, whole_shapes
 from distrun.dcp.storage import Reader
+from distrun.torch_private import SCALER_GROWTH
 from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place
@@ -137,7 +138,7 @@ class Checkpoints:
         state["train.step"] = torch.tensor(done)
         if self._scaler.is_enabled():
             state["train.scale"] = torch.tensor(self._scaler.get_scale())
-            state["train.growth"] = torch.tensor(self._scaler._get_growth_tracker())
+            state["train.growth"] = torch.tensor(self._scaler.state_dict()[SCALER_GROWTH])
         return state | {f"rng.{self._place.rank}.{k}": v for k, v in rng_state().items()}
 
     def resume(self) -> int:
@@ -178,7 +179,7 @@ class Checkpoints:
         )
         if "train.scale" in state and "train.scale" in stored:
             scale, growth = state["train.scale"].item(), int(state["train.growth"])
-            kept = {"scale": scale, "_growth_tracker": growth}
+            kept = {"scale": scale, SCALER_GROWTH: growth}
             self._scaler.load_state_dict(self._scaler.state_dict() | kept)
         restore_rng(state, f"rng.{self._place.rank}.", stored)
         return int(state["train.step"])

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from distrun.torch_private import multiply_all
 from distrun.train.config import TrainConfig
 
 
@@ -79,7 +80,7 @@ def clip_grad_norm(
     if max_norm > 0:
         factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)
         for grads in by_shards.values():
-            torch._foreach_mul_(grads, factor.to(grads[0].device))
+            multiply_all(grads, factor.to(grads[0].device))
     return total
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from distrun.torch_private import GradScalerBase, unscale_all
+
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,7 +33,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=_HALF[precision])
 
 
-class GradScaler(torch.amp.GradScaler):
+class GradScaler(GradScalerBase):
     """Keeps float16's gradients above its smallest number; idles in other precisions.
 
     torch's own looks at the gradients of its own rank, and takes no mixture of tensors and
@@ -42,17 +44,18 @@ class GradScaler(torch.amp.GradScaler):
     def __init__(self, precision: str, device: torch.device) -> None:
         super().__init__(device.type, enabled=precision == "float16")
         if self.is_enabled():  # a rank without a loss of its own never calls scale()
-            self._lazy_init_scale_growth_tracker(device)
+            self.begin(device)
 
-    def _unscale_grads_(
-        self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
+    def unscale_grads(
+        self, optimizer: Optimizer, inverse_scale: Tensor, found_inf: Tensor
     ) -> dict[torch.device, Tensor]:
+        """Unscale; what one rank finds, all find."""
         for group in optimizer.param_groups:
             grads = [p.grad for p in group["params"] if p.grad is not None]
             local = [g.to_local() if isinstance(g, DTensor) else g for g in grads]
             if local:
-                found_here, inverse = (t.to(local[0].device) for t in (found_inf, inv_scale))
-                torch._amp_foreach_non_finite_check_and_unscale_(local, found_here, inverse)
+                found_here, inverse = (t.to(local[0].device) for t in (found_inf, inverse_scale))
+                unscale_all(local, found_here, inverse)
                 found_inf = torch.maximum(found_inf, found_here.to(found_inf.device))
         dist.all_reduce(found_inf, dist.ReduceOp.MAX)
         return {found_inf.device: found_inf}

@@ -7,15 +7,13 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.distributed.nn  # before any process group: its default arguments would keep one
 from torch.distributed.device_mesh import DeviceMesh
 
-from distrun import comm
+from distrun import comm, torch_private
 from distrun.dcp.saver import GROUP
 from distrun.env import TorchrunEnv
 from distrun.train.config import TrainConfig
@@ -83,9 +81,8 @@ def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place
 def shorten_timeout() -> None:
     """From here on a rank that does not answer for STEP_TIMEOUT_S is lost, on any axis.
 
-    torch has no public setter yet: `torch.distributed.distributed_c10d._set_pg_timeout`.
+    torch has no public setter yet.
     """
-    c10d = dist.distributed_c10d
-    for group in c10d._world.pg_map:
+    for group in torch_private.groups():
         if group.group_desc != GROUP:
-            c10d._set_pg_timeout(timedelta(seconds=STEP_TIMEOUT_S), group)
+            torch_private.set_timeout(group, STEP_TIMEOUT_S)

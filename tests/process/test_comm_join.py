@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 
 from distrun import comm
-from distrun.env import is_inherited_from_a_launcher
+from distrun.comm.join import open_store
+from distrun.env import TorchrunEnv, is_inherited_from_a_launcher
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -246,3 +247,20 @@ def test_a_program_that_is_no_store_at_the_port_ends_in_an_error_within_the_time
     assert in_time[0].startswith(
         f"rank 1 could not reach the ranks' store at 127.0.0.1:{port} within 1 s ("
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "everywhere"),
+    [("127.0.0.1", False), ("localhost", False), (socket.gethostname(), True)],
+)
+def test_rank_0_keeps_the_store_at_an_address_alone_and_under_a_name_everywhere(
+    address: str, everywhere: bool
+) -> None:
+    env = TorchrunEnv(0, 0, 0, 2, 2, 1, address, free_port())
+    store = open_store(env, 10)
+    store.set("key", "value")
+    if everywhere:  # the name may be another address on other machines
+        socket.create_connection(("127.0.0.2", env.master_port), 5).close()
+    else:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", env.master_port), 5)

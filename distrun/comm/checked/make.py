@@ -6,7 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from distrun.comm.checked.board import Board
 from distrun.comm.checked.shared_memory import SharedMemoryBoard, host_key, new_file

@@ -14,7 +14,7 @@ import time
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store
+from torch.distributed.distributed_c10d import Store
 
 from distrun.comm.checked.board import Board, Entry, State
 from distrun.comm.checked.record import decode

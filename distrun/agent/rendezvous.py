@@ -1,0 +1,99 @@
+"""Where the agents of the nodes meet: a store that listens at the head's chosen address alone.
+
+torch's own static rendezvous does the same, and lets its store listen at every address of
+the machine, so that anyone who reaches one of them can be taken for a node.
+"""
+
+from __future__ import annotations
+
+import errno
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousStoreInfo,
+)
+
+from distrun.listen import listen_at
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
+
+
+class BoundRendezvous(RendezvousHandler):
+    """torch's static rendezvous for one world, with the store at `address` alone.
+
+    Args:
+        config: torchrun's settings: --master-addr, --node-rank, --nnodes and the rest.
+    """
+
+    def __init__(self, config: LaunchConfig) -> None:
+        host, _, port = config.rdzv_endpoint.rpartition(":")
+        self.address, self.port = host.strip("[]"), int(port)
+        self._node_rank = int(config.rdzv_configs["rank"])
+        self._nnodes = config.max_nodes
+        self._timeout = timedelta(seconds=int(config.rdzv_configs["timeout"]))
+        self._run_id = config.run_id
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Meet the other nodes.
+
+        Raises:
+            OSError: The head's agent cannot listen at the address.
+            torch.distributed.DistError: Another agent cannot reach it, or not all have come.
+        """
+        store = PrefixStore(self._run_id, self._store())
+        info = RendezvousStoreInfo(self.address, self.port)
+        return RendezvousInfo(store, self._node_rank, self._nnodes, info)
+
+    def _store(self) -> Store:
+        is_head = self._node_rank == 0
+        return dist.TCPStore(  # type: ignore[attr-defined] # public all the same
+            self.address,
+            self.port,
+            self._nnodes,
+            is_head,
+            self._timeout,
+            master_listen_fd=self._listen() if is_head else None,
+        )
+
+    def _listen(self) -> int:
+        """Return a descriptor, which is the store's from here on."""
+        try:
+            return listen_at(self.address, self.port).detach()
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "an error")
+            reason = f"{name}: cannot listen at {self.address} port {self.port}: {error.strerror}"
+            raise OSError(error.errno, reason) from None
+
+    @property
+    def use_agent_store(self) -> bool:
+        """The ranks connect to this store, and make none of their own."""
+        return True
+
+    def get_backend(self) -> str:
+        """Name the kind."""
+        return "static"
+
+    def get_run_id(self) -> str:
+        """Name the world."""
+        return self._run_id
+
+    def num_nodes_waiting(self) -> int:
+        """Nobody comes later."""
+        return 0
+
+    def is_closed(self) -> bool:
+        """It is never closed."""
+        return False
+
+    def set_closed(self) -> None:
+        """It is never closed."""
+
+    def shutdown(self) -> bool:
+        """The store goes with the agent."""
+        return True
