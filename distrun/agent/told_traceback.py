@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from distrun.frames import is_library
+from distrun.frames import is_library, shortened
 
 _HEADER = re.compile(
     r"^(?P<prefix>[ |+]*)(?:Original |Exception Group )?Traceback \(most recent call last\):"
@@ -29,7 +29,7 @@ _CARRIERS = (
         r"on rank \1 of a checkpoint",
     ),
 )
-_LIMIT_CHARS = 1 << 20
+_HEAD_CHARS, _LIMIT_CHARS = 1 << 12, 1 << 20
 
 
 class Told(NamedTuple):
@@ -55,14 +55,15 @@ def told_in(text: str) -> Told | None:
     """Return the original error of a text that holds a traceback, else None."""
     if "Traceback (most recent call last):" not in text:
         return None
-    text = text[-_LIMIT_CHARS:]
+    carrier = _carrier(text[:_HEAD_CHARS])
+    text = shortened(text, _LIMIT_CHARS)
     blocks = _blocks(text)
     while len(blocks) > 1 and blocks[-2].causes_next:
         if (told := _read(blocks[-2])) is None or not told.own:
             break
         blocks.pop()
     told = _read(blocks[-1]) if blocks else None
-    return told and told._replace(carrier=_carrier(text))
+    return told and told._replace(carrier=carrier)
 
 
 def _carrier(text: str) -> str:

@@ -70,7 +70,7 @@ def _refusal(found: list[Finding]) -> MachineError:
     more = f", and {len(found) - 1} more: `distrun check` shows them" if found[1:] else ""
     return MachineError(
         f"this machine is not fit for the job: {_sentence(found[0])} ({found[0].id}){more}",
-        f"{found[0].fix}; --no-check leaves the check out",
+        f"{found[0].fix} --no-check leaves the check out.",
     )
 
 

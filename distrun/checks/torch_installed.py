@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from distrun.errors import MachineError
@@ -16,5 +17,6 @@ def check_torch(torch: TorchFacts) -> None:
     """
     if not torch.version:
         raise MachineError(
-            f"torch is not installed for {sys.executable}", "pip install torch, in that environment"
+            f"torch is not installed for {sys.executable}",
+            f"{shlex.quote(sys.executable)} -m pip install torch",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,11 @@ def require(path: Path) -> None:
         UsageError: matplotlib is not installed, or the name has another ending.
     """
     if path.suffix not in _SUFFIXES:
-        raise UsageError(f"--plot {path}: not a {', '.join(_SUFFIXES)}", f"{path.stem}.svg")
+        other = shlex.quote(str(path.with_suffix(".svg")))
+        raise UsageError(f"--plot {path}: not a {', '.join(_SUFFIXES)}", f"--plot {other}")
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib", 'pip install "distrun[plot]"')
+        install = f"{shlex.quote(sys.executable)} -m pip install 'matplotlib>=3.8'"
+        raise UsageError("--plot needs matplotlib", install)
 
 
 def draw(report: BenchReport, baseline: BenchReport | None, path: Path) -> None:
@@ -46,8 +50,8 @@ def draw(report: BenchReport, baseline: BenchReport | None, path: Path) -> None:
     if report.pairs is not None:
         _heat_map(figure, axes.pop(0), report.pairs)
     figure.suptitle(
-        f"{report.world_size} ranks, {report.backend}, {report.ranks[0].device},"
-        f" {report.request.mode} mode"
+        f"{report.world_size} rank{'s' * (report.world_size != 1)},"
+        f" {report.backend}, {report.ranks[0].device}, {report.request.mode} mode"
     )
     try:
         figure.savefig(path)

@@ -90,8 +90,8 @@ def heading(report: BenchReport) -> Iterator[str]:
     nodes = f" on {report.nnodes} nodes" if report.nnodes > 1 else ""
     devices = ", ".join(dict.fromkeys(rank.device for rank in report.ranks))
     yield (
-        f"{report.world_size} ranks{nodes}, {report.backend} on {devices},"
-        f" {request.dtype}, torch {report.versions['torch']}"
+        f"{report.world_size} rank{'s' * (report.world_size != 1)}{nodes},"
+        f" {report.backend} on {devices}, {request.dtype}, torch {report.versions['torch']}"
     )
     how = (
         "each iteration after a barrier, timed by itself"

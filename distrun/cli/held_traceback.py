@@ -15,7 +15,8 @@ _HOLD_S = 2.0
 _MAX_NBYTES = 1 << 18
 _LAST_NBYTES = 80
 _BEGINS = re.compile(
-    rb"^(?:\[rank\d+\]: )?(?:Traceback \(most recent call last\):| +\+ Exception Group Traceback)",
+    rb"^(?:\[rank\d+\]: )?(?:Traceback \(most recent call last\):| +\+ Exception Group Traceback"
+    rb"|[\w.]+\._?RemoteTraceback: *$)",
     re.MULTILINE,
 )
 

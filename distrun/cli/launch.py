@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -142,4 +143,6 @@ def _detach(prepared: Prepared) -> None:
             "the supervisor ended before it had begun", f"see {client.run.supervisor_log}"
         )
     say(f"running as {client.run.run_id}, supervisor pid {client.pid}")
-    say(f"follow it with: distrun logs {client.run.run_id} -f")
+    runs_dir = prepared.job.runs_dir
+    elsewhere = "" if str(runs_dir) == "runs" else f" --runs-dir {shlex.quote(str(runs_dir))}"
+    say(f"follow it with: distrun logs {client.run.run_id} -f{elsewhere}")

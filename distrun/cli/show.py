@@ -36,7 +36,7 @@ def show(
         ("summary", record.summary),
         ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
-        ("ranks", f"{record.nnodes} nodes × {record.nproc_per_node}"),
+        ("ranks", f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {record.nproc_per_node}"),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
         ("time", render.duration(seconds)),
         ("attempts", str(record.attempts)),

@@ -217,7 +217,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "notice": lambda e: str(e["message"]),
     "restart": _restart,
     "starting_without": lambda e: (
-        f"starting with {e['nnodes']} nodes, without {', '.join(e['missing'])}"
+        f"starting with {e['nnodes']} node{'s' * (e['nnodes'] != 1)},"
+        f" without {', '.join(e['missing'])}"
     ),
     "node_lost": lambda e: f"lost {e['why'] or e['host']}; stopping the others",
     "rank_stays": _stays,

@@ -82,7 +82,7 @@ def complete(sizes: Mapping[str, int], world_size: int) -> dict[str, int]:
     if not lengths or not whole or prod(lengths.values()) != world_size:
         product = " x ".join(f"{axis}={length}" for axis, length in sizes.items()) or "no axes"
         raise CommUsageError(
-            f"a mesh of {product} does not cover {world_size} ranks",
+            f"a mesh of {product} does not cover {world_size} rank{'s' * (world_size != 1)}",
             "the lengths have to multiply to the world size; one of them may be -1",
         )
     return lengths

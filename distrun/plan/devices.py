@@ -139,11 +139,16 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
     elif asked == "cpu":
         nproc, source, why = cores_a_node, "detected", "one rank a core"
     elif asked == "auto" and gpus_a_node:
-        nproc, source, why = gpus_a_node, "detected", f"{len(usable)} GPUs, one rank each"
+        nproc, source, why = (
+            gpus_a_node,
+            "detected",
+            f"{len(usable)} GPU{'s' * (len(usable) != 1)}, one rank each",
+        )
     elif asked == "auto":
         nproc, source = min(MAX_AUTO_NPROC, cores_a_node), "detected"
         shared = f" over {emulated} emulated nodes" if emulated > 1 else ""
-        why = f"{facts.host.cores} cores{shared}, at most {MAX_AUTO_NPROC} ranks a node"
+        cores = f"{facts.host.cores} core{'s' * (facts.host.cores != 1)}"
+        why = f"{cores}{shared}, at most {MAX_AUTO_NPROC} ranks a node"
         draft.notes.append(f"{nproc} {'rank' if nproc == 1 else 'ranks'} a node: no GPU, {why}")
     else:
         nproc = int(asked)

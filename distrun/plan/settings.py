@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import replace
 
 from distrun.plan.draft import Draft
@@ -14,6 +15,14 @@ def with_settings(plan: LaunchPlan, draft: Draft) -> LaunchPlan:
     hidden = set(plan.secrets)
     shown = [replace(s, value="***") if s.name in hidden else s for s in (*own, *draft.settings)]
     return replace(plan, settings=tuple(shown), notes=tuple(draft.notes))
+
+
+def _what_it_is(address: str) -> str:
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "a name that is not known here; each node looks it up"
+    return "an address, never a name to guess"
 
 
 def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
@@ -31,7 +40,7 @@ def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
             "emulated on this machine" if emulated else "nodes",
         ),
         ("--node-rank", ranks, "default", "in the order of the hosts, so rank order is host order"),
-        ("--master-addr", head.address, resolved, "an address, never a name to guess"),
+        ("--master-addr", head.address, resolved, _what_it_is(head.address)),
         (
             "--master-port",
             str(plan.master_port),

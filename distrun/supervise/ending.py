@@ -146,7 +146,7 @@ def _how_ranks_took_it(world: World) -> str:
         return "; every rank saved what it had to and ended with 0 by itself"
     killed = sum(code == -signal.SIGKILL for code in codes)
     if killed:
-        return f"; {killed} of {len(codes)} ranks had to be killed"
+        return f"; {killed} of {len(codes)} rank{'s' * (len(codes) != 1)} had to be killed"
     return ""
 
 

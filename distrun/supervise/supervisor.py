@@ -110,7 +110,9 @@ class Supervisor:
                     "restart",
                     attempt=attempt + 1,
                     of=None,
-                    reason=f"going on with the {plan.nnodes} nodes that are left",
+                    reason="going on with the "
+                    + ("one node that is" if plan.nnodes == 1 else f"{plan.nnodes} nodes that are")
+                    + " left",
                 )
             elif world.never_began or restarts >= plan.max_restarts:
                 break

@@ -56,7 +56,7 @@ class RanksFailed(DistrunError):
     def _headline(self) -> str:
         return (
             f"{self.first.what} (rank {self.first.rank} was the first;"
-            f" {len(self.failures)} of {self.world_size} ranks failed)"
+            f" {len(self.failures)} of {self.world_size} rank{'s' * (self.world_size != 1)} failed)"
         )
 
     def __str__(self) -> str:

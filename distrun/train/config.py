@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
 
 from distrun.env import TorchrunEnv
@@ -102,9 +104,12 @@ def parse(
     """
     env = TorchrunEnv.read()
     parser = _parser(config, tells=env.rank == 0)
-    values = vars(parser.parse_args(words))
+    known, unknown = parser.parse_known_args(words)
+    values = vars(known)
     try:
+        _require_known(unknown, values)
         _require_ranges(config, values)
+        _require_extras(values)
         settings = config(**values)
         for check in checks:
             check(settings, env.world_size)
@@ -139,6 +144,27 @@ def _parser(config: type[TrainConfig], *, tells: bool) -> argparse.ArgumentParse
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, default=field.default, help=text, **rest)
     return parser
+
+
+def _require_known(unknown: Sequence[str], values: Mapping[str, Any]) -> None:
+    if unknown:
+        flags = ["--" + name.replace("_", "-") for name in values]
+        flags += [
+            "--no-" + flag[2:]
+            for flag, value in zip(flags, values.values(), strict=True)
+            if isinstance(value, bool)
+        ]
+        typed = next((w.partition("=")[0] for w in unknown if w.startswith("--")), "")
+        near = difflib.get_close_matches(typed, flags, n=1, cutoff=0.6)
+        advice = f"; did you mean {near[0]}?" if near else "; --help lists the flags"
+        raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+
+
+def _require_extras(values: dict[str, Any]) -> None:
+    if values["tensorboard"] and find_spec("tensorboard") is None:
+        raise ConfigError(
+            f"--tensorboard needs a package: {sys.executable} -m pip install tensorboard"
+        )
 
 
 def _require_ranges(config: type[TrainConfig], values: dict[str, Any]) -> None:

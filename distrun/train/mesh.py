@@ -18,7 +18,8 @@ def sizes(world_size: int, **axes: int) -> dict[str, int]:
     free = [name for name, size in axes.items() if size == -1]
     if world_size % fixed or (not free and fixed != world_size):
         near = fixed * max(1, round(world_size / fixed))
-        needs = f"a multiple of {fixed} ranks, such as {near}" if free else f"{fixed} ranks"
+        ranks = f"{fixed} rank{'s' * (fixed != 1)}"
+        needs = f"a multiple of {ranks}, such as {near}" if free else ranks
         raise ConfigError(f"{shown} needs {needs}, not {world_size}")
     return {name: world_size // fixed if size == -1 else size for name, size in axes.items()}
 

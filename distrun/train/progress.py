@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distrun.peaks import peak_flops
 from distrun.train import metrics
-from distrun.train.config import ConfigError, TrainConfig
+from distrun.train.config import TrainConfig
 from distrun.train.setup import Place, shorten_timeout
 
 
@@ -58,10 +58,8 @@ class Progress:
     def __enter__(self) -> Progress:
         self._before = signal.signal(signal.SIGTERM, self._on_signal)
         if self._config.tensorboard and self._place.rank == 0:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ConfigError("--tensorboard: pip install distrun[tensorboard]") from None
+            from torch.utils.tensorboard import SummaryWriter
+
             self._board = SummaryWriter(self._config.tensorboard)
         if self._config.profile and self._place.rank == 0:
             Path(self._config.profile).parent.mkdir(parents=True, exist_ok=True)

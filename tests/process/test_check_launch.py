@@ -22,7 +22,7 @@ def test_a_machine_that_is_not_fit_refuses_the_launch(distrun: Run, machine: Mac
     assert (result.returncode, result.stdout) == (3, "")
     assert error.startswith("distrun: error: this machine is not fit for the job: GPU 1 ")
     assert "(gpu.recovery)" in error
-    assert hint.endswith("--no-check leaves the check out")
+    assert hint.endswith(". --no-check leaves the check out.")
     assert distrun(*DRY, "--no-check", "train.py", env=environ).returncode == 0
 
 

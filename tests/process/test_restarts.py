@@ -91,7 +91,7 @@ def test_an_elastic_job_starts_with_the_nodes_that_have_joined(
         env=hold_back_node_1(tmp_path),
     )
     assert result.returncode == 0, result.stderr
-    assert "starting with 1 nodes, without node1" in result.stderr
+    assert "starting with 1 node, without node1" in result.stderr
     assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [1]
 
 
@@ -116,7 +116,7 @@ def test_an_elastic_job_goes_on_without_a_lost_node_and_the_other_keeps_its_name
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 143, errors
-    assert "going on with the 1 nodes that are left" in errors
+    assert "going on with the one node that is left" in errors
     assert [e["world_size"] for e in events_of(tmp_path, "world_started")] == [2, 1]
     started = events_of(tmp_path, "rank_started")
     assert [(e["node"], e["rank"]) for e in started[2:]] == [(1 - lost, 0)]

@@ -54,9 +54,11 @@ def test_a_detached_run_is_listed_followed_and_stopped_from_elsewhere(
 
 def test_stop_with_force_does_not_wait_for_the_grace(distrun: Run, tmp_path: Path) -> None:
     words = ("--grace", "1h", "--nproc-per-node", 1, FAULTS, "ignore_sigterm", "--rank", 0)
-    distrun("launch", "--detach", *words)
+    place = ("--runs-dir", "my runs")
+    started = distrun("launch", "--detach", *place, *words)
+    assert started.stderr.rstrip().endswith(" -f --runs-dir 'my runs'")  # works as pasted
     wait_until((tmp_path / "waiting0").exists, 30)
-    assert "terminated" in distrun("stop", "--force").stderr
+    assert "terminated" in distrun("stop", "--force", *place).stderr
 
 
 def test_a_script_with_brackets_in_its_name_does_not_break_the_list(

@@ -15,7 +15,7 @@ TIED = "embedding and head are one matrix"
 REFUSED: list[tuple[str, int, str, str]] = [
     ("dp", 2, "", "DataParallel is one process, not 2: use ddp.py for more"),
     ("ddp", 7, "", "--batch-size 240 does not divide among 7 ranks: --batch-size 238 or 245"),
-    ("single", 2, "", "data 1 needs 1 ranks, not 2"),
+    ("single", 2, "", "data 1 needs 1 rank, not 2"),
     ("single", 1, "--size medium", "--size 'medium' is none of tiny, small, 124M"),
     ("single", 1, "--batch-size 10 --accumulate 4", "--batch-size 8 or 12 would"),
     ("ddp_gpt", 3, "", "a micro-batch of 16 does not divide among 3 ranks: 2 or 4 ranks would"),

@@ -236,3 +236,18 @@ def test_an_error_of_a_rank_of_rpc_is_told_with_the_worker() -> None:
     assert told is not None
     assert told.frame == ("/home/a b/train.py", 7, "work", "raise ValueError('no')")
     assert (told.type, told.message, told.carrier) == ("ValueError", "no", "in RPC worker trainer1")
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "message", ["x" * 5_000_000, "Caught a in b. " * 400_000, "+" * 5_000_000, "a\n" * 2_000_000]
+)
+def test_a_message_of_megabytes_costs_neither_type_nor_line(message: str) -> None:
+    told = told_in(
+        "Caught ValueError in DataLoader worker process 3.\n"
+        'Original Traceback (most recent call last):\n  File "/home/me/train.py", line 7, in f\n'
+        f"    raise ValueError(x)\nValueError: {message}\n"
+    )
+    assert told is not None
+    assert (told.type, told.frame[1], told.carrier) == ("ValueError", 7, "in DataLoader worker 3")
+    assert told.message.startswith(message[:9])

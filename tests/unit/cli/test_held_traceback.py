@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distrun.cli.console import Console
 from distrun.cli.held_traceback import HeldTraceback
 
@@ -46,3 +48,17 @@ def test_of_a_last_line_with_its_middle_left_out_the_end_is_found() -> None:
     shortened = line[:100] + " … 820 characters left out … ".encode() + line[-100:]
     held.drop(shortened, console)
     assert console.shown == b"printed later\n"
+
+
+@pytest.mark.parametrize(
+    "begins",
+    ["multiprocessing.pool.RemoteTraceback: ", "concurrent.futures.process._RemoteTraceback:"],
+)
+def test_one_that_came_from_another_process_leaves_nothing_on_the_console(begins: str) -> None:
+    held, console = HeldTraceback(), Lines()
+    quotes = b'"""'
+    told = b"Traceback (most recent call last):\n  File x\nKeyError: 1\n"
+    whole = begins.encode() + b"\n" + quotes + b"\n" + told + quotes + b"\n\n" + told + b"\n"
+    assert held.hold(b"before\n" + whole, b"[0] ") == b"before\n"
+    held.drop(b"KeyError: 1", console)
+    assert console.shown == b""

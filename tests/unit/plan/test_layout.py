@@ -69,7 +69,7 @@ def test_auto_without_gpus_says_so() -> None:
         "4 ranks a node: no GPU, 8 cores over 2 emulated nodes, at most 4 ranks a node",
     )
     assert planned(machine(cores=1)).notes == (
-        "1 rank a node: no GPU, 1 cores, at most 4 ranks a node",
+        "1 rank a node: no GPU, 1 core, at most 4 ranks a node",
     )
 
 

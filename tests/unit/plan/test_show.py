@@ -140,3 +140,17 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
     before = {line for line in explain(planned(machine(4)).settings) if "flag" in line}
     after = explain(planned(machine(4), **{field: examples[field]}).settings)
     assert [line for line in after if "flag" in line and line not in before]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("10.0.0.1", "an address, never a name to guess"),
+        ("fe80::1%eth0", "an address, never a name to guess"),
+        (None, "a name that is not known here; each node looks it up"),
+    ],
+)
+def test_a_name_is_not_called_an_address(address: str | None, said: str) -> None:
+    plan = planned(machine(2, addresses={"a": address, "b": None}), hosts="a,b")
+    (line,) = [line for line in explain(plan.settings) if "--master-addr" in line]
+    assert line.endswith(said)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import pytest
 
+from distrun.train import config
 from distrun.train.config import ConfigError, TextConfig, TrainConfig, option, parse
 
 
@@ -51,7 +53,10 @@ def test_a_flag_sets_its_field(words: list[str], name: str, value: object) -> No
         (["--min-lr", "2"], "--min-lr must be at most 1, not 2.0"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--schedule", ""], "invalid choice: ''"),
-        (["--step", "3"], "unrecognized arguments: --step 3"),
+        (["--step", "3"], "unrecognized arguments: --step 3; did you mean --steps?"),
+        (["--batchsize=3"], "unrecognized arguments: --batchsize=3; did you mean --batch-size?"),
+        (["--no-savee"], "unrecognized arguments: --no-savee; did you mean --no-save?"),
+        (["--xyzzy", "3"], "unrecognized arguments: --xyzzy 3; --help lists the flags"),
         (["stray"], "unrecognized arguments: stray"),
         (["--lr"], "expected one argument"),
     ],
@@ -98,3 +103,14 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     text = " ".join(capsys.readouterr().out.split())
     assert "ranks that share each matrix; 100 % of it [2]" in text
     assert "--checkpoint-every" in text and "--no-reshard" in text
+
+
+def test_an_extra_that_is_missing_is_told_before_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        parse(Config, words=["--tensorboard", "board"])
+    install = f"{sys.executable} -m pip install tensorboard"
+    assert capsys.readouterr().err.rstrip().endswith(f"--tensorboard needs a package: {install}")
+    assert parse(Config, words=[]).tensorboard == ""

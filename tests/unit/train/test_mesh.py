@@ -33,7 +33,7 @@ def test_the_free_axis_takes_the_rest(
         (3, {"pp": 2, "data": -1}, "pp 2 needs a multiple of 2 ranks, such as 4, not 3"),
         (1, {"tp": 2, "data": -1}, "tp 2 needs a multiple of 2 ranks, such as 2, not 1"),
         (2, {"pp": 2, "tp": 2}, "pp 2 x tp 2 needs 4 ranks, not 2"),
-        (2, {"data": 1}, "data 1 needs 1 ranks, not 2"),
+        (2, {"data": 1}, "data 1 needs 1 rank, not 2"),
     ],
 )
 def test_a_world_that_does_not_fit_is_refused(
