@@ -15,7 +15,7 @@ from distrun.errors import MachineError
 from distrun.plan.model import LaunchPlan
 from distrun.probe.facts import Facts
 from distrun.probe.node import read_node
-from distrun.probe.snapshot import Node
+from distrun.probe.snapshot import Node, names_gpus
 from distrun.spec.check import limits_of
 from distrun.spec.job import Job
 
@@ -33,7 +33,7 @@ def checked(job: Job, plan: LaunchPlan, facts: Facts) -> LaunchPlan:
     limits, ignore = limits_of(job.check, Limits), ignored(job)
     node = read_node(runs_dir=job.runs_dir, want_gpus=False, quick=True)
     node = _of_the_ranks(node, plan, facts)  # which has NVML's answers already
-    findings = judge([node], _expected(job, plan, node), limits, ignore=ignore, quick=True)
+    findings = judge([node], _expected(job, plan, node, facts), limits, ignore=ignore, quick=True)
     fatal = Severity.WARN if job.strict else Severity.FAIL
     refusing = [finding for finding in findings if finding.severity >= fatal]
     if refusing:
@@ -47,21 +47,28 @@ def _of_the_ranks(node: Node, plan: LaunchPlan, facts: Facts) -> Node:
     known = {name: value for name, value in environ.items() if name not in plan.secrets}
     node = replace(node, nvml=facts.gpus, host=replace(node.host, environ=known))
     handed = [n.environ[_VISIBLE] for n in plan.nodes if _VISIBLE in n.environ]
-    return as_ranks_see_it(node, ",".join(handed) if handed else facts.visible_devices)
+    # Emulated nodes share the GPUs out; a variable of the job's own is the same on each.
+    visible = ",".join(dict.fromkeys(handed)) if handed else facts.visible_devices
+    return as_ranks_see_it(node, visible)
 
 
-def _expected(job: Job, plan: LaunchPlan, node: Node) -> Expected:
+def _expected(job: Job, plan: LaunchPlan, node: Node, facts: Facts) -> Expected:
     """Return what the rules judge for: all ranks of the emulated nodes, which are here.
 
     More ranks than GPUs are on the CPU, and a note of the plan says so. A driver that is
     broken is another matter: it would leave the job on the CPU as if nothing was wrong.
     """
     ranks, nvml = plan.world_size, node.nvml
-    broken = nvml.problem_kind in _BROKEN and job.nproc_per_node != "cpu"
+    wants_gpus = job.nproc_per_node != "cpu"
+    broken = nvml.problem_kind in _BROKEN and wants_gpus
+    visible = node.host.environ.get(_VISIBLE)
+    # Names of GPUs that CUDA does not take would leave the job on the CPU too.
+    named = facts.torch.cuda is not None and not nvml.problem and names_gpus(visible)
+    misnamed = visible is not None and named and wants_gpus and not nvml.visible(visible)
     return Expected(
         nproc_per_node=ranks,
         nnodes=1,
-        uses_gpus=broken or ranks <= len(nvml.gpus),
+        uses_gpus=broken or misnamed or ranks <= len(nvml.gpus),
         master_port=plan.master_port,
     )
 

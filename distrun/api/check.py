@@ -18,10 +18,12 @@ from distrun.checks.registry import RULES
 from distrun.checks.rule import Finding, Job, Severity
 from distrun.checks.skips import in_short
 from distrun.errors import UsageError
-from distrun.plan.devices import MAX_AUTO_NPROC
-from distrun.probe.snapshot import Gpu, Measured, Node
+from distrun.plan.devices import ranks_of_node
+from distrun.probe.snapshot import Gpu, Measured, Node, names_gpus
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def judged(
 def _visible(node: Node, settings: Settings) -> str | None:
     """Return CUDA_VISIBLE_DEVICES as the ranks would have it; None is all there are."""
     if settings.gpus is None:
-        return node.host.environ.get("CUDA_VISIBLE_DEVICES")
+        return settings.env.get(_VISIBLE, node.host.environ.get(_VISIBLE))
     return None if settings.gpus.startswith("free:") else settings.gpus
 
 
@@ -135,8 +137,8 @@ def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Job:
 
 def _gpus_seen(node: Node) -> int:
     """Return how many GPUs, or parts of them, the ranks of a node would see."""
-    visible = node.host.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return len(visible.split(",")) if "MIG-" in visible else len(node.nvml.gpus)
+    visible = node.host.environ.get(_VISIBLE)
+    return len(node.nvml.gpus) if visible is None else len(node.nvml.visible(visible))
 
 
 def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
@@ -149,7 +151,7 @@ def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
         or any(
             node.software.torch_cuda
             and node.nvml.problem_kind not in ("absent", "not_asked")
-            and node.host.environ.get("CUDA_VISIBLE_DEVICES") != ""
+            and names_gpus(node.host.environ.get(_VISIBLE))
             for node in nodes
         )
     )
@@ -164,16 +166,12 @@ def _nproc(settings: Settings, gpus: int, cores: int, share: int) -> int:
         cores: Of a node.
         share: So many nodes share the GPUs that the settings name.
     """
-    asked, named = settings.nproc_per_node, settings.gpus or ""
-    if isinstance(asked, int):
-        return asked
-    if asked == "cpu":
-        return cores
+    named = settings.gpus or ""
     if named.startswith("free:"):
-        return max(1, int(named.removeprefix("free:")) // share)
-    if named:
-        return max(1, len(named.split(",")) // share)
-    return gpus or min(MAX_AUTO_NPROC, cores)
+        gpus = int(named.removeprefix("free:")) // share
+    elif named:
+        gpus = len(named.split(",")) // share
+    return max(1, ranks_of_node(settings.nproc_per_node, settings.strategy, gpus, cores))
 
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distrun.probe.snapshot import Gpu, Node, Nvml
+from distrun.probe.snapshot import Node, Nvml
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -26,12 +26,8 @@ def as_ranks_see_it(node: Node, visible: str | None) -> Node:
 def _only(nvml: Nvml, visible: str | None) -> Nvml:
     if visible is None or "MIG-" in visible:  # NVML's GPUs are not those parts of them
         return nvml
-    names = [name.strip() for name in visible.split(",")]
-    gpus = tuple(gpu for gpu in nvml.gpus if any(_is(gpu, name) for name in names))
+    names = nvml.visible(visible)
+    gpus = tuple(gpu for gpu in nvml.gpus if any(map(gpu.answers_to, names)))
     kept = {gpu.index for gpu in gpus}
     pairs = tuple(pair for pair in nvml.pairs if {pair.a, pair.b} <= kept)
     return replace(nvml, gpus=gpus, pairs=pairs)
-
-
-def _is(gpu: Gpu, name: str) -> bool:
-    return str(gpu.index) == name or (name.startswith("GPU-") and gpu.uuid.startswith(name))

@@ -64,6 +64,9 @@ def surroundings(world: World, control: World) -> dict[str, Any]:
         "node": env.node_rank,
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(world.device) if on_gpu else platform.machine(),
+        "pid": os.getpid(),
+        "local_rank": world.local_rank,
+        "pci_id": _pci_id(world.device) if on_gpu else "",
     }
     return {
         "backend": world.backend,
@@ -78,6 +81,12 @@ def surroundings(world: World, control: World) -> dict[str, Any]:
         },
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_TOLD)},
     }
+
+
+def _pci_id(device: torch.device) -> str:
+    found = torch.cuda.get_device_properties(device)
+    numbers = [getattr(found, f"pci_{part}_id", 0) for part in ("domain", "bus", "device")]
+    return "{:04x}:{:02x}:{:02x}".format(*numbers)
 
 
 def _nccl_version() -> str:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from distrun.bandwidth import DEFINITIONS
 from distrun.cli.bench_table import cells, columns_of, digits
 
 if TYPE_CHECKING:
@@ -44,15 +45,17 @@ def as_markdown(report: BenchReport) -> str:
 
 
 def as_nccl_tests(report: BenchReport) -> str:
-    """Return what nccl-tests prints (its common.cu), for those who parse that."""
+    """Return what nccl-tests 2.19 prints (its util.cu), for those who parse that."""
     return "\n".join(_nccl_lines(report)) + "\n"
 
 
 def _nccl_lines(report: BenchReport) -> Iterator[str]:
     yield "# distrun bench-comm, columns as of nccl-tests"
     for rank in report.ranks:
+        number = rank.rank if rank.local_rank is None else rank.local_rank
         yield (
-            f"#  Rank {rank.rank:2d} on {rank.host:>10} device {rank.rank:2d} [0x00] {rank.device}"
+            f"#  Rank {rank.rank:2d} Group  0 Pid {rank.pid or 0:6d} on {rank.host:>10}"
+            f" device {number:2d} [{rank.pci_id or '0000:00:00'}] {rank.device}"
         )
     for op in dict.fromkeys(row.op for row in report.rows if row.nbytes):
         yield "#"
@@ -67,7 +70,8 @@ def _nccl_lines(report: BenchReport) -> Iterator[str]:
             + f"  {'(us)':>7}  {'(GB/s)':>6}  {'(GB/s)':>6}  {'':>6}" * 2
         )
         for nbytes in dict.fromkeys(row.nbytes for row in report.rows if row.op == op):
-            yield _nccl_row([r for r in report.rows if (r.op, r.nbytes) == (op, nbytes)])
+            rows = [r for r in report.rows if (r.op, r.nbytes) == (op, nbytes)]
+            yield _nccl_row(rows, report.world_size)
     wrong = sum(row.wrong_count for row in report.rows)
     yield f"# Out of bounds values : {wrong} {'OK' if not wrong else 'FAILED'}"
     busbws = [row.busbw for row in report.rows if row.busbw is not None]
@@ -76,25 +80,33 @@ def _nccl_lines(report: BenchReport) -> Iterator[str]:
     yield "#"
 
 
-def _nccl_row(rows: list[Row]) -> str:
+def _nccl_row(rows: list[Row], world_size: int) -> str:
+    """Return a line; what was not measured has zeros, and N/A for the wrong elements.
+
+    nccl-tests counts the elements of one rank where the size is all of them.
+    """
     first = rows[0]
     by_place = {row.place: row for row in rows}
     redop = _NCCL_OPS.get(first.redop, first.redop) if first.redop else "none"
     root = -1 if first.root is None else first.root
+    count = first.count // (world_size if DEFINITIONS[first.op].divides else 1)
     text = (
-        f"  {first.nbytes:>12}  {first.count:>12}  {_NCCL_TYPES.get(first.dtype, first.dtype):>8}"
+        f"  {first.nbytes:>12}  {count:>12}  {_NCCL_TYPES.get(first.dtype, first.dtype):>8}"
         f"  {redop:>6}  {root:>6}"
     )
     for place in ("out", "in"):
         row = by_place.get(place)
         if row is None:
-            text += f"  {'N/A':>7}  {'N/A':>6}  {'N/A':>6}  {'N/A':>6}"
+            text += f"  {0:>7}  {0:>6}  {0:>6}  {'N/A':>6}"
             continue
         wrong = "N/A" if row.wrong is None else str(row.wrong_count)
-        text += f"  {digits(row.p50_s * 1e6):>7}  {_gb(row.algbw):>6}  {_gb(row.busbw):>6}"
+        text += f"  {_fitted(row.p50_s * 1e6, 7):>7}"
+        text += "".join(f"  {_fitted((bw or 0) / 1e9, 6):>6}" for bw in (row.algbw, row.busbw))
         text += f"  {wrong:>6}"
     return text
 
 
-def _gb(value: float | None) -> str:
-    return digits(None if value is None else value / 1e9)
+def _fitted(value: float, width: int) -> str:
+    """Return a number that fits its column; a tiny one goes beyond it, and never becomes 0."""
+    text = digits(value)
+    return f"{value:.{width - 2}f}" if len(text) > width and 1e-3 <= value < 1 else text

@@ -104,8 +104,25 @@ def heading(report: BenchReport) -> Iterator[str]:
         yield f"{op}: size = {definition.size}; busbw = algbw x {definition.busbw_factor}"
 
 
+def _rounded(report: BenchReport) -> list[int]:
+    """Return the sizes that were asked for, and that some op has no row of."""
+    by_op: dict[str, set[int]] = {}
+    for row in report.rows:
+        if row.nbytes:
+            by_op.setdefault(row.op, set()).add(row.nbytes)
+    left_out = {each.nbytes for each in report.skipped}
+    asked = report.request.sizes if report.complete else ()
+    return [s for s in asked if s not in left_out and any(s not in has for has in by_op.values())]
+
+
 def remarks(report: BenchReport) -> Iterator[str]:
     """Yield what follows from the numbers, and what is wrong with them."""
+    if odd := _rounded(report):
+        yield (
+            f"not measured as asked for: {', '.join(f'{nbytes} B' for nbytes in odd)}; sizes are"
+            f" rounded to whole elements of {report.request.dtype}, in equal parts where every"
+            " rank has one"
+        )
     for model in report.models:
         half = size(int(model.half_nbytes))
         yield (

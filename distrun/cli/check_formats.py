@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -22,19 +21,22 @@ def as_json(report: CheckReport) -> str:
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "exit_code": report.exit_code,
-        "job": dataclasses.asdict(report.job),
+        "job": report.job,
         "findings": [
-            {**dataclasses.asdict(finding), "severity": finding.severity.name}
-            for finding in report.findings
+            {**vars(finding), "severity": finding.severity.name} for finding in report.findings
         ],
-        "nodes": [dataclasses.asdict(node) for node in report.nodes],
+        "nodes": report.nodes,
     }
-    return json.dumps(found, indent=1) + "\n"
+    return _dumped(found)
 
 
 def snapshots(nodes: Sequence[Node]) -> str:
     """Return nodes as `--from` reads them."""
-    return json.dumps([dataclasses.asdict(node) for node in nodes], indent=1) + "\n"
+    return _dumped(list(nodes))
+
+
+def _dumped(data: object) -> str:
+    return json.dumps(data, indent=1, default=vars) + "\n"  # dataclasses without copies
 
 
 def as_junit(report: CheckReport, *, strict: bool) -> str:

@@ -81,19 +81,27 @@ def _why_none(draft: Draft) -> str:
 
 def usable_gpus(draft: Draft) -> list[str]:
     """Return what `auto` may count: GPUs this torch and CUDA_VISIBLE_DEVICES leave."""
-    facts = draft.facts
-    if facts.torch.cuda is None:
+    if draft.facts.torch.cuda is None:
         return []
-    if (visible := visible_devices(draft)) is None:
-        return [str(gpu.index) for gpu in _present(draft)]
-    names = [name.strip() for name in visible.split(",")]
-    listed = []
-    for name in names:  # CUDA stops at the first name it does not know
-        known = any(name == str(g.index) or g.uuid.startswith(name) for g in _present(draft))
-        if not name or not (known or name.startswith("MIG-")):
-            break
-        listed.append(name)
-    return listed if len(set(listed)) == len(listed) else []  # CUDA takes no name twice
+    return list(draft.facts.gpus.visible(visible_devices(draft)))
+
+
+def ranks_of_node(asked: int | str, strategy: str | None, gpus: int, cores: int) -> int:
+    """Return how many ranks a node gets.
+
+    Args:
+        asked: `--nproc-per-node`.
+        strategy: Of the job.
+        gpus: What this node has, and the job may use.
+        cores: The same.
+    """
+    if strategy in _ONE_PROCESS:
+        return 1
+    if isinstance(asked, int):
+        return asked
+    if asked == "cpu":
+        return cores
+    return gpus or (0 if asked == "gpu" else min(MAX_AUTO_NPROC, cores))
 
 
 def visible_devices(draft: Draft) -> str | None:
@@ -119,6 +127,7 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
     usable = usable_gpus(draft) if gpus is None else gpus
     gpus_a_node, cores_a_node = len(usable) // emulated, max(1, facts.host.cores // emulated)
     asked = job.nproc_per_node
+    nproc = ranks_of_node(asked, job.strategy, gpus_a_node, cores_a_node)
     source, why = draft.source("nproc_per_node"), "ranks on each node"
     if gpus is not None and not gpus_a_node:
         raise MachineError(
@@ -131,27 +140,23 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
                 f" --nproc-per-node {asked} asks for more",
                 "--strategy ddp, or leave both flags out",
             )
-        nproc, source, why = 1, draft.source("strategy"), f"{job.strategy} is one process"
+        source, why = draft.source("strategy"), f"{job.strategy} is one process"
     elif asked == "gpu":
         if not gpus_a_node:
             raise _no_gpu(draft, len(usable), emulated)
-        nproc, source, why = gpus_a_node, "detected", "one rank a GPU"
+        source, why = "detected", "one rank a GPU"
     elif asked == "cpu":
-        nproc, source, why = cores_a_node, "detected", "one rank a core"
+        source, why = "detected", "one rank a core"
     elif asked == "auto" and gpus_a_node:
-        nproc, source, why = (
-            gpus_a_node,
-            "detected",
-            f"{len(usable)} GPU{'s' * (len(usable) != 1)}, one rank each",
-        )
+        source = "detected"
+        why = f"{len(usable)} GPU{'s' * (len(usable) != 1)}, one rank each"
     elif asked == "auto":
-        nproc, source = min(MAX_AUTO_NPROC, cores_a_node), "detected"
+        source = "detected"
         shared = f" over {emulated} emulated nodes" if emulated > 1 else ""
         cores = f"{facts.host.cores} core{'s' * (facts.host.cores != 1)}"
         why = f"{cores}{shared}, at most {MAX_AUTO_NPROC} ranks a node"
         draft.notes.append(f"{nproc} {'rank' if nproc == 1 else 'ranks'} a node: no GPU, {why}")
     else:
-        nproc = int(asked)
         if gpus is not None and nproc > gpus_a_node:
             raise MachineError(
                 f"--nproc-per-node {nproc} is above the {gpus_a_node} GPUs a node"

@@ -1,4 +1,4 @@
-"""Xids: what the NVIDIA driver wrote into the kernel log when a GPU failed."""
+"""Xids and SXids: what NVIDIA's drivers wrote into the kernel log when a GPU or switch failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _RECORD_NBYTES = 8192
 """The kernel refuses to give a record to a smaller buffer."""
 _MESSAGE_LENGTH = 200
 _JOURNALCTL = ("journalctl", "-k", "-b", "-q", "-n", "20000", "--no-pager", "-o", "short-unix")
-_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d+)")
+_XID = re.compile(
+    r"(?:NVRM: (?P<gpu>Xid)|\bSXid) "
+    r"\((?:PCI:)?(?P<place>[0-9A-Fa-f:.]+)(?P<part>[^)]*)\): (?P<code>\d+)"
+)
 _KMSG = re.compile(r"\d+,\d+,(\d+),[^;]*;(.*)")
 _DMESG = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d+)\] (.*)")
 _JOURNAL = re.compile(r"(\d+\.\d+) \S+ kernel: (.*)")
@@ -51,8 +54,10 @@ def _xids(entries: Iterator[Entry]) -> tuple[Xid, ...]:
     found = []
     for age_s, message in entries:
         if age_s <= _MAX_AGE_S and (xid := _XID.search(message)):
-            code, text = int(xid[2]), message[xid.start() :][:_MESSAGE_LENGTH]
-            found.append(Xid(code, _pci_id(xid[1]), round(max(0.0, age_s), 1), text))
+            text = message[xid.start() :][:_MESSAGE_LENGTH]
+            place, part = _pci_id(xid["place"]), xid["part"].strip()
+            age_s = round(max(0.0, age_s), 1)
+            found.append(Xid(int(xid["code"]), place, age_s, text, part, not xid["gpu"]))
     return tuple(found)
 
 

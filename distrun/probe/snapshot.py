@@ -132,6 +132,10 @@ class Gpu:
         """Somebody computes on it, or holds more than 1 GiB of its memory."""
         return bool(self.company) or (self.memory_used_nbytes or 0) > BUSY_NBYTES
 
+    def answers_to(self, name: str) -> bool:
+        """Say whether CUDA_VISIBLE_DEVICES means it by this name: a number, or part of a UUID."""
+        return name == str(self.index) or (name.startswith("GPU-") and self.uuid.startswith(name))
+
     @property
     def company(self) -> tuple[GpuProcess, ...]:
         """The processes that compute on it: the server of MPS is none of them."""
@@ -186,6 +190,33 @@ class Nvml:
         """The GPUs that are not lost."""
         return tuple(gpu for gpu in self.gpus if not gpu.lost)
 
+    def visible(self, devices: str | None) -> tuple[str, ...]:
+        """Return the names in CUDA_VISIBLE_DEVICES that CUDA takes, in their order.
+
+        It stops at the first that it does not know, and takes nothing if a GPU is named twice.
+
+        Args:
+            devices: The variable's value; None: all GPUs.
+        """
+        present = () if self.problem else self.present
+        if devices is None:
+            return tuple(str(gpu.index) for gpu in present)
+        taken: dict[str, str] = {}
+        for name in map(str.strip, devices.split(",")):
+            gpu = next((str(gpu.index) for gpu in present if gpu.answers_to(name)), "")
+            device = gpu or (name if name.startswith("MIG-") else "")
+            if not device:
+                break
+            if device in taken:
+                return ()
+            taken[device] = name
+        return tuple(taken.values())
+
+
+def names_gpus(devices: str | None) -> bool:
+    """Say whether CUDA_VISIBLE_DEVICES asks for GPUs, be they there or not: "" and -1 hide all."""
+    return devices is None or devices.lstrip().startswith((*"0123456789", "GPU-", "MIG-"))
+
 
 @dataclass(frozen=True)
 class Nic:
@@ -223,12 +254,15 @@ class InfinibandPort:
 
 @dataclass(frozen=True)
 class Xid:
-    """One Xid of the kernel log."""
+    """One Xid of the kernel log, or one SXid of an NVSwitch."""
 
     code: int
     pci_id: str
     age_s: float
     message: str
+    part: str = ""
+    """Of a GPU in MIG mode: `GPU-I:05`."""
+    of_switch: bool = False
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,10 @@ class RankPlace(Strict):
     node: int
     host: str
     device: str
+    pid: int | None = None
+    """None in reports of older versions; so for the two below."""
+    local_rank: int | None = None
+    pci_id: str = ""
 
 
 class WrongElements(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from distrun.errors import UsageError
+from distrun.spec.possible import require_possible
 
 _MAX_NBYTES = 64 << 20
 _HINT = "`distrun check --save FILE` writes such files"
@@ -42,7 +44,10 @@ def read_snapshots(path: Path, node_type: type[_Node]) -> list[_Node]:
     nodes = data if isinstance(data, list) else [data]
     if not nodes:
         raise UsageError(f"snapshot {str(path)!r} holds no node", _HINT)
-    return [node_of(node, node_type, f"snapshot {str(path)!r}") for node in nodes]
+    source = f"snapshot {str(path)!r}"
+    for node in nodes:
+        require_possible(node, source)
+    return [node_of(node, node_type, source) for node in nodes]
 
 
 def node_of(data: Any, node_type: type[_Node], source: str) -> _Node:
@@ -67,25 +72,32 @@ def node_of(data: Any, node_type: type[_Node], source: str) -> _Node:
     try:
         # A name of bytes that are no text must not cost the whole node.
         text = json.dumps(data, ensure_ascii=False).encode(errors="replace")
-        node = TypeAdapter(node_type).validate_json(text, strict=True)
+        node: _Node = _adapter(node_type).validate_json(text, strict=True)  # type: ignore[arg-type] # a class can be hashed
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"{source}: {key}: {first['msg']}", _HINT) from None
-    if unknown := _unknown_key(data, dataclasses.asdict(node)):  # type: ignore[call-overload]
+    if unknown := _unknown_key(data, node):
         raise UsageError(
             f"{source}: unknown key {unknown!r}", "it is of a newer distrun, or edited"
         )
     return node
 
 
+@functools.cache
+def _adapter(node_type: type[Any]) -> TypeAdapter[Any]:
+    """Return the validator of a dataclass; to make it takes 0.1 s."""
+    return TypeAdapter(node_type)
+
+
 def _unknown_key(given: Any, known: Any) -> str:
     """Return the path of the first key that was dropped on the way into the dataclass."""
     if isinstance(given, dict):
+        fields = known if isinstance(known, dict) else vars(known)
         for key, value in given.items():
-            if key not in known:
+            if key not in fields:
                 return str(key)
-            if inner := _unknown_key(value, known[key]):
+            if isinstance(value, dict | list) and (inner := _unknown_key(value, fields[key])):
                 return f"{key}.{inner}"
     elif isinstance(given, list):
         for index, (value, own) in enumerate(zip(given, known, strict=True)):

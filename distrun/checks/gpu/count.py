@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Job, Observation, Rule, Severity
 from distrun.checks.words import counted
-from distrun.probe.snapshot import Gpu, Node
+from distrun.probe.snapshot import Node
 
 
 def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     if node.nvml.problem or not job.uses_gpus:
         return  # gpu.driver says why there are none; ranks on the CPU need none
-    usable = node.nvml.present
     visible = node.host.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len(usable) if visible is None else _count_visible(visible, usable)
+    count = len(node.nvml.visible(visible))
     if count < job.nproc_per_node:
         limited = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
         if refused := len(node.nvml.refused_gpus):
@@ -26,20 +25,6 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
             counted(count, "usable GPU") + limited,
             f"{job.nproc_per_node}, one for each rank of the node",
         )
-
-
-def _count_visible(visible: str, gpus: Sequence[Gpu]) -> int:
-    """Return how many devices CUDA would see: it stops at the first that it does not know."""
-    count = 0
-    for entry in map(str.strip, visible.split(",")):
-        known = entry.startswith("MIG-") or any(
-            entry == str(gpu.index) or (entry.startswith("GPU-") and gpu.uuid.startswith(entry))
-            for gpu in gpus
-        )
-        if not known:
-            break
-        count += 1
-    return count
 
 
 RULE = Rule(

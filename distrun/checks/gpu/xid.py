@@ -15,18 +15,24 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         if node.nvml.gpus:
             yield from unread(node.host, "xids")
         return
-    found: dict[tuple[int, str], list[Xid]] = {}
+    found: dict[tuple[object, ...], list[Xid]] = {}
     for xid in node.host.xids:
-        found.setdefault((xid.code, xid.pci_id), []).append(xid)
-    for (code, pci_id), xids in found.items():
+        found.setdefault((xid.of_switch, xid.code, xid.pci_id, xid.part), []).append(xid)
+    for xids in found.values():
         last = min(xids, key=lambda xid: xid.age_s)
+        kind = "SXid" if last.of_switch else "Xid"
         times = f"{len(xids)} times, last " if len(xids) > 1 else ""
         yield Observation(
-            Severity.FAIL if code in limits.xids_fatal else Severity.WARN,
-            f"Xid {code} {times}{last.age_s / 60:.0f} min ago: {_text(last)}",
+            Severity.FAIL if _is_fatal(last, limits) else Severity.WARN,
+            f"{kind} {last.code} {times}{last.age_s / 60:.0f} min ago: {_text(last)}",
             "none in the last 2 h",
-            device=_device(node, pci_id),
+            device=_device(node, last),
         )
+
+
+def _is_fatal(xid: Xid, limits: Limits) -> bool:
+    """Say whether it is of the kind that does not go away by itself; of a switch, as it says."""
+    return _text(xid).startswith("Fatal") if xid.of_switch else xid.code in limits.xids_fatal
 
 
 def _text(xid: Xid) -> str:
@@ -34,18 +40,22 @@ def _text(xid: Xid) -> str:
     return (xid.message.partition(f"): {xid.code}, ")[2] or xid.message).rstrip(".")
 
 
-def _device(node: Node, pci_id: str) -> str:
+def _device(node: Node, xid: Xid) -> str:
+    if xid.of_switch:
+        return f"NVSwitch {xid.pci_id}"
+    place = f"{xid.pci_id} {xid.part}".rstrip()
     for gpu in node.nvml.gpus:
-        if gpu.pci_id and pci_id and gpu.pci_id.lower().endswith(pci_id.lower()[-10:]):
-            return f"GPU {gpu.index} {pci_id}"
-    return pci_id
+        if gpu.pci_id and xid.pci_id and gpu.pci_id.lower().endswith(xid.pci_id.lower()[-10:]):
+            return f"GPU {gpu.index} {place}"
+    return place
 
 
 RULE = Rule(
     id="gpu.xid",
-    title="Xid errors in the kernel log",
-    why="An Xid is the driver's word for a fault of a GPU. Some come from a program (13, 31, 43),"
-    " others (48, 63, 74, 79, 92, 119, 120, …) from hardware that will fail again.",
+    title="Xid and SXid errors in the kernel log",
+    why="An Xid is the driver's word for a fault of a GPU, an SXid for one of an NVSwitch."
+    " Some Xids come from a program (13, 31, 43), others (48, 63, 74, 79, 92, 119, 120, …) from"
+    " hardware that will fail again.",
     fix="Look the number up in NVIDIA's list (https://docs.nvidia.com/deploy/xid-errors/); for"
     " the hardware ones drain the node and reset or replace the GPU.",
     source="Azure/azurehpc-health-checks, with its two hours",

@@ -40,6 +40,13 @@ _FAR = tuple(replace(pair, nvlinks=0) for pair in NODE[0].nvml.pairs)
 _WITH_XID = (
     Xid(79, "0000:4d:00.0", 600.0, "NVRM: Xid (PCI:0000:4d:00): 79, GPU has fallen off the bus"),
 )
+_OF_MIG = (
+    Xid(94, "0000:3b:00.0", 60, "NVRM: Xid (PCI:0000:3b:00 GPU-I:05): 94, Contained", "GPU-I:05"),
+)
+_OF_SWITCH, _FATAL_OF_SWITCH = (
+    (Xid(code, "0000:84:00.0", 60, f"SXid (PCI:0000:84:00.0): {code}, {text}", of_switch=True),)
+    for code, text in ((12028, "Non-fatal, Link 46"), (20034, "Fatal, Link 30"))
+)
 _APP_XIDS = tuple(Xid(31, "0000:4d:00.0", age, "MMU fault") for age in (3600.0, 120.0))
 _PAIRS = NODE[0].nvml.pairs
 _HOT_MAX = with_field(NODE, GPU3 + "temperature_max_c", 92)
@@ -111,6 +118,9 @@ GPU_CASES = (
     Case("gpu.retired_pages", GPU3 + "retired_pages", 12, WARN, "12 pages retired"),
     Case("gpu.xid", "0.host.xids", _WITH_XID, FAIL, "Xid 79 10 min ago: GPU has fallen"),
     Case("gpu.xid", "0.host.xids", _APP_XIDS, WARN, "Xid 31 2 times, last 2 min ago: MMU fault"),
+    Case("gpu.xid", "0.host.xids", _OF_MIG, WARN, "Xid 94 1 min ago: Contained"),
+    Case("gpu.xid", "0.host.xids", _OF_SWITCH, WARN, "SXid 12028 1 min ago: Non-fatal"),
+    Case("gpu.xid", "0.host.xids", _FATAL_OF_SWITCH, FAIL, "SXid 20034 1 min ago: Fatal"),
     Case("gpu.temperature", GPU3 + "temperature_c", 89, FAIL, "89 °C"),
     Case("gpu.temperature", GPU3 + "temperature_c", 89, FAIL, "89 °C", _HOT_MAX),
     Case("gpu.temperature", GPU3 + "temperature_c", 86, FAIL, "86 °C"),

@@ -170,7 +170,7 @@ def test_every_line_of_nccl_tests_has_the_columns_of_both_places(report: BenchRe
     lines = [line.split() for line in as_nccl_tests(report).splitlines() if NCCL_LINE.match(line)]
     assert [len(line) for line in lines] == [13] * 4
     assert lines[0][9:] == ["100", "0.00064", "0.00064", "0"]
-    assert lines[2][9:] == ["N/A"] * 4
+    assert lines[2][9:] == ["0", "0", "0", "N/A"]  # a time is never N/A
 
 
 @pytest.mark.parametrize(
@@ -254,3 +254,62 @@ def test_of_a_comparison_only_what_moved_is_printed_and_the_rest_is_counted() ->
         "faster: all_reduce of 128 B, out of place: p50 100 -> 50 µs, x 0.5 (tolerance 10 %)",
         "2 rows as before, 1 too noisy to be judged",
     ]
+
+
+# As util.cu of nccl-tests 2.19 prints them: a time is a number, and a rank has a pid.
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+_PLACE = rf"\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+(\d+|N/A)"
+NCCL_ROW = re.compile(rf"^\s*(\d+)\s+(\d+)\s+(\w+)\s+(\w+)\s+(-?\d+){_PLACE}{_PLACE}\s*$")
+NCCL_RANK = re.compile(
+    r"^#\s+Rank\s+(\d+)\s+Group\s+(\d+)\s+Pid\s+(\d+)\s+on\s+(\S+)\s+device\s+(\d+)"
+    r"\s+\[(\S+)\]\s+(.*)$"
+)
+
+
+def test_every_row_has_the_numbers_of_both_places(report: BenchReport) -> None:
+    rows = [line for line in as_nccl_tests(report).splitlines() if not line.startswith("#")]
+    assert len(rows) == 4
+    for row in rows:
+        found = NCCL_ROW.match(row)
+        assert found, row
+
+
+@pytest.mark.parametrize("op", ["all_gather", "reduce_scatter", "all_to_all", "gather", "scatter"])
+def test_the_count_is_that_of_one_rank_where_the_size_is_all_of_them(op: str) -> None:
+    text = as_nccl_tests(a_report(a_row(op=op, nbytes=4800, count=1200), world_size=3))
+    (row,) = (found for line in text.splitlines() if (found := NCCL_ROW.match(line)))
+    assert (row[1], row[2]) == ("4800", "400")
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "told"),
+    [(12.345e9, "12.35"), (0.0123456e9, "0.0123"), (0.001234e9, "0.0012"), (1234.0, "0.000001234")],
+)
+def test_a_bandwidth_fits_its_column_unless_it_would_be_nothing(
+    bandwidth: float, told: str
+) -> None:
+    text = as_nccl_tests(a_report(a_row(algbw=bandwidth)))
+    (row,) = (found for line in text.splitlines() if (found := NCCL_ROW.match(line)))
+    assert row[7] == told
+
+
+def test_a_rank_line_has_pid_device_and_pci_place() -> None:
+    rank = {"rank": 9, "node": 1, "host": "box", "device": "NVIDIA H100"}
+    old, new = (
+        as_nccl_tests(a_report(ranks=[rank | more]))
+        for more in ({}, {"pid": 4711, "local_rank": 1, "pci_id": "0000:3b:00"})
+    )
+    (found,) = (m for line in new.splitlines() if (m := NCCL_RANK.match(line)))
+    assert found.groups() == ("9", "0", "4711", "box", "1", "0000:3b:00", "NVIDIA H100")
+    assert any(NCCL_RANK.match(line) for line in old.splitlines())  # a report of an older version
+
+
+def test_sizes_that_were_rounded_are_told() -> None:
+    asked = a_report(a_row(nbytes=64), a_row(op="all_gather", nbytes=60)).request
+    request = asked.model_copy(update={"sizes": (64, 4, 7)})
+    rows = [a_row(op=op, nbytes=n) for op, n in (("all_reduce", 64), ("all_gather", 60))]
+    rows += [a_row(op=op, nbytes=4) for op in ("all_reduce", "all_gather")]
+    (told,) = (r for r in remarks(a_report(*rows, request=request)) if "rounded" in r)
+    assert told.startswith("not measured as asked for: 64 B, 7 B; sizes are rounded")
+    even = a_report(*rows, request=asked.model_copy(update={"sizes": (4,)}))
+    assert not any("rounded" in remark for remark in remarks(even))

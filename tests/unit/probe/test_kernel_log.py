@@ -106,3 +106,31 @@ def test_the_device_of_this_machine_ends(tmp_path: Path) -> None:
     began = time.monotonic()
     assert isinstance(read_xids(), tuple)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=7194, Contained: CE User Channel (0x9).",
+            (94, "0000:01:00.0", "GPU-I:05", False),
+        ),
+        (
+            "NVRM: Xid (PCI:0000:3b:00 GPU-I:01 GPU-CI:02): 95, pid=9, Uncontained: LTC TAG",
+            (95, "0000:3b:00.0", "GPU-I:01 GPU-CI:02", False),
+        ),
+        (
+            "nvidia-nvswitch1: SXid (PCI:0000:84:00.0): 12028, Data {0x000001c0}",
+            (12028, "0000:84:00.0", "", True),
+        ),
+        (
+            "nvidia-nvswitch3: SXid (PCI:0000:c6:00.0): 20034, Fatal, Link 30 LTSSM Fault Up",
+            (20034, "0000:c6:00.0", "", True),
+        ),
+    ],
+)
+def test_a_mig_gpus_part_and_an_nvswitch_are_told(
+    tmp_path: Path, line: str, found: tuple[int, str, str, bool]
+) -> None:
+    (xid,) = read_xids(grow(tmp_path, {"dev/kmsg": kmsg(1, line)}))
+    assert (xid.code, xid.pci_id, xid.part, xid.of_switch) == found

@@ -6,13 +6,15 @@ import dataclasses
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distrun.errors import UsageError
-from distrun.probe.snapshot import Host, Node, Nvml, Software
+from distrun.probe.snapshot import Gpu, Host, Node, Nvml, Software
 from distrun.spec import read
 from distrun.spec.check import CheckTable, limits_of
 from distrun.spec.job import Settings
@@ -115,3 +117,71 @@ def test_a_key_that_nobody_knows_is_refused_wherever_it_is() -> None:
     data["host"]["environ"] = {"NCCL_DEBUG": "WARN"}
     data["host"]["missing"] = {"xids": "NoPermission"}
     assert node_of(data, Node, "x").host.environ == {"NCCL_DEBUG": "WARN"}
+
+
+# --- what no machine can have --------------------------------------------------------------
+
+
+def with_value(path: str, value: object) -> str:
+    gpu = dataclasses.asdict(Gpu(0, memory_total_nbytes=80 << 30))
+    data = dataclasses.asdict(NODE) | {"nvml": dataclasses.asdict(Nvml()) | {"gpus": [gpu]}}
+    place: Any = data
+    *steps, last = path.split(".")
+    for step in steps:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("host.memory_total_nbytes", -1, "host.memory_total_nbytes is -1, below 0"),
+        ("host.memlock_nbytes", -2, "host.memlock_nbytes is -2, below -1"),
+        ("host.usable_cores", float("nan"), "host.usable_cores is nan, which is no number"),
+        ("host.clock_offset_s", float("-inf"), "host.clock_offset_s is -inf, which is no number"),
+        ("host.cpu_count", -4, "host.cpu_count is -4, below 0"),
+        ("nvml.gpus.0.utilization_percent", 101, "utilization_percent is 101, above 100"),
+        ("nvml.gpus.0.temperature_c", -300, "temperature_c is -300, below -273"),
+        ("nvml.gpus.0.index", -1, "nvml.gpus.0.index is -1, below 0"),
+        ("nvml.gpus.0.memory_used_nbytes", 81 << 30, "above memory_total_nbytes, which is"),
+        ("nvml.gpus.0.power_w", -0.5, "power_w is -0.5, below 0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(
+    tmp_path: Path, path: str, value: object, message: str
+) -> None:
+    (tmp_path / "n.json").write_text(with_value(path, value))
+    with pytest.raises(UsageError) as refused:
+        read_snapshots(tmp_path / "n.json", Node)
+    assert message in refused.value.message
+
+
+def test_two_gpus_of_one_number_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "n.json").write_text(with_value("nvml.gpus", [{"index": 3}, {"index": 3}]))
+    with pytest.raises(UsageError, match=r"nvml\.gpus has two GPUs of index 3"):
+        read_snapshots(tmp_path / "n.json", Node)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("host.memlock_nbytes", -1),
+        ("host.nofile", -1),
+        ("host.clock_offset_s", -12.5),
+        ("nvml.gpus.0.temperature_margin_c", -4),
+        ("nvml.gpus.0.memory_used_nbytes", 80 << 30),
+    ],
+)
+def test_a_number_that_may_be_is_read(tmp_path: Path, path: str, value: object) -> None:
+    (tmp_path / "n.json").write_text(with_value(path, value))
+    assert read_snapshots(tmp_path / "n.json", Node)
+
+
+def test_a_thousand_nodes_are_read_in_seconds(tmp_path: Path) -> None:
+    one = json.loads(with_value("host.nofile", 1024))
+    one["nvml"]["gpus"] = [one["nvml"]["gpus"][0] | {"index": i} for i in range(8)]
+    (tmp_path / "n.json").write_text(json.dumps([one | {"name": f"n{i}"} for i in range(1000)]))
+    begun = time.process_time()
+    assert len(read_snapshots(tmp_path / "n.json", Node)) == 1000
+    assert time.process_time() - begun < 5
