@@ -56,6 +56,8 @@ class Limits:
     """At least this many on a job of several nodes. [own]"""
     nproc_per_rank: int = 256
     """Processes and threads of one rank, DataLoader workers included. [own]"""
+    nproc_least_per_rank: int = 8
+    """A rank alone: its process, torch's threads and gloo's; fewer, and it cannot start. [own]"""
     nproc_base: int = 512
     """Processes and threads that the user's session needs beside the ranks. [own]"""
     cores_per_rank_warn: float = 2.0

@@ -14,7 +14,18 @@ from distrun.checks.gpu import (
     recovery_action,
     row_remap_failure,
 )
-from distrun.checks.host import cpu, environ, hostname, ifname, memory, nofile, runs_dir, shm
+from distrun.checks.host import (
+    cpu,
+    environ,
+    hostname,
+    ifname,
+    loopback,
+    memory,
+    nofile,
+    nproc,
+    runs_dir,
+    shm,
+)
 from distrun.checks.nodes import unreachable
 from distrun.checks.rule import Rule
 
@@ -30,8 +41,10 @@ QUICK: tuple[Rule, ...] = (
     memory_used.RULE,
     processes.RULE,
     hostname.RULE,
+    loopback.RULE,
     ifname.RULE,
     nofile.RULE,
+    nproc.RULE,
     shm.RULE,
     cpu.RULE,
     memory.RULE,

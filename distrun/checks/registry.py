@@ -46,6 +46,7 @@ from distrun.checks.host import (
     ifname,
     infiniband,
     infiniband_flaps,
+    loopback,
     master_port,
     memlock,
     memory,
@@ -127,6 +128,7 @@ _GPU = (
 _HOST = (
     torch.RULE,
     hostname.RULE,
+    loopback.RULE,
     ifname.RULE,
     nic.RULE,
     nic_speed.RULE,

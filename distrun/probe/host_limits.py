@@ -36,6 +36,25 @@ def soft_limit(name: str) -> int:
     return -1 if soft == resource.RLIM_INFINITY else soft
 
 
+def nproc_used(root: Path = Path("/")) -> int:
+    """Return how many processes and threads RLIMIT_NPROC counts.
+
+    Raises:
+        OSError: There is no /proc.
+        Unread: The limit does not count those of root.
+    """
+    uid, count = os.getuid(), 0
+    if uid == 0:
+        raise Unread("root has no such limit")
+    for task in (root / "proc").iterdir():
+        try:
+            if task.name.isdigit() and task.stat().st_uid == uid:
+                count += sum(1 for _ in (task / "task").iterdir())
+        except OSError:
+            continue  # it has just ended
+    return count
+
+
 def numa_nodes(root: Path) -> int:
     """Return how many memory nodes this machine has.
 

@@ -36,6 +36,7 @@ def read_host_snapshot(
     found.take("clock_synchronized", host_limits.clock_synchronized)
     for field, limit in _LIMITS.items():
         found.take(field, host_limits.soft_limit, limit)
+    found.take("nproc_used", host_limits.nproc_used)
     _read_network(found, root, quick)
     if quick:
         found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
@@ -82,6 +83,7 @@ def _read_network(found: Reading, root: Path, quick: bool) -> None:
         addresses.values.get("addresses"),
         addresses.missing.get("addresses", LEFT_OUT),
     )
+    found.take("loopback_problem", network.loopback_problem)
     found.take("nics", network.read_nics, root, known, why_none)
     found.take("infiniband", network.read_infiniband, root)
     found.take("peermem", network.peer_memory, root)

@@ -54,6 +54,16 @@ def ipv4_addresses() -> dict[str, tuple[str, ...]]:
     }
 
 
+def loopback_problem() -> str:
+    """Return why a port of 127.0.0.1 cannot be connected to; "" if it can."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=1).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def read_nics(
     root: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none: str = LEFT_OUT
 ) -> tuple[Nic, ...]:

@@ -291,6 +291,8 @@ class Host:
     """Soft limit; -1 is unlimited."""
     nofile: int | None = None
     nproc: int | None = None
+    nproc_used: int | None = None
+    """Processes and threads that this user has, where the limit counts them: not for root."""
     numa_nodes: int | None = None
     numa_balancing: bool | None = None
     clock_synchronized: bool | None = None
@@ -298,6 +300,8 @@ class Host:
     """To the machine that asked, half of the round trip taken off; None there itself."""
     clock_offset_error_s: float | None = None
     """Half of that round trip: the offset is not known better."""
+    loopback_problem: str | None = None
+    """Why a port of 127.0.0.1 cannot be connected to; "" if it can."""
     nics: tuple[Nic, ...] = ()
     infiniband: tuple[InfinibandPort, ...] = ()
     peermem: bool | None = None

@@ -123,8 +123,8 @@ def test_what_looks_like_nccl_tests_is_read_like_nccl_tests(measured: Measured) 
     lines = measured.result.stdout.splitlines()
     found = [match.groups() for line in lines if (match := NCCL_LINE.match(line))]
     assert [(int(f[0]), int(f[1]), *f[2:5], f[8]) for f in found] == [
-        (nbytes, nbytes // 4, "float", redop, "-1", "0")
-        for redop in ("sum", "none")
+        (nbytes, nbytes // 4 // parts, "float", redop, "-1", "0")
+        for redop, parts in (("sum", 1), ("none", 2))  # all_gather counts one rank's
         for nbytes in (64, 2048, 65536)
     ]
     assert all(float(f[5]) > 0 and float(f[6]) > 0 and float(f[7]) > 0 for f in found)

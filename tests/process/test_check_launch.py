@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -109,3 +112,47 @@ def test_the_api_refuses_too_and_can_be_told_not_to(
     with pytest.raises(MachineError, match=r"host\.memory"):
         prepare(Job(script="train.py", nproc_per_node=1, check=table), {}, Header())
     assert prepare(Job(script="train.py", nproc_per_node=1, check=False), {}, Header()).plan
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root for a network namespace")
+def test_a_loopback_that_is_down_is_told_before_the_start(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('started')")
+    command = ["unshare", "-n", sys.executable, "-m", "distrun"]
+    for arguments, code in ((("launch", "train.py"), 3), (("check",), 1)):
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == code
+        assert "127.0.0.1: Network is unreachable" in done.stdout + done.stderr
+        assert "ip link set lo up" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "config", "ranks"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "0,7,1"}, "", 1),
+        ({"CUDA_VISIBLE_DEVICES": "1,0"}, "", 2),
+        ({"CUDA_VISIBLE_DEVICES": "0,0"}, "", 0),
+        ({"CUDA_VISIBLE_DEVICES": "9"}, "", 0),
+        ({}, 'env = {CUDA_VISIBLE_DEVICES = "1,2,3"}', 3),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, 'env = {CUDA_VISIBLE_DEVICES = "1,2"}', 2),
+        ({}, 'env = {CUDA_VISIBLE_DEVICES = "0,0"}', 0),
+        ({}, 'strategy = "dp"', 1),
+        ({}, "", 4),
+    ],
+)
+def test_launch_and_check_count_the_same_gpus_and_ranks(
+    distrun: Run, machine: Machine, tmp_path: Path, environ: dict[str, str], config: str, ranks: int
+) -> None:
+    (tmp_path / "own.toml").write_text(f"[tool.distrun]\n{config}\n")
+    env = {**machine(FAKE_GPUS=4), **environ}
+    planned = distrun(*DRY, "--config", "own.toml", "train.py", env=env)
+    checked = distrun("check", "--config", "own.toml", "--json", env=env)
+    if ranks == 0:  # names that CUDA does not take
+        assert planned.returncode == 3
+        assert "no usable GPUs (CUDA_VISIBLE_DEVICES=" in planned.stderr
+        assert "no usable GPUs (CUDA_VISIBLE_DEVICES=" in checked.stdout
+    else:
+        (line,) = (w for w in planned.stdout.split() if w.startswith("--nproc-per-node"))
+        assert line == f"--nproc-per-node={ranks}"
+        assert json.loads(checked.stdout)["job"]["nproc_per_node"] == ranks

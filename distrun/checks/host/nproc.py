@@ -13,8 +13,13 @@ from distrun.probe.snapshot import Host
 
 def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     need = limits.nproc_per_rank * job.nproc_per_node + limits.nproc_base
+    least = limits.nproc_least_per_rank * job.nproc_per_node
+    used = host.nproc_used or 0
     if host.nproc is None:
         yield from unread(host, "nproc")
+    elif host.nproc_used is not None and 0 <= host.nproc < used + least:
+        expected = f"room for {least} more, for {counted(job.nproc_per_node, 'rank')} to start"
+        yield Observation(Severity.FAIL, f"{host.nproc}, with {used} in use", expected)
     elif 0 <= host.nproc < need:
         expected = f"{need} or more for {counted(job.nproc_per_node, 'rank')}"
         yield Observation(Severity.WARN, str(host.nproc), expected)
@@ -29,4 +34,5 @@ RULE = Rule(
     " /etc/security/limits.conf.",
     source="distrun's own rule",
     judge=each_host(_look),
+    quick=True,
 )

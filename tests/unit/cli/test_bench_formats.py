@@ -157,7 +157,7 @@ def test_the_columns_of_nccl_tests_are_read_by_the_parsers_of_nccl_tests(
         ("64", "16", "float", "sum", "-1", "100", "0.00064", "0.00064", "0"),
         ("2097152", "524288", "float", "sum", "-1", "2000", "1.049", "0.00064", "0"),
         ("64", "16", "bfloat16", "none", "1", "100", "0.00064", "0.00064", "0"),
-        ("64", "16", "float", "none", "-1", "100", "0.00064", "0.00064", "3"),
+        ("64", "8", "float", "none", "-1", "100", "0.00064", "0.00064", "3"),
     ]
     others = [line for line in text.splitlines() if not NCCL_LINE.match(line)]
     assert all(line.startswith("#") for line in others)

@@ -62,3 +62,20 @@ def test_the_kernel_says_whether_the_clock_is_kept_right() -> None:
     state = host_limits.clock_synchronized()
     assert isinstance(state, bool)
     assert state == host_limits.clock_synchronized()
+
+
+def test_processes_of_this_user_are_counted_with_their_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {"proc/7/task/7/x": "", "proc/7/task/8/x": "", "proc/9/task/9/x": "", "proc/sys/y": ""}
+    root = grow(tmp_path, tree)
+    mine = (root / "proc/7").stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: mine or 1000)
+    counted = host_limits.nproc_used(root)
+    assert counted == (3 if mine else 0)  # what this test grew is root's where root runs it
+
+
+def test_root_has_no_limit_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    with pytest.raises(Unread, match="root has no such limit"):
+        host_limits.nproc_used()

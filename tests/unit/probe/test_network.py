@@ -140,3 +140,7 @@ def test_a_resolver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_addresses_of_this_machine_are_by_interface() -> None:
     assert "127.0.0.1" in {a for found in network.ipv4_addresses().values() for a in found}
+
+
+def test_a_loopback_that_is_up_has_no_problem() -> None:
+    assert network.loopback_problem() == ""
