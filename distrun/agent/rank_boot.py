@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -148,7 +149,7 @@ def _uncaught(error: BaseException) -> dict[str, Any]:
         "report": "error",
         "type": _text(lambda: told.type if told else type(last).__name__, "exception", _TYPE_CHARS),
         "message": _text(lambda: told.message if told else last, _NO_MESSAGE, _MESSAGE_CHARS),
-        "traceback": _text(lambda: "".join(_without_distrun(error).format()), "", _TRACEBACK_CHARS),
+        "traceback": _text(lambda: _formatted(error), "", _TRACEBACK_CHARS),
         "file": shortened(place.file, _NAME_CHARS),
         "line": place.line,
         "function": shortened(place.function, _NAME_CHARS),
@@ -162,6 +163,12 @@ def _place_of_itself(error: BaseException) -> Place:
         return place_of(error)
     except Exception:  # see there
         return Place()
+
+
+def _formatted(error: BaseException) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.13 compiles the line, to point at a part of it
+        return "".join(_without_distrun(error).format())
 
 
 def _without_distrun(error: BaseException) -> traceback.TracebackException:

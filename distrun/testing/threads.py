@@ -53,7 +53,7 @@ class _Run:
         self.baton = Baton(plan.world_size, self._switch)
         self._hub = Hub(self.baton)
         self._ended = threading.Condition()
-        self._left = plan.world_size
+        self._left = set(range(plan.world_size))
         self.threads = [
             threading.Thread(
                 target=contextvars.copy_context().run,
@@ -93,7 +93,7 @@ class _Run:
                 world.close(failed=rank in self.failures, why=ending(self.failures.get(rank)))
             self.baton.end(rank)
             with self._ended:
-                self._left -= 1
+                self._left.discard(rank)
                 self._ended.notify()
 
     def _world(self, members: Sequence[int], rank: int, generation: int = 0) -> World:
@@ -130,12 +130,12 @@ class _Run:
 
     def stop(self) -> dict[int, str]:
         """End the ranks that have not ended; return where each of them was."""
+        left = sorted(self._left)
+        for rank, thread in enumerate(self.threads):
+            if rank not in left:
+                thread.join()  # it has told its end, and takes a moment to go
         frames = sys._current_frames()
-        stacks = {
-            rank: _stack(frames.get(cast(int, thread.ident)))
-            for rank, thread in enumerate(self.threads)
-            if thread.is_alive()
-        }
+        stacks = {rank: _stack(frames.get(cast(int, self.threads[rank].ident))) for rank in left}
         self.baton.abort()
         for rank in stacks:  # one that waits for nobody: ends at its next line of Python
             ident = ctypes.c_ulong(self.idents.get(rank, 0))
@@ -171,7 +171,7 @@ def _run(plan: RankPlan) -> list[Any]:
 
 
 def _stack(frame: FrameType | None) -> str:
-    kept = without_own(traceback.extract_stack(frame))
+    kept = without_own(traceback.extract_stack(frame)) if frame else []
     return "".join(traceback.format_list(kept)) or "(it has not had its turn)"
 
 
