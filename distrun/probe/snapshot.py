@@ -191,12 +191,9 @@ class Nvml:
         return tuple(gpu for gpu in self.gpus if not gpu.lost)
 
     def visible(self, devices: str | None) -> tuple[str, ...]:
-        """Return the names in CUDA_VISIBLE_DEVICES that CUDA takes, in their order.
+        """Return the names in `devices`, CUDA_VISIBLE_DEVICES, that CUDA takes; None: all GPUs.
 
         It stops at the first that it does not know, and takes nothing if a GPU is named twice.
-
-        Args:
-            devices: The variable's value; None: all GPUs.
         """
         present = () if self.problem else self.present
         if devices is None:
@@ -204,8 +201,7 @@ class Nvml:
         taken: dict[str, str] = {}
         for name in map(str.strip, devices.split(",")):
             gpu = next((str(gpu.index) for gpu in present if gpu.answers_to(name)), "")
-            device = gpu or (name if name.startswith("MIG-") else "")
-            if not device:
+            if not (device := gpu or (name if name.startswith("MIG-") else "")):
                 break
             if device in taken:
                 return ()

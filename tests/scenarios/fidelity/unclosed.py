@@ -53,16 +53,27 @@ class Writer:
         self.file.close()
 
 
+class LateWriter:
+    """The same in a cycle, where the order of the ends is nobody's: so it opens its file then."""
+
+    def __init__(self, name):
+        self.name, self.rows = name, ["row\n"]
+
+    def __del__(self, open=open):
+        with open(self.name, "w") as file:
+            file.write("".join(self.rows))
+
+
 in_main = Writer("del_of_a_global.txt")
 
 
 def in_a_cycle():
-    writer = Writer("del_in_a_cycle.txt")
+    writer = LateWriter("del_in_a_cycle.txt")
     writer.itself = writer
 
 
 def in_a_closure():
-    writer = Writer("del_in_a_closure.txt")
+    writer = LateWriter("del_in_a_closure.txt")
 
     def keep():
         return writer
