@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import importlib
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +73,18 @@ def prepare_warm(report_fd: int, stacks_fd: int) -> None:
 def _call_before_threads_are_joined(callback: Callable[[], None]) -> None:
     """Have `callback` called when the script has come to its end, and its threads may not have.
 
-    It is how concurrent.futures learns of the end (python/cpython#83993). Its callback waits
-    for the threads of pools, so it is registered first, and called after ours.
+    `threading` calls the last of these callbacks first (python/cpython#83993), and that of
+    concurrent.futures waits for the threads of pools. To import that here, so that it comes
+    before ours, would take the place of modules beside the script that are called as its own.
     """
-    importlib.import_module("concurrent.futures.thread")
-    if register := getattr(threading, "_register_atexit", None):
-        register(callback)
+
+    class OursFirst(list[Callable[[], None]]):
+        def __reversed__(self) -> Iterator[Callable[[], None]]:  # type: ignore[override]
+            yield callback
+            yield from super().__reversed__()
+
+    if (others := getattr(threading, "_threading_atexits", None)) is not None:
+        threading._threading_atexits = OursFirst(others)  # type: ignore[attr-defined]
 
 
 @dataclass
