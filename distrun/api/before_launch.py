@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from distrun.api.rules import ignored
-from distrun.api.visible_gpus import as_ranks_see_it
+from distrun.api.visible_gpus import as_ranks_see_it, names_gpus
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Finding, Severity
@@ -15,7 +15,7 @@ from distrun.errors import MachineError
 from distrun.plan.model import LaunchPlan
 from distrun.probe.facts import Facts
 from distrun.probe.node import read_node
-from distrun.probe.snapshot import Node, names_gpus
+from distrun.probe.snapshot import Node
 from distrun.spec.check import limits_of
 from distrun.spec.job import Job
 

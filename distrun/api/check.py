@@ -11,7 +11,7 @@ from distrun.api.nodes import Nodes, open_nodes
 from distrun.api.reach import DEFAULT_MASTER_PORT
 from distrun.api.recorded import read_recorded
 from distrun.api.rules import ignored
-from distrun.api.visible_gpus import as_ranks_see_it
+from distrun.api.visible_gpus import as_ranks_see_it, names_gpus
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES
@@ -19,7 +19,7 @@ from distrun.checks.rule import Finding, Job, Severity
 from distrun.checks.skips import in_short
 from distrun.errors import UsageError
 from distrun.plan.devices import ranks_of_node
-from distrun.probe.snapshot import Gpu, Measured, Node, names_gpus
+from distrun.probe.snapshot import Gpu, Measured, Node
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
 

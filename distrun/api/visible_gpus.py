@@ -9,6 +9,11 @@ from distrun.probe.snapshot import Node, Nvml
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def names_gpus(devices: str | None) -> bool:
+    """Say whether CUDA_VISIBLE_DEVICES asks for GPUs, be they there or not: "" and -1 hide all."""
+    return devices is None or devices.lstrip().startswith((*"0123456789", "GPU-", "MIG-"))
+
+
 def as_ranks_see_it(node: Node, visible: str | None) -> Node:
     """Return a node with nothing but the GPUs that CUDA_VISIBLE_DEVICES names.
 

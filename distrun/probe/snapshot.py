@@ -209,11 +209,6 @@ class Nvml:
         return tuple(taken.values())
 
 
-def names_gpus(devices: str | None) -> bool:
-    """Say whether CUDA_VISIBLE_DEVICES asks for GPUs, be they there or not: "" and -1 hide all."""
-    return devices is None or devices.lstrip().startswith((*"0123456789", "GPU-", "MIG-"))
-
-
 @dataclass(frozen=True)
 class Nic:
     """One network interface, without the loopback."""

@@ -71,8 +71,8 @@ def _be_rank(errand: Errand) -> Outcome:
         plan = unpickled(errand.plan)
         world = _world(plan, errand)
         result = cloudpickle.dumps(plan.run(world))
-        for error in errors_of_threads:
-            raise error
+        if errors_of_threads:
+            raise min(errors_of_threads, key=lambda error: error.follows)
     except BaseException as error:  # whatever it is, the caller is to see it
         failure = failure_of(errand.rank, error)
     if world is not None:
@@ -80,9 +80,9 @@ def _be_rank(errand: Errand) -> Outcome:
     return Outcome(None if failure else result, failure)
 
 
-def _note_errors_of_threads() -> list[BaseException]:
+def _note_errors_of_threads() -> list[CommError]:
     """Return a list that gets the collectives' errors which end a thread, as Python goes on."""
-    noted: list[BaseException] = []
+    noted: list[CommError] = []
     show = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
