@@ -79,7 +79,7 @@ def _call_before_threads_are_joined(callback: Callable[[], None]) -> None:
     """
 
     class OursFirst(list[Callable[[], None]]):
-        def __reversed__(self) -> Iterator[Callable[[], None]]:  # type: ignore[override]
+        def __reversed__(self) -> Iterator[Callable[[], None]]:
             yield callback
             yield from super().__reversed__()
 
