@@ -115,7 +115,7 @@ def test_no_gloo_thread_outlives_the_process_group(tmp_path: Path, name: str) ->
         ("--lr nan", "--lr must be at least 0, not nan"),
         ("--momentum 1", "--momentum must be at most 0.999, not 1.0"),
         ("--hidden 0", "--hidden must be at least 1, not 0"),
-        ("--epochs 3", "unrecognized arguments: --epochs 3"),
+        ("--epochs 3", "unrecognized arguments: --epochs 3; did you mean --steps?"),
     ],
 )
 def test_a_bad_flag_is_one_sentence_and_exit_code_2(
