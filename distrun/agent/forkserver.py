@@ -77,10 +77,13 @@ class Forkserver:
 
     def _take_request(self) -> bool:
         """Fork one rank; True in that rank, if it is to go on in this interpreter."""
-        data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 4)
-        while data and not data.endswith(b"\n"):
-            more = self._channel.recv(_MAX_REQUEST_NBYTES)
-            data = data + more if more else b""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 4)
+            while data and not data.endswith(b"\n"):
+                more = self._channel.recv(_MAX_REQUEST_NBYTES)
+                data = data + more if more else b""
+        except ConnectionError:  # it had not read all that it was told
+            data, fds = b"", []
         if not data:  # the agent is gone
             sweep(os.environ[env.TAG], below=os.getpid())
             os._exit(0)
