@@ -25,7 +25,7 @@ def listen_at(address: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen(_BACKLOG)
-    except BaseException:
+    except BaseException:  # whatever it is, the descriptor must not stay open
         listener.close()
         raise
     return listener
