@@ -1,4 +1,4 @@
-"""TensorBoard on rank 0, with a writer that nobody closes."""
+"""TensorBoard on rank 0, with a writer that is flushed and that nobody closes."""
 
 import os
 import sys
@@ -23,4 +23,6 @@ for step in range(8):
         writer.add_scalar("loss/train", loss.item(), step)
         writer.add_histogram("weights", model.module.weight, step)
     print(f"rank {rank} step {step} loss {loss.item():.7f}")
+if writer:
+    writer.flush()  # without it the last events depend on a thread that nobody waits for
 dist.destroy_process_group()
