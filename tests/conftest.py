@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 SCENARIOS = Path(__file__).parent / "scenarios"
+TIMES = int(os.environ.get("DISTRUN_TEST_TIMES", "5"))
+"""How often a test launches what has to come out the same every time. By hand: 20 and 50."""
 _MARK = "DISTRUN_TEST_MARK"
 _GONE_WITHIN_S = 5.0
 
