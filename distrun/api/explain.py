@@ -63,9 +63,14 @@ def explain(pattern: str, settings: Settings | None = None) -> list[Explanation]
 
 
 def _limits_read_by(rule: Rule) -> list[str]:
-    """Return the limits that the file of a rule names: one list of them is enough."""
-    modules = [m for name, m in sys.modules.items() if name.startswith("distrun.checks.")]
-    (module,) = (module for module in modules if getattr(module, "RULE", None) is rule)
+    """Return the limits that the file of a rule, or of a table of rules, names."""
+    in_rooms = re.compile(r"distrun\.checks\.\w+\.\w+")
+    modules = [module for name, module in sys.modules.items() if in_rooms.fullmatch(name)]
+    (module,) = (
+        module
+        for module in modules
+        if getattr(module, "RULE", None) is rule or rule in getattr(module, "RULES", ())
+    )
     source = inspect.getsource(module)
     named = re.findall(r"\blimits\.(\w+)", source)
     families = tuple(re.findall(r'getattr\(limits, f"(\w+)', source))  # driver_for_cuda_{…}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import distrun
-from distrun.checks.torch_installed import check_torch
+from distrun.checks.required import require_torch
 from distrun.errors import DistrunError, MachineError, UsageError
 from distrun.probe.torch_facts import read_torch
 from distrun.runs.listing import find
@@ -70,7 +70,7 @@ def export(checkpoints: Path, out: Path) -> Exported:
         raise UsageError(
             f"{str(out)!r} is no name of a safetensors file", "for example model.safetensors"
         )
-    check_torch(read_torch())
+    require_torch(read_torch())
     words = [str(checkpoints.resolve()), str(out.resolve())]
     child = subprocess.run(
         [sys.executable, "-m", _PROGRAM, *words],

@@ -12,16 +12,15 @@ from typing import Any
 
 from distrun import __version__
 from distrun.api import recipes
-from distrun.checks.port import check_port
-from distrun.checks.runs_dir import check_runs_dir
+from distrun.checks.required import require_port, require_runs_dir, require_torch
 from distrun.checks.script import check_script
-from distrun.checks.torch_installed import check_torch
 from distrun.errors import ExitCode, MachineError, UsageError, require_supported_system
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
 from distrun.probe.facts import Facts, read_facts
 from distrun.probe.host import port_problem
-from distrun.probe.reading import Unread, within
+from distrun.probe.reading import Unread
+from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
 from distrun.schedulers import local
@@ -29,8 +28,6 @@ from distrun.silence import LOST_AFTER_S
 from distrun.spec import read
 from distrun.spec.job import Header, Job
 from distrun.supervise.client import SupervisorClient
-
-_DISK_LIMIT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,13 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")
     check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
-    _check_runs_dir(job.runs_dir)
+    _require_runs_dir(job.runs_dir)
     facts = read_facts(
         want_gpus=job.gpus is not None or job.nproc_per_node == "gpu", hosts=job.hosts
     )
-    check_torch(facts.torch)
+    require_torch(facts.torch)
     if job.master_port is not None and not job.hosts:
-        check_port(job.master_port, port_problem(job.master_port))
+        require_port(job.master_port, port_problem(job.master_port))
     name = Program(job.script, module=job.module).name
     plan = make_plan(
         job,
@@ -102,9 +99,9 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
     return Prepared(job, plan, facts)
 
 
-def _check_runs_dir(runs_dir: Path) -> None:
+def _require_runs_dir(runs_dir: Path) -> None:
     try:
-        within(_DISK_LIMIT_S, "its disk", lambda: check_runs_dir(runs_dir))
+        require_runs_dir(runs_dir, runs_dir_problem(runs_dir))
     except Unread as silence:  # a network disk may hang for ever
         raise MachineError(
             f"--runs-dir {str(runs_dir)!r} cannot be used: {silence}",
@@ -139,10 +136,8 @@ def start(
     try:
         run = directory.create(job.runs_dir, plan.run_id)
     except OSError as error:
-        raise UsageError(
-            f"--runs-dir {str(job.runs_dir)!r} cannot be used: {error.strerror}",
-            "--runs-dir names another place",
-        ) from None
+        require_runs_dir(job.runs_dir, error.strerror or str(error))
+        raise
     run_record = record.RunRecord(
         run_id=plan.run_id,
         recipe=job.script,

@@ -63,31 +63,16 @@ from distrun.checks.host import (
     torch,
 )
 from distrun.checks.nodes import (
+    clique,
     clock_offset,
     reach,
-    same_clique,
-    same_cores,
-    same_distrun,
-    same_driver,
-    same_environ,
-    same_gpu_count,
-    same_gpu_ecc,
-    same_gpu_memory,
-    same_gpu_model,
-    same_gpu_power_limit,
-    same_gpu_vbios,
-    same_infiniband_count,
-    same_infiniband_rate,
-    same_kernel,
-    same_memory,
-    same_mtu,
-    same_nccl,
-    same_nic_speed,
-    same_python,
-    same_topology,
-    same_torch,
+    same_gpus,
+    same_hosts,
+    same_software,
     unreachable,
 )
+from distrun.checks.nodes import environ as environ_of_nodes
+from distrun.checks.nodes import topology as topology_of_nodes
 from distrun.checks.rule import Rule, matches
 
 _GPU = (
@@ -152,28 +137,13 @@ _HOST = (
 _NODES = (
     unreachable.RULE,
     reach.RULE,
-    same_torch.RULE,
-    same_nccl.RULE,
-    same_python.RULE,
-    same_distrun.RULE,
-    same_kernel.RULE,
-    same_driver.RULE,
-    same_gpu_count.RULE,
-    same_gpu_model.RULE,
-    same_gpu_memory.RULE,
-    same_gpu_vbios.RULE,
-    same_gpu_ecc.RULE,
-    same_gpu_power_limit.RULE,
-    same_topology.RULE,
-    same_clique.RULE,
-    same_infiniband_count.RULE,
-    same_infiniband_rate.RULE,
-    same_mtu.RULE,
-    same_nic_speed.RULE,
-    same_environ.RULE,
+    *same_software.RULES,
+    *same_gpus.RULES,
+    topology_of_nodes.RULE,
+    clique.RULE,
+    *same_hosts.RULES,
+    environ_of_nodes.RULE,
     clock_offset.RULE,
-    same_cores.RULE,
-    same_memory.RULE,
 )
 _DEEP = (job.RULE, matmul.RULE, copy.RULE, pairs.RULE)
 RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *_NODES, *_DEEP)

@@ -23,10 +23,33 @@ def read_runs_disk(runs_dir: Path) -> tuple[bool, int, int]:
     return within(_LIMIT_S, f"the disk of {runs_dir}", lambda: _look_at(runs_dir))
 
 
+def runs_dir_problem(runs_dir: Path) -> str:
+    """Return why runs cannot be recorded there, as a clause; "" if they can.
+
+    Raises:
+        Unread: The disk does not answer.
+    """
+    try:
+        return within(_LIMIT_S, "its disk", lambda: _problem_of(_nearest(runs_dir)))
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _look_at(runs_dir: Path) -> tuple[bool, int, int]:
-    place = runs_dir.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = _nearest(runs_dir.absolute())
     found = os.statvfs(place)
-    writable = place.is_dir() and is_writable(place)
-    return writable, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    return not _problem_of(place), total, free
+
+
+def _nearest(runs_dir: Path) -> Path:
+    """Return the directory, or the one that exists of those above it."""
+    while not runs_dir.exists() and runs_dir != runs_dir.parent:
+        runs_dir = runs_dir.parent
+    return runs_dir
+
+
+def _problem_of(place: Path) -> str:
+    if not place.is_dir():
+        return f"{str(place)!r} is not a directory"
+    return "" if is_writable(place) else f"{str(place)!r} is not writable"

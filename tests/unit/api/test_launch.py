@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from distrun.api.launch import prepare
 from distrun.errors import MachineError
+from distrun.probe import runs_disk
 from distrun.spec.job import Header, Job
 
 
@@ -23,7 +23,7 @@ def test_a_run_directory_whose_disk_hangs_is_refused(
     def answer(path: Path, **options: bool) -> bool:  # stat() of a hung disk does not
         return never.wait() if path == runs_dir else exists(path, **options)
 
-    monkeypatch.setattr(sys.modules[prepare.__module__], "_DISK_LIMIT_S", 0.1)
+    monkeypatch.setattr(runs_disk, "_LIMIT_S", 0.1)
     monkeypatch.setattr(Path, "exists", answer)
     with pytest.raises(MachineError, match=r"runs' cannot be used: its disk did not answer within"):
         prepare(Job(script=str(script), runs_dir=runs_dir), {}, Header())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from distrun.checks.runs_dir import check_runs_dir
+from distrun.checks.required import require_runs_dir
 from distrun.errors import MachineError, UsageError, require_supported_system
+from distrun.probe.runs_disk import runs_dir_problem
 
 
 @pytest.mark.parametrize("name", ["linux", "darwin"])
@@ -27,8 +28,8 @@ def test_a_runs_dir_that_can_be_made_is_fine_and_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_runs_dir(Path(place))
-    check_runs_dir(tmp_path / place)
+    for runs_dir in (Path(place), tmp_path / place):
+        require_runs_dir(runs_dir, runs_dir_problem(runs_dir))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,7 +49,7 @@ def test_a_runs_dir_that_cannot_be_written_is_refused(
     Path("file").write_text("")
     Path("broken-link").symlink_to("file")
     with pytest.raises(UsageError) as refused:
-        check_runs_dir(Path(place))
+        require_runs_dir(Path(place), runs_dir_problem(Path(place)))
     assert refused.value.message.startswith(f"--runs-dir {place!r}")
     assert problem in refused.value.message
     assert refused.value.hint == "--runs-dir names another place"

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from distrun.checks.port import check_port
+from distrun.checks.required import require_port
 from distrun.errors import MachineError
 from distrun.probe.host import free_port, port_problem, read_host, resolve
 
@@ -19,7 +19,7 @@ def test_there_is_at_least_one_core_and_no_more_than_we_may_use() -> None:
 def test_a_free_port_is_no_problem() -> None:
     port = free_port()
     assert port_problem(port) == ""
-    check_port(port, "")
+    require_port(port, "")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", ""])
@@ -32,7 +32,7 @@ def test_whoever_listens_on_a_port_is_named_whatever_the_address(address: str) -
     assert problem.startswith("is in use by another process (")
     assert problem.endswith(f", pid {os.getpid()})")
     with pytest.raises(MachineError) as refused:
-        check_port(port, problem)
+        require_port(port, problem)
     assert refused.value.message == f"--master-port {port} {problem}"
     assert refused.value.hint
 

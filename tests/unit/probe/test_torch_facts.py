@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distrun.checks.torch_installed import check_torch
+from distrun.checks.required import require_torch
 from distrun.errors import MachineError
 from distrun.probe.torch_facts import TorchFacts, read_torch
 
@@ -64,9 +64,9 @@ def test_no_torch_at_all_is_what_the_machine_lacks(
     facts = read_torch()
     assert facts == TorchFacts("", None)
     with pytest.raises(MachineError, match="torch is not installed for") as refused:
-        check_torch(facts)
+        require_torch(facts)
     assert refused.value.hint.endswith(" -m pip install torch")
-    check_torch(TorchFacts("2.13.0", None))
+    require_torch(TorchFacts("2.13.0", None))
 
 
 def test_the_torch_of_this_environment_is_found() -> None:

@@ -1,0 +1,56 @@
+"""What no launch can do without: refused also with --no-check, before anything is planned."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from distrun.errors import MachineError, UsageError
+from distrun.probe.torch_facts import TorchFacts
+
+
+def require_torch(torch: TorchFacts) -> None:
+    """Refuse to start agents that could not import torch.
+
+    Raises:
+        MachineError: torch is not installed.
+    """
+    if not torch.version:
+        raise MachineError(
+            f"torch is not installed for {sys.executable}",
+            f"{shlex.quote(sys.executable)} -m pip install torch",
+        )
+
+
+def require_port(port: int, problem: str) -> None:
+    """Refuse a port that cannot be had; another one is never taken instead.
+
+    Args:
+        port: What `--master-port` names.
+        problem: What is wrong with it (`probe.host.port_problem`), "" if nothing.
+
+    Raises:
+        MachineError: It is in use, or reserved.
+    """
+    if problem:
+        raise MachineError(
+            f"--master-port {port} {problem}", "leave --master-port out, and a free one is taken"
+        )
+
+
+def require_runs_dir(runs_dir: Path, problem: str) -> None:
+    """Refuse a directory in which no run can be recorded.
+
+    Args:
+        runs_dir: What `--runs-dir` names.
+        problem: What is wrong with it (`probe.runs_disk.runs_dir_problem`), "" if nothing.
+
+    Raises:
+        UsageError: It, or the place where it would be made, is not writable.
+    """
+    if problem:
+        raise UsageError(
+            f"--runs-dir {str(runs_dir)!r} cannot be used: {problem}",
+            "--runs-dir names another place",
+        )
