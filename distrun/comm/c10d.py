@@ -55,7 +55,7 @@ class _Done:
 _DONE = _Done()
 
 
-class _GlooLetter:
+class _GlooMessage:
     """A send or recv of gloo's, which learns that it is done only when somebody waits for it."""
 
     def __init__(self, work: Work) -> None:
@@ -165,7 +165,7 @@ class C10dTransport(Transport):
         return self._letter(self.group.recv([x], src, tag))
 
     def _letter(self, work: Work) -> Work:
-        return _GlooLetter(work) if self.backend == "gloo" else work
+        return _GlooMessage(work) if self.backend == "gloo" else work
 
     def barrier(self, async_op: bool) -> Work:
         options = BarrierOptions()

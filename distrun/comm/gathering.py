@@ -12,7 +12,7 @@ from distrun.comm.errors import CommUsageError
 from distrun.comm.group import Group
 from distrun.comm.handle import Handle
 from distrun.comm.layout import Sizes, from_rows, require_dim, stated, to_rows
-from distrun.comm.parcel import Parcel, wire
+from distrun.comm.packing import Packing, wire
 from distrun.comm.staging import dense
 from distrun.comm.tree import Structure, flatten
 
@@ -88,14 +88,14 @@ class Gathering(Group):
                 lambda: tree.unflatten([from_rows(out, dims[0])]),
                 async_op,
             )
-        parcel = Parcel.of(rows)
-        longest = max(parcel.nbytes(each) for each in everyones)
-        sent = parcel.pack(rows, longest)
+        packing = Packing.of(rows)
+        longest = max(packing.nbytes(each) for each in everyones)
+        sent = packing.pack(rows, longest)
         blocks = sent.new_empty(self.world_size * longest)
         return self._carry(
             "all_gather",
             lambda: [self.transport.all_gather(blocks, sent, async_op)],
-            lambda: joined(parcel, blocks, [longest] * self.world_size, everyones, dims, tree),
+            lambda: joined(packing, blocks, [longest] * self.world_size, everyones, dims, tree),
             async_op,
         )
 
@@ -131,16 +131,16 @@ class Gathering(Group):
         lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
         everyones = self._everyones(lengths)
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
-        parcel = Parcel.of(rows)
-        sent = parcel.pack(rows, parcel.nbytes(lengths))
+        packing = Packing.of(rows)
+        sent = packing.pack(rows, packing.nbytes(lengths))
         here = self.rank == dst
-        out_sizes = [parcel.nbytes(each) if here else 0 for each in everyones]
+        out_sizes = [packing.nbytes(each) if here else 0 for each in everyones]
         blocks = sent.new_empty(sum(out_sizes))
         sizes = [len(sent) if rank == dst else 0 for rank in range(self.world_size)]
         return self._carry(
             "gather",
             lambda: [self.transport.all_to_all(blocks, sent, out_sizes, sizes, async_op)],
-            lambda: joined(parcel, blocks, out_sizes, everyones, dims, tree) if here else None,
+            lambda: joined(packing, blocks, out_sizes, everyones, dims, tree) if here else None,
             async_op,
         )
 
@@ -174,7 +174,7 @@ class Gathering(Group):
 
 
 def joined(
-    parcel: Parcel,
+    packing: Packing,
     blocks: Tensor,
     nbytes: Sequence[int],
     lengths: Sequence[Sequence[int]],
@@ -182,5 +182,5 @@ def joined(
     tree: Structure,
 ) -> Any:
     """Return the tree whose leaves' rows came in blocks, one block of `nbytes` a rank."""
-    rows = parcel.unpack_all(blocks, nbytes, lengths)
+    rows = packing.unpack_all(blocks, nbytes, lengths)
     return tree.unflatten([from_rows(r, d) for r, d in zip(rows, dims, strict=True)])

@@ -46,7 +46,7 @@ Convert = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Carriage:
+class Encoding:
     """How one reduction travels: `decode(reduce(encode(x), op))`."""
 
     op: str
@@ -73,7 +73,7 @@ def _no_op(op: object) -> CommUsageError:
     return CommUsageError(f"op={op!r} is not a reduction", hint)
 
 
-def carriage(op: object, dtype: torch.dtype) -> Carriage:
+def encoding(op: object, dtype: torch.dtype) -> Encoding:
     """Say how a reduction of a dtype travels.
 
     Args:
@@ -84,32 +84,32 @@ def carriage(op: object, dtype: torch.dtype) -> Carriage:
         CommUsageError: The reduction means nothing for this dtype.
     """
     try:
-        return _carriage(op, dtype)
+        return _encoding(op, dtype)
     except TypeError:  # it cannot be looked up
         raise _no_op(op) from None
 
 
 @lru_cache(maxsize=None, typed=True)
-def _carriage(op: object, dtype: torch.dtype) -> Carriage:
+def _encoding(op: object, dtype: torch.dtype) -> Encoding:
     name = op_name(op)
     if dtype == torch.bool:
         return _bool(name)
     if dtype.is_complex:
         if name not in ("sum", "mean"):
             raise _refusal(name, dtype, "numbers without an order: only sum and mean")
-        return Carriage(name, torch.view_as_real, _as_complex)
+        return Encoding(name, torch.view_as_real, _as_complex)
     if dtype.is_floating_point:
         return _float(name, dtype)
     return _integer(name, dtype)
 
 
-def _bool(name: str) -> Carriage:
+def _bool(name: str) -> Encoding:
     if name == "mean":
         raise _refusal(name, torch.bool, "convert it first: x.float()")
     if name == "bxor":
-        return Carriage("sum", lambda x: x.to(torch.int32), lambda x: x.bitwise_and_(1).bool())
+        return Encoding("sum", lambda x: x.to(torch.int32), lambda x: x.bitwise_and_(1).bool())
     any_is_enough = name in ("sum", "max", "bor")
-    return Carriage("max" if any_is_enough else "min", _as_bytes, lambda x: x.view(torch.bool))
+    return Encoding("max" if any_is_enough else "min", _as_bytes, lambda x: x.view(torch.bool))
 
 
 def _as_complex(x: Tensor) -> Tensor:
@@ -121,15 +121,15 @@ def _as_bytes(x: Tensor) -> Tensor:
     return x.view(torch.uint8)
 
 
-def _float(name: str, dtype: torch.dtype) -> Carriage:
+def _float(name: str, dtype: torch.dtype) -> Encoding:
     if name in _BITWISE:
         raise _refusal(name, dtype, "bits of a float: x.view(torch.int32) if you mean them")
     if dtype not in _KEYS:
         raise _refusal(name, dtype, "too coarse to add up: x.float() first")
     if name not in ("max", "min"):
-        return Carriage(name)
+        return Encoding(name)
     wide, integer = _KEYS[dtype]
-    return Carriage(
+    return Encoding(
         name,
         lambda x: _order_key(x.to(wide), integer, name),
         lambda key: _from_order_key(key, wide).to(dtype),
@@ -153,22 +153,22 @@ def _from_order_key(key: Tensor, wide: torch.dtype) -> Tensor:
     return torch.where(key < 0, key ^ limits.max, key).view(wide)
 
 
-def _integer(name: str, dtype: torch.dtype) -> Carriage:
+def _integer(name: str, dtype: torch.dtype) -> Encoding:
     if name == "mean":
         raise _refusal(name, dtype, 'a mean is no integer: x.float() first, or op="sum" and divide')
     if dtype in _PLAIN_INTEGERS:
-        return Carriage(name)
+        return Encoding(name)
     if dtype in _WIDER:
         wide = _WIDER[dtype]
-        return Carriage(name, lambda x: x.to(wide), lambda x: x.to(dtype))
+        return Encoding(name, lambda x: x.to(wide), lambda x: x.to(dtype))
     if dtype != torch.uint64:
         raise _refusal(name, dtype, "convert it first")
     if name in ("max", "min"):  # with the sign bit turned, int64 has the order of uint64
         flip = torch.iinfo(torch.int64).min
-        return Carriage(
+        return Encoding(
             name, lambda x: x.view(torch.int64) ^ flip, lambda x: (x ^ flip).view(torch.uint64)
         )
-    return Carriage(name, lambda x: x.view(torch.int64), lambda x: x.view(torch.uint64))
+    return Encoding(name, lambda x: x.view(torch.int64), lambda x: x.view(torch.uint64))
 
 
 def _refusal(name: str, dtype: torch.dtype, hint: str) -> CommUsageError:

@@ -10,8 +10,8 @@ from torch import Tensor
 from distrun.comm.group import Group
 from distrun.comm.handle import Handle
 from distrun.comm.layout import Sizes, cut, from_rows, padded, require_dim, stated, to_rows
-from distrun.comm.ops import carriage
-from distrun.comm.staging import encoded, landed, require_like, require_tensor, staged, targets_of
+from distrun.comm.ops import encoding
+from distrun.comm.staging import decoded, encoded, require_like, require_tensor, staged, targets_of
 from distrun.comm.tree import by_key, flatten, pack, unpack
 
 Tree = TypeVar("Tree")
@@ -56,7 +56,7 @@ class Reducing(Group):
         """
         if not isinstance(x, Tensor):
             return self._all_reduce_tree(x, op, out, async_op)
-        how = carriage(op, x.dtype)
+        how = encoding(op, x.dtype)
         if out is not None:
             require_like("all_reduce", out, x)
         self._begin("all_reduce", (x,), op=op)
@@ -65,14 +65,14 @@ class Reducing(Group):
             return self._carry(
                 "all_reduce",
                 lambda: [self.transport.all_reduce(buffer, how.op, True)],
-                lambda: landed(buffer, how, out),
+                lambda: decoded(buffer, how, out),
                 True,
             )
         try:  # the way of every training step: as straight as it can be
             self.transport.all_reduce(buffer, how.op, False).wait()
         except RuntimeError as error:
             raise self._broken("all_reduce", error) from None
-        return landed(buffer, how, out)
+        return decoded(buffer, how, out)
 
     def all_reduce_(self, x: Tree, op: str = "sum") -> Tree:
         """Reduce x over the ranks in place: `all_reduce(x, op, out=x)`."""
@@ -81,7 +81,7 @@ class Reducing(Group):
     def _all_reduce_tree(self, tree: Any, op: str, out: Any, async_op: bool) -> Any:
         leaves, structure = flatten(tree)
         targets = targets_of("all_reduce", leaves, structure, tree, out)
-        hows = [carriage(op, x.dtype) for x in leaves]
+        hows = [encoding(op, x.dtype) for x in leaves]
         self._begin("all_reduce", leaves, op=op, tree=structure)
         coded = [encoded(x, how) for x, how in zip(leaves, hows, strict=True)]
         messages = by_key(range(len(leaves)), lambda i: (hows[i].op, coded[i].dtype))
@@ -92,7 +92,7 @@ class Reducing(Group):
             for indices, buffer in zip(messages.values(), buffers, strict=True):
                 parts = unpack(buffer, [coded[i].shape for i in indices])
                 for i, part in zip(indices, parts, strict=True):
-                    results[i] = landed(part, hows[i], targets[i])
+                    results[i] = decoded(part, hows[i], targets[i])
             return structure.unflatten(results)
 
         return self._carry(
@@ -131,13 +131,13 @@ class Reducing(Group):
         """
         require_tensor("reduce", x)
         dst = self._require_rank("reduce", "dst", dst)
-        how = carriage(op, x.dtype)
+        how = encoding(op, x.dtype)
         self._begin("reduce", (x,), op=op, dst=dst)
         buffer = staged(x, how, None)
         return self._carry(
             "reduce",
             lambda: [self.transport.reduce(buffer, dst, how.op, async_op)],
-            lambda: landed(buffer, how, None) if self.rank == dst else None,
+            lambda: decoded(buffer, how, None) if self.rank == dst else None,
             async_op,
         )
 
@@ -192,7 +192,7 @@ class Reducing(Group):
             cut("reduce_scatter", leaf, d, sizes, self.world_size)
             for leaf, d in zip(leaves, dims, strict=True)
         ]
-        hows = [carriage(op, leaf.dtype) for leaf in leaves]
+        hows = [encoding(op, leaf.dtype) for leaf in leaves]
         self._begin("reduce_scatter", leaves, op=op, dim=dim, sizes=sizes, tree=structure)
         rows = [
             encoded(to_rows(leaf, d), how) for leaf, d, how in zip(leaves, dims, hows, strict=True)
@@ -206,7 +206,7 @@ class Reducing(Group):
             for indices, buffer in zip(messages.values(), kept, strict=True):
                 shapes = [[cuts[i][self.rank], *rows[i].shape[1:]] for i in indices]
                 for i, part in zip(indices, unpack(buffer, shapes), strict=True):
-                    results[i] = from_rows(landed(part, hows[i], None), dims[i])
+                    results[i] = from_rows(decoded(part, hows[i], None), dims[i])
             return structure.unflatten(results)
 
         return self._carry(

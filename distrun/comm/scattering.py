@@ -13,14 +13,14 @@ from distrun.comm.gathering import joined
 from distrun.comm.handle import Handle
 from distrun.comm.layout import Sizes, cut, from_rows, stated, to_rows
 from distrun.comm.objects import Objects, require_picklable
-from distrun.comm.parcel import Parcel, row_nelement, wire
+from distrun.comm.packing import Packing, row_nelement, wire
 from distrun.comm.staging import dense
 from distrun.comm.tree import Structure
 
 Tree = TypeVar("Tree")
 
 
-class _Waybill(NamedTuple):
+class _Parts(NamedTuple):
     """What src tells the others of a scatter: how to read their parts."""
 
     dtypes: list[torch.dtype]
@@ -83,33 +83,35 @@ class Scattering(Objects):
         src = self._require_rank("scatter", "src", src)
         self._begin("scatter", (), src=src)
         here = self.rank == src
-        rows, bill = self._bill(x, dim, sizes) if here else ([], None)
-        bill = self._broadcast_object(bill, src)
-        if isinstance(bill, CommUsageError):
-            raise bill
-        parcel = Parcel(bill.dtypes, bill.row_shapes)
-        lengths = [list(each) for each in zip(*bill.cuts, strict=True)]  # [n][leaves]
-        nbytes = [parcel.nbytes(each) for each in lengths]
+        rows, layout = self._layout(x, dim, sizes) if here else ([], None)
+        layout = self._broadcast_object(layout, src)
+        if isinstance(layout, CommUsageError):
+            raise layout
+        packing = Packing(layout.dtypes, layout.row_shapes)
+        lengths = [list(each) for each in zip(*layout.cuts, strict=True)]  # [n][leaves]
+        nbytes = [packing.nbytes(each) for each in lengths]
         parts = [
-            r.split_with_sizes(c) for r, c in zip(rows, bill.cuts, strict=False)
+            r.split_with_sizes(c) for r, c in zip(rows, layout.cuts, strict=False)
         ]  # none but on src
-        blocks = [parcel.pack(p, n) for p, n in zip(zip(*parts, strict=True), nbytes, strict=False)]
+        blocks = [
+            packing.pack(p, n) for p, n in zip(zip(*parts, strict=True), nbytes, strict=False)
+        ]
         sent = torch.cat(blocks) if here else self._nothing()
-        landing = sent.new_empty(nbytes[self.rank])
+        received = sent.new_empty(nbytes[self.rank])
         coming = [nbytes[self.rank] if rank == src else 0 for rank in range(self.world_size)]
         going = nbytes if here else [0] * self.world_size
         return self._carry(
             "scatter",
-            lambda: [self.transport.all_to_all(landing, sent, coming, going, async_op)],
+            lambda: [self.transport.all_to_all(received, sent, coming, going, async_op)],
             lambda: joined(
-                parcel, landing, [len(landing)], [lengths[self.rank]], bill.dims, bill.tree
+                packing, received, [len(received)], [lengths[self.rank]], layout.dims, layout.tree
             ),
             async_op,
         )
 
-    def _bill(
+    def _layout(
         self, x: Any, dim: int, sizes: Sizes
-    ) -> tuple[list[Tensor], _Waybill | CommUsageError]:
+    ) -> tuple[list[Tensor], _Parts | CommUsageError]:
         """Return the rows that src sends, and what it tells the others, or why it cannot."""
         try:
             leaves, dims, tree = self._leaves("scatter", x, dim)
@@ -127,7 +129,7 @@ class Scattering(Objects):
             return [], error
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         shapes = [list(r.shape[1:]) for r in rows]
-        return rows, _Waybill([r.dtype for r in rows], shapes, dims, cuts, tree)
+        return rows, _Parts([r.dtype for r in rows], shapes, dims, cuts, tree)
 
     def _nothing(self) -> Tensor:
         return torch.empty(0, dtype=torch.uint8, device=self.device)
@@ -177,7 +179,7 @@ class Scattering(Objects):
             return self._carry("all_to_all", list, lambda: x, async_op)
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         coming = cuts if sizes is None else [self._swapped(cuts[0])] * len(leaves)
-        if len(rows) == 1:  # no copy into a parcel
+        if len(rows) == 1:  # no copy into a packing
             step = row_nelement(rows[0])
             out = rows[0].new_empty((sum(coming[0]), *rows[0].shape[1:]))
             received, sent = wire(out), wire(rows[0])
@@ -186,18 +188,18 @@ class Scattering(Objects):
             def finish() -> Any:
                 return tree.unflatten([from_rows(out, dims[0])])
         else:
-            parcel = Parcel.of(rows)
+            packing = Packing.of(rows)
             lengths = [list(each) for each in zip(*coming, strict=True)]  # [n][leaves]
-            going = [parcel.nbytes(each) for each in zip(*cuts, strict=True)]
-            out_sizes = [parcel.nbytes(each) for each in lengths]
+            going = [packing.nbytes(each) for each in zip(*cuts, strict=True)]
+            out_sizes = [packing.nbytes(each) for each in lengths]
             parts = zip(
                 *(r.split_with_sizes(c) for r, c in zip(rows, cuts, strict=True)), strict=True
             )
-            sent = torch.cat([parcel.pack(p, n) for p, n in zip(parts, going, strict=True)])
+            sent = torch.cat([packing.pack(p, n) for p, n in zip(parts, going, strict=True)])
             received = sent.new_empty(sum(out_sizes))
 
             def finish() -> Any:
-                return joined(parcel, received, out_sizes, lengths, dims, tree)
+                return joined(packing, received, out_sizes, lengths, dims, tree)
 
         return self._carry(
             "all_to_all",

@@ -10,13 +10,13 @@ from torch import Tensor
 from distrun.comm.errors import CommUsageError
 from distrun.comm.group import Group
 from distrun.comm.handle import Handle
-from distrun.comm.ops import Carriage
-from distrun.comm.parcel import Parcel, wire
-from distrun.comm.staging import dense, landed, require_like, require_tensor, targets_of
+from distrun.comm.ops import Encoding
+from distrun.comm.packing import Packing, wire
+from distrun.comm.staging import decoded, dense, require_like, require_tensor, targets_of
 from distrun.comm.tree import flatten
 
 Tree = TypeVar("Tree")
-_AS_IT_IS = Carriage("broadcast")
+_AS_IT_IS = Encoding("broadcast")
 
 
 class Sending(Group):
@@ -58,22 +58,22 @@ class Sending(Group):
             return self._carry(
                 "broadcast",
                 lambda: [self.transport.broadcast(wire(buffer), src, async_op)],
-                lambda: structure.unflatten([landed(buffer, _AS_IT_IS, targets[0])]),
+                lambda: structure.unflatten([decoded(buffer, _AS_IT_IS, targets[0])]),
                 async_op,
             )
         rows = [dense(leaf).unsqueeze(0) for leaf in leaves]  # each leaf is one row: [1, ...]
-        parcel, ones = Parcel.of(rows), [1] * len(rows)
-        nbytes = parcel.nbytes(ones)
+        packing, ones = Packing.of(rows), [1] * len(rows)
+        nbytes = packing.nbytes(ones)
         block = (
-            parcel.pack(rows, nbytes)
+            packing.pack(rows, nbytes)
             if self.rank == src
             else rows[0].new_empty(nbytes, dtype=torch.uint8)
         )
 
         def finish() -> Any:
-            found = [row[0] for row in parcel.unpack(block, ones)]
+            found = [row[0] for row in packing.unpack(block, ones)]
             return structure.unflatten(
-                [landed(f, _AS_IT_IS, t) for f, t in zip(found, targets, strict=True)]
+                [decoded(f, _AS_IT_IS, t) for f, t in zip(found, targets, strict=True)]
             )
 
         return self._carry(
@@ -168,7 +168,7 @@ class Sending(Group):
         return self._carry(
             "recv",
             lambda: [self.transport.recv(wire(buffer), src, tag)],
-            lambda: landed(buffer, _AS_IT_IS, out),
+            lambda: decoded(buffer, _AS_IT_IS, out),
             async_op,
         )
 

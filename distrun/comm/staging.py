@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from distrun.comm.errors import CommUsageError
-from distrun.comm.ops import Carriage
+from distrun.comm.ops import Encoding
 from distrun.comm.tree import Structure, flatten
 
 
@@ -21,13 +21,13 @@ def dense(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def encoded(x: Tensor, how: Carriage) -> Tensor:
+def encoded(x: Tensor, how: Encoding) -> Tensor:
     """Return x as it travels, contiguous; it may share memory with x."""
     plain = dense(x)
     return plain if how.encode is None else dense(how.encode(plain))
 
 
-def staged(x: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
+def staged(x: Tensor, how: Encoding, out: Tensor | None) -> Tensor:
     """Return a buffer that holds x as it travels: memory of its own, or of x if that is `out`."""
     buffer = encoded(x, how)
     if out is not x and buffer.data_ptr() == x.data_ptr():
@@ -35,7 +35,7 @@ def staged(x: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
     return buffer
 
 
-def landed(buffer: Tensor, how: Carriage, out: Tensor | None) -> Tensor:
+def decoded(buffer: Tensor, how: Encoding, out: Tensor | None) -> Tensor:
     """Return what a buffer holds, as the user's dtype; in `out`, if there is one."""
     result = buffer if how.decode is None else how.decode(buffer)
     if out is None or result is out:

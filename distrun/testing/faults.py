@@ -48,12 +48,12 @@ class Fault:
     where: Where = "result"
 
     @contextmanager
-    def on(self, world: World, *, must_befall: bool = True) -> Iterator[None]:
+    def on(self, world: World, *, must_occur: bool = True) -> Iterator[None]:
         """Have the fault befall a group, and its parts, for as long as the context lasts.
 
         Args:
             world: The group.
-            must_befall: Whether it is an error if it does not.
+            must_occur: Whether it is an error if it does not.
 
         Raises:
             UsageError: It ended, and there were too few messages for it to befall.
@@ -68,7 +68,7 @@ class Fault:
             yield
         finally:
             world.transport = before
-        if must_befall and self.at is not None and faulty.count < self.at:
+        if must_occur and self.at is not None and faulty.count < self.at:
             raise UsageError(
                 f"{self.kind}(rank={self.rank}, at={self.at}) never befell: that rank sent"
                 f" {faulty.count} messages"

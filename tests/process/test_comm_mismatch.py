@@ -127,7 +127,7 @@ def checkeds_way(group: World, row: Row) -> Found:
     with ExitStack() as stack:
         for rank in range(group.world_size):
             stack.enter_context(
-                faults.kill(rank=rank, at=row.caught_at + 1).on(group, must_befall=False)
+                faults.kill(rank=rank, at=row.caught_at + 1).on(group, must_occur=False)
             )
         try:
             for call in calls:

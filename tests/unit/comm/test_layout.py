@@ -13,7 +13,7 @@ import torch.utils._pytree as pytree
 from distrun.comm.errors import CommUsageError
 from distrun.comm.layout import cut, from_rows, padded, require_dim, require_sizes, to_rows
 from distrun.comm.mesh import Mesh, complete, lines_along
-from distrun.comm.parcel import Parcel, row_nelement, wire
+from distrun.comm.packing import Packing, row_nelement, wire
 from distrun.comm.tree import by_key, flatten, pack, unpack
 
 DTYPES = [
@@ -179,14 +179,14 @@ def test_rows_of_all_dtypes_in_one_block_come_out_bit_by_bit(lengths: list[int])
         filled((length, *shapes[i % 4]), dtype, i)
         for i, (length, dtype) in enumerate(zip(lengths, DTYPES, strict=True))
     ]
-    parcel = Parcel.of(rows)
-    nbytes = parcel.nbytes(lengths)
+    packing = Packing.of(rows)
+    nbytes = packing.nbytes(lengths)
     assert nbytes % 16 == 0
     assert 0 <= nbytes - sum(r.nbytes for r in rows) < 16
-    block = parcel.pack(rows, nbytes + 32)
+    block = packing.pack(rows, nbytes + 32)
     assert block.dtype == torch.uint8
     assert len(block) == nbytes + 32
-    for found, row in zip(parcel.unpack(block, lengths), rows, strict=True):
+    for found, row in zip(packing.unpack(block, lengths), rows, strict=True):
         assert same_bytes(found, row)
 
 
@@ -194,10 +194,10 @@ def test_blocks_of_several_ranks_are_joined_tensor_by_tensor() -> None:
     odd, wide = torch.uint8, torch.complex128
     lengths = [[1, 2], [0, 1], [3, 0]]
     ranks = [[filled((a, 3), odd, r), filled((b,), wide, r)] for r, (a, b) in enumerate(lengths)]
-    parcel = Parcel.of(ranks[0])
-    sizes = [parcel.nbytes(each) for each in lengths]
-    blocks = torch.cat([parcel.pack(rows, n) for rows, n in zip(ranks, sizes, strict=True)])
-    found = parcel.unpack_all(blocks, sizes, lengths)
+    packing = Packing.of(ranks[0])
+    sizes = [packing.nbytes(each) for each in lengths]
+    blocks = torch.cat([packing.pack(rows, n) for rows, n in zip(ranks, sizes, strict=True)])
+    found = packing.unpack_all(blocks, sizes, lengths)
     for joined, parts in zip(found, zip(*ranks, strict=True), strict=True):
         assert same_bytes(joined, torch.cat(parts))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distrun.comm.errors import CommUsageError
-from distrun.comm.ops import ALIASES, OPS, carriage, op_name
+from distrun.comm.ops import ALIASES, OPS, encoding, op_name
 
 ON_THE_WIRE = {
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -53,7 +53,7 @@ def bits(x: Tensor) -> Tensor:
 
 def travelled(op: str, inputs: Sequence[Tensor]) -> Tensor:
     """Return what a backend makes of the inputs of several ranks."""
-    how = carriage(op, inputs[0].dtype)
+    how = encoding(op, inputs[0].dtype)
     before = [x.clone() for x in inputs]
     sent = [x.clone() if how.encode is None else how.encode(x).clone() for x in inputs]
     for x, old in zip(inputs, before, strict=True):
@@ -215,7 +215,7 @@ def test_every_op_has_one_name_and_some_an_alias() -> None:
     assert (op_name("avg"), op_name("product")) == ("mean", "prod")
     assert {op_name(op) for op in ALIASES if not isinstance(op, str)} == set(OPS)
     assert op_name(torch.distributed.ReduceOp.SUM) == "sum"
-    assert carriage("avg", torch.float32).op == "mean"
+    assert encoding("avg", torch.float32).op == "mean"
 
 
 BITS = "bits of a float: x.view(torch.int32) if you mean them"
@@ -236,7 +236,7 @@ def test_what_means_nothing_for_a_dtype_is_refused_with_a_cure(
     op: str, dtype: torch.dtype, cure: str
 ) -> None:
     with pytest.raises(CommUsageError) as refused:
-        carriage(op, dtype)
+        encoding(op, dtype)
     assert refused.value.message == f'op="{op}" of {dtype} is not defined'
     assert refused.value.hint == cure
     assert str(refused.value) == f"{refused.value.message}\n  hint: {cure}"
@@ -260,6 +260,6 @@ ALL_OPS = "one of: band, bor, bxor, max, mean, min, prod, sum"
 )
 def test_an_unknown_op_is_refused_with_the_ones_there_are(op: object, hint: str) -> None:
     with pytest.raises(CommUsageError) as refused:
-        carriage(op, torch.float32)
+        encoding(op, torch.float32)
     assert refused.value.message == f"op={op!r} is not a reduction"
     assert refused.value.hint == hint

@@ -32,7 +32,7 @@ def row_nelement(rows: Tensor) -> int:
     return prod(rows.shape[1:]) * (1 if rows.dtype in NATIVE else rows.dtype.itemsize)
 
 
-class Parcel:
+class Packing:
     """The order and the place of several tensors' rows in a block of bytes.
 
     Args:
@@ -47,8 +47,8 @@ class Parcel:
         self._order = sorted(range(len(dtypes)), key=lambda i: -dtypes[i].itemsize)
 
     @classmethod
-    def of(cls, rows: Sequence[Tensor]) -> Parcel:
-        """Return the parcel for rows like these."""
+    def of(cls, rows: Sequence[Tensor]) -> Packing:
+        """Return the packing for rows like these."""
         return cls([r.dtype for r in rows], [list(r.shape[1:]) for r in rows])
 
     def nbytes(self, lengths: Sequence[int]) -> int:
