@@ -1,7 +1,7 @@
 """How scripts end: hangs and aborts on the way out, for warm and cold ranks and torchrun.
 
     python -m benchmarks.endings [--ends 5] [--ranks 1,2,4] [--by warm,cold,torchrun]
-                                 [--kinds local,never]
+                                 [--kinds local,never] [--hang-s 60]
 
 Each launch trains a DDP model for three steps on gloo and then ends. The kinds differ in where
 the script keeps the model and the process group, in when it destroys the group, and in what
@@ -28,8 +28,6 @@ import psutil
 
 from benchmarks import sides
 
-HANG_S = 60.0
-"""A launch that takes longer hangs: three steps take some two seconds."""
 KEPT_IN = ("local", "global", "closure", "cycle")
 DESTROYED = ("before", "after", "never")
 """When the process group is destroyed: before the model is let go, after it, or never."""
@@ -144,8 +142,8 @@ def kill_all(process: psutil.Popen) -> None:
     process.wait()
 
 
-def end_once(words: Sequence[str], cwd: Path) -> Ends:
-    """Launch once, to its end or to the limit."""
+def end_once(words: Sequence[str], cwd: Path, hang_s: float) -> Ends:
+    """Launch once, to its end or until it counts as a hang."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = psutil.Popen(
@@ -157,10 +155,10 @@ def end_once(words: Sequence[str], cwd: Path) -> Ends:
             stderr=subprocess.STDOUT,
         )
         try:
-            code = process.wait(timeout=HANG_S)
+            code = process.wait(timeout=hang_s)
         except psutil.TimeoutExpired:
             kill_all(process)
-            return Ends([HANG_S], hangs=1)
+            return Ends([hang_s], hangs=1)
         output.seek(0)
         printed = output.read().decode(errors="replace")
     told = {line.strip() for line in printed.splitlines() if TOLD.search(line)}
@@ -179,6 +177,7 @@ def main() -> int:
     parser.add_argument("--ranks", default="1,2,4")
     parser.add_argument("--by", default="warm,cold,torchrun")
     parser.add_argument("--kinds", default="")
+    parser.add_argument("--hang-s", type=float, default=60, help="three steps take some 2 s")
     options = parser.parse_args()
     launchers = options.by.split(",")
     totals: dict[tuple[str, int], Ends] = defaultdict(Ends)
@@ -191,7 +190,8 @@ def main() -> int:
         ):
             found = {by: Ends() for by in launchers}
             for _, by in itertools.product(range(options.ends), launchers):
-                found[by].add(end_once(command(by, ranks, script, kind), Path(home)))
+                words = command(by, ranks, script, kind)
+                found[by].add(end_once(words, Path(home), options.hang_s))
             for by, ends in found.items():
                 print(f"{kind!s:<27} {ranks:>5}  {by:<8} {ends}", flush=True)
                 totals[by, ranks].add(ends)
