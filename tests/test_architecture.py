@@ -21,7 +21,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
 VESTIBULE = {
     *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
-    *("silence", "signals", "signal_masks", "listen"),
+    *("silence", "signals", "signal_masks", "listen", "streams"),
 }
 """Modules that everybody may import, and that import nothing but the standard library."""
 OF_WORKERS = {"torch_private"}
@@ -62,7 +62,7 @@ THIRD_PARTY = {
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {
     *("console", "held_traceback", "render", "show_run", "status", "stdin", "tail", "verdict"),
-    "traceback_lines",
+    *("traceback_lines", "fold", "rank_list", "debug_rank"),
     *(
         "assignments",
         "run_to_end",
@@ -292,7 +292,7 @@ def test_the_command_line_starts_light() -> None:
     heavy = {"torch", "numpy", "pydantic", "rich", "psutil", "pynvml", "tomllib", "asyncio"}
     assert not packages(loaded) & heavy
     own = {name for name in loaded if name.startswith("distrun.")}
-    assert {room_of(name) for name in own} == {"cli", "env", "errors", "processes"}
+    assert {room_of(name) for name in own} == {"cli", "env", "errors", "processes", "streams"}
     others = packages(loaded) - sys.stdlib_module_names - {"distrun"}
     assert others <= {"typer", "click", "shellingham", "typing_extensions", "annotated_doc"}
 

@@ -39,9 +39,10 @@ class Channel:
         """Tell the supervisor that something happened."""
         self._write(json.dumps({"event": name, **fields}).encode() + b"\n")
 
-    def output(self, rank: int, data: bytes) -> None:
+    def output(self, rank: int, stream: str, data: bytes) -> None:
         """Pass on what a rank printed."""
-        header = json.dumps({"event": "output", "rank": rank, "nbytes": len(data)})
+        fields = {"rank": rank, "stream": stream, "nbytes": len(data)}
+        header = json.dumps({"event": "output", **fields})
         self._write(header.encode() + b"\n")
         self._write(data)
 

@@ -40,7 +40,7 @@ class Forks:
         Args:
             environ: What its environment has beyond that of all ranks.
             command: What it runs.
-            fds: stdin, output, report and stacks; closed here once it has them.
+            fds: stdin, stdout, stderr, report and stacks; closed here once it has them.
         """
         self._queue({"environ": dict(environ), "command": command}, fds)
 

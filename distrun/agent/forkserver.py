@@ -36,7 +36,8 @@ class Descriptors:
     """What a rank gets, as file descriptors of this process."""
 
     stdin: int
-    output: int
+    stdout: int
+    stderr: int
     report: int
     stacks: int
     guard: int
@@ -78,7 +79,7 @@ class Forkserver:
     def _take_request(self) -> bool:
         """Fork one rank; True in that rank, if it is to go on in this interpreter."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 4)
+            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 5)
             while data and not data.endswith(b"\n"):
                 more = self._channel.recv(_MAX_REQUEST_NBYTES)
                 data = data + more if more else b""
@@ -105,8 +106,9 @@ class Forkserver:
                 for fd in fds:
                     os.close(fd)
         if pid == 0:
-            stdin, output, report, stacks = fds
-            descriptors = Descriptors(stdin, output, report, stacks, self._guard[0])
+            stdin, stdout, stderr, report, stacks = fds
+            guard = self._guard[0]
+            descriptors = Descriptors(stdin, stdout, stderr, report, stacks, guard)
             self._become_rank(server, descriptors)
             environ = self._environ | request["environ"]
             become_program(request["command"], environ, descriptors, warm=self._warm)
@@ -123,11 +125,9 @@ class Forkserver:
         os.close(self._guard[1])
         die_with_parent(server, fds.guard)
         self._channel.close()
-        os.dup2(fds.stdin, 0)
-        os.dup2(fds.output, 1)
-        os.dup2(fds.output, 2)
-        os.close(fds.stdin)
-        os.close(fds.output)
+        for target, fd in enumerate((fds.stdin, fds.stdout, fds.stderr)):
+            os.dup2(fd, target)
+            os.close(fd)
 
     def _tell_deaths(self) -> None:
         for pid, status in self._deaths.reap():

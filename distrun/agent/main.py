@@ -30,6 +30,7 @@ from distrun.agent.forks import Forks
 from distrun.agent.forkserver import QUIET, Forkserver
 from distrun.agent.node import Node
 from distrun.processes import adopt_orphans, wake_when_parent_ends
+from distrun.streams import Streams
 
 PRELOADED = ("torch", "torch.distributed")
 """What is imported once a node, before any rank is forked.
@@ -44,7 +45,7 @@ def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
     """Become the agent and the forkserver, which end in here; returns in warm ranks alone.
 
     Args:
-        order: Descriptors: `commands_fd`, `events_fd`, and `stdin_fd` for rank 0 or None.
+        order: Descriptors, `commands_fd` and `events_fd`, and the `streams` of the ranks.
         warm: Import torch now, and fork the ranks from this process.
     """
     try:
@@ -55,10 +56,9 @@ def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
 
 
 def _run(order: Mapping[str, Any], *, warm: bool) -> None:
-    user_stdin = order["stdin_fd"]
-    for fd in (order["commands_fd"], order["events_fd"], user_stdin):
-        if fd is not None:
-            os.set_inheritable(fd, False)
+    streams = Streams.from_json(order["streams"])
+    for fd in (order["commands_fd"], order["events_fd"], *streams.open_fds):
+        os.set_inheritable(fd, False)
     channel = Channel(order["commands_fd"], order["events_fd"])
     channel.event("node_stage", stage="starting", pid=os.getpid())
     channel.event("node_stage", stage="importing torch")
@@ -69,8 +69,8 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     if (forkserver := _fork(channel)) == 0:
         ours.close()
         channel.close()
-        if user_stdin is not None:
-            os.close(user_stdin)
+        for fd in streams.open_fds:
+            os.close(fd)
         wake_when_parent_ends()  # it has to end its ranks then
         Forkserver(theirs, warm=warm).serve()
         return
@@ -82,7 +82,7 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     # In this thread: `site` is still being imported here, and another would wait for it.
     _import(channel, "distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic())
-    Node(channel, Forks(ours, forkserver), user_stdin).run()
+    Node(channel, Forks(ours, forkserver), streams).run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from distrun.agent.channel import Channel
@@ -24,6 +25,7 @@ from distrun.env import TAG
 from distrun.processes import reap_children, send, sweep
 from distrun.signal_masks import catches, survives
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
+from distrun.streams import NOTHING_HANDED, Streams
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
 _STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
@@ -36,15 +38,16 @@ _METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the s
 class Node:
     """One node of a run, from the start command to the last process."""
 
-    def __init__(self, channel: Channel, forks: Forks, stdin_fd: int | None) -> None:
+    def __init__(self, channel: Channel, forks: Forks, streams: Streams) -> None:
         self._channel = channel
         self._forks = forks
-        self._stdin_fd = stdin_fd
+        self._streams = streams
         self._ranks: dict[int, Rank] = {}  # by local rank
         self._all_ended = threading.Event()
         self._released = threading.Event()
         self._to_start: tuple[dict[int, dict[str, str]], dict[int, list[str]]] | None = None
         self._printed = False
+        self._mixed = False
         self._metrics: list[dict[str, Any]] = []
         self._metrics_due = 0.0
         self._beat_at = 0.0
@@ -53,6 +56,7 @@ class Node:
         self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "start": self._start,
             "signal": self._signal,
+            "interrupt": self._interrupt,
             "stacks": self._stacks,
             "stop": self._stop,
             "kill": lambda _: self._ending.kill(self._live()),
@@ -71,10 +75,11 @@ class Node:
                 handler: Callable[[], None] = key.data
                 handler()
             reap_children()  # orphans that this process has adopted
-            if self._printed:
-                # A rank prints a line at a time: let more come, not a frame for each line.
-                self._printed = False
+            if self._printed and not self._mixed:
+                # A rank prints a line at a time: let more come, not a frame for each line. One
+                # that prints to both streams is read at once, so that their order is kept.
                 time.sleep(_GATHER_S)
+            self._printed = self._mixed = False
             self._on_time()
         sweep(os.environ[TAG], below=os.getpid())
         for rank in self._ranks.values():
@@ -181,14 +186,15 @@ class Node:
             self._cannot_start("a rank", error)
 
     def _ask_for(self, local_rank: int, environ: dict[str, str], command: list[str]) -> None:
-        rank = self._ranks[local_rank] = Rank(int(environ["RANK"]))
-        fds = rank.open(self._stdin_fd if rank.rank == 0 else None)
+        rank = Rank(int(environ["RANK"]), apart=self._streams.apart)
+        self._ranks[local_rank] = rank
+        handed = rank.rank == self._streams.handed_rank
+        fds = rank.open(self._streams.handed_fds if handed else NOTHING_HANDED.handed_fds)
         self._forks.ask(environ, command, fds)
-        for fd, handler in (
-            (rank.output_fd, lambda: self._on_output(rank)),
-            (rank.report_fd, lambda: self._on_report(rank)),
-        ):
-            self._selector.register(fd, selectors.EVENT_READ, handler)
+        for fd in rank.output.fds:
+            self._selector.register(fd, selectors.EVENT_READ, partial(self._on_output, rank))
+        handler = partial(self._on_report, rank)
+        self._selector.register(rank.report_fd, selectors.EVENT_READ, handler)
 
     def _on_forks(self) -> None:
         replies = self._forks.read()
@@ -246,12 +252,15 @@ class Node:
 
     def _on_output(self, rank: Rank, chunks: int = 1) -> None:
         for _ in range(chunks):
-            if not (data := rank.read_output()):
+            if not (parts := rank.read_output()):
                 break
             self._printed = True
-            self._channel.output(rank.rank, data)
-        if rank.output_at_eof:
-            self._unregister(rank.output_fd)
+            self._mixed |= len(parts) > 1
+            for stream, data in parts:
+                self._channel.output(rank.rank, stream, data)
+        if rank.output.at_eof:
+            for fd in rank.output.fds:
+                self._unregister(fd)
 
     def _on_report(self, rank: Rank) -> None:
         for record in rank.read_reports():
@@ -292,6 +301,12 @@ class Node:
             else:
                 deaf.append(rank.rank)
         self._channel.event("signal_forwarded", signal=command["signal"], deaf=deaf)
+
+    def _interrupt(self, command: dict[str, Any]) -> None:
+        """Pass Ctrl-C on to the rank that has the terminal."""
+        for rank in self._live():
+            if rank.rank == command["rank"]:
+                send(rank.pid, signal.SIGINT)
 
     def _stop(self, command: dict[str, Any]) -> None:
         self._ending.stop(command["signal"], command["grace_s"], self._live())

@@ -1,4 +1,4 @@
-"""One rank as its agent sees it: a process and the three files between them."""
+"""One rank as its agent sees it: a process and the files between them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-from distrun.processes import send, send_group, widen_pipe
+from distrun.agent.output import Output
+from distrun.processes import send, send_group
 
 _READ_NBYTES = 1 << 20
 _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -36,9 +38,9 @@ _STACKS_LIMIT_NBYTES = 1 << 18
 
 
 class Rank:
-    """Output pipe, report pipe, and a nameless file for stacks; filled in by `open`."""
+    """Output and report pipes, and a nameless file for stacks; filled in by `open`."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, *, apart: bool) -> None:
         self.rank = rank
         self.pid = 0
         self.status: int | None = None
@@ -53,31 +55,35 @@ class Rank:
         """Signals that it was sent to make it stop."""
         self._printed = b""
         """The end of what it has printed."""
-        self.output_at_eof = False
         self.report_at_eof = False
         self._partial_report = b""
-        self.output_fd, self._output_write = os.pipe()
-        widen_pipe(self.output_fd)
+        self.output = Output(apart=apart)
         self.report_fd, self._report_write = os.pipe()
         self._stacks_fd = _nameless_file()
-        os.set_blocking(self.output_fd, False)
         os.set_blocking(self.report_fd, False)
 
-    def open(self, stdin_fd: int | None) -> list[int]:
-        """Return the descriptors the rank gets: stdin, output, report, stacks.
+    def open(self, handed: Sequence[int | None]) -> list[int]:
+        """Return the descriptors the rank gets: stdin, stdout, stderr, report, stacks.
 
         The caller closes them here once the rank has them.
-        """
-        stdin = os.open(os.devnull, os.O_RDONLY) if stdin_fd is None else os.dup(stdin_fd)
-        return [stdin, self._output_write, self._report_write, os.dup(self._stacks_fd)]
 
-    def read_output(self) -> bytes:
-        """Return what it has printed since, b"" if nothing."""
-        data = _read(self.output_fd)
-        self.output_at_eof = data == b""
-        if data:
+        Args:
+            handed: What it has as stdin, stdout and stderr instead of nothing, and of the pipes.
+        """
+        own = [os.open(os.devnull, os.O_RDONLY), *self.output.write_fds]
+        streams = []
+        for mine, theirs in zip(own, handed, strict=True):
+            if theirs is not None:
+                os.close(mine)
+            streams.append(mine if theirs is None else os.dup(theirs))
+        return [*streams, self._report_write, os.dup(self._stacks_fd)]
+
+    def read_output(self) -> list[tuple[str, bytes]]:
+        """Return what it has printed since, and to which stream."""
+        parts = self.output.read()
+        for _, data in parts:
             self._printed = (self._printed + data)[-_PRINTED_NBYTES:]
-        return data or b""
+        return parts
 
     def read_reports(self) -> list[dict[str, Any]]:
         """Return the whole reports that have come since."""
@@ -155,7 +161,8 @@ class Rank:
 
     def close(self) -> None:
         """Close what is still open of it."""
-        for fd in (self.output_fd, self.report_fd, self._stacks_fd):
+        self.output.close()
+        for fd in (self.report_fd, self._stacks_fd):
             os.close(fd)
 
 

@@ -27,6 +27,7 @@ from distrun.schedulers import local
 from distrun.silence import LOST_AFTER_S
 from distrun.spec import read
 from distrun.spec.job import Header, Job
+from distrun.streams import NOTHING_HANDED, Streams
 from distrun.supervise.client import SupervisorClient
 
 
@@ -114,7 +115,7 @@ def start(
     *,
     command: Sequence[str] = (),
     detached: bool = False,
-    stdin_fd: int | None = None,
+    streams: Streams = NOTHING_HANDED,
 ) -> SupervisorClient:
     """Make the run directory and start the supervisor.
 
@@ -122,7 +123,7 @@ def start(
         prepared: From `prepare`.
         command: The command line, for the record.
         detached: The run goes on when the caller ends.
-        stdin_fd: Standard input for rank 0.
+        streams: What the ranks have as stdin, stdout and stderr.
 
     Raises:
         UsageError: The run directory cannot be made, or the job names other machines.
@@ -148,7 +149,7 @@ def start(
         plan=record.masked(plan.to_json()),
         versions=record.versions(prepared.facts.torch.version, __version__),
     )
-    return local.submit(plan, run, run_record, detached=detached, stdin_fd=stdin_fd)
+    return local.submit(plan, run, run_record, detached=detached, streams=streams)
 
 
 def launch(job: Job) -> LaunchResult:
@@ -216,6 +217,7 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
 
 
 __all__ = [
+    "LaunchPlan",
     "LaunchResult",
     "Prepared",
     "SupervisorClient",

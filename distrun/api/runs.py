@@ -15,6 +15,7 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.runs.listing import find, list_runs
 from distrun.runs.record import RunRecord
+from distrun.runs.streams import Marks, Part
 from distrun.schedulers import local
 
 _POLL_S = 0.1
@@ -22,6 +23,8 @@ _VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # the same signal sooner than half a second later is taken for the same word
 
 __all__ = [
+    "Marks",
+    "Part",
     "RunDirectory",
     "RunFile",
     "RunRecord",

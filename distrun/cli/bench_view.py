@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distrun.cli.bench_table import size
@@ -13,7 +13,7 @@ from distrun.cli.tail import LogTail
 
 if TYPE_CHECKING:
     from distrun.api.bench_comm import Collected
-    from distrun.api.runs import RunDirectory
+    from distrun.api.runs import Part, RunDirectory
     from distrun.cli.console import Console
 
 _BAR = 20
@@ -32,23 +32,26 @@ class BenchView:
         self._ending = RunView(run, console, quiet=True)
         self._console = console
         self._collected = collected
-        self._log = LogTail(run.log(0, 0))
+        self._log = LogTail(run.log(0, 0), run.streams(0, 0))
         self._began_at: float | None = None
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take an event of the run, and what rank 0 has told since."""
         self._ending.on_event(event)
-        for block in self._log.read():
-            for line in block.splitlines():
-                self._collected.take(line)
+        self._take(self._log.read())
         self._console.status(self._status())
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Take what is left; say how it ended, if badly."""
         self.on_event({})
-        self._collected.take(self._log.close())
+        self._take(self._log.close())
         self._console.status("")
         self._ending.finish(ended)
+
+    def _take(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            for line in part.data.splitlines():
+                self._collected.take(line)
 
     def _status(self) -> str:
         told = self._collected

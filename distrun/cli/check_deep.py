@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,7 +19,7 @@ from distrun.errors import ExitCode
 if TYPE_CHECKING:
     from distrun.api.check import Measured
     from distrun.api.deep import Told
-    from distrun.api.runs import RunDirectory
+    from distrun.api.runs import Part, RunDirectory
     from distrun.spec.job import Settings
 
 _STOPPED = (ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
@@ -44,22 +44,25 @@ class _View:
     def __init__(self, run: RunDirectory, console: Console, told: Told) -> None:
         self._ending = RunView(run, console, quiet=True)
         self._console, self._told = console, told
-        self._log = LogTail(run.log(0, 0))
+        self._log = LogTail(run.log(0, 0), run.streams(0, 0))
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take an event of the run, and what rank 0 has told since."""
         self._ending.on_event(event)
-        for block in self._log.read():
-            for line in block.splitlines():
-                self._told.take(line)
+        self._take(self._log.read())
         self._console.status(_STATUS)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Take what is left; say how it ended, if badly."""
         self.on_event({})
-        self._told.take(self._log.close())
+        self._take(self._log.close())
         self._console.status("")
         self._ending.finish(ended)
+
+    def _take(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            for line in part.data.splitlines():
+                self._told.take(line)
 
 
 def show(measured: Measured) -> None:

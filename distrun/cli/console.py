@@ -1,7 +1,7 @@
 """What the user sees: ranks' lines with a prefix, the launcher's own lines, the status.
 
-Ranks' output goes to stdout, the launcher's words go to stderr. A console that is
-closed or broken ends the showing, never the run.
+What ranks print to stdout and to stderr goes there, the launcher's words go to stderr. A
+console that is closed or broken ends the showing, never the run.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 import re
 import shutil
 import sys
+from typing import TextIO
 
 from distrun.processes import widen_pipe
+from distrun.streams import BOTH, STDERR, STDOUT
 
 _RANK_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _LOUD = re.compile(r"^([A-Z][A-Z ]{3,}|error)(?=:)")
@@ -31,6 +33,10 @@ def _is_terminal(stream: object) -> bool:
         return False
 
 
+def _file_of(stream: str) -> TextIO:
+    return sys.stderr if stream == STDERR else sys.stdout
+
+
 def plain(text: str) -> str:
     """Return text that moves no cursor: what others named may hold any character."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -39,32 +45,38 @@ def plain(text: str) -> str:
 class Console:
     """The terminal or the pipe that `launch` and `logs` write to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = True) -> None:
         self.broken = False
-        self.live = _is_terminal(sys.stdout)
+        """Nothing is shown any more."""
+        self.live = live and _is_terminal(sys.stdout)
         """A status line can stand at the bottom."""
-        self._colour = _wants_colour(sys.stdout)
+        self._colour = {
+            stream: _wants_colour(_file_of(stream)) for stream in (STDOUT, STDERR, BOTH)
+        }
+        self._closed: list[TextIO] = []
         self._status = b""
-        self._prefixes: dict[tuple[int, int], bytes] = {}
         try:
             widen_pipe(sys.stdout.fileno())
         except (OSError, ValueError, AttributeError):
             pass  # closed, or no file at all
 
-    def prefix(self, node: int, rank: int) -> bytes:
-        """Return `[node·rank] `, coloured by rank."""
-        key = (node, rank)
-        if key not in self._prefixes:
-            text = f"[{node}·{rank}]".encode()
-            if self._colour:
-                colour = _RANK_COLOURS[rank % len(_RANK_COLOURS)]
-                text = b"\x1b[%dm%s\x1b[0m" % (colour, text)
-            self._prefixes[key] = text + b" "
-        return self._prefixes[key]
+    def prefix(self, name: str, rank: int, stream: str) -> bytes:
+        """Return `[name] `, in the colour of a rank."""
+        text = f"[{name}]".encode()
+        if self._colour[stream]:
+            text = b"\x1b[%dm%s\x1b[0m" % (_RANK_COLOURS[rank % len(_RANK_COLOURS)], text)
+        return text + b" "
 
-    def lines(self, block: bytes) -> None:
-        """Write whole lines to stdout, above the status."""
-        self._write(_ERASE_LINE + block + self._status if self._status else block)
+    def lines(self, block: bytes, stream: str = BOTH) -> None:
+        """Write whole lines to stderr or stdout (those of both, too), above the status."""
+        if not self._status:
+            self._write(block, stream)
+        elif stream == STDERR:
+            self._write(_ERASE_LINE)
+            self._write(block, stream)
+            self._write(self._status)
+        else:
+            self._write(_ERASE_LINE + block + self._status)
 
     def say(self, message: str, *, bare: bool = False) -> None:
         """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
@@ -84,19 +96,31 @@ class Console:
             self._write(_ERASE_LINE + shown)
             self._status = shown
 
-    def _write(self, data: bytes) -> None:
-        if self.broken:
+    def _write(self, data: bytes, stream: str = BOTH) -> None:
+        file = _file_of(stream)
+        if self.broken or file in self._closed:
             return
         view = memoryview(data)
         try:
+            fd = file.fileno()
             while view:
-                view = view[os.write(sys.stdout.fileno(), view) :]
+                view = view[os.write(fd, view) :]
         except BlockingIOError:
             pass  # somebody made our terminal non-blocking: lose a line, not the run
-        except (OSError, ValueError):
-            self.broken = True
-            self.live = False
-            self._status = b""
+        except (OSError, ValueError, AttributeError):  # None, where it was closed from the start
+            self._closed.append(file)
+            self.broken = len(self._closed) == 2
+            if stream != STDERR:
+                self.live = False
+                self._status = b""
+
+
+def same_file(fd: int, other: int) -> bool:
+    """Say whether two descriptors are of one terminal, pipe or file."""
+    try:
+        return os.path.sameopenfile(fd, other)
+    except OSError:  # closed: nothing of it is shown
+        return False
 
 
 def say(message: str, *, bare: bool = False) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Protocol
 
-from distrun.cli.console import Console
+from distrun.streams import BOTH
 
 _HOLD_S = 2.0
 _MAX_NBYTES = 1 << 18
@@ -21,17 +22,25 @@ _BEGINS = re.compile(
 )
 
 
+class Show(Protocol):
+    """Where lines are shown."""
+
+    def lines(self, block: bytes, stream: str) -> None:
+        """Show whole lines of a stream."""
+
+
 class HeldTraceback:
     """One rank's output from the first line of a traceback on, for a moment."""
 
     def __init__(self) -> None:
         self._held = b""
         self._prefix = b""
+        self._stream = BOTH
         self._until = 0.0
 
-    def hold(self, block: bytes, prefix: bytes) -> bytes:
+    def hold(self, block: bytes, prefix: bytes, stream: str = BOTH) -> bytes:
         """Take whole lines; return those that can be shown at once."""
-        self._prefix = prefix
+        self._prefix, self._stream = prefix, stream
         if self._held:
             self._held = _ends(self._held + block)
             return b""
@@ -43,35 +52,35 @@ class HeldTraceback:
         self._until = time.monotonic() + _HOLD_S
         return block[: match.start()]
 
-    def release_if_due(self, console: Console, *, dying: bool) -> None:
+    def release_if_due(self, show: Show, *, dying: bool) -> None:
         """Show what was held when the rank lives on after it.
 
         Args:
-            console: Where to show it.
+            show: Where to show it.
             dying: A rank has failed, so this one is about to end as well.
         """
         overdue = not dying and time.monotonic() >= self._until
         if self._held and overdue:
-            self.release(console)
+            self.release(show)
 
-    def release(self, console: Console) -> None:
+    def release(self, show: Show) -> None:
         """Show what was held."""
         if self._held:
-            console.lines(prefixed(self._held, self._prefix))
+            show.lines(prefixed(self._held, self._prefix), self._stream)
             self._held = b""
 
-    def drop(self, last_line: bytes, console: Console) -> None:
+    def drop(self, last_line: bytes, show: Show) -> None:
         """Leave a traceback in the file, and show what was printed after it.
 
         Args:
             last_line: The last line of the traceback.
-            console: Where to show the rest.
+            show: Where to show the rest.
         """
         held, self._held = self._held, b""
         end = held.rfind(last_line[-_LAST_NBYTES:])  # a long one has its middle left out
         rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
         if rest.strip():
-            console.lines(prefixed(rest, self._prefix))
+            show.lines(prefixed(rest, self._prefix), self._stream)
 
 
 def _ends(held: bytes) -> bytes:

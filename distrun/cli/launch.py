@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from distrun.cli.assignments import assignments
+from distrun.cli.rank_list import rank_list
 from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +55,12 @@ def launch(
     check: bool = typer.Option(True, help="Check the machine before the start."),
     strict: bool = typer.Option(False, "--strict", help="Refuse to start on a warning too."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only how it ended, if badly."),
-    only_rank: str = typer.Option(None, metavar="R[,R]", help="Show these ranks' output only."),
+    only_rank: str = typer.Option(None, metavar="R[,R-R]", help="Show these ranks' output only."),
+    prefix: bool = typer.Option(None, help="Name the rank before a line [if there are several]."),
+    fold: bool = typer.Option(False, "--fold", help="Show equal lines of many ranks once."),
+    debug_rank: int = typer.Option(
+        None, "--debug-rank", metavar="R", help="Give rank R the terminal, for breakpoint()."
+    ),
     json: bool = typer.Option(False, "--json", help="Print every event as a line of JSON."),
     detach: bool = typer.Option(False, "--detach", "-d", help="Start it and return at once."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
@@ -64,30 +71,46 @@ def launch(
     Options stand before SCRIPT; all after it belongs to the script.
     """
     given = dict(locals())
-    for name in ("quiet", "only_rank", "json", "detach", "dry_run", "explain", "config"):
+    for name in (
+        *("quiet", "only_rank", "prefix", "fold", "json", "detach", "dry_run", "explain", "config"),
+        "debug_rank",
+    ):
         del given[name]
-    ranks = _ranks(only_rank)
+    _refuse_both("--fold", fold, {"--json": json})
+    alone = {"--detach": detach, "--json": json, "--only-rank": only_rank, "--fold": fold}
+    _refuse_both("--debug-rank", debug_rank is not None, alone)
     prepared = _prepare(given, config, _teller(as_comments=dry_run or explain, quiet=quiet))
     world_size = prepared.plan.world_size
-    if ranks is not None and not ranks <= set(range(world_size)):
-        raise UsageError(
-            f"--only-rank {only_rank} is not among the ranks 0 to {world_size - 1}",
-            "leave it out to see all ranks",
-        )
+    ranks = rank_list("--only-rank", only_rank, world_size)
+    if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
+        prepared = replace(prepared, plan=prepared.plan.with_terminal(debug_rank))
+        ranks = frozenset()  # nothing comes between a person and the debugger
+    if prefix is None:
+        prefix = len(range(world_size) if ranks is None else ranks) > 1
     if dry_run or explain:
         _print_plan(prepared, explain=explain)
         return
     if detach:
         _detach(prepared)
         return
-    from distrun.cli.console import Console
+    from distrun.cli.console import Console, same_file
     from distrun.cli.run_to_end import run_to_end
     from distrun.cli.show_run import RunView
 
     result = run_to_end(
         prepared,
-        lambda run: RunView(run, Console(), only_ranks=ranks, quiet=quiet, as_json=json),
+        lambda run: RunView(
+            run,
+            Console(live=debug_rank is None),
+            only_ranks=ranks,
+            prefix=prefix,
+            fold=fold,
+            quiet=quiet,
+            as_json=json,
+        ),
         quiet=quiet or json,
+        apart=json or not same_file(1, 2),
+        tick_s=0.05 if fold else 0.25,
     )
     sys.exit(result.exit_code)
 
@@ -113,15 +136,10 @@ def _prepare(given: dict[str, Any], config: Path | None, tell: Callable[[str], N
     return prepare(*read.job(flags, config, tell))
 
 
-def _ranks(text: str | None) -> frozenset[int] | None:
-    if text is None:
-        return None
-    try:
-        return frozenset(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--only-rank {text!r} is not a list of ranks", "--only-rank 0,3"
-        ) from None
+def _refuse_both(option: str, given: object, others: Mapping[str, object]) -> None:
+    for other, is_given in others.items():
+        if given and is_given:
+            raise UsageError(f"{option} and {other} exclude each other", "leave one of them out")
 
 
 def _print_plan(prepared: Prepared, *, explain: bool) -> None:

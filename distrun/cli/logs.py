@@ -10,27 +10,28 @@ import typer
 
 def logs(
     run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
-    rank: int = typer.Option(None, "--rank", "-r", help="This rank only, without a prefix."),
+    rank: str = typer.Option(None, "--rank", "-r", metavar="R[,R-R]", help="These ranks only."),
+    prefix: bool = typer.Option(None, help="Name the rank before a line [if there are several]."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the run ends."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
 ) -> None:
     """Print what the ranks of a run have printed, running or finished."""
     from distrun.api import runs
     from distrun.cli.console import Console, say
+    from distrun.cli.rank_list import rank_list
     from distrun.cli.show_run import RunView
     from distrun.errors import UsageError
 
     directory, record = runs.find(runs_dir, run, say)
-    if rank is not None and not 0 <= rank < record.nnodes * record.nproc_per_node:
-        raise UsageError(
-            f"run {directory.run_id} has no rank {rank}; its ranks are"
-            f" 0 to {record.nnodes * record.nproc_per_node - 1}"
-        )
-    view = RunView(directory, Console(), only_ranks=None if rank is None else {rank})
+    world_size = record.nnodes * record.nproc_per_node
+    ranks = rank_list("--rank", rank, world_size)
+    if prefix is None:
+        prefix = len(range(world_size) if ranks is None else ranks) > 1
+    view = RunView(directory, Console(), only_ranks=ranks, prefix=prefix)
     if not follow:
         for node, one in directory.rank_logs():
             view.add_rank(node, one)
-        view.print_logs(bare=rank is not None)
+        view.print_logs()
         return
     ended = None
     try:

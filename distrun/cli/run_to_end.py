@@ -6,13 +6,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from distrun.signals import ENDING, FORWARDED, STOPPING
 
 if TYPE_CHECKING:
-    from distrun.api.launch import LaunchResult, Prepared, SupervisorClient
+    from distrun.api.launch import LaunchPlan, LaunchResult, Prepared, SupervisorClient
     from distrun.api.runs import RunDirectory
+    from distrun.cli.debug_rank import TerminalForRank
+    from distrun.cli.stdin import StdinForRank0
 
 _TICK_S = 0.25
 _DEAF_S = 2.5
@@ -29,7 +32,12 @@ class View(Protocol):
 
 
 def run_to_end(
-    prepared: Prepared, make_view: Callable[[RunDirectory], View], *, quiet: bool
+    prepared: Prepared,
+    make_view: Callable[[RunDirectory], View],
+    *,
+    quiet: bool,
+    apart: bool = False,
+    tick_s: float = _TICK_S,
 ) -> LaunchResult:
     """Start a job, show it, pass signals on, and return how it ended.
 
@@ -37,14 +45,15 @@ def run_to_end(
         prepared: The job.
         make_view: Makes what shows the run.
         quiet: Leave out what there is to say of the plan.
+        apart: Keep the ranks' stdout and stderr apart.
+        tick_s: How often the view gets an empty event, if there is no other.
     """
     from distrun.api.launch import result_of, start
     from distrun.cli.console import say
-    from distrun.cli.stdin import StdinForRank0
 
     plan = prepared.plan
-    with StdinForRank0(world_size=plan.world_size) as stdin:
-        patience = _Patience()
+    with _input_of(plan) as given:
+        patience = _Patience(interrupts=plan.debug_rank is None)
         for signum in (
             *STOPPING,
             *ENDING,
@@ -52,8 +61,10 @@ def run_to_end(
         ):  # before the run is recorded: whoever sees it may stop it
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(signum, patience.on_signal)
-        client = start(prepared, command=sys.argv, stdin_fd=stdin.fd)
+        client = start(prepared, command=sys.argv, streams=replace(given.streams, apart=apart))
         patience.attach(client)
+        if plan.debug_rank is not None:
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell would read beside the rank
         if not quiet:
             for note in plan.notes:
                 say(note)
@@ -62,7 +73,7 @@ def run_to_end(
                     say(f"{word} stands after the script, so it is the script's own")
         view = make_view(client.run)
         ended: dict[str, Any] = {}
-        for event in client.events(_TICK_S):
+        for event in client.events(tick_s):
             view.on_event(event)
             patience.check()
             if event.get("event") == "ended":
@@ -72,10 +83,24 @@ def run_to_end(
     return result
 
 
-class _Patience:
-    """Passes signals on, and ends a supervisor that does not act on a second one."""
+def _input_of(plan: LaunchPlan) -> StdinForRank0 | TerminalForRank:
+    from distrun.cli.debug_rank import TerminalForRank
+    from distrun.cli.stdin import StdinForRank0
 
-    def __init__(self) -> None:
+    if plan.debug_rank is not None:
+        return TerminalForRank(plan.debug_rank)
+    return StdinForRank0(world_size=plan.world_size)
+
+
+class _Patience:
+    """Passes signals on, and ends a supervisor that does not act on a second one.
+
+    Args:
+        interrupts: Ctrl-C is to end the run, and not for a rank that has the terminal.
+    """
+
+    def __init__(self, *, interrupts: bool) -> None:
+        self._counted = {*STOPPING, *ENDING} - ({signal.SIGINT} if not interrupts else set())
         self._client: SupervisorClient | None = None
         self._early: list[int] = []
         self._stops = 0
@@ -92,7 +117,7 @@ class _Patience:
             self._early.append(signum)
             return
         self._client.signal(signum)
-        if signum not in FORWARDED:
+        if signum in self._counted:
             self._stops += 1
             if self._stops > 1 and self._kill_at is None:
                 self._kill_at = time.monotonic() + _DEAF_S

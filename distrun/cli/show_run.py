@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distrun.api.runs import RunDirectory
+from distrun.api.runs import Part, RunDirectory
 from distrun.cli.console import Console
+from distrun.cli.fold import Fold, Folded, span
 from distrun.cli.held_traceback import HeldTraceback, prefixed
 from distrun.cli.status import Status
 from distrun.cli.tail import LogTail
 from distrun.cli.verdict import ending_lines, shown
 from distrun.silence import TOLD_AFTER_S
+from distrun.streams import STDOUT
 
 _STATUS_S = 0.1
 
@@ -27,6 +29,8 @@ class RunView:
         run: Where the logs are.
         console: Where to print.
         only_ranks: Show these ranks only; None for all.
+        prefix: Say before each line which rank has printed it.
+        fold: Show equal lines of many ranks once.
         quiet: Show no output of ranks and nothing but how it ended.
         as_json: Print every event, output included, as one JSON object a line.
     """
@@ -37,12 +41,17 @@ class RunView:
         console: Console,
         *,
         only_ranks: Collection[int] | None = None,
+        prefix: bool = True,
+        fold: bool = False,
         quiet: bool = False,
         as_json: bool = False,
     ) -> None:
         self._run = run
         self._console = console
         self._only = only_ranks
+        self._prefixed = prefix
+        self._prefixes: dict[tuple[int, int, str], bytes] = {}
+        self._fold = Fold() if fold else None
         self._quiet = quiet
         self._as_json = as_json
         self._tails: dict[tuple[int, int], LogTail] = {}
@@ -54,13 +63,13 @@ class RunView:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take one event of the run; an empty one says that logs may have grown."""
         try:
-            self._show(event)
+            self._take(event)
         except Exception as error:  # what we show must never end what is shown
             if not self._console.broken:
                 self._console.broken = True
                 self._console.say(f"showing stops here, the run goes on: {error!r}")
 
-    def _show(self, event: Mapping[str, Any]) -> None:
+    def _take(self, event: Mapping[str, Any]) -> None:
         if event:
             if event["event"] == "rank_started":
                 self.add_rank(event["node"], event["rank"])
@@ -77,35 +86,38 @@ class RunView:
         """Follow one more rank's log."""
         wanted = self._only is None or rank in self._only
         if wanted and not self._quiet and (node, rank) not in self._tails:
-            self._tails[node, rank] = LogTail(self._run.log(node, rank))
+            log, streams = self._run.log(node, rank), self._run.streams(node, rank)
+            self._tails[node, rank] = LogTail(log, streams)
 
     def pump(self) -> None:
         """Print what the logs have got since."""
         if not self._console.broken:
             for (node, rank), tail in self._tails.items():
-                for block in tail.read():
-                    self._print(node, rank, block)
-                self._traceback(node, rank).release_if_due(self._console, dying=self._failure_told)
+                for part in tail.read():
+                    self._print(node, rank, part)
+                self._traceback(node, rank).release_if_due(self, dying=self._failure_told)
         now = time.monotonic()
+        if self._fold:
+            self._show(self._fold.due(now))
         if self._console.live and not self._quiet and now - self._status_at >= _STATUS_S:
             self._status_at = now
             self._console.status(self._status.line())
 
-    def print_logs(self, *, bare: bool) -> None:
-        """Print what the logs hold now, rank by rank; `bare` without prefix."""
+    def print_logs(self) -> None:
+        """Print what the logs hold now, rank by rank."""
         for (node, rank), tail in self._tails.items():
-            prefix = b"" if bare else self._console.prefix(node, rank)
-            for block in [*tail.read(), tail.close()]:
-                if block:
-                    self._console.lines(prefixed(block, prefix))
+            for read in (tail.read, tail.close):
+                for part in read():
+                    self._lines(node, rank, part.stream, part.data)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Print what is left, and how it ended."""
         self.pump()
         for (node, rank), tail in self._tails.items():
-            if block := tail.close():
-                self._print(node, rank, block)
-            self._traceback(node, rank).release(self._console)
+            for part in tail.close():
+                self._print(node, rank, part)
+            self._traceback(node, rank).release(self)
+        self._show_folded()
         self._console.status("")
         self._console.live = False
         if self._as_json:
@@ -125,24 +137,60 @@ class RunView:
             self.pump()
             held = self._traceback(event["node"], event["rank"])
             if event["report"] is None:  # it caught the exception itself: no verdict has it
-                held.release(self._console)
+                held.release(self)
             else:
                 last = event["report"]["traceback"].rstrip().rpartition("\n")[2]
-                held.drop(last.encode(errors="replace"), self._console)
+                held.drop(last.encode(errors="replace"), self)
 
     def _traceback(self, node: int, rank: int) -> HeldTraceback:
         return self._held.setdefault((node, rank), HeldTraceback())
 
-    def _print(self, node: int, rank: int, block: bytes) -> None:
+    def _print(self, node: int, rank: int, part: Part) -> None:
         if self._as_json:
-            for line in block[:-1].split(b"\n"):
-                event = {"event": "output", "node": node, "rank": rank, "line": line.decode()}
+            said = {"time": part.time, "node": node, "rank": rank, "stream": part.stream}
+            for line in part.data[:-1].split(b"\n"):
+                event = {"event": "output", **said, "line": line.decode()}
                 self._console.lines(json.dumps(event).encode() + b"\n")
             return
-        prefix = self._console.prefix(node, rank)
-        free = self._traceback(node, rank).hold(block, prefix)
-        if free:
-            self._console.lines(prefixed(free, prefix))
+        free = part.data
+        if part.stream != STDOUT:
+            prefix = self._prefix(node, rank, part.stream)
+            free = self._traceback(node, rank).hold(free, prefix, part.stream)
+        if free and self._fold:
+            self._fold.take((node, rank), part.stream, free, time.monotonic())
+        elif free:
+            self._lines(node, rank, part.stream, free)
+
+    def _lines(self, node: int, rank: int, stream: str, block: bytes) -> None:
+        self._console.lines(prefixed(block, self._prefix(node, rank, stream)), stream)
+
+    def _prefix(self, node: int, rank: int, stream: str) -> bytes:
+        if not self._prefixed:
+            return b""
+        key = (node, rank, stream)
+        if key not in self._prefixes:
+            self._prefixes[key] = self._console.prefix(f"{node}·{rank}", rank, stream)
+        return self._prefixes[key]
+
+    def lines(self, block: bytes, stream: str) -> None:
+        """Print lines that were held elsewhere, after those of their rank that wait here."""
+        self._show_folded()
+        self._console.lines(block, stream)
+
+    def _show_folded(self) -> None:
+        if self._fold:
+            self._show(self._fold.rest())
+
+    def _show(self, entries: Iterable[Folded]) -> None:
+        for entry in entries:
+            if len(entry.ranks) == 1:
+                self._lines(*entry.ranks[0], entry.stream, entry.line)
+                continue
+            ranks = [rank for _, rank in entry.ranks]
+            prefix = b""
+            if self._prefixed:
+                prefix = self._console.prefix(f"ranks {span(ranks)}", min(ranks), entry.stream)
+            self._console.lines(prefix + entry.line, entry.stream)
 
     def _say(self, event: Mapping[str, Any]) -> None:
         words = _WORDS.get(event["event"])

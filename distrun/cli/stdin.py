@@ -11,12 +11,14 @@ import os
 import select
 import threading
 
+from distrun.streams import NOTHING_HANDED, Streams
+
 
 class StdinForRank0:
-    """Context manager whose `fd` is what rank 0 reads, None for nothing."""
+    """Context manager whose `streams` hand rank 0 what it reads, if there is anything."""
 
     def __init__(self, *, world_size: int) -> None:
-        self.fd: int | None = None
+        self.streams = NOTHING_HANDED
         self._write: int | None = None
         self._world_size = world_size
 
@@ -27,15 +29,16 @@ class StdinForRank0:
         except OSError:
             return self  # closed
         if not is_terminal:
-            self.fd = os.dup(0)
+            self.streams = Streams(handed_fds=(os.dup(0), None, None))
         elif self._world_size == 1:
-            self.fd, self._write = os.pipe()
+            read, self._write = os.pipe()
+            self.streams = Streams(handed_fds=(read, None, None))
             threading.Thread(target=self._relay, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
+        for fd in self.streams.open_fds:
+            os.close(fd)
 
     def _relay(self) -> None:
         assert self._write is not None

@@ -2,7 +2,8 @@ r"""The table of cures: words of an error, what helps, and where both come from.
 
 The first that matches is said, so what is narrow stands above what is wide. A pattern names
 the type, or words that nobody else uses: a wrong cure is worse than none. `^` is the start of a
-line: of `Type: message`, or of a line that the rank printed. `\1` is what the pattern found.
+line: of `Type: message`, or of a line that the rank printed. `\1` is what the pattern found, `{rank}` the
+rank that failed; a cure with that in it is not for a rank that had the launcher's stdin.
 """
 
 # ruff: noqa: E501 - a table: one line a cure
@@ -126,8 +127,8 @@ _PROCESSES = (
     _cure(r"Too many open files|received 0 items of ancdata", "ulimit -n 65536 before distrun; or torch.multiprocessing.set_sharing_strategy('file_system')", _TORCH + "multiprocessing.html"),
     _cure(r"can't start new thread|libgomp: Thread creation failed|OMP: Error #34", "the limit of processes and threads is reached (ulimit -u, or pids of the container): --env OMP_NUM_THREADS=1, fewer workers", "https://docs.python.org/3/library/resource.html#resource.RLIMIT_NPROC"),
     _cure(r"OMP: Error #15", "two OpenMP libraries are loaded: install torch and numpy from one source, both by pip or both by conda", "https://github.com/pytorch/pytorch/issues/37377"),
-    _cure(r"^BdbQuit\b|bdb\.BdbQuit", "breakpoint() needs a terminal: one rank has it, --nodes 1 --nproc-per-node 1", _PYTHON + "pdb.html"),
-    _cure(r"^EOFError: EOF when reading a line", "input() has no terminal here: one rank has it, --nodes 1 --nproc-per-node 1", _PYTHON + "functions.html#input"),
+    _cure(r"^BdbQuit\b|bdb\.BdbQuit", "breakpoint() needs a terminal: --debug-rank {rank} gives it to this rank", _PYTHON + "pdb.html"),
+    _cure(r"^EOFError: EOF when reading a line", "input() and pdb need something to read: --debug-rank {rank} gives this rank the terminal", _PYTHON + "functions.html#input"),
     _cure(r"DefaultCPUAllocator: can't allocate memory|^MemoryError\b|^_ArrayMemoryError: |\[Errno 12\] Cannot allocate memory", "the machine's memory is full: fewer ranks a node (--nproc-per-node), fewer workers, a smaller batch", "c10/core/impl/alloc_cpu.cpp"),
 )  # fmt: skip
 _FILES = (

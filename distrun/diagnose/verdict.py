@@ -56,6 +56,8 @@ class RankEnd:
     """They are in its log: the script, or its environment, wanted them there."""
     last_words: str = ""
     """The end of what it printed."""
+    could_read: bool = False
+    """It had the launcher's stdin."""
 
     @property
     def failed(self) -> bool:
@@ -155,9 +157,14 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
         within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
         note=_note(first, ends, failed),
-        cure=cure_of(first.exit_code, first.report, speaker.last_words),
+        cure=_cure(first, speaker.last_words),
         in_import=fell_in_import(first.exit_code, first.report, first.stacks),
     )
+
+
+def _cure(first: RankEnd, last_words: str) -> str:
+    rank = None if first.could_read else first.rank
+    return cure_of(first.exit_code, first.report, last_words, rank)
 
 
 def _speaker(first: RankEnd, others: Sequence[RankEnd]) -> RankEnd:

@@ -78,6 +78,8 @@ class LaunchPlan:
     secrets: tuple[str, ...]
     """Names of variables whose values are never printed or written."""
     settings: tuple[Setting, ...]
+    debug_rank: int | None = None
+    """The rank that has the terminal."""
     notes: tuple[str, ...] = ()
     """What the user should know about choices made for them, one line each."""
 
@@ -118,6 +120,16 @@ class LaunchPlan:
         """Return the plan of a new world: another port and id, maybe fewer nodes."""
         base = self.run_id.partition(".")[0]
         return replace(self, run_id=f"{base}.{attempt}", master_port=port, nodes=tuple(nodes))
+
+    def with_terminal(self, rank: int) -> LaunchPlan:
+        """Return the plan for a person at a debugger in one rank: no limit of time holds."""
+        note = f"rank {rank} has the terminal: Ctrl-C is for it alone, Ctrl-\\ stops the run"
+        notes = (*self.notes, f"{note}; what other ranks print is in their logs")
+        if self.time_limit_s:
+            notes = (*notes, f"the time limit of {self.time_limit_s:g} s does not hold meanwhile")
+        return replace(
+            self, debug_rank=rank, straggler_notice_s=0.0, time_limit_s=None, notes=notes
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON; `from_json` reads it back."""

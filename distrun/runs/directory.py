@@ -54,6 +54,10 @@ class RunDirectory:
         """Everything one rank printed."""
         return self._file("logs", f"node{node:d}", f"rank{rank:d}.log")
 
+    def streams(self, node: int, rank: int) -> RunFile:
+        """Which part of that is of stdout and which of stderr."""
+        return self._file("logs", f"node{node:d}", f"rank{rank:d}.streams")
+
     def agent_log(self, node: int) -> RunFile:
         """What torch's agent on one node printed."""
         return self._file("logs", f"node{node:d}", "agent.log")

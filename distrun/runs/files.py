@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,6 +51,11 @@ class RunFile:
     def path(self) -> Path:
         """Its path, to be shown."""
         return self.root.joinpath(*self.parts)
+
+    @property
+    def rotated(self) -> RunFile:
+        """What it is called after `rotate`."""
+        return replace(self, parts=(*self.parts[:-1], self.parts[-1] + ".1"))
 
     def __str__(self) -> str:
         return str(self.path)

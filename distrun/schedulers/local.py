@@ -7,6 +7,7 @@ import signal
 from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from distrun.streams import NOTHING_HANDED, Streams
 from distrun.supervise.client import SupervisorClient, start_supervisor
 
 
@@ -16,10 +17,10 @@ def submit(
     record: RunRecord,
     *,
     detached: bool = False,
-    stdin_fd: int | None = None,
+    streams: Streams = NOTHING_HANDED,
 ) -> SupervisorClient:
     """Start the run; its supervisor reports to the client that is returned."""
-    return start_supervisor(plan, run, record, detached=detached, stdin_fd=stdin_fd)
+    return start_supervisor(plan, run, record, detached=detached, streams=streams)
 
 
 def cancel(record: RunRecord) -> bool:

@@ -1,6 +1,7 @@
-"""The supervisor's program: `…/__main__.py RUN_ID RUN_FD COMMANDS_FD EVENTS_FD [STDIN_FD]`.
+"""The supervisor's program: `…/__main__.py RUN_ID RUN_FD COMMANDS_FD EVENTS_FD [FD]…`.
 
-RUN_FD is the run directory, open. RUN_ID tells people, and `distrun stop`, whose it is.
+RUN_FD is the run directory, open. RUN_ID tells people, and `distrun stop`, whose it is. Each
+further FD is one of the launcher's, for a rank; the order says which.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import OpenDirectory
 from distrun.runs.record import RunRecord
+from distrun.streams import Streams
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
 
 
 def main() -> int:
     """Read the order from the commands pipe and carry it out."""
-    directory, commands, events, *stdin = (int(word) for word in sys.argv[2:])
-    for fd in (directory, commands, events, *stdin):
+    directory, commands, events, *handed = (int(word) for word in sys.argv[2:])
+    for fd in (directory, commands, events, *handed):
         os.set_inheritable(fd, False)
     data = b""
     while b"\n" not in data:
@@ -39,7 +41,7 @@ def main() -> int:
             record=RunRecord(**order["record"]),
             environ=order["environ"],
             detached=order["detached"],
-            stdin_fd=stdin[0] if stdin else None,
+            streams=Streams.from_json(order["streams"]),
         ),
         Observer(commands, events, early_commands),
     ).run()

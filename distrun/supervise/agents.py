@@ -15,6 +15,7 @@ from distrun.env import TAG, booted
 from distrun.plan.model import Program
 from distrun.processes import widen_pipe
 from distrun.silence import Silence
+from distrun.streams import Streams
 
 _COLD_AGENT = str(Path(__file__).parent.parent / "agent" / "main.py")
 _READ_NBYTES = 1 << 20
@@ -119,7 +120,7 @@ def start_agent(
     environ: Mapping[str, str],
     *,
     program: Program | None,
-    stdin_fd: int | None,
+    streams: Streams,
 ) -> Agent:
     """Start the agent of one node on this machine.
 
@@ -130,7 +131,7 @@ def start_agent(
         environ: The whole environment of the agent, and so of its ranks.
         program: What warm ranks, forked from the agent's own interpreter, will find as
             its command line; None for cold ranks.
-        stdin_fd: The user's standard input, for rank 0.
+        streams: What the ranks have as stdin, stdout and stderr.
 
     Raises:
         OSError: The process cannot be started.
@@ -138,13 +139,17 @@ def start_agent(
     commands_read, commands_write = os.pipe()
     events_read, events_write = os.pipe()
     stderr_read, stderr_write = os.pipe()
-    fds = {"commands_fd": commands_read, "events_fd": events_write, "stdin_fd": stdin_fd}
+    order = {
+        "commands_fd": commands_read,
+        "events_fd": events_write,
+        "streams": streams.to_json(),
+    }
     if program is None:
-        argv = [sys.executable, "-u", _COLD_AGENT, json.dumps(fds)]
+        argv = [sys.executable, "-u", _COLD_AGENT, json.dumps(order)]
     else:
         module = ["-m"] if program.module else []
         argv = [sys.executable, "-u", *module, program.path, *program.args]
-        environ = booted(environ, role="agent", **fds)
+        environ = booted(environ, role="agent", **order)
     tag = f"{run_id}/{index}"
     try:
         # Its pid is waited for by the supervisor, which adopts orphans and must collect
@@ -156,7 +161,7 @@ def start_agent(
             stderr=stderr_write,
             env={**environ, TAG: tag},
             start_new_session=True,
-            pass_fds=[fd for fd in fds.values() if fd is not None],
+            pass_fds=[commands_read, events_write, *streams.open_fds],
         )
     except OSError:
         for fd in (commands_write, events_read, stderr_read):

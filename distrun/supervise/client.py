@@ -19,6 +19,7 @@ from distrun.runs import place
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord, write
 from distrun.silence import BEAT_S, Silence
+from distrun.streams import NOTHING_HANDED, Streams
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
@@ -94,7 +95,7 @@ def start_supervisor(
     record: RunRecord,
     *,
     detached: bool,
-    stdin_fd: int | None,
+    streams: Streams = NOTHING_HANDED,
 ) -> SupervisorClient:
     """Start a supervisor for a run whose directory was just made.
 
@@ -108,7 +109,7 @@ def start_supervisor(
     events_read, events_write = os.pipe()
     # Descriptors of their own: what a sitecustomize prints must not be taken for an event.
     passed = [run.held.fd, commands_read, events_write]
-    passed += [] if stdin_fd is None else [stdin_fd]
+    passed += streams.open_fds
     with open(run.supervisor_log.open(os.O_WRONLY | os.O_CREAT), "wb") as log:
         child = subprocess.Popen(
             # Without the user's PYTHONPATH and site: it needs the standard library alone.
@@ -137,6 +138,7 @@ def start_supervisor(
         "record": asdict(record),
         "environ": dict(os.environ),
         "detached": detached,
+        "streams": streams.to_json(),
     }
     with open(os.dup(commands_write), "wb") as commands:
         commands.write(json.dumps(order).encode() + b"\n")

@@ -30,18 +30,27 @@ class AppendFile:
     def write(self, data: bytes | memoryview) -> None:
         """Add `data`, or complain and go on."""
         try:
-            if self._fd is None:
-                self._open()
-            if self._max_nbytes and self._nbytes and self._nbytes + len(data) > self._max_nbytes:
-                self._rotate()
+            self._make_room(len(data))
             self._write_all(data)
         except OSError as error:
-            if not self._broken:
-                self._broken = True
-                name = "/".join(self._file.parts)
-                self._complain(
-                    f"{name} cannot be written: {error.strerror}; the run goes on without it"
-                )
+            self._tell(error)
+
+    def place_for(self, nbytes: int) -> tuple[int, int] | None:
+        """Return the inode and the offset that the next `nbytes` will get, None for none."""
+        try:
+            fd = self._make_room(nbytes)
+            return os.fstat(fd).st_ino, self._nbytes
+        except OSError as error:
+            self._tell(error)
+            return None
+
+    def rotate(self) -> None:
+        """Rename it to `<name>.1`; what is written from now on goes into a new one."""
+        self.close()
+        try:
+            self._file.rotate()
+        except OSError as error:
+            self._tell(error)
 
     def write_json(self, record: dict[str, Any]) -> None:
         """Add one line of JSON."""
@@ -53,15 +62,28 @@ class AppendFile:
             os.close(self._fd)
             self._fd = None
 
-    def _open(self) -> None:
+    def _make_room(self, nbytes: int) -> int:
+        """Open it, after it was renamed if so much more would be too much for it."""
+        fd = self._fd if self._fd is not None else self._open()
+        if self._max_nbytes and self._nbytes and self._nbytes + nbytes > self._max_nbytes:
+            self.close()
+            self._file.rotate()
+            fd = self._open()
+        return fd
+
+    def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._fd = self._file.open(flags, make_parents=True)
         self._nbytes = os.fstat(self._fd).st_size
+        return self._fd
 
-    def _rotate(self) -> None:
-        self.close()
-        self._file.rotate()
-        self._open()
+    def _tell(self, error: OSError) -> None:
+        if not self._broken:
+            self._broken = True
+            name = "/".join(self._file.parts)
+            self._complain(
+                f"{name} cannot be written: {error.strerror}; the run goes on without it"
+            )
 
     def _write_all(self, data: bytes | memoryview) -> None:
         assert self._fd is not None

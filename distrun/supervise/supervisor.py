@@ -25,12 +25,14 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.runs.record import RunRecord
 from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on
+from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.files import AppendFile
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
+from distrun.supervise.rank_log import RankLog
 from distrun.supervise.world import World
 
 _MAX_PORT_TRIES = 5
@@ -49,7 +51,7 @@ class Order:
     record: RunRecord
     environ: dict[str, str]
     detached: bool
-    stdin_fd: int | None
+    streams: Streams
 
 
 class Supervisor:
@@ -64,7 +66,7 @@ class Supervisor:
             AppendFile(order.run.metrics, self._complain),
             lambda message: self._tell("notice", message=message),
         )
-        self._logs: dict[tuple[int, int], AppendFile] = {}
+        self._logs: dict[tuple[int, int], RankLog] = {}
         self._agent_logs: dict[int, AppendFile] = {}
         self._record = order.record
         self._selector = selectors.DefaultSelector()
@@ -150,7 +152,10 @@ class Supervisor:
     # --- one world ---------------------------------------------------------------------
 
     def _run_world(self, plan: LaunchPlan, attempt: int, restarts: int) -> None:
-        self._world = World(plan, attempt, restarts, [], self._tell)
+        reads = plan.debug_rank
+        if plan.world_size == 1 and self._order.streams.handed_fds[0] is not None:
+            reads = 0
+        self._world = World(plan, attempt, restarts, [], self._tell, reads)
         if attempt:
             self._mark_logs(attempt)
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
@@ -183,7 +188,7 @@ class Supervisor:
             self._run.run_id,
             {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
             program=plan.program if plan.warm else None,
-            stdin_fd=self._order.stdin_fd if node is plan.nodes[0] else None,
+            streams=self._order.streams,
         )
 
     def _loop(self) -> None:
@@ -211,7 +216,7 @@ class Supervisor:
             return
         for event, data in events:
             if event["event"] == "output":
-                self._log(agent, event["rank"]).write(data)
+                self._log(agent, event["rank"]).write(event["stream"], data)
                 self._observer.ring()
             elif event["event"] == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
@@ -219,21 +224,23 @@ class Supervisor:
                 self._observer.tell(event)
             else:
                 if event["event"] == "rank_started":
-                    self._log(agent, event["rank"]).write(b"")  # one that says nothing has it too
+                    self._log(agent, event["rank"]).create()
+                    if event["rank"] == self._order.plan.debug_rank:
+                        self._log(agent, event["rank"]).say("this rank has the terminal")
                 self._world.on_event(agent, event)
 
-    def _log(self, agent: Agent, rank: int) -> AppendFile:
+    def _log(self, agent: Agent, rank: int) -> RankLog:
         key = (agent.index, rank)
         if key not in self._logs:
-            self._logs[key] = AppendFile(
-                self._run.log(*key), self._complain, self._order.plan.log_max_nbytes
-            )
+            limit = self._order.plan.log_max_nbytes
+            files = self._run.log(*key), self._run.streams(*key)
+            self._logs[key] = RankLog(*files, self._complain, limit)
         return self._logs[key]
 
     def _mark_logs(self, attempt: int) -> None:
         """Keep the attempts apart in the ranks' logs."""
         for log in self._logs.values():
-            log.write(f"--- distrun: attempt {attempt + 1} begins ---\n".encode())
+            log.say(f"attempt {attempt + 1} begins")
 
     def _on_log(self, agent: Agent) -> None:
         data = os.read(agent.stderr_fd, 1 << 16)
@@ -303,6 +310,8 @@ class Supervisor:
     def _take_signal(self, signum: int) -> None:
         if signum in FORWARDED:
             self._world.send_all("signal", signal=signum)
+        elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
+            agent.send("interrupt", rank=self._order.plan.debug_rank)
         elif self._signal_at is None:
             self._signal_at = time.monotonic()
             name = signal.Signals(signum).name
@@ -310,6 +319,11 @@ class Supervisor:
         elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:
             self._tell("stopping", reason="second signal: killing them", grace_s=0)
             self._world.kill()
+
+    def _agent_of_debugged(self) -> Agent | None:
+        """Return the agent of the rank that has the terminal, while Ctrl-C is for that rank."""
+        rank, agents = self._order.plan.debug_rank, self._world.agents
+        return next((a for a in agents if rank in a.ranks and not self._world.stopping), None)
 
     # --- telling ---------------------------------------------------------------------
 
@@ -354,10 +368,11 @@ class Supervisor:
         )
         self._beat.end()
         self._observer.flush_for(_FAREWELL_S)
-        logs = (*self._logs.values(), *self._agent_logs.values())
+        logs: list[RankLog | AppendFile] = [*self._logs.values(), *self._agent_logs.values()]
         self._metrics.close()
-        for file in (self._events, *logs):
-            file.close()
+        self._events.close()
+        for log in logs:
+            log.close()
         return ending.exit_code
 
     def _save(self, ending: Ending) -> None:

@@ -39,6 +39,8 @@ class World:
     agents: list[Agent]
     tell: Callable[..., None]
     """Tells an event to everybody who listens."""
+    reading_rank: int | None = None
+    """The rank that a person may be talking to."""
     ends: list[RankEnd] = field(default_factory=list)
     engine_errors: list[tuple[Agent, str, str]] = field(default_factory=list)
     lost: list[Agent] = field(default_factory=list)
@@ -169,6 +171,7 @@ class World:
             stacks=event["stacks"],
             stacks_printed=event["stacks_printed"],
             last_words=event["last_words"],
+            could_read=event["rank"] == self.reading_rank,
         )
         self.ends.append(end)
         self.tell(

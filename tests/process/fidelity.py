@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distrun.api.runs import Marks, RunDirectory
+from distrun.streams import STDERR, STDOUT
 from tests.conftest import SCENARIOS, only_run
 
 FIDELITY = SCENARIOS / "fidelity"
@@ -27,6 +29,9 @@ LAUNCHER_SETS = frozenset(
         *("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"),  # every node is on this machine
     )
 )
+
+
+_ERRORS = b"\n--- stderr:\n"
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def environment(case: Case) -> dict[str, str]:
     return environ
 
 
-def by_python(case: Case, directory: Path) -> Outcome:
+def by_python(case: Case, directory: Path, *, apart: bool = False) -> Outcome:
     laid_out(case, directory)
     done = subprocess.run(
         [sys.executable, "-u", *case.call],
@@ -117,16 +122,17 @@ def by_python(case: Case, directory: Path) -> Outcome:
         env=environment(case),
         input=case.stdin.encode(),
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         timeout=case.run_timeout_s,
         start_new_session=True,  # so that Ctrl-C and kill reach the ranks through the launcher
     )
     code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return Outcome(seen(done.stdout, directory), code, written(directory))
+    errors = _ERRORS + done.stderr if apart else b""
+    return Outcome(seen(done.stdout + errors, directory), code, written(directory))
 
 
 def by_distrun(
-    case: Case, directory: Path, launch: Launch, method: str
+    case: Case, directory: Path, launch: Launch, method: str, *, apart: bool = False
 ) -> tuple[Outcome, subprocess.CompletedProcess[str]]:
     laid_out(case, directory)
     done = launch(
@@ -136,14 +142,29 @@ def by_distrun(
         stdin=None,
         input=case.stdin,
         timeout_s=case.run_timeout_s,
+        capture_output=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
     )
     logs = directory / "runs"
     assert logs.is_dir(), f"{done.stdout}\n{done.stderr}"
-    log = only_run(directory) / "logs" / "node0" / "rank0.log"
-    output = log.read_bytes() if log.exists() else b""
+    output = (only_run(directory) / "logs" / "node0" / "rank0.log").read_bytes()
+    if apart:
+        output = output_apart(RunDirectory(only_run(directory)), output)
     # One is ours: it closes gloo's threads, which may abort an exit that left them running.
     output = re.sub(rb"(?<=atexit callbacks: )\d+", lambda m: b"%d" % (int(m[0]) - 1), output)
     return Outcome(seen(output, directory), done.returncode, written(directory)), done
+
+
+def output_apart(run: RunDirectory, output: bytes) -> bytes:
+    """Return what a log holds of stdout, and behind it what it holds of stderr."""
+    inode = run.log(0, 0).inode()
+    assert inode
+    marks = Marks(run.streams(0, 0), inode, rotated=False)
+    parts = list(marks.cut(0, output))
+    marks.close()
+    of = {name: b"".join(p.data for p in parts if p.stream == name) for name in (STDOUT, STDERR)}
+    return of[STDOUT] + _ERRORS + of[STDERR]
 
 
 def seen(output: bytes, directory: Path) -> str:

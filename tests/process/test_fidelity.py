@@ -38,12 +38,25 @@ def test_a_script_cannot_tell_distrun_from_python(
     for by, launch in launches.items():
         found, done = launch.result()
         differences += difference(expected, found, by)
-        says_cold = [line for line in done.stderr.splitlines() if "starts cold" in line]
+        says_cold = [line for line in done.stdout.splitlines() if "starts cold" in line]
         if by == "warm" and case.starts_cold:
             assert len(says_cold) == 1 and case.starts_cold in says_cold[0]
         else:
             assert not says_cold
     assert not differences, differences
+
+
+@pytest.mark.parametrize(
+    "name", ["facts", "stdin", "farewell", "a forked child that ends like a script"]
+)
+def test_neither_can_it_with_stdout_and_stderr_apart(
+    name: str, tmp_path: Path, distrun: Launch
+) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    expected = by_python(case, tmp_path / "pyth", apart=True)
+    assert case.prints in expected.output
+    found, _ = by_distrun(case, tmp_path / "warm", distrun, "forkserver", apart=True)
+    assert not (diff := difference(expected, found, "warm")), diff
 
 
 def test_torch_compile_works_in_a_warm_rank(tmp_path: Path, distrun: Launch) -> None:
@@ -114,7 +127,7 @@ def test_a_script_that_prepares_the_environment_for_torch_starts_cold_by_itself(
     assert expected.output == "1\n"
     found, done = by_distrun(case, tmp_path / "dist", distrun, "forkserver")
     assert not (diff := difference(expected, found, "distrun")), diff
-    assert len([line for line in done.stderr.splitlines() if "starts cold" in line]) == 1
+    assert len([line for line in done.stdout.splitlines() if "starts cold" in line]) == 1
 
 
 WARM = [

@@ -287,7 +287,7 @@ def test_what_a_rank_says_of_its_error_reaches_the_screen_without_control_charac
     )
     result = distrun("launch", "--nproc-per-node", 1, "--max-restarts", 1, "\x1b[2Jt.py")
     assert result.returncode == 1
-    assert "[0·0] \x1b[32mgreen\x1b[0m" in result.stdout, "its own output is the user's"
+    assert "\x1b[32mgreen\x1b[0m\n" in result.stdout, "its own output is the user's"
     shown = distrun("show").stdout
     for text in (result.stderr, shown, distrun("ps").stdout):
         assert not [c for c in text if not c.isprintable() and c != "\n"], text

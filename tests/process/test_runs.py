@@ -75,16 +75,16 @@ def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
     name = only_run(tmp_path).name
     (row,) = json.loads(distrun("ps", "--json").stdout)
     assert (row["run_id"], row["state"], row["outcome"]) == (name, "ended", "succeeded")
-    assert distrun("logs").stdout.splitlines() == [
-        f"[{rank}·{rank}] {stream} of rank {rank}"
-        for rank in (0, 1)
-        for stream in ("stdout", "stderr")
-    ]
-    assert distrun("logs", name[-4:], "--rank", 1).stdout.splitlines() == [
-        "stdout of rank 1",
-        "stderr of rank 1",
-    ]
-    assert distrun("logs", "--rank", 7).returncode == 2
+    logs = distrun("logs")
+    for shown, stream in ((logs.stdout, "stdout"), (logs.stderr, "stderr")):
+        assert shown == "".join(f"[{r}·{r}] {stream} of rank {r}\n" for r in (0, 1))
+    of_one = distrun("logs", name[-4:], "--rank", 1)
+    assert (of_one.stdout, of_one.stderr) == ("stdout of rank 1\n", "stderr of rank 1\n")
+    assert distrun("logs", "--rank", "1", "--prefix").stdout == "[1·1] stdout of rank 1\n"
+    assert distrun("logs", "--no-prefix").stdout == "stdout of rank 0\nstdout of rank 1\n"
+    refused = distrun("logs", "--rank", "0-7")
+    assert refused.returncode == 2
+    assert "--rank 0-7: no rank 7, the ranks are 0 to 1" in refused.stderr
     shown = distrun("show", name).stdout
     assert "every rank ended with 0" in shown and "2 nodes × 1" in shown
     assert distrun("ps", "--prune", 0).returncode == 0
@@ -218,7 +218,7 @@ def test_the_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
         return result.stdout
 
     printed = installed("launch", "--nproc-per-node", "1", "where.py")
-    assert printed == f"[0·0] {site}/distrun/__init__.py\n"
+    assert printed == f"{site}/distrun/__init__.py\n"
     assert installed("recipes", "path", "fsdp") == f"{site}/distrun/_recipes/fsdp.py\n"
     installed("recipes", "copy", "fsdp", "mine.py")
     assert (tmp_path / "mine.py").read_bytes() == (root / "recipes" / "fsdp.py").read_bytes()

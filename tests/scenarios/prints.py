@@ -51,6 +51,22 @@ def die_talking() -> None:
     os._exit(9)
 
 
+def alternate() -> None:
+    """Write to both streams in turn, each time when what was written before is in the log."""
+    log = Path(os.environ["DISTRUN_RUN_DIR"], "logs", f"node{RANK}", f"rank{RANK}.log")
+    for number in range(40):
+        stream = (number * number + number // 3) % 2  # neither regular nor of one stream
+        os.write(1 + stream, b"%d to %s\n" % (number, (b"stdout", b"stderr")[stream]))
+        while b"%d to " % number not in log.read_bytes():
+            time.sleep(0.002)
+
+
+def equal() -> None:
+    print("loading the data")
+    print(f"rank {RANK} has its own")
+    print("a warning for all", file=sys.stderr)
+
+
 def spam() -> None:
     line = b"x" * 99 + b"\n"
     for _ in range(500):

@@ -12,6 +12,7 @@ import pytest
 
 from distrun.agent.rank import Rank
 from distrun.frames import shortened
+from distrun.streams import NOTHING_HANDED
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -28,9 +29,9 @@ def report_of(tmp_path: Path, source: str | bytes) -> dict[str, Any]:
     """Run a script to its end as a rank does, and return what its agent gets to know."""
     script = tmp_path / "train.py"
     script.write_bytes(source if isinstance(source, bytes) else source.encode())
-    rank = Rank(0)
-    given = rank.open(None)
-    stdin, _, report, stacks = given
+    rank = Rank(0, apart=False)
+    given = rank.open(NOTHING_HANDED.handed_fds)
+    stdin, _, _, report, stacks = given
     program = PROGRAM.format(root=str(ROOT), report=report, stacks=stacks)
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(script)],

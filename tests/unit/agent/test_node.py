@@ -13,6 +13,7 @@ from distrun.agent.channel import Channel
 from distrun.agent.forks import Forks
 from distrun.agent.node import Node
 from distrun.env import TAG
+from distrun.streams import NOTHING_HANDED
 
 
 class Peer:
@@ -24,7 +25,7 @@ class Peer:
         self.channel = Channel(commands_read, events_write)
         self.forkserver, self.ours = socket.socketpair()
         self.forks = Forks(self.ours, os.getpid())
-        self.node = Node(self.channel, self.forks, None)
+        self.node = Node(self.channel, self.forks, NOTHING_HANDED)
 
     def said(self) -> list[dict[str, object]]:
         lines = os.read(self._events, 1 << 16).splitlines()
@@ -59,12 +60,12 @@ def test_a_beat_in_the_middle_of_a_command_does_not_matter(peer: Peer) -> None:
 
 
 def test_requests_reach_the_forkserver_one_by_one(peer: Peer) -> None:
-    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
     peer.forks.begin({"A": "1"})
-    peer.forks.ask({"RANK": "0"}, ["python"], fds[:4])
-    peer.forks.ask({"RANK": "1"}, ["python"], fds[4:])
+    peer.forks.ask({"RANK": "0"}, ["python"], fds[:5])
+    peer.forks.ask({"RANK": "1"}, ["python"], fds[5:])
     for answer in (b'{"taken": true}\n', b'{"pid": 7}\n{"ended": 7, "status": 0}\n', b"\n"):
-        data, passed, *_ = socket.recv_fds(peer.forkserver, 1 << 16, 8)
+        data, passed, *_ = socket.recv_fds(peer.forkserver, 1 << 16, 10)
         assert data.count(b"\n") == 1
         for fd in passed:
             os.close(fd)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distrun.agent.rank import Rank
+from distrun.streams import NOTHING_HANDED
 
 TERM, KILL, ABORT = int(signal.SIGTERM), int(signal.SIGKILL), int(signal.SIGABRT)
 LEAVING = {"report": "leaving", "monotonic": 5.0}
@@ -21,8 +22,8 @@ def raised(kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def rank() -> Iterator[Rank]:
-    rank = Rank(0)
-    fds = rank.open(None)
+    rank = Rank(0, apart=True)
+    fds = rank.open(NOTHING_HANDED.handed_fds)
     yield rank
     for fd in fds:
         os.close(fd)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from distrun.cli.console import Console
 from distrun.cli.held_traceback import HeldTraceback
 
 
-class Lines(Console):
+class Lines:
     """Keeps what a console would show."""
 
     def __init__(self) -> None:
         self.shown = b""
 
-    def lines(self, data: bytes) -> None:
-        self.shown += data
+    def lines(self, block: bytes, stream: str) -> None:
+        self.shown += block
 
 
 LONG = b"".join(b"line %d of the message\n" % number for number in range(200_000))

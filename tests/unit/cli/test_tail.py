@@ -146,12 +146,21 @@ def test_a_bar_is_shown_now_and_then_in_its_newest_state() -> None:
 
 
 def read(tail: LogTail) -> bytes:
-    return b"".join(tail.read())
+    return b"".join(part.data for part in tail.read())
+
+
+def rest(tail: LogTail) -> bytes:
+    return b"".join(part.data for part in tail.close())
+
+
+def tail_of(log: Path) -> LogTail:
+    streams = log.with_suffix(".streams").name
+    return LogTail(RunFile(log.parent, (log.name,)), RunFile(log.parent, (streams,)))
 
 
 def test_a_file_is_followed_from_before_it_is_there_over_its_rotation(tmp_path: Path) -> None:
     log = tmp_path / "rank0.log"
-    tail = LogTail(RunFile(tmp_path, (log.name,)))
+    tail = tail_of(log)
     assert read(tail) == b""
     log.write_bytes(b"one\ntw")
     assert read(tail) == b"one\n"
@@ -160,17 +169,38 @@ def test_a_file_is_followed_from_before_it_is_there_over_its_rotation(tmp_path: 
     log.replace(tmp_path / "rank0.log.1")
     log.write_bytes(b"three\nfour")
     assert read(tail) == b"two\nthree\n"
-    assert tail.close() == b"four\n"
-    assert tail.close() == b""
+    assert rest(tail) == b"four\n"
+    assert rest(tail) == b""
 
 
 def test_between_two_names_of_a_rotation_nothing_is_lost(tmp_path: Path) -> None:
     log = tmp_path / "rank0.log"
     log.write_bytes(b"one\n")
-    tail = LogTail(RunFile(tmp_path, (log.name,)))
+    tail = tail_of(log)
     assert read(tail) == b"one\n"
     os.replace(log, tmp_path / "rank0.log.1")  # noqa: PTH105 as the supervisor does it
     assert read(tail) == b""
     log.write_bytes(b"two\n")
     assert read(tail) == b"two\n"
+    tail.close()
+
+
+def test_what_was_rotated_away_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "rank0.log.1").write_bytes(b"one\ntw")
+    (tmp_path / "rank0.log").write_bytes(b"o\nthree\n")
+    tail = tail_of(tmp_path / "rank0.log")
+    assert read(tail) == b"one\ntwo\nthree\n"
+    tail.close()
+
+
+def test_what_was_lost_in_two_rotations_is_told_and_glues_no_lines_together(tmp_path: Path) -> None:
+    log = tmp_path / "rank0.log"
+    log.write_bytes(b"one\nhalf")
+    tail = tail_of(log)
+    assert read(tail) == b"one\n"
+    log.unlink()
+    (tmp_path / "rank0.log.1").write_bytes(b"lost\n")
+    log.write_bytes(b"new\n")
+    told = b"(distrun: the log was rotated before all of it could be shown)\n"
+    assert read(tail) == b"half\n" + told + b"new\n"
     tail.close()

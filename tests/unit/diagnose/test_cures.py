@@ -222,7 +222,7 @@ def report(text: str) -> dict[str, Any]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", PROVOKED)
 def test_a_real_error_gets_its_cure(provoked: dict[str, str], name: str) -> None:
-    cure = cure_of(1, report(provoked[name]), "")
+    cure = cure_of(1, report(provoked[name]), "", 3)
     assert PROVOKED[name] in cure, provoked[name]
     assert "\n" not in cure
 
@@ -238,7 +238,7 @@ def test_an_error_of_machines_that_are_not_here_gets_its_cure(text: str) -> None
 
 @pytest.mark.parametrize("text", PRINTED)
 def test_what_was_only_printed_gets_its_cure(text: str) -> None:
-    assert PRINTED[text] in cure_of(-signal.SIGABRT, None, "step 7\n" + text + "\n")
+    assert PRINTED[text] in cure_of(-signal.SIGABRT, None, "step 7\n" + text + "\n", 3)
 
 
 @pytest.mark.parametrize("text", UNRELATED)
@@ -254,14 +254,16 @@ def test_a_bus_error_without_a_word_is_a_small_shared_memory() -> None:
 
 def test_a_carrier_counts_too_and_what_was_printed_before_does_not() -> None:
     carried = {**report("ValueError: x"), "carriers": ["carried by BdbQuit: y"]}
-    assert "terminal" in cure_of(1, carried, "")
+    assert "--debug-rank 3" in cure_of(1, carried, "", 3)
+    assert cure_of(1, carried, "") == ""  # a person has quit the debugger
     assert cure_of(1, report("ValueError: x"), "OSError: Too many open files") == ""
 
 
 def test_every_cure_has_its_words_its_source_and_an_error_that_shows_it(
     provoked: dict[str, str],
 ) -> None:
-    shown = {found[0] for text in (*provoked.values(), *QUOTED, *PRINTED) if (found := find(text))}
+    texts = (*provoked.values(), *QUOTED, *PRINTED)
+    shown = {found[0] for text in texts if (found := find(text, 0))}
     for cure in CURES:
         assert cure.source and cure.words and "\n" not in cure.words
         assert not re.search(r"[.;]$", cure.words)

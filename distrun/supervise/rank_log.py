@@ -1,0 +1,66 @@
+"""One rank's log as it grows, and beside it which part of it is of which stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from distrun.runs.files import RunFile
+from distrun.runs.streams import Mark, first_line, line_of
+from distrun.streams import STDERR
+from distrun.supervise.files import AppendFile
+
+_MARK_S = 0.1
+"""How exactly it is known when something was printed."""
+
+
+class RankLog:
+    """Everything one rank prints, in the order in which it came.
+
+    Args:
+        log: Where.
+        streams: Where the marks go; see `runs.streams`.
+        complain: Called once with a sentence when it cannot be written.
+        max_nbytes: Rotate both at this size of the log; 0 for never.
+    """
+
+    def __init__(
+        self, log: RunFile, streams: RunFile, complain: Callable[[str], None], max_nbytes: int
+    ) -> None:
+        self._log = AppendFile(log, complain, max_nbytes)
+        self._marks = AppendFile(streams, lambda _: None)  # a full disk is told of the log
+        self._marked_inode: int | None = None
+        self._mark = Mark(0)
+
+    def create(self) -> None:
+        """Make the log, which a rank has even if it prints nothing."""
+        self._log.write(b"")
+
+    def say(self, line: str) -> None:
+        """Add a line of the launcher's own."""
+        self.write(STDERR, f"--- distrun: {line} ---\n".encode())
+
+    def write(self, stream: str, data: bytes | memoryview) -> None:
+        """Add what the rank has printed; a reader finds the mark before the bytes."""
+        place = self._log.place_for(len(data))
+        if place is not None:
+            self._note(stream, *place)
+            self._log.write(data)
+
+    def close(self) -> None:
+        """Close both files."""
+        self._log.close()
+        self._marks.close()
+
+    def _note(self, stream: str, inode: int, at: int) -> None:
+        now = time.time()
+        is_new = inode != self._marked_inode
+        if not is_new and stream == self._mark.stream and 0 <= now - self._mark.time < _MARK_S:
+            return
+        if is_new:
+            if self._marked_inode is not None:
+                self._marks.rotate()
+            self._marked_inode = inode
+            self._marks.write(first_line(inode))
+        self._mark = Mark(at, stream, now)
+        self._marks.write(line_of(self._mark))
