@@ -258,9 +258,8 @@ class Node:
             self._mixed |= len(parts) > 1
             for stream, data in parts:
                 self._channel.output(rank.rank, stream, data)
-        if rank.output.at_eof:
-            for fd in rank.output.fds:
-                self._unregister(fd)
+        for fd in rank.output.spent_fds:
+            self._unregister(fd)
 
     def _on_report(self, rank: Rank) -> None:
         for record in rank.read_reports():

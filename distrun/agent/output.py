@@ -51,6 +51,13 @@ class Output:
         """Nobody has the other end of either pipe any more."""
         return not self._open
 
+    @property
+    def spent_fds(self) -> list[int]:
+        """Those of them that never will be readable again."""
+        if self._epoll is None:
+            return [fd for fd in self._streams if fd not in self._open]
+        return self.fds if self.at_eof else []
+
     def read(self) -> list[tuple[str, bytes]]:
         """Return a part of each stream that has something, the one that began first first."""
         parts = []

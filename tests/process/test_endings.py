@@ -197,6 +197,8 @@ def test_ranks_that_end_at_once_are_not_missed(distrun: Run, tmp_path: Path, kin
     words = ("leave.py",) if kind == "warm" else ("--no-python", "true")
     result = distrun("launch", "--nproc-per-node", 12, *words)
     assert result.returncode == 0, result.stderr
+    logs = only_run(tmp_path) / "logs" / "node0"
+    assert [(logs / f"rank{rank}.log").read_text() for rank in range(12)] == [""] * 12
 
 
 def test_a_traceback_that_the_script_logged_itself_is_shown(distrun: Run) -> None:

@@ -82,6 +82,12 @@ import torch, torch.distributed as dist
 dist.init_process_group("gloo")
 dist.all_reduce(torch.ones(40 + 4000 * dist.get_rank()))
 """
+BREAKPOINT = """
+import os
+if os.environ["RANK"] == "1":
+    breakpoint()
+    print("on")
+"""
 ARGUMENT = """
 import argparse
 parser = argparse.ArgumentParser()
@@ -94,7 +100,7 @@ parser.parse_args()
     ("script", "ranks", "cure"),
     [
         (SIZES, 2, "--env DISTRUN_COMM_CHECK=1 names the two lines"),
-        ("breakpoint()\nprint('on')", 2, "one rank has it, --nodes 1 --nproc-per-node 1"),
+        (BREAKPOINT, 2, "--debug-rank 1 gives it to this rank"),
         (ARGUMENT, 2, "replace the argument by int(os.environ['LOCAL_RANK'])"),
     ],
     ids=["wrong sizes", "breakpoint", "--local-rank"],

@@ -76,11 +76,11 @@ def test_it_is_at_its_end_when_nobody_has_either_pipe() -> None:
     os.close(err)
     assert output.read() == [("stdout", b"last")]
     output.read()
-    assert not output.at_eof  # a child of the rank has stderr still
+    assert not (output.at_eof or output.spent_fds)  # a child of the rank has stderr still
     os.write(child, b"later")
     assert output.read() == [("stderr", b"later")]
     os.close(child)
     assert readable(output)
     assert output.read() == []
-    assert output.at_eof
+    assert output.at_eof and output.spent_fds == output.fds
     output.close()

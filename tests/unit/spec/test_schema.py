@@ -14,7 +14,8 @@ from distrun.spec.job import Job, Settings
 ONLY_ON_THE_COMMAND_LINE = {
     *("script", "args", "module", "no_python"),  # the program, not its settings
     *("config", "dry_run", "explain", "detach"),  # what the command itself does
-    *("quiet", "only_rank", "json"),  # what is shown of it
+    *("quiet", "only_rank", "prefix", "fold", "json"),  # what is shown of it
+    "debug_rank",  # where a person sits
 }
 """A new flag belongs here or into `Settings`, never into neither."""
 
