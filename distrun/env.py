@@ -116,6 +116,7 @@ def booted(environ: Mapping[str, str], **order: Any) -> dict[str, str]:
         **order: What the boot is to do, as plain JSON.
     """
     before = environ.get("PYTHONPATH")
-    path = _BOOT_DIR if before is None else _BOOT_DIR + os.pathsep + before
+    # An empty one is none; behind a colon it would name the current directory.
+    path = _BOOT_DIR + os.pathsep + before if before else _BOOT_DIR
     boot = json.dumps({**order, "pythonpath": before})
     return {**environ, "PYTHONPATH": path, BOOT: boot}

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from distrun.env import TAG
 
@@ -129,8 +130,15 @@ def _environments() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), block.decode(errors="replace").split("\0")
 
 
-def left_behind(tag: str, root: int, beside: int) -> dict[int, str]:
-    """Return pid and name of live processes of a run whose own parents are gone (Linux alone).
+class LeftBehind(NamedTuple):
+    """A process of a run that no rank is above any more."""
+
+    name: str
+    parent: int
+
+
+def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
+    """Return the live processes of a run that are below no rank, by pid (Linux alone).
 
     Args:
         tag: Their mark; descendants of `root` count without one too.
@@ -150,7 +158,7 @@ def left_behind(tag: str, root: int, beside: int) -> dict[int, str]:
             line.append(parent)
         is_ours = pid != root and (pid in ours or root in line)
         if is_ours and fields[0] not in "ZX" and beside not in line:
-            found[pid] = name
+            found[pid] = LeftBehind(name, int(fields[1]))
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import threading
 from typing import Any
 
 from distrun.silence import BEAT_S, Silence
@@ -26,6 +27,7 @@ class Channel:
         """Nothing that is said reaches the supervisor any more."""
         self._events_fd = events_fd
         self._received = b""
+        self._writing = threading.Lock()
         os.set_blocking(events_fd, False)
 
     def commands(self) -> list[dict[str, Any]] | None:
@@ -43,8 +45,7 @@ class Channel:
         """Pass on what a rank printed."""
         fields = {"rank": rank, "stream": stream, "nbytes": len(data)}
         header = json.dumps({"event": "output", **fields})
-        self._write(header.encode() + b"\n")
-        self._write(data)
+        self._write(header.encode() + b"\n", data)
 
     def beat(self) -> None:
         """Say that this agent is there."""
@@ -61,16 +62,21 @@ class Channel:
         self._received += data.replace(b"\0", b"")
         return bool(data)
 
-    def _write(self, data: bytes) -> None:
-        """Write all of it; a supervisor that is slow is waited for, not one that is lost."""
-        view = memoryview(data)
-        while view and not self.lost:
-            try:
-                view = view[os.write(self._events_fd, view) :]
-            except BlockingIOError:
-                self._wait_for_room()
-            except BrokenPipeError:
-                self.lost = True  # the commands pipe says so too
+    def _write(self, *message: bytes) -> None:
+        """Write all of a message; a supervisor that is slow is waited for, not one that is lost.
+
+        The engine's thread writes too, and never into the middle of a message.
+        """
+        with self._writing:
+            for data in message:
+                view = memoryview(data)
+                while view and not self.lost:
+                    try:
+                        view = view[os.write(self._events_fd, view) :]
+                    except BlockingIOError:
+                        self._wait_for_room()
+                    except BrokenPipeError:
+                        self.lost = True  # the commands pipe says so too
 
     def _wait_for_room(self) -> None:
         readable, writable, _ = select.select([self.commands_fd], [self._events_fd], [], BEAT_S)

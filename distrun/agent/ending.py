@@ -10,7 +10,7 @@ from typing import Protocol
 
 from distrun.agent.leftovers import Leftovers, names_of
 from distrun.agent.rank import Rank
-from distrun.processes import reap_children, send
+from distrun.processes import LeftBehind, reap_children
 
 _LOOK_S = 0.05
 _UNTOLD_S = 0.5  # what a rank has left behind often ends by itself within this
@@ -45,6 +45,7 @@ class Ending:
         self._leftovers = Leftovers(tag, forkserver)
         self._released = False
         self._signum = int(signal.SIGTERM)
+        self._killed = False
         self._kill_at: float | None = None
         self._linger_until: float | None = None
         self._told_at: float | None = None
@@ -54,8 +55,7 @@ class Ending:
         self.begun = True
         self._signum = signum
         for rank in live:
-            rank.tell(signum)
-            send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
+            rank.ask_to_stop(signum)
         kill_at = time.monotonic() + grace_s
         self._kill_at = min(self._kill_at or kill_at, kill_at)
         self._linger_until = None
@@ -63,14 +63,17 @@ class Ending:
 
     def kill(self, live: Sequence[Rank]) -> None:
         """End what is left, and name what no rank was any more."""
-        self.begun = True
+        self.begun = self._killed = True
         self._kill_at = None
         for rank in live:
             rank.kill()
         if left := self._leftovers.find(now=True):
-            self._tell("killed", processes=names_of(left))
-            self._leftovers.kill()
+            self._kill_leftovers(left)
         reap_children()
+
+    def _kill_leftovers(self, left: dict[int, LeftBehind]) -> None:
+        self._tell("killed", processes=names_of(left))
+        self._leftovers.kill()
 
     def leave(self, linger_s: float) -> None:
         """Let what the ranks have left behind finish, for a while; then it is over."""
@@ -96,6 +99,9 @@ class Ending:
             self._linger(self._linger_until)
         elif self.begun and not self.stopped:
             left = self._leftovers.find(now=not live)
+            if left and self._killed:  # of ranks that were killed: their time is over too
+                self._kill_leftovers(left)
+                left = {}
             self._leftovers.tell(self._signum)
             if not live and not left:
                 self.stopped = True

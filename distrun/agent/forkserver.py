@@ -29,6 +29,7 @@ from distrun.silence import BEAT_S
 _MAX_REQUEST_NBYTES = 1 << 20
 QUIET = (*STOPPING, *FORWARDED)
 """Signals that agent and forkserver ignore: the supervisor decides what a rank is told."""
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,13 @@ class Forkserver:
             environ = self._environ | request["environ"]
             become_program(request["command"], environ, descriptors, warm=self._warm)
             return True
-        self._deaths.watch(pid)
+        try:
+            self._deaths.watch(pid)
+        except OSError as error:  # no more descriptors
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._send({"failed": error.strerror})
+            return False
         self._send({"pid": pid})
         return False
 
@@ -164,6 +171,8 @@ def become_program(
         environ = env.booted(
             environ, role="rank", report_fd=fds.report, stacks_fd=fds.stacks, guard_fd=fds.guard
         )
+    for signum in _IGNORED_BY_PYTHON:  # exec keeps that, and no program expects it
+        signal.signal(signum, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, environ)
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from distrun.processes import is_resource_tracker, left_behind, send
+from distrun.processes import LeftBehind, is_resource_tracker, left_behind, send
 
 _LOOK_S = 0.1
 
@@ -22,7 +22,7 @@ class Leftovers:
     def __init__(self, tag: str, forkserver: int) -> None:
         self._tag = tag
         self._forkserver = forkserver
-        self._found: dict[int, str] = {}
+        self._found: dict[int, LeftBehind] = {}
         self._look_at = 0.0
         self._signalled: set[int] = set()
         self._given_up: set[int] = set()
@@ -32,21 +32,27 @@ class Leftovers:
         """Some were there at the last look."""
         return bool(self._found)
 
-    def find(self, *, now: bool = False) -> dict[int, str]:
-        """Return the pid and name of each; looks ten times a second unless `now`."""
+    def find(self, *, now: bool = False) -> dict[int, LeftBehind]:
+        """Return them by pid; looks ten times a second unless `now`."""
         if now or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
             found = left_behind(self._tag, os.getpid(), self._forkserver)
             self._found = {
-                pid: name
-                for pid, name in found.items()
+                pid: each
+                for pid, each in found.items()
                 if pid not in self._given_up and not is_resource_tracker(pid)
             }
         return self._found
 
     def tell(self, signum: int) -> None:
-        """Send a signal to those that have not got it yet."""
+        """Send a signal to those that have not got it yet, and whose parent is gone.
+
+        A parent that lives tells its children itself; a DataLoader whose worker has ended of a
+        signal would take that for a crash.
+        """
         for pid in self._found.keys() - self._signalled:
+            if self._found[pid].parent in self._found:
+                continue
             self._signalled.add(pid)
             send(pid, signum)
             send(pid, signal.SIGCONT)
@@ -59,7 +65,7 @@ class Leftovers:
         self._found = {}
 
 
-def names_of(found: dict[int, str]) -> str:
+def names_of(found: dict[int, LeftBehind]) -> str:
     """Return `sleep (pid 7), sh (pid 9)`."""
-    named = [f"{name} (pid {pid})" for pid, name in sorted(found.items())]
+    named = [f"{each.name} (pid {pid})" for pid, each in sorted(found.items())]
     return ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")

@@ -7,6 +7,7 @@ engine, which blocks in its rendezvous, has a thread of its own.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import threading
@@ -32,6 +33,7 @@ _STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writ
 _STACKS_LOOK_S = 0.02
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.003
+_NO_MORE_THREADS = re.compile("Resource temporarily unavailable|can't start new thread")
 _METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the supervisor
 
 
@@ -83,6 +85,7 @@ class Node:
             self._on_time()
         sweep(os.environ[TAG], below=os.getpid())
         for rank in self._ranks.values():
+            self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # of what it had left behind
             rank.close()
         self._channel.event("swept")
 
@@ -167,9 +170,11 @@ class Node:
             run_engine(command["arguments"], self, command["restarts"], command["max_restarts"])
         except BaseException as error:  # SystemExit of a parser too: nobody else would tell
             traceback.print_exc()  # into the agent's log
-            self._channel.event(
-                "engine_failed", type=type(error).__name__, message=str(error).split("\n")[0]
-            )
+            message = str(error).split("\n")[0]
+            if _NO_MORE_THREADS.search(message):
+                self._cannot_start("a thread", message)
+            else:
+                self._channel.event("engine_failed", type=type(error).__name__, message=message)
 
     def _on_wake(self) -> None:
         os.read(self._wake_read, 64)
@@ -240,6 +245,7 @@ class Node:
             exit_code=code,
             monotonic=rank.ended_at(reply["monotonic"]),
             left_by_itself=rank.left_by_itself,
+            code_known=rank.code_known,
             report=rank.report,
             stacks=stacks or printed,
             stacks_printed=bool(printed and not stacks),
@@ -308,6 +314,8 @@ class Node:
                 send(rank.pid, signal.SIGINT)
 
     def _stop(self, command: dict[str, Any]) -> None:
+        for rank in self._live():
+            self._on_report(rank)  # one that has just left is not to be told
         self._ending.stop(command["signal"], command["grace_s"], self._live())
 
     def _stacks(self, _: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distrun.agent.output import Output
+from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.processes import send, send_group
+from distrun.signal_masks import survives
 
 _READ_NBYTES = 1 << 20
 _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -100,6 +102,18 @@ class Rank:
         if record["report"] == "error":
             self.report = record
 
+    def ask_to_stop(self, signum: int) -> None:
+        """Send it a stop signal, and continue it if it is stopped.
+
+        A rank whose script has come to its end is stopping already. The signal would only cut
+        short what it does last: exit handlers, destructors, the work of a pool. Threads of its
+        own are another matter: they may have no end, or wait for the signal.
+        """
+        has_threads = bool(self.report and self.report["threads"])
+        if not self.left_by_itself or has_threads or survives(self.pid, signum):
+            self.tell(signum)
+        send(self.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
+
     def tell(self, signum: int) -> None:
         """Send it a signal that is to end it."""
         self.told.add(signum)
@@ -114,11 +128,24 @@ class Rank:
         """
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
-        if not (self.left_by_itself and -code in self.told):
+        if not self._was_ended_by_us:
             return code
         if self.report is None:
             return 0
         return -signal.SIGINT if self.report["type"] == "KeyboardInterrupt" else 1
+
+    @property
+    def code_known(self) -> bool:
+        """Its exit code is its own: it was not killed on its way out, without an error."""
+        assert self.status is not None
+        return not self._was_ended_by_us or self.report is not None
+
+    @property
+    def _was_ended_by_us(self) -> bool:
+        """It was on its way out; a request for stacks ends one whose faulthandler is gone."""
+        assert self.status is not None
+        code = os.waitstatus_to_exitcode(self.status)
+        return self.left_by_itself and -code in {*self.told, STACKS_SIGNAL} and code != 0
 
     @property
     def printed_stacks(self) -> str:

@@ -6,7 +6,6 @@ that has imported torch, must not be told apart from `python -u recipe.py`.
 
 from __future__ import annotations
 
-import atexit
 import faulthandler
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from distrun.agent.carried import Original, Place, best_place, original, place_of
 from distrun.agent.gloo_end import close_gloo
+from distrun.agent.last_exit import call_last
 from distrun.frames import is_distrun, shortened
 from distrun.processes import die_with_parent
 
@@ -48,7 +48,7 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
     if STACKS_SIGNAL:
         faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
-    atexit.register(reporter.at_exit)  # the first to be registered is the last to be called
+    call_last(reporter.at_exit)
     _call_before_threads_are_joined(reporter.at_raise)
 
 
@@ -107,16 +107,14 @@ class Reporter:
         error = getattr(sys, "last_value", None)
         if os.getpid() == self.pid and error is not None and _ends_the_script(error):
             self._told = True
-            others = (t for t in threading.enumerate() if not t.daemon)
-            names = [t.name[:80] for t in others if t is not threading.current_thread()][:99]
-            self._tell(_uncaught(error) | {"threads": names})
+            self._tell(_uncaught(error) | {"threads": _names_of_other_threads()})
 
     def at_exit(self) -> None:
         """Report that the rank leaves, and why, if that is not told."""
         if os.getpid() != self.pid:  # a process that the script forked
             return
         error = getattr(sys, "last_value", None)
-        if error is None:
+        if error is None or not _ends_the_script(error):
             self._tell({"report": "leaving"})  # before its peers can see a closed connection
         elif not self._told:
             self._tell(_uncaught(error) | {"threads": []})
@@ -134,12 +132,25 @@ class Reporter:
             pass  # closed, or the agent is gone; the exit code still tells
 
 
+def _names_of_other_threads() -> list[str]:
+    """Return the names of threads that keep the interpreter, and end when they like.
+
+    Those of a pool end with its work: `concurrent.futures` tells them to.
+    """
+    pools = sys.modules.get("concurrent.futures.thread")
+    known = {threading.current_thread(), *getattr(pools, "_threads_queues", ())}
+    others = (t for t in threading.enumerate() if not t.daemon and t not in known)
+    return [thread.name[:80] for thread in others][:99]
+
+
 def _ends_the_script(error: BaseException) -> bool:
     """Say whether an exception left the script itself, not what a shell or a test ran in it."""
     trace = error.__traceback__
     if trace is None or isinstance(error, SyntaxError):
         return True  # the script could not even begin
     code = trace.tb_frame.f_code
+    if code.co_filename == "<console>":  # of the module `code`, which hides its own frames
+        return False
     return code.co_name == "<module>" or code.co_filename.startswith("<frozen runpy")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from distrun import __version__
 from distrun.api import recipes
+from distrun.api.runs import verdict
 from distrun.checks.required import require_port, require_runs_dir, require_torch
 from distrun.checks.script import check_script
 from distrun.errors import ExitCode, MachineError, UsageError, require_supported_system
@@ -23,6 +24,7 @@ from distrun.probe.reading import Unread
 from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import read_script
 from distrun.runs import directory, record
+from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
 from distrun.silence import LOST_AFTER_S
 from distrun.spec import read
@@ -190,9 +192,15 @@ def _last_event(client: SupervisorClient) -> dict[str, Any]:
 
 
 def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResult:
-    """Return the result of a run from its last event; without one the supervisor was killed."""
+    """Return the result of a run from its last event, or from its record.
+
+    A client that was stopped may have missed the event. Without a record of the end too, the
+    supervisor was killed.
+    """
     if not ended:
         client.clean_up()
+        if (recorded := _recorded(client.run)) is not None:
+            return recorded
         return LaunchResult(
             client.run.path,
             "supervisor lost",
@@ -214,6 +222,25 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
         pass  # the run directory was removed meanwhile
     keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")
     return LaunchResult(client.run.path, **{key: ended[key] for key in keys})
+
+
+def _recorded(run: RunDirectory) -> LaunchResult | None:
+    try:
+        found = record.read(run)
+    except (OSError, ValueError):
+        return None
+    if found.ended_at is None or found.exit_code is None:
+        return None
+    return LaunchResult(
+        run.path,
+        found.outcome,
+        found.exit_code,
+        found.summary,
+        found.hint,
+        round(found.ended_at - found.started_at, 1),
+        found.attempts,
+        verdict(run),
+    )
 
 
 __all__ = [

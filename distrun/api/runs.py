@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -20,7 +21,8 @@ from distrun.schedulers import local
 
 _POLL_S = 0.1
 _VERDICT_NBYTES = 16 << 20
-_AGAIN_S = 0.6  # the same signal sooner than half a second later is taken for the same word
+_AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the first
+_STILL_THERE_S = 5.0
 
 __all__ = [
     "Marks",
@@ -113,15 +115,16 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
             f"run {run.run_id} is {before.state}: it cannot be stopped from here",
             "stop it where it was started: on that machine, in that container, by that user",
         )
-    if force:
-        time.sleep(_AGAIN_S)
-        local.cancel(before)
     limit_s = wait_s if wait_s is not None else before.grace_s + 10.0
     deadline = time.monotonic() + limit_s
+    kill_at = time.monotonic() + _AGAIN_S if force else math.inf
     while time.monotonic() < deadline:
         now = _read(run)
         if now.is_over:
             return now
+        if time.monotonic() >= kill_at:
+            kill_at += _STILL_THERE_S  # a busy supervisor may take two signals for one
+            local.cancel(before)
         time.sleep(_POLL_S)
     return _read(run)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TICK_S = 0.25
 _DEAF_S = 2.5
+_ANSWERS = ("stopping", "signal_repeated")
 
 
 class View(Protocol):
@@ -75,7 +76,7 @@ def run_to_end(
         ended: dict[str, Any] = {}
         for event in client.events(tick_s):
             view.on_event(event)
-            patience.check()
+            patience.check(event)
             if event.get("event") == "ended":
                 ended = event
     result = result_of(client, ended)
@@ -93,7 +94,10 @@ def _input_of(plan: LaunchPlan) -> StdinForRank0 | TerminalForRank:
 
 
 class _Patience:
-    """Passes signals on, and ends a supervisor that does not act on a second one.
+    """Passes signals on, and ends a supervisor that does not answer a second one.
+
+    Whether a second signal repeats the first, or is to kill the ranks, is the supervisor's to
+    decide: it tells either.
 
     Args:
         interrupts: Ctrl-C is to end the run, and not for a rank that has the terminal.
@@ -122,6 +126,9 @@ class _Patience:
             if self._stops > 1 and self._kill_at is None:
                 self._kill_at = time.monotonic() + _DEAF_S
 
-    def check(self) -> None:
+    def check(self, event: Mapping[str, Any]) -> None:
+        """Take an event; kill the supervisor if it has not answered in time."""
+        if event.get("event") in _ANSWERS:
+            self._kill_at = None
         if self._client and self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._client.kill()

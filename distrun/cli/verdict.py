@@ -74,5 +74,8 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
 
 def shown(path: Path) -> str:
     """Return a path as short as it can be from here."""
-    relative = os.path.relpath(path)
+    try:
+        relative = os.path.relpath(path)
+    except FileNotFoundError:  # the current directory was removed
+        return str(path)
     return relative if len(relative) < len(str(path)) else str(path)

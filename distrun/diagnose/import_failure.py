@@ -42,7 +42,6 @@ def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str
         or _IMPORT_ERROR.search(traceback)  # another error was made of it
         or _CLASH.search(message)
         or any(is_library(file) for file in importing)
-        or (report["type"] in ("RuntimeError", "OSError") and len(importing) > 1)
     )
 
 

@@ -58,6 +58,8 @@ class RankEnd:
     """The end of what it printed."""
     could_read: bool = False
     """It had the launcher's stdin."""
+    code_known: bool = True
+    """False: it was on its way out, and was killed before its code could be seen."""
 
     @property
     def failed(self) -> bool:
@@ -225,7 +227,11 @@ def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) ->
     if first.exit_code == -signal.SIGKILL:
         return "SIGKILL comes from outside: often the kernel, out of memory"
     # A peer may see the closed connection before the leaver's own exit is seen.
-    early = [e for e in ends if not e.failed and not e.after_stop and e.at < first.at + _LEAVING_S]
+    early = [
+        e
+        for e in ends
+        if not e.failed and e.code_known and not e.after_stop and e.at < first.at + _LEAVING_S
+    ]
     if first.is_victim and early:
         ranks = ", ".join(str(end.rank) for end in early)
         return f"rank {ranks} had ended with 0 while the others still needed it"

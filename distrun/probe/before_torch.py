@@ -7,7 +7,12 @@ import importlib
 from pathlib import Path
 from typing import TypeGuard
 
-from distrun.probe.effects import asks_for_torch, environment_write, import_call
+from distrun.probe.effects import (
+    asks_for_torch,
+    environment_write,
+    hidden_code,
+    import_call,
+)
 from distrun.probe.import_order import (
     BRINGS_TORCH,
     INDIFFERENT,
@@ -20,6 +25,10 @@ _MAX_FILES, _MAX_NBYTES = 200, 1 << 19
 """What is read of the user's own modules at most: a quarter of a second or so."""
 WARM_BY_FLAG = "--start-method forkserver starts it warm"
 _WARM_BY_ORDER = "import torch first, or give --start-method forkserver, to start warm"
+_MAY_NOT_RUN = (
+    *(ast.If, ast.While, ast.For, ast.match_case),
+    *(ast.FunctionDef, ast.AsyncFunctionDef),
+)
 
 
 class Reading:
@@ -104,7 +113,7 @@ class Reading:
                 self._evaluate(child)
             elif not (_only_for_checkers(node) and child in node.body):
                 self._follow(child, directory)
-        if isinstance(node, (ast.If, ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(node, _MAY_NOT_RUN):
             self._torch = torch  # it may never run, or run later
 
     def _evaluate(self, expression: ast.expr) -> None:
@@ -114,6 +123,8 @@ class Reading:
             self._note_write(inner)
             if name := import_call(inner):
                 self._import(name)
+            elif called := hidden_code(inner):
+                self._suspect(f"it runs code by {called}", _WARM_BY_ORDER)
         if asks_for_torch(expression):
             self._suspect("it looks into sys.modules")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 # Read late enough, or by others than torch: setting them first is no reason to start cold.
 _HARMLESS = ("CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM")
@@ -28,12 +29,16 @@ def _variable(node: ast.AST) -> str:
             return "a variable"
     elif isinstance(node, ast.Delete):
         targets = node.targets
-    for target in targets:
+    if isinstance(node, ast.Assign) and _is_environ(node.value):
+        return "a variable"  # by another name: what is done with it is not followed
+    for target in _flat(targets):
         if isinstance(target, ast.Subscript) and _is_environ(target.value):
             return _constant(target.slice)
     if isinstance(node, ast.Call):
         function = node.func
         if isinstance(function, ast.Attribute):
+            if function.attr == "dict" and node.args and _is_environ(node.args[0]):
+                return "a variable"  # unittest.mock.patch.dict
             if _is_environ(function.value) and function.attr in ("setdefault", "pop"):
                 return _constant(node.args[0]) if node.args else "a variable"
             if _is_environ(function.value) and function.attr in ("update", "clear"):
@@ -46,9 +51,16 @@ def _variable(node: ast.AST) -> str:
 
 
 def _is_environ(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Attribute) and node.attr == "environ") or (
-        isinstance(node, ast.Name) and node.id == "environ"
-    )
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return name in ("environ", "environb")
+
+
+def _flat(targets: list[ast.expr]) -> Iterator[ast.expr]:
+    for target in targets:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            yield from _flat(target.elts)
+        else:
+            yield target
 
 
 def _constant(node: ast.expr) -> str:
@@ -65,6 +77,18 @@ def import_call(node: ast.AST) -> str:
     name = _constant(node.args[0])
     known = all(part.isidentifier() for part in name.split("."))
     return name if known and called in ("import_module", "__import__") else ""
+
+
+def hidden_code(node: ast.AST) -> str:
+    """Return `exec`, `importlib` and the like where a call runs code that cannot be read here."""
+    if not isinstance(node, ast.Call):
+        return ""
+    called = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+    if called in ("import_module", "__import__"):
+        return "" if import_call(node) else called
+    if called == "CDLL" and "RTLD_GLOBAL" in ast.dump(node):
+        return "CDLL"
+    return called if called in ("exec", "run_path", "run_module") else ""
 
 
 def asks_for_torch(expression: ast.expr) -> bool:

@@ -52,7 +52,8 @@ def within(limit_s: float, what: str, function: Callable[[], T]) -> T:
     """Call a function that may hang in the kernel or a resolver, and wait so long for it.
 
     Raises:
-        Unread: It has not answered in time. Its thread is left to itself.
+        Unread: It has not answered in time, and its thread is left to itself; or none can be
+            started.
         Exception: What the function raised.
     """
     return begun(limit_s, what, function)()
@@ -63,7 +64,10 @@ def begun(limit_s: float, what: str, function: Callable[[], T]) -> Callable[[], 
     call = _Call(function)
     thread = threading.Thread(target=call.run, daemon=True)
     deadline = time.monotonic() + limit_s
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # this user may have no more threads
+        raise Unread(f"{what} cannot be asked: {error}") from None
 
     def result() -> T:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -108,7 +108,12 @@ def _is_users_alone(gid: int) -> bool:
 
 def _has_acl(place: Path) -> bool:
     """Say whether others may be named beside the group; its bits are then those of all of them."""
-    return hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(place)
+    if not hasattr(os, "listxattr"):
+        return False
+    try:
+        return "system.posix_acl_access" in os.listxattr(place)
+    except OSError as error:
+        return error.errno != errno.ENOTSUP  # a file system without such lists
 
 
 def _same(found: Path, named: Path | None) -> bool:

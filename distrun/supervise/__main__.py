@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2]))  # started without site: see client
 
+from distrun.errors import ExitCode
 from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import OpenDirectory
-from distrun.runs.record import RunRecord
+from distrun.runs.record import RunRecord, write
 from distrun.streams import Streams
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
@@ -34,17 +37,35 @@ def main() -> int:
         data += more
     line, _, early_commands = data.partition(b"\n")
     order = json.loads(line)
-    return Supervisor(
-        Order(
-            plan=LaunchPlan.from_json(order["plan"]),
-            run=RunDirectory(Path(order["run"]), OpenDirectory(directory)),
-            record=RunRecord(**order["record"]),
-            environ=order["environ"],
-            detached=order["detached"],
-            streams=Streams.from_json(order["streams"]),
-        ),
-        Observer(commands, events, early_commands),
-    ).run()
+    carried_out = Order(
+        plan=LaunchPlan.from_json(order["plan"]),
+        run=RunDirectory(Path(order["run"]), OpenDirectory(directory)),
+        record=RunRecord(**order["record"]),
+        environ=order["environ"],
+        detached=order["detached"],
+        streams=Streams.from_json(order["streams"]),
+    )
+    observer = Observer(commands, events, early_commands)
+    try:
+        supervisor = Supervisor(carried_out, observer)
+    except RuntimeError as error:
+        return _without_threads(carried_out, observer, error)
+    return supervisor.run()
+
+
+def _without_threads(order: Order, observer: Observer, error: RuntimeError) -> int:
+    """End a run whose user may have no more threads."""
+    told = {
+        "outcome": "not started",
+        "exit_code": int(ExitCode.MACHINE),
+        "summary": f"the supervisor cannot start a thread: {error}",
+        "hint": "`ulimit -u` shows how many processes and threads this user may have",
+    }
+    now = replace(order.record, ended_at=time.time(), **told)  # type: ignore[arg-type]  # each fits
+    write(order.run, now)
+    observer.tell({"event": "ended", **told, "duration_s": 0.0, "attempts": 1, "verdict": None})
+    observer.flush_for(1.0)
+    return int(ExitCode.MACHINE)
 
 
 if __name__ == "__main__":

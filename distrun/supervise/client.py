@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from distrun.errors import MachineError
 from distrun.plan.model import LaunchPlan
 from distrun.processes import marked, start_time, sweep
 from distrun.runs import place
@@ -102,7 +103,8 @@ def start_supervisor(
     The record names the supervisor from the start: the run is never taken for a lost one.
 
     Raises:
-        OSError: The process cannot be started, or the record not be written.
+        MachineError: The process cannot be started.
+        OSError: The record cannot be written.
     """
     assert run.held is not None
     commands_read, commands_write = os.pipe()
@@ -110,16 +112,15 @@ def start_supervisor(
     # Descriptors of their own: what a sitecustomize prints must not be taken for an event.
     passed = [run.held.fd, commands_read, events_write]
     passed += streams.open_fds
-    with open(run.supervisor_log.open(os.O_WRONLY | os.O_CREAT), "wb") as log:
-        child = subprocess.Popen(
-            # Without the user's PYTHONPATH and site: it needs the standard library alone.
-            [sys.executable, "-I", "-S", _PROGRAM, run.run_id, *map(str, passed)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C reaches it through us, as a decision
-            pass_fds=passed,
-        )
+    try:
+        child = _start(run, passed)
+    except OSError as error:  # this user may have no more processes
+        for fd in (commands_read, commands_write, events_read, events_write):
+            os.close(fd)
+        raise MachineError(
+            f"the supervisor cannot be started: {error.strerror}",
+            "`ulimit -a` shows the limits of this user",
+        ) from None
     os.close(commands_read)
     os.close(events_write)
     where = asdict(place.here())
@@ -143,3 +144,16 @@ def start_supervisor(
     with open(os.dup(commands_write), "wb") as commands:
         commands.write(json.dumps(order).encode() + b"\n")
     return SupervisorClient(child, run, commands_write, events_read)
+
+
+def _start(run: RunDirectory, passed: list[int]) -> subprocess.Popen[bytes]:
+    with open(run.supervisor_log.open(os.O_WRONLY | os.O_CREAT), "wb") as log:
+        return subprocess.Popen(
+            # Without the user's PYTHONPATH and site: it needs the standard library alone.
+            [sys.executable, "-I", "-S", _PROGRAM, run.run_id, *map(str, passed)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches it through us, as a decision
+            pass_fds=passed,
+        )

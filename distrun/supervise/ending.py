@@ -134,15 +134,17 @@ def _last_line(agent: Agent) -> str:
 
 
 def _lost_came_first(world: World) -> bool:
-    """A rank that only ended after, or because of, a lost node is not the first failure."""
-    return bool(world.lost) and not any(e.failed and not e.is_victim for e in world.ends)
+    """A rank that only ended after, or because of, a lost node or agent is no first failure."""
+    lost = world.lost or world.engine_errors
+    return bool(lost) and not any(e.failed and not e.is_victim for e in world.ends)
 
 
 def _how_ranks_took_it(world: World) -> str:
     if not world.started:
         return " before the ranks had started"
     codes = [end.exit_code for end in world.ends]
-    if codes and not any(codes) and len(codes) == world.plan.world_size:
+    known = all(end.code_known for end in world.ends)
+    if codes and known and not any(codes) and len(codes) == world.plan.world_size:
         return "; every rank saved what it had to and ended with 0 by itself"
     killed = sum(code == -signal.SIGKILL for code in codes)
     if killed:

@@ -24,7 +24,7 @@ from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.runs.record import RunRecord
-from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on
+from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on, repeats
 from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 from distrun.supervise.beat import Beat
@@ -39,7 +39,6 @@ _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
 _LAST_WORDS_NBYTES = 2048
 _AGENT_LOG_NBYTES = 16 << 20
-_SAME_SIGNAL_S = 0.5  # schedulers tell a job and its processes: the same word, twice
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Supervisor:
         self._beat.add(observer.events_fd)
         self._stop: Stop | None = None
         """Why the run is being stopped before its end; the first reason counts."""
-        self._signal_at: float | None = None
-        """When the first signal came that is to end it."""
+        self._first_signal: tuple[int, float] | None = None
+        """The first signal that is to end it, and when it came."""
         self._started_at = time.monotonic()
         self._limit_at = (
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
@@ -312,11 +311,13 @@ class Supervisor:
             self._world.send_all("signal", signal=signum)
         elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
             agent.send("interrupt", rank=self._order.plan.debug_rank)
-        elif self._signal_at is None:
-            self._signal_at = time.monotonic()
+        elif self._first_signal is None:
+            self._first_signal = signum, time.monotonic()
             name = signal.Signals(signum).name
             self._stop_for(Stop("signal", signum), passed_on(signum), name)
-        elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:
+        elif repeats(self._first_signal[0], signum, time.monotonic() - self._first_signal[1]):
+            self._observer.tell({"event": "signal_repeated", "signal": signum})
+        else:
             self._tell("stopping", reason="second signal: killing them", grace_s=0)
             self._world.kill()
 

@@ -172,6 +172,7 @@ class World:
             stacks_printed=event["stacks_printed"],
             last_words=event["last_words"],
             could_read=event["rank"] == self.reading_rank,
+            code_known=event["code_known"],
         )
         self.ends.append(end)
         self.tell(

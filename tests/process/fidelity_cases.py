@@ -38,6 +38,30 @@ CASES = [
     Case("pools", prints="forkserver 3"),
     Case("loaders", exit_code=1, prints="no item 0", environ={"OMP_NUM_THREADS": "1"}),
     Case("unclosed", prints="the end of the script"),
+    Case(
+        "exit handlers that use a process group",
+        "import atexit, logging, multiprocessing.util, sys, tempfile, weakref\n"
+        "import torch, torch.distributed as dist\n"
+        "class Kept: pass\n"
+        "def last(by):\n"
+        "    x = torch.ones(1)\n"
+        "    dist.all_reduce(x)\n"
+        "    print(by, x.item())\n"
+        "kept = Kept()\n"
+        "weakref.finalize(kept, last, 'finalize')\n"
+        "multiprocessing.util.Finalize(None, last, args=('multiprocessing',), exitpriority=1)\n"
+        "handler = logging.StreamHandler()\n"
+        "handler.close = lambda: last('logging')\n"
+        "atexit.register(last, 'atexit')\n"
+        "with tempfile.TemporaryDirectory() as place:\n"
+        "    dist.init_process_group('gloo', f'file://{place}/store', rank=0, world_size=1)\n",
+        prints="logging 1.0",
+    ),
+    Case(
+        "an exception in a console of the script's own",
+        "import code\ncode.InteractiveInterpreter().runsource('1/0')\nprint('went on')",
+        prints="ZeroDivisionError",
+    ),
     Case("farewell", exit_code=1, prints="AssertionError: sums"),
     # --- how a script is named ---------------------------------------------------------
     Case(

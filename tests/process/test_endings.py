@@ -194,7 +194,12 @@ def test_a_signal_in_the_first_moments_is_not_lost(launched: Callable[..., Launc
 @pytest.mark.parametrize("kind", ["warm", "cold"])
 def test_ranks_that_end_at_once_are_not_missed(distrun: Run, tmp_path: Path, kind: str) -> None:
     (tmp_path / "leave.py").write_text("import os\nos._exit(0)\n")
-    words = ("leave.py",) if kind == "warm" else ("--no-python", "true")
+    # SIGPIPE ends a program, as in a shell: that Python ignores it is nothing it should inherit.
+    (tmp_path / "leave.sh").write_text(
+        "#!/bin/bash\nyes | head -1 > head.$RANK\ntest ${PIPESTATUS[0]} = 141\n"
+    )
+    (tmp_path / "leave.sh").chmod(0o755)
+    words = ("leave.py",) if kind == "warm" else ("--no-python", "./leave.sh")
     result = distrun("launch", "--nproc-per-node", 12, *words)
     assert result.returncode == 0, result.stderr
     logs = only_run(tmp_path) / "logs" / "node0"

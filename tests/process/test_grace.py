@@ -71,15 +71,25 @@ def test_a_failure_elsewhere_gives_the_grace_to_children_too(
     assert (run.cwd / "saved0").exists() and (run.cwd / "saved1").exists()
 
 
-def test_loader_workers_are_left_alone_while_their_rank_lives(
-    launched: Callable[..., Launched],
+@pytest.mark.parametrize("kind", ["loader", "wrapped_loader"])
+def test_loader_workers_are_left_alone_while_their_parent_lives(
+    launched: Callable[..., Launched], kind: str
 ) -> None:
-    run = launched("--nproc-per-node", 1, LEFTOVERS, "loader")
+    run = launched("--nproc-per-node", 1, LEFTOVERS, kind)
     run.wait_for("ready0")
     run.process.send_signal(signal.SIGTERM)
     code, errors = run.end()
     assert code == 143, errors
     assert (run.cwd / "saved0").exists(), errors
+
+
+def test_what_a_rank_does_last_after_an_exception_has_the_whole_grace(
+    distrun: Run, tmp_path: Path
+) -> None:
+    result = distrun("launch", "--nproc-per-node", 1, LEFTOVERS, "upload_at_exit")
+    assert result.returncode == 1, result.stderr
+    assert "rank 0 has raised ValueError" in result.stderr
+    assert (tmp_path / "saved0").exists()
 
 
 def test_the_lost_launcher_of_a_run_gives_the_grace_too(launched: Callable[..., Launched]) -> None:

@@ -21,6 +21,8 @@ _order = json.loads(os.environ.pop("DISTRUN_BOOT"))
 # Put everything back as it would be without us, and run the user's own sitecustomize.
 sys.path.remove(_here)
 sys.path_importer_cache.pop(_here, None)
+import distrun.agent.last_exit  # noqa: E402, F401 - before all that registers an exit handler
+
 if _order["pythonpath"] is None:
     del os.environ["PYTHONPATH"]
 else:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from distrun.agent.rank import Rank
+from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.streams import NOTHING_HANDED
 
 TERM, KILL, ABORT = int(signal.SIGTERM), int(signal.SIGKILL), int(signal.SIGABRT)
@@ -65,3 +68,51 @@ def test_what_a_rank_says_after_it_was_told_to_stop_does_not_count(rank: Rank) -
     rank.status = TERM
     assert rank.exit_code == -TERM
     assert not rank.left_by_itself
+
+
+HANDLES = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); "
+
+
+@pytest.mark.parametrize(
+    ("report", "code", "status"),
+    [
+        (None, "", -TERM),
+        (LEAVING, "", 5),  # exit handlers, destructors: it ends as it would
+        (raised("ValueError") | {"threads": []}, "", 5),
+        (raised("ValueError") | {"threads": ["monitor"]}, "", -TERM),  # it may have no end
+        (LEAVING, HANDLES, 7),
+    ],
+)
+def test_a_stop_does_not_cut_short_what_a_rank_does_last(
+    rank: Rank, report: dict[str, Any] | None, code: str, status: int
+) -> None:
+    program = f"{code}print(1, flush=True); sys.stdin.read(); sys.exit(5)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {program}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        rank.pid = child.pid
+        if report:
+            rank.take_leave(report)
+        rank.ask_to_stop(TERM)
+        if status == 5:
+            assert not rank.told
+            child.communicate()
+        else:
+            assert rank.told == {TERM}
+        assert child.wait(20) == status
+
+
+def test_the_code_of_a_rank_that_was_killed_on_its_way_out_is_not_known(rank: Rank) -> None:
+    rank.take_leave(LEAVING)
+    rank.told.add(KILL)
+    rank.status = KILL
+    assert (rank.exit_code, rank.code_known) == (0, False)
+
+
+def test_a_request_for_stacks_that_ends_a_rank_on_its_way_out_is_no_crash(rank: Rank) -> None:
+    rank.take_leave(LEAVING)
+    rank.status = int(STACKS_SIGNAL)
+    assert rank.exit_code == 0

@@ -165,3 +165,48 @@ def test_nothing_of_what_is_read_is_imported() -> None:
 
 def test_no_package_stands_in_both_tables() -> None:
     assert not INDIFFERENT & BRINGS_TORCH
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nenv = os.environ\nenv['OMP_NUM_THREADS'] = '1'\nimport torch",
+        "import os\nos.environb[b'OMP_NUM_THREADS'] = b'1'\nimport torch",
+        "import os\nos.environ['OMP_NUM_THREADS'], x = '1', 2\nimport torch",
+        "import os\nfrom unittest import mock\n"
+        "mock.patch.dict(os.environ, A='1').start()\nimport torch",
+        "import os\nwhile not os:\n    import torch\nos.environ['A'] = '1'\nimport torch",
+        "import os\nmatch 3:\n    case 4:\n        import torch\n"
+        "os.environ['A'] = '1'\nimport torch",
+    ],
+)
+def test_a_variable_that_is_set_by_another_way_starts_cold(source: str) -> None:
+    Path("sets.py").write_text(source)
+    found = read_script("sets.py", module=False, no_python=False)
+    assert found.cold_reason.startswith("it sets ")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import importlib, sys\nimportlib.import_module(sys.argv[1])\nimport torch",
+        "exec(open('setup.py').read())\nimport torch",
+        "import runpy\nrunpy.run_path('setup.py')\nimport torch",
+        "import ctypes\nctypes.CDLL('libmkl.so', mode=ctypes.RTLD_GLOBAL)\nimport torch",
+    ],
+)
+def test_code_that_cannot_be_read_starts_cold(source: str) -> None:
+    assert script(source).suspicion.startswith("it runs code by ")
+    assert script(f"import torch\n{source}").suspicion == ""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nenv = dict(os.environ)\nenv['A'] = '1'\nimport torch",
+        "import os\nprint(os.environ.get('RANK'), {**os.environ})\nimport torch",
+    ],
+)
+def test_reading_the_environment_starts_warm(source: str) -> None:
+    found = script(source)
+    assert (found.cold_reason, found.suspicion) == ("", "")

@@ -114,3 +114,10 @@ def test_a_broken_report_variable_is_no_pipe(monkeypatch: pytest.MonkeyPatch, va
     assert report_fd({}) is None
     monkeypatch.setenv(env.REPORT, value)
     assert report_fd() is None
+
+
+@pytest.mark.parametrize("before", [None, ""])
+def test_an_empty_pythonpath_does_not_become_the_current_directory(before: str | None) -> None:
+    given = {} if before is None else {"PYTHONPATH": before}
+    path = env.booted(given, role="rank")["PYTHONPATH"]
+    assert path.endswith("/boot") and ":" not in path
