@@ -287,3 +287,14 @@ def test_the_agent_says_that_it_is_there(peer: Peer) -> None:
         peer.node._beat_at = 0.0
         peer.turn()
         assert os.read(peer._events, 100) == b"\n"
+
+
+def test_an_agent_that_nobody_hears_ends_its_ranks(peer: Peer) -> None:
+    (rank,) = peer.start(0)
+    os.close(peer._events)
+    peer._events = os.open(os.devnull, os.O_RDONLY)
+    peer.channel.event("notice")
+    assert peer.channel.lost
+    peer.node._beat_at = 0.0
+    peer.turn()
+    assert rank.process.process.wait(20) == -TERM

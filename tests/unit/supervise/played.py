@@ -96,5 +96,5 @@ def rank_ended(rank: int, exit_code: int = 0, **changes: Any) -> dict[str, Any]:
 
 def report(message: str, kind: str = "ValueError") -> Mapping[str, Any]:
     """Return the report of a rank that has raised."""
-    place = {"file": "train.py", "line": 3, "threads": []}
+    place = {"file": "train.py", "line": 3, "source": "", "threads": [], "traceback": ""}
     return {"report": "error", "type": kind, "message": message, **place}

@@ -15,7 +15,9 @@ from distrun.runs import directory
 from distrun.runs.record import RunRecord
 from distrun.streams import NOTHING_HANDED, STDOUT
 from distrun.supervise import supervisor
-from distrun.supervise.ending import Stop, describe
+from distrun.supervise.ending import Ending, Stop, describe
+from distrun.supervise.files import AppendFile
+from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
 from distrun.supervise.world import World
@@ -252,8 +254,28 @@ def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None
     for rank, code in ((0, 0), (1, 1)):
         it.world.on_event(it.agents[rank].seen, rank_ended(rank, code, **told))
     it.world.stacks[0] = "Thread 0x1"
-    it.it._save(supervisor.Ending("failed", 1, "it failed"))
+    it.it._save(Ending("failed", 1, "it failed"))
     errors = sorted(path.name for path in (it.run.path / "errors").iterdir())
     assert errors == ["rank1.json"], "rank 0 has ended with 0"
     assert it.run.stacks(0).path.read_text() == "Thread 0x1\n"
     assert it.run.stacks(1).path.read_text() == "Thread 0x7\n"
+
+
+def test_the_end_is_written_and_told_and_every_file_is_whole(played: Play) -> None:
+    it = played(nnodes=1)
+    it.it._metrics = MetricsFile(
+        AppendFile(it.run.metrics, pytest.fail), lambda _: None, limit_nbytes=100
+    )
+    for step in range(12):  # beyond the limit steps are left out, but never the last
+        own = {"rank": 0, "time": float(step), "step": step, "total_steps": None}
+        it.it._metrics.write({"loss": 0.5, **own})
+    it.world.on_event(it.agents[0].seen, rank_ended(0))
+    assert it.it._end(1) == 0
+    steps = [json.loads(line)["step"] for line in it.run.metrics.path.read_text().splitlines()]
+    assert steps[-1] == 11 and len(steps) < 12
+    found = json.loads(it.run.record.path.read_text())
+    assert (found["outcome"], found["exit_code"], found["attempts"]) == ("succeeded", 0, 1)
+    assert found["ended_at"] is not None
+    (ended,) = it.events("ended")
+    assert (ended["outcome"], ended["exit_code"], ended["verdict"]) == ("succeeded", 0, None)
+    assert json.loads(os.read(it.heard_fd, 1 << 16).splitlines()[-1]) == ended
