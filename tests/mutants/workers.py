@@ -230,7 +230,7 @@ TESTING = (
         "return running, False, failure.at_s, failure.rank",
         "wrong order",
         "A rank that only lost its peer is told as the first to fail.",
-        ("unit/testing/test_run_ranks.py",),
+        ("unit/testing/test_failure.py",),
     ),
     Patch(
         "testing/random_state.py",
@@ -246,7 +246,7 @@ TESTING = (
         "for step in range(1, count):",
         "off by one",
         "A rank whose own condition holds counts as stalled.",
-        ("unit/testing/test_run_ranks.py", "unit/comm/test_order.py"),
+        ("unit/testing/test_baton.py",),
     ),
     Patch(
         "testing/processes.py",
@@ -255,7 +255,7 @@ TESTING = (
         "",
         "dropped part",
         "After one rank has failed a test waits for the whole timeout.",
-        ("unit/testing/test_run_ranks.py",),
+        ("unit/testing/test_failure.py",),
     ),
 )
 WORKERS = (*AGENT, *COMM, *BENCH, *DCP, *TRAIN, *TESTING)
