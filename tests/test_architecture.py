@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_RECIPE_LINES = 400, 300
+MAX_TEST_LINES = 60
 VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
 VESTIBULE = {
@@ -254,6 +255,19 @@ def test_no_file_is_longer_than_a_reader_bears() -> None:
         count = len(file.read_text(encoding="utf-8", errors="replace").splitlines())
         if count > (MAX_RECIPE_LINES if file.parent == ROOT / "recipes" else MAX_LINES):
             long[str(file.relative_to(ROOT))] = count
+    assert not long
+
+
+def test_no_function_of_a_test_is_longer_than_a_screen() -> None:
+    long = {}
+    for file in python_files("tests"):
+        if file.name == "syntax_error.py":  # broken on purpose
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                nlines = node.end_lineno - node.lineno + 1
+                if nlines > MAX_TEST_LINES:
+                    long[f"{file.relative_to(ROOT)}:{node.name}"] = nlines
     assert not long
 
 

@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import only_run, wait_until
 
 
@@ -38,6 +40,14 @@ class Launched:
         """Wait for an event of the run, and return the first of that name."""
         wait_until(lambda: any(e["event"] == name for e in self.events()), 40, name)
         return next(e for e in self.events() if e["event"] == name)
+
+    def wait_for_words(self, words: str) -> None:
+        """Wait for a line of the launcher on stderr; what `end` returns begins behind it."""
+        assert self.process.stderr
+        while line := self.process.stderr.readline():
+            if words in line:
+                return
+        pytest.fail(f"it ended without {words!r}")
 
     def events(self) -> list[dict[str, object]]:
         """Return what has happened so far."""

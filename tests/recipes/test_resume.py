@@ -9,11 +9,12 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import only_run, wait_until
-from tests.recipes.launching import RECIPES, ended, environment, run_python, started
+from tests.recipes.launching import RECIPES, ended, run_python, started
 
 pytestmark = pytest.mark.timeout(300)
 STEPS, EVERY = 24, 5
@@ -43,6 +44,12 @@ def launching(
     return started(cwd, *launch, RECIPES / f"{recipe}.py", *WORDS, *words)
 
 
+def events(cwd: Path, name: str) -> list[dict[str, Any]]:
+    """Return the events of one name in the only run of a directory."""
+    lines = (only_run(cwd) / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
 def has_trained(cwd: Path, step: int) -> bool:
     try:
         return step in logged(only_run(cwd))
@@ -54,21 +61,19 @@ def has_trained(cwd: Path, step: int) -> bool:
 def test_a_killed_run_that_restarts_has_the_losses_of_one_that_was_not(
     tmp_path: Path, recipe: str
 ) -> None:
-    step = random.Random(os.getpid()).randint(2, STEPS - 3)
+    step, rank = random.randint(2, STEPS - 3), random.randint(0, 1)
+    killed = f"rank {rank} killed after step {step}"
     whole = logged(launched(tmp_path / "whole", recipe, *SAVING))
     broken = tmp_path / "broken"
     process = launching(broken, recipe, *SAVING, options=("--max-restarts", 1))
     wait_until(lambda: has_trained(broken, step), 120, f"step {step}")
-    events = (only_run(broken) / "events.jsonl").read_text().splitlines()
-    (pid,) = (
-        e["pid"] for e in map(json.loads, events) if e["event"] == "rank_started" and e["rank"] == 1
-    )
+    (pid,) = (e["pid"] for e in events(broken, "rank_started") if e["rank"] == rank)
     os.kill(pid, signal.SIGKILL)
     end = ended(process, 200)
-    assert end.code == 0, f"killed after step {step}: {end.err}"
+    assert end.code == 0, f"{killed}: {end.err}"
     if step >= 2 * EVERY:  # the checkpoint before it must have been finished
-        assert "resumed from" in end.out, f"killed after step {step}: {end.out}"
-    assert logged(only_run(broken)) == whole, f"killed after step {step}"
+        assert "resumed from" in end.out, f"{killed}: {end.out}"
+    assert logged(only_run(broken)) == whole, killed
     assert len(whole) == STEPS
 
 
@@ -174,7 +179,11 @@ def test_a_damaged_checkpoint_that_was_named_ends_every_rank(damaged: Path, dama
     end = ended(launching(cwd, "ddp_gpt", "--resume", damaged / "step-00000004"))
     assert end.code == 1
     assert "CheckpointError" in end.err and said in end.err
-    assert environment()  # no hang: `ended` has a limit
+    ends = {event["rank"]: event for event in events(cwd, "rank_ended")}
+    assert ends.keys() == {0, 1}, "no rank goes on without the other"
+    for rank, event in ends.items():
+        assert event["report"]["type"] == "CheckpointError", rank
+        assert said in event["report"]["message"], rank
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,16 @@ from tests.unit.checks.bases import server
 
 ANSWERS = """
 import json, sys, time
-port, connects = 40000, 0
+port, connects, clocks = 40000, 0, 0
 print(open(sys.argv[1]).read(), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
     if "clock" in request:
+        clocks += 1
         answer = {"now": time.time()}
+        if clocks == 1 and LATE_S:
+            time.sleep(LATE_S)
+            answer = {"now": time.time() + 1000}
     elif "listen" in request:
         port += 1
         answer = {"port": request.get("port", port)}
@@ -50,12 +54,12 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     """Start a probe for each node that does so at a connection, and take the whole picture."""
     monkeypatch.setattr(reach, "_CONNECT_LIMIT_S", 1.5)
 
-    def run(**programs: str) -> tuple[Node, ...]:
+    def run(late_s: float = 0.0, **programs: str) -> tuple[Node, ...]:
         commands = {}
         for number, (name, program) in enumerate(programs.items()):
             node = dataclasses.replace(server(f"node{number}"), name=name)
             (tmp_path / name).write_text(json.dumps(dataclasses.asdict(node)))
-            code = ANSWERS.replace("AT_A_CONNECTION", program)
+            code = ANSWERS.replace("AT_A_CONNECTION", program).replace("LATE_S", str(late_s))
             commands[name] = [sys.executable, "-c", code, str(tmp_path / name)]
         with closing(OtherMachines(commands)) as there:
             return there.whole_picture(29500)
@@ -77,6 +81,12 @@ def test_what_probes_say_is_told_of_each_way(look: Look) -> None:
         ("b", "b does not reach a, a:40001: refused", Severity.FAIL),
         ("b", "b does not reach a, rendezvous port a:29500: refused", Severity.FAIL),
     ]
+
+
+def test_of_several_answers_the_quickest_tells_the_offset_of_a_clock(look: Look) -> None:
+    for node in look(late_s=1.0, a=REFUSED):
+        assert node.host.clock_offset_s is not None
+        assert abs(node.host.clock_offset_s) < 500, "the answer that came late says 1000"
 
 
 def test_a_probe_that_is_late_with_its_connections_keeps_what_it_read(look: Look) -> None:

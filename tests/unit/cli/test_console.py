@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import sys
+from contextlib import ExitStack
 
 import pytest
 
 from distrun.cli import render
 from distrun.cli.console import Console, plain, say
+from distrun.streams import STDERR, STDOUT
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\x08\x7f\x9b31m\u202e\u2028\ud800c\tä"
 SAFE = "a�]0;title��[2Jb����31m���c�ä"
@@ -46,3 +51,33 @@ def test_cells_and_labels_are_plain(capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_output_of_a_rank_is_the_users_own(capfd: pytest.CaptureFixture[str]) -> None:
     Console().lines(b"\x1b[31mred\x1b[0m\n")
     assert capfd.readouterr().out == "\x1b[31mred\x1b[0m\n"
+
+
+@pytest.mark.parametrize(("text", "shown"), [("x" * 39, 39), ("x" * 40, 39), ("x" * 90, 39)])
+def test_the_status_line_never_reaches_the_last_column_where_it_would_wrap(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str, shown: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    console = Console()
+    console.live = True
+    console.status(text)
+    console.status(text)
+    assert capfd.readouterr().out == "\r\x1b[2K" + "x" * shown, "written once"
+
+
+@pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_a_terminal_that_is_gone_ends_the_showing_and_not_the_run(names: list[str]) -> None:
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in names:
+            read, write = os.pipe()
+            os.close(read)
+            # Unbuffered: what could not be written is not tried again when it is closed.
+            gone = io.TextIOWrapper(os.fdopen(write, "wb", buffering=0), write_through=True)
+            patch.setattr(sys, name, stack.enter_context(gone))
+        console = Console()
+        for _ in range(2):
+            console.lines(b"a line\n", STDOUT)
+            console.lines(b"a line\n", STDERR)
+            console.say("a word")
+        assert console.broken == (len(names) == 2), "the other one is still shown"

@@ -204,3 +204,27 @@ def test_what_was_lost_in_two_rotations_is_told_and_glues_no_lines_together(tmp_
     told = b"(distrun: the log was rotated before all of it could be shown)\n"
     assert read(tail) == b"half\n" + told + b"new\n"
     tail.close()
+
+
+def test_lines_that_come_between_the_end_of_a_file_and_its_rotation_are_shown(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "rank0.log"
+    log.write_bytes(b"one\n")
+    tail = tail_of(log)
+    assert read(tail) == b"one\n"
+    fstat = os.fstat
+
+    def rotating(fd: int) -> os.stat_result:
+        """The first look after the end was read: the log grows, and is rotated."""
+        patch.undo()
+        with log.open("ab") as file:
+            file.write(b"two\n")
+        log.replace(tmp_path / "rank0.log.1")
+        log.write_bytes(b"three\n")
+        return fstat(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fstat", rotating)
+        assert read(tail) == b"two\nthree\n"
+    tail.close()

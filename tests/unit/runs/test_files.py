@@ -125,3 +125,16 @@ def test_a_rank_that_is_no_number_names_no_file(tmp_path: Path) -> None:
     for wrong in ("../../x", "0", None, 1.5):
         with pytest.raises((ValueError, TypeError)):
             run.log(0, wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("nbytes", "fits"), [(0, True), (10, True), (11, False)])
+def test_a_file_is_read_up_to_its_limit_and_not_beyond(
+    tmp_path: Path, nbytes: int, fits: bool
+) -> None:
+    file = RunFile(tmp_path, ("verdict.json",))
+    file.path.write_bytes(b"x" * nbytes)
+    if fits:
+        assert file.read(10) == b"x" * nbytes
+        return
+    with pytest.raises(OSError, match="it is larger than 0 MiB"):
+        file.read(10)

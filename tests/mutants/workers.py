@@ -1,0 +1,261 @@
+"""Bugs in the agent, and in the rooms whose code runs in ranks."""
+
+from __future__ import annotations
+
+from tests.mutants.patch import Patch
+
+AGENT = (
+    Patch(
+        "agent/node.py",
+        "        self._send_metrics()\n        rank.status",
+        "        rank.status",
+        "missing flush",
+        "The numbers of a rank's last steps come after its end, or never.",
+        ("unit/agent/test_node.py",),
+    ),
+    Patch(
+        "agent/node.py",
+        "        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)",
+        "        pass",
+        "missing flush",
+        "The last words of a rank are not in the verdict.",
+        ("unit/agent/test_node.py",),
+    ),
+    Patch(
+        "agent/node.py",
+        "                if self._ending.begun:  # asked for before the stop, forked after it\n"
+        "                    rank.kill()\n",
+        "",
+        "dropped part",
+        "A rank that was forked during a stop goes on.",
+        ("unit/agent/test_node.py",),
+    ),
+    Patch(
+        "agent/ending.py",
+        "            send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked\n",
+        "",
+        "dropped part",
+        "A stopped rank is killed without having saved.",
+        ("unit/agent/test_ending.py",),
+    ),
+    Patch(
+        "agent/rank.py",
+        "min(seen_at, self.left_at)",
+        "max(seen_at, self.left_at)",
+        "wrong order",
+        "A rank that is slow to end counts as the later one, and the victim is blamed.",
+        ("unit/agent/test_rank.py",),
+    ),
+    Patch(
+        "agent/deaths.py",
+        "for pidfd, _ in self._epoll.poll(0):",
+        "for pidfd, _ in sorted(self._epoll.poll(0)):",
+        "wrong order",
+        "Of ranks that die within a moment the older one is blamed.",
+        ("unit/agent/test_deaths.py",),
+    ),
+    Patch(
+        "agent/channel.py",
+        "            except BrokenPipeError:\n                self.lost = True",
+        "            except BrokenPipeError:\n                return",
+        "swallowed error",
+        "An agent whose supervisor is gone goes on as if it were heard.",
+        ("unit/agent/test_node.py",),
+    ),
+)
+COMM = (
+    Patch(
+        "comm/handle.py",
+        "for work in self._works:\n                    self._wait",
+        "for work in self._works[:1]:\n                    self._wait",
+        "off by one",
+        "The result of an async call on a tree is read before all of it is there.",
+        ("unit/comm/test_handles.py", "unit/comm/test_collectives.py"),
+    ),
+    Patch(
+        "comm/handle.py",
+        "            self._finish, self._works = None, ()\n",
+        "            self._works = ()\n",
+        "dropped part",
+        "A handle that was waited for makes its result again, and warns that nobody has waited.",
+        ("unit/comm/test_handles.py",),
+    ),
+    Patch(
+        "comm/packing.py",
+        "return total + -total % _ALIGNMENT",
+        "return total",
+        "dropped part",
+        "Objects of mixed dtypes end in an error about a view that is not aligned.",
+        ("unit/comm/test_layout.py", "unit/comm/test_collectives.py"),
+    ),
+    Patch(
+        "comm/checked/record.py",
+        "return self[:4]",
+        "return self[:3]",
+        "off by one",
+        "Checked mode does not notice that ranks call with another op or root.",
+        ("process/test_comm_mismatch.py",),
+    ),
+    Patch(
+        "comm/layout.py",
+        "place[: len(part)] = part",
+        "place[-len(part) :] = part",
+        "wrong order",
+        "Shorter parts of an uneven gather come back as zeros and half of themselves.",
+        ("unit/comm/test_layout.py", "unit/comm/test_collectives.py"),
+    ),
+)
+BENCH = (
+    Patch(
+        "bench/statistics.py",
+        "math.ceil(len(ordered) * percent / 100) - 1)",
+        "math.ceil(len(ordered) * percent / 100))",
+        "off by one",
+        "p95 of 20 times is their maximum, and of one time an IndexError.",
+        ("unit/bench/test_statistics.py",),
+    ),
+    Patch(
+        "bench/measure.py",
+        'slowest /= many * (2 if operation.name == "pingpong" else 1)',
+        'slowest /= 2 if operation.name == "pingpong" else 1',
+        "wrong unit",
+        "In throughput mode every bandwidth is an eighth of what it is.",
+        ("unit/bench/test_measure.py",),
+    ),
+    Patch(
+        "bench/stragglers.py",
+        "late = min(range(len(waits_s))",
+        "late = max(range(len(waits_s))",
+        "inverted condition",
+        "The rank that waits longest is called late: it is the fastest.",
+        ("unit/bench/test_stragglers.py",),
+    ),
+    Patch(
+        "bench/fit.py",
+        "a, b = 0.0, v1 / vv",
+        "a, b = 0.0, vv / v1",
+        "inverted condition",
+        "Where no start-up time can be seen the bandwidth is its inverse.",
+        ("unit/bench/test_fit.py",),
+    ),
+)
+DCP = (
+    Patch(
+        "dcp/choose.py",
+        "finished.append((path.stat().st_mtime_ns, int(step), path))",
+        "finished.append((int(step), path.stat().st_mtime_ns, path))",
+        "wrong order",
+        "A run that began anew goes on from the later steps of an earlier one.",
+        ("unit/dcp/test_choose.py",),
+    ),
+    Patch(
+        "dcp/storage.py",
+        "        _sync(self._path.parent)\n",
+        "",
+        "missing flush",
+        "After a power cut neither the new checkpoint nor the ones before it are there.",
+        ("unit/dcp/test_saver.py",),
+    ),
+    Patch(
+        "dcp/storage.py",
+        "        save_file(tensors, file)\n        _sync(file)\n",
+        "        save_file(tensors, file)\n",
+        "missing flush",
+        "After a power cut a checkpoint has its name and not its bytes.",
+        ("unit/dcp/test_saver.py",),
+    ),
+    Patch(
+        "dcp/saver.py",
+        "        if not good:\n            return False\n",
+        "",
+        "dropped part",
+        "A state full of NaN takes the place of the last good one.",
+        ("unit/dcp/test_saver.py",),
+    ),
+    Patch(
+        "dcp/saver.py",
+        "            if last:\n                raise CheckpointError(problem) from None\n",
+        "",
+        "swallowed error",
+        "A run whose last checkpoint could not be written ends with 0.",
+        ("unit/dcp/test_saver.py",),
+    ),
+    Patch(
+        "dcp/choose.py",
+        "committed(directory)[:-keep]",
+        "committed(directory)[: -keep - 1]",
+        "off by one",
+        "One checkpoint more than --keep stays, and the disk fills up.",
+        ("unit/dcp/test_choose.py",),
+    ),
+)
+TRAIN = (
+    Patch(
+        "train/optim.py",
+        "config.lr * (step + 1) / config.warmup_steps",
+        "config.lr * step / config.warmup_steps",
+        "off by one",
+        "The first step trains nothing, and the peak comes a step late.",
+        ("unit/train/test_optim.py",),
+    ),
+    Patch(
+        "train/optim.py",
+        "get_total_norm(grads) ** 2 * (shards * stages / world_size)",
+        "get_total_norm(grads) ** 2 * (shards / world_size)",
+        "dropped part",
+        "The norm of a pipeline is too small, and clipping does too little.",
+        ("unit/train/test_optim.py",),
+    ),
+    Patch(
+        "train/metrics.py",
+        '"time": round(time.time(), 3)',
+        '"time": round(1000 * time.time())',
+        "wrong unit",
+        "The time left in the status line is a thousand times too long.",
+        ("unit/train/test_metrics.py",),
+    ),
+    Patch(
+        "train/mesh.py",
+        "(below, below + count) if 0 < n <= most",
+        "(below, below + count) if 0 <= n < most",
+        "off by one",
+        "The hint names 0, or leaves out the largest value that fits.",
+        ("unit/train/test_mesh.py",),
+    ),
+)
+TESTING = (
+    Patch(
+        "testing/failure.py",
+        "return running, failure.follows, failure.at_s, failure.rank",
+        "return running, False, failure.at_s, failure.rank",
+        "wrong order",
+        "A rank that only lost its peer is told as the first to fail.",
+        ("unit/testing/test_failure.py",),
+    ),
+    Patch(
+        "testing/random_state.py",
+        "        random.seed(seed)\n",
+        "",
+        "dropped part",
+        "Ranks on threads draw the same numbers from random.",
+        ("unit/testing/test_run_ranks.py",),
+    ),
+    Patch(
+        "testing/baton.py",
+        "for step in range(1, count + 1):",
+        "for step in range(1, count):",
+        "off by one",
+        "A rank whose own condition holds counts as stalled.",
+        ("unit/testing/test_baton.py",),
+    ),
+    Patch(
+        "testing/processes.py",
+        "            if any(outcome.failure for outcome in outcomes.values()):\n"
+        "                deadline = min(deadline, time.monotonic() + _GRACE_S)\n",
+        "",
+        "dropped part",
+        "After one rank has failed a test waits for the whole timeout.",
+        ("unit/testing/test_failure.py",),
+    ),
+)
+WORKERS = (*AGENT, *COMM, *BENCH, *DCP, *TRAIN, *TESTING)
