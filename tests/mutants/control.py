@@ -109,8 +109,8 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/supervisor.py",
-        "elif signum != signal.SIGTERM or time.monotonic() - self._signal_at > _SAME_SIGNAL_S:",
-        "else:",
+        "elif repeats(self._first_signal[0], signum, time.monotonic() - self._first_signal[1]):",
+        "elif False:",
         "dropped part",
         "A scheduler's SIGTERM, which comes twice at once, kills the ranks before they save.",
         ("unit/supervise/test_supervisor.py",),

@@ -48,7 +48,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deaf]:
 def test_signals_that_came_before_the_supervisor_are_passed_on(deaf: Deaf) -> None:
     patience = _Patience(interrupts=True)
     patience.on_signal(TERM, None)
-    patience.check()
+    patience.check({})
     patience.attach(deaf.client)
     patience.on_signal(USR1, None)
     assert os.read(deaf.commands_fd, 4096) == b'{"signal": %d}\n{"signal": %d}\n' % (TERM, USR1)
@@ -72,8 +72,21 @@ def test_one_signal_never_kills_the_supervisor_and_a_second_one_does_if_it_is_de
     patience.attach(deaf.client)
     for signum in signals:
         patience.on_signal(signum, None)
-    patience.check()
+    patience.check({})
     assert deaf.child.answers() != killed
+
+
+@pytest.mark.parametrize("answer", ["stopping", "signal_repeated"])
+def test_a_supervisor_that_answers_is_not_killed_however_long_it_takes(
+    deaf: Deaf, answer: str
+) -> None:
+    patience = _Patience(interrupts=True)
+    patience.attach(deaf.client)
+    for signum in (TERM, TERM):
+        patience.on_signal(signum, None)
+    patience.check({"event": answer})
+    patience.check({})
+    assert deaf.child.answers()
 
 
 def test_a_deaf_supervisor_has_a_moment_before_it_is_killed(
@@ -84,11 +97,11 @@ def test_a_deaf_supervisor_has_a_moment_before_it_is_killed(
     patience.attach(deaf.client)
     for _ in range(3):
         patience.on_signal(INT, None)
-        patience.check()
+        patience.check({})
     assert deaf.child.answers()
     monkeypatch.setattr(run_to_end, "_DEAF_S", 0.0)
     patience.on_signal(INT, None)  # more of them do not put it off, and do not hasten it
-    patience.check()
+    patience.check({})
     assert deaf.child.answers()
 
 
@@ -97,8 +110,8 @@ def test_while_a_rank_has_the_terminal_no_number_of_ctrl_c_kills_the_supervisor(
     patience.attach(deaf.client)
     for signum in (INT, INT, INT, TERM):
         patience.on_signal(signum, None)
-    patience.check()
+    patience.check({})
     assert deaf.child.answers()
     patience.on_signal(TERM, None)
-    patience.check()
+    patience.check({})
     assert not deaf.child.answers()

@@ -13,7 +13,7 @@ from distrun.supervise.agents import Agent
 from tests.unit.echo import Echo
 
 _REPORT = {"monotonic": 1.0, "left_by_itself": False, "report": None, "stacks": ""}
-_END = {**_REPORT, "stacks_printed": False, "last_words": ""}
+_END = {**_REPORT, "code_known": True, "stacks_printed": False, "last_words": ""}
 
 
 def plan_of(nnodes: int = 2, nproc_per_node: int = 1, **changes: Any) -> LaunchPlan:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from distrun import signals
 from distrun.runs import directory
 from distrun.runs.record import RunRecord
 from distrun.streams import NOTHING_HANDED, STDOUT
-from distrun.supervise import supervisor
 from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.files import AppendFile
 from distrun.supervise.metrics_file import MetricsFile
@@ -100,30 +100,30 @@ def test_a_signal_asks_where_the_ranks_are_and_is_passed_on_with_the_grace(playe
 
 
 @pytest.mark.parametrize(
-    ("second", "same_for_s", "killed"),
+    ("first", "second", "same_for_s", "killed"),
     [
-        (TERM, 1000.0, False),  # a scheduler tells a job and its processes: one word, twice
-        (TERM, 0.0, True),
-        (INT, 1000.0, True),
+        (TERM, TERM, 1000.0, False),  # a scheduler signals a job and its processes
+        (TERM, TERM, -1.0, True),
+        (TERM, INT, 1000.0, False),
+        (INT, INT, -1.0, True),
     ],
 )
-def test_a_second_signal_kills_unless_it_is_the_same_sigterm_again(
-    played: Play, monkeypatch: pytest.MonkeyPatch, second: int, same_for_s: float, killed: bool
+def test_a_second_signal_kills_unless_it_repeats_the_first(
+    played: Play,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    second: int,
+    same_for_s: float,
+    killed: bool,
 ) -> None:
-    monkeypatch.setattr(supervisor, "_SAME_SIGNAL_S", same_for_s)
+    for name in ("_SAME_WITHIN_S", "_SAME_CTRL_C_WITHIN_S"):
+        monkeypatch.setattr(signals, name, same_for_s)
     it = played()
-    it.it._take_signal(TERM)
+    it.it._take_signal(first)
     assert it.names() == ["stacks", "stop"]
     it.it._take_signal(second)
     assert it.names() == (["kill"] if killed else [])
     assert len(it.events("stopping")) == 1 + killed
-
-
-def test_two_ctrl_c_kill_however_close(played: Play) -> None:
-    it = played()
-    for _ in range(2):
-        it.it._take_signal(INT)
-    assert it.names() == ["stacks", "stop", "kill"]
 
 
 def test_signals_that_are_for_ranks_alone_end_nothing(played: Play) -> None:
