@@ -10,11 +10,16 @@ from pathlib import Path
 
 import typer
 
+from distrun.cli import output_file
+
 
 def show(
     run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
     json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
+    output: list[Path] = typer.Option(
+        None, "-o", "--output", metavar="FILE", help="Write the record too: .json."
+    ),
 ) -> None:
     """Print what was run, on what, and how it ended."""
     from distrun.api import runs
@@ -22,9 +27,12 @@ def show(
     from distrun.cli.console import plain, say
     from distrun.cli.verdict import verdict_lines
 
+    output_file.require(output, (".json",))
     directory, record = runs.find(runs_dir, run, say)
+    text = json_format.dumps({**dataclasses.asdict(record), "state": record.state}) + "\n"
+    output_file.write_all(output, {".json": lambda: text})
     if json:
-        typer.echo(json_format.dumps({**dataclasses.asdict(record), "state": record.state}))
+        typer.echo(text, nl=False)
         return
     seconds = (record.ended_at or time.time()) - record.started_at
     state = record.outcome or record.state
