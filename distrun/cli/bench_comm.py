@@ -218,13 +218,13 @@ def _text(report: BenchReport, form: str) -> str:
 
 def _show(report: BenchReport, form: str) -> None:
     from distrun.cli import bench_pairs, bench_table
-    from distrun.cli.render import table
+    from distrun.cli.render import prose, table
 
     if form != "table":
         sys.stdout.write(_text(report, form))
         return
     for line in bench_table.heading(report):
-        typer.echo(plain(line))
+        prose(plain(line))
     typer.echo()
     if report.rows:
         names = bench_table.columns_of(report)
@@ -234,11 +234,11 @@ def _show(report: BenchReport, form: str) -> None:
         typer.echo()
     if report.pairs is not None:
         ends, links = bench_pairs.matrix(report.pairs)
-        typer.echo(plain(bench_pairs.heading(report.pairs)))
+        prose(plain(bench_pairs.heading(report.pairs)))
         table(ends, links, right=ends[1:])
         typer.echo()
     for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
-        typer.echo(plain(line))
+        prose(plain(line))
 
 
 def _regressed(

@@ -1,8 +1,10 @@
-"""Tables and source; rich is imported inside, because only some commands print with it."""
+"""Tables, sentences and source; rich is imported inside: only some commands print with it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -73,6 +75,25 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
             console.print(Text(f"{label:<{width}}  {line}"), highlight=False, soft_wrap=True)
     if drawn.row_count:
         console.print(drawn, highlight=False)
+
+
+def prose(line: str, *, indent: int = 2) -> None:
+    """Print a line; on a terminal it goes on between two words, with an indent."""
+    columns = terminal_columns()
+    if columns and cells.width(line) > columns:
+        line = textwrap.fill(
+            line,
+            columns,
+            subsequent_indent=" " * indent,
+            replace_whitespace=False,
+            break_on_hyphens=False,
+        )
+    sys.stdout.write(line + "\n")
+
+
+def terminal_columns() -> int | None:
+    """Return how wide the terminal is that stdout is; None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def source(text: str, language: str) -> None:

@@ -12,6 +12,8 @@ import typer
 
 from distrun.cli import output_file
 
+_SENTENCES = ("summary", "versions", "git")
+
 
 def show(
     run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
@@ -54,7 +56,11 @@ def show(
     ]
     for name, value in rows:
         if value:
-            typer.echo(plain(f"{name:<10} {value}"))
+            line = plain(f"{name:<10} {value}")
+            if name in _SENTENCES:
+                render.prose(line, indent=11)
+            else:  # to be copied as it is
+                typer.echo(line)
     if (verdict := runs.verdict(directory)) is not None:
         try:
             for line in list(verdict_lines(verdict, directory)):

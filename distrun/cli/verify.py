@@ -202,7 +202,7 @@ def _show(rows: list[_Row], about: dict[str, Any], kept_in: Path | None, *, as_j
         typer.echo(_json(rows, about), nl=False)
     else:
         right = ("ranks", "first", "last", "max |difference|", "at step")
-        render.table(_COLUMNS, map(_cells, rows), right=right, spare=("script", "loss"))
+        render.table(_COLUMNS, map(_cells, rows), right=right, spare=("script", "loss", "first"))
     for row in rows:
         if not row.good:
             say(f"{row.trial.name}: see {row.run_dir}")

@@ -75,6 +75,10 @@ def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
     name = only_run(tmp_path).name
     (row,) = json.loads(distrun("ps", "--json").stdout)
     assert (row["run_id"], row["state"], row["outcome"]) == (name, "ended", "succeeded")
+    (tmp_path / "other").mkdir()
+    everywhere = distrun("ps", "--all", "--json", cwd=tmp_path / "other").stdout
+    assert row["runs_dir"] == str(tmp_path / "runs")
+    assert row in json.loads(everywhere)
     logs = distrun("logs")
     for shown, stream in ((logs.stdout, "stdout"), (logs.stderr, "stderr")):
         assert shown == "".join(f"[{r}·{r}] {stream} of rank {r}\n" for r in (0, 1))

@@ -105,7 +105,8 @@ def at_1005(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (200, "0:05 · nodes 2/2 · ranks 4/4 · step 20/30 · loss 0.25 · 1234 samples/s · ETA 0:04"
               " · [0·1] val:  40%|####      | 4/10"),
-        (100, "0:05 · ranks 4/4 · step 20/30 · loss 0.25 · ETA 0:04 · [0·1] val:  40%|####      | 4/10"),
+        (100, "0:05 · ranks 4/4 · step 20/30 · loss 0.25 · ETA 0:04"
+              " · [0·1] val:  40%|####      | 4/10"),
         (79, "0:05 · step 20/30 · loss 0.25 · ETA 0:04 · [0·1] val:  40%|####      | 4/10"),
         (60, "0:05 · step 20/30 · loss 0.25 · ETA 0:04 · [0·1] val:  40%|…"),
         (34, "0:05 · step 20/30 · loss 0.25 · E…"),
