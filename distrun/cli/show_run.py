@@ -110,7 +110,10 @@ class RunView:
         for (node, rank), tail in self._tails.items():
             for read in (tail.read, tail.close):
                 for part in read():
-                    self._lines(node, rank, part.stream, part.data)
+                    if self._as_json:
+                        self._print(node, rank, part)
+                    else:
+                        self._lines(node, rank, part.stream, part.data)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Print what is left, and how it ended."""

@@ -180,6 +180,9 @@ def test_a_report_compared_with_one_twice_as_fast_is_exit_code_1_and_names_the_r
     assert len(lines) == len(ROWS) + 1
     assert lines[0].startswith("SLOWER: all_reduce of 64 B, out of place: p50 ")
     assert all(", x 2 (tolerance 10 %)" in line for line in lines[:-1])
+    changes = json.loads(distrun("bench-comm", "compare", fast, now, "--json").stdout)
+    assert [(c["op"], c["nbytes"], c["place"]) for c in changes] == ROWS
+    assert all(c["regressed"] and c["ratio"] == pytest.approx(2) for c in changes)
     back = distrun("bench-comm", "compare", now, fast)
     assert (back.returncode, back.stdout.count("faster: ")) == (0, len(ROWS))
     assert distrun("bench-comm", "compare", fast, now, "--tolerance", "1.1").returncode == 0

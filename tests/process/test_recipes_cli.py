@@ -53,6 +53,8 @@ def plain(text: str) -> str:
 
 def test_the_list_names_every_recipe_in_the_order_to_read_them_in(distrun: Run) -> None:
     header, *rows = distrun("recipes", "list").stdout.splitlines()
+    listed = json.loads(distrun("recipes", "list", "--json").stdout)
+    assert [recipe["name"] for recipe in listed] == [row.split()[0] for row in rows]
     assert header.split()[:3] == ["name", "strategy", "ranks"]
     assert [row.split()[0] for row in rows] == list(NAMES)
     programs = {path.stem for path in RECIPES.glob("*.py") if "__main__" in path.read_text()}
