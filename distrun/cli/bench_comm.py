@@ -52,7 +52,9 @@ def bench_comm(
     backend: str = typer.Option(None, metavar="gloo|nccl", help="[nccl with GPUs, else gloo]"),
     timeout: float = typer.Option(60.0, metavar="S", help="Of one collective."),
     json: bool = typer.Option(False, "--json", help="Print the whole report as JSON."),
-    form: str = typer.Option("table", "--format", metavar="|".join(_FORMATS), help="Or so."),
+    form: str = typer.Option(
+        "table", "--format", metavar="|".join(_FORMATS), help="Print it in another form."
+    ),
     output: list[Path] = typer.Option(
         None,
         *("-o", "--output"),

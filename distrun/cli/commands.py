@@ -29,11 +29,12 @@ class Commands(TyperGroup):
         Raises:
             UsageError: There is none of this name.
         """
-        if args[0] not in self.commands:
-            raise self._unknown(ctx, args)
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise self.unknown(ctx, args)
         return super().resolve_command(ctx, args)
 
-    def _unknown(self, ctx: Any, args: list[str]) -> UsageError:
+    def unknown(self, ctx: Any, args: list[str]) -> UsageError:
+        """Return what is said to a word that is no command, with the line that was meant."""
         message = f"no command is called {args[0]!r}"
         near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.6)
         if near:
@@ -51,6 +52,8 @@ class Root(Commands):
         Raises:
             UsageError: It is an option of `launch`.
         """
+        if ctx.resilient_parsing:  # a shell asks how a word may go on
+            return super().parse_args(ctx, args)
         own = {name for param in self.get_params(ctx) for name in param.opts}
         of_launch = {name for param in self.commands["launch"].params for name in param.opts}
         for word in args:
@@ -61,10 +64,11 @@ class Root(Commands):
                 raise UsageError(f"{name} is an option of launch", _line("launch", *args))
         return super().parse_args(ctx, args)
 
-    def _unknown(self, ctx: Any, args: list[str]) -> UsageError:
+    def unknown(self, ctx: Any, args: list[str]) -> UsageError:
+        """Take a script for what `launch` should run."""
         if args[0].endswith(".py") or Path(args[0]).is_file():
             return UsageError(f"{args[0]!r} is a script: launch runs it", _line("launch", *args))
-        return super()._unknown(ctx, args)
+        return super().unknown(ctx, args)
 
 
 def _line(*words: str) -> str:

@@ -5,12 +5,15 @@ Typer has this for rich alone, whose import costs 50 ms on every command.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
 
 from distrun.cli.commands import Commands
+from distrun.errors import UsageError
 
 Groups = Mapping[str, Sequence[str]]
 """A heading -> the names of the parameters below it."""
@@ -92,3 +95,10 @@ class BenchHelp(Commands):
         """Write the options in their groups, and the commands below them."""
         _write(self, BENCH, ctx, formatter)
         self.format_commands(ctx, formatter)
+
+    def unknown(self, ctx: Any, args: list[str]) -> UsageError:
+        """Take a file for what is to be written."""
+        if Path(args[0]).suffix:
+            hint = f"-o {shlex.quote(args[0])}"
+            return UsageError(f"{args[0]!r} is no command; a file to write is named by -o", hint)
+        return super().unknown(ctx, args)

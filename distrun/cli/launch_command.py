@@ -17,6 +17,8 @@ class LaunchCommand(LaunchHelp):
         Raises:
             UsageError: One is torchrun's, and has no counterpart.
         """
+        if ctx.resilient_parsing:  # a shell asks how a word may go on
+            return super().parse_args(ctx, args)
         takes_value = {
             name: not getattr(param, "is_flag", False)
             for param in self.get_params(ctx)

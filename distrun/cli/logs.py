@@ -14,9 +14,7 @@ def logs(
     prefix: bool = typer.Option(None, help="Name the rank before a line [if there are several]."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the run ends."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
-    json: bool = typer.Option(
-        False, "--json", help="Print each line as JSON; -f: each event."
-    ),
+    json: bool = typer.Option(False, "--json", help="Print each line as JSON; -f: each event."),
 ) -> None:
     """Print what the ranks of a run have printed, running or finished."""
     from distrun.api import runs

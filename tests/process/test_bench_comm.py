@@ -277,7 +277,7 @@ class Going:
 
     def __init__(self, command: list[str], cwd: Path) -> None:
         self.cwd = cwd
-        words = "-b 8 -e 1M --place out -n 1000 --budget 60 --no-check --json r.json"
+        words = "-b 8 -e 1M --place out -n 1000 --budget 60 --no-check -o r.json"
         self.process = subprocess.Popen(
             [*command, "bench-comm", *TWO, *words.split()],
             cwd=cwd,

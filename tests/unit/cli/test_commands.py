@@ -38,6 +38,7 @@ def all_commands() -> Iterator[tuple[str, ...]]:
         ("lanch --nodes 2 train.py", "did you mean 'launch'?", "distrun launch --nodes 2 train.py"),
         ("recipes lst", "no command is called 'lst'; did you mean 'list'?", "distrun recipes list"),
         ("bench-comm compar a b", "did you mean 'compare'?", "distrun bench-comm compare a b"),
+        ("bench-comm --json 'my r.json'", "'my r.json' is no command; a file", "-o 'my r.json'"),
         ("config scheme", "did you mean 'schema'?", "distrun config schema"),
         ("xyz", "no command is called 'xyz'", "one of: launch, ps, "),
     ],
