@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from distrun.cli.help_groups import LaunchHelp
-from distrun.cli.torchrun_options import as_own_options
 
 
 class LaunchCommand(LaunchHelp):
@@ -19,6 +18,8 @@ class LaunchCommand(LaunchHelp):
         """
         if ctx.resilient_parsing:  # a shell asks how a word may go on
             return super().parse_args(ctx, args)
+        from distrun.cli.torchrun_options import as_own_options
+
         takes_value = {
             name: not getattr(param, "is_flag", False)
             for param in self.get_params(ctx)
