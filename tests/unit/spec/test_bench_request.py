@@ -196,10 +196,10 @@ BROKEN: dict[str, Wrong] = {
     "without rows": Wrong(changed(rows=...), "rows: Field required", "-o FILE.json"),
     "with a key more": Wrong(changed(speed=1), "speed: Extra inputs", "-o FILE.json"),
     "with a broken row": Wrong(
-        changed(rows=[{**a_row().model_dump(), "p50_s": "fast"}]), "rows.0.p50_s: ", "--json FILE"
+        changed(rows=[{**a_row().model_dump(), "p50_s": "fast"}]), "rows.0.p50_s: ", "-o FILE.json"
     ),
     "with a time of 0": Wrong(
-        changed(rows=[{**a_row().model_dump(), "p50_s": 0.0}]), "rows.0.p50_s: ", "--json FILE"
+        changed(rows=[{**a_row().model_dump(), "p50_s": 0.0}]), "rows.0.p50_s: ", "-o FILE.json"
     ),
 }
 
