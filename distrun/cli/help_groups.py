@@ -60,16 +60,12 @@ BENCH: Groups = {
 
 def _write(command: Any, groups: Groups, ctx: Any, formatter: Any) -> None:
     """Write the help of a command's parameters; what is in no group comes last."""
-    headings = {name: heading for heading, names in groups.items() for name in names}
-    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in groups}
-    for param in command.get_params(ctx):
-        record = param.get_help_record(ctx)
-        if record is not None:
-            found.setdefault(headings.get(param.name, "Other options"), []).append(record)
-    for heading, records in found.items():
-        if records:
+    records = {param.name: param.get_help_record(ctx) for param in command.get_params(ctx)}
+    grouped = {heading: [records.pop(n, None) for n in names] for heading, names in groups.items()}
+    for heading, found in {**grouped, "Other options": [*records.values()]}.items():
+        if shown := [record for record in found if record is not None]:
             with formatter.section(heading):
-                formatter.write_dl(records)
+                formatter.write_dl(shown)
 
 
 class LaunchHelp(TyperCommand):
