@@ -39,17 +39,9 @@ CHECK: Groups = {
 }
 BENCH: Groups = {
     "What is measured": (
-        "op",
-        "begin",
-        "end",
-        "factor",
-        "sizes",
-        "dtype",
-        "redop",
-        "root",
-        "place",
+        *("op", "begin", "end", "factor", "sizes", "dtype", "redop", "root", "place"),
     ),
-    "How": (*("iterations", "warmup", "mode", "check", "overlap", "budget", "backend", "timeout"),),
+    "How": ("iterations", "warmup", "mode", "check", "overlap", "budget", "backend", "timeout"),
     "Output": ("json", "form", "output", "baseline", "tolerance"),
     "The job, as for launch": (
         *("nodes", "nproc_per_node", "gpus", "env", "env_file", "config", "runs_dir", "hosts"),

@@ -78,6 +78,12 @@ OPTIONS: Mapping[str, TorchrunOption] = {
     "--master-addr": TorchrunOption(fits=_HERE, instead=_NODES, one_node=True),
     "--master-port": TorchrunOption(own="--master-port"),
     "--local-addr": TorchrunOption(fits=_HERE, instead=_NODES, one_node=True),
+    "--log-line-prefix-template": TorchrunOption(
+        instead="`--prefix` and `--no-prefix` say whether a line names its rank"
+    ),
+    "--print-completion": TorchrunOption(
+        instead="`distrun --install-completion` completes words in this shell"
+    ),
     "--logs-specs": TorchrunOption(instead=_LOGS),
     "--numa-binding": TorchrunOption(
         instead="it binds no rank to cores; os.sched_setaffinity in the script does"
@@ -92,13 +98,13 @@ OPTIONS: Mapping[str, TorchrunOption] = {
         instead="the script can set CUDA_VISIBLE_DEVICES from LOCAL_RANK before it imports torch",
     ),
 }
-"""Every option of torchrun 2.11 to 2.14 by its name with dashes."""
+"""Every option of torchrun of torch 2.13 and 2.14, by its name with dashes."""
 SHORT = {"-r": "--redirects", "-t": "--tee"}
 
 
 class _Given(NamedTuple):
     name: str
-    """With dashes; "" for a word that is passed on as it is."""
+    """With dashes."""
     value: str | None
     words: tuple[str, ...]
     """As it was typed, with dashes in the name."""

@@ -101,6 +101,8 @@ def test_a_line_for_torchrun_becomes_one_of_launch(given: str, own: str) -> None
         ("--signals-to-handle SIGUSR1 t.py", "stops the ranks first", "t.py"),
         ("--virtual-local-rank t.py", "CUDA_VISIBLE_DEVICES", "t.py"),
         ("--nnodes 2 --local-ranks-filter 0 t.py", "`--only-rank 0,3`", "--nodes 2 t.py"),
+        ("--log-line-prefix-template x t.py", "`--no-prefix`", "t.py"),
+        ("--print-completion bash t.py", "--install-completion", "t.py"),
         ("--duplicate-stderr-filters warn t.py", "distrun logs RUN", "t.py"),
     ],
 )  # fmt: skip
