@@ -53,14 +53,15 @@ def ctrl_c_is_heard() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_temporary_directory() -> Iterator[None]:
-    """For what tests start: bare torchrun leaves a directory there for each of its runs."""
-    before = os.environ.get("TMPDIR")
+    """For what tests start: torchrun leaves a directory there a run, launch its list of them."""
+    before = {name: os.environ.get(name) for name in ("TMPDIR", "XDG_STATE_HOME")}
     with tempfile.TemporaryDirectory(prefix="distrun-") as directory:
-        os.environ["TMPDIR"] = directory
+        os.environ.update(dict.fromkeys(before, directory))
         yield
-        del os.environ["TMPDIR"]
-        if before is not None:
-            os.environ["TMPDIR"] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

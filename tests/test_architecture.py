@@ -22,7 +22,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
 VESTIBULE = {
     *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
-    *("silence", "signals", "signal_masks", "listen", "streams"),
+    *("silence", "signals", "signal_masks", "listen", "streams", "extras"),
 }
 """Modules that everybody may import, and that import nothing but the standard library."""
 OF_WORKERS = {"torch_private"}
@@ -80,7 +80,13 @@ PARTS_OF_EVERY_COMMAND = {
         "check_topology",
         "check_view",
         "check_watch",
+        "commands",
+        "help_groups",
+        "launch_command",
         "output_file",
+        "table_text",
+        "torchrun_options",
+        "width",
     ),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another."""
@@ -306,7 +312,8 @@ def test_the_command_line_starts_light() -> None:
     heavy = {"torch", "numpy", "pydantic", "rich", "psutil", "pynvml", "tomllib", "asyncio"}
     assert not packages(loaded) & heavy
     own = {name for name in loaded if name.startswith("distrun.")}
-    assert {room_of(name) for name in own} == {"cli", "env", "errors", "processes", "streams"}
+    rooms = {"cli", "env", "errors", "extras", "processes", "streams"}
+    assert {room_of(name) for name in own} == rooms
     others = packages(loaded) - sys.stdlib_module_names - {"distrun"}
     assert others <= {"typer", "click", "shellingham", "typing_extensions", "annotated_doc"}
 

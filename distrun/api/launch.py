@@ -23,7 +23,7 @@ from distrun.probe.host import port_problem
 from distrun.probe.reading import Unread
 from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import read_script
-from distrun.runs import directory, record
+from distrun.runs import directory, known, record
 from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
 from distrun.silence import LOST_AFTER_S
@@ -141,6 +141,7 @@ def start(
     except OSError as error:
         require_runs_dir(job.runs_dir, error.strerror or str(error))
         raise
+    known.add(job.runs_dir)
     run_record = record.RunRecord(
         run_id=plan.run_id,
         recipe=job.script,

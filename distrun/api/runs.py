@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.errors import UsageError
+from distrun.runs import known
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.runs.listing import find, list_runs
@@ -34,9 +35,19 @@ __all__ = [
     "find",
     "list_runs",
     "prune",
+    "runs_dirs",
     "stop",
     "verdict",
 ]
+
+
+def runs_dirs(here: Path) -> list[Path]:
+    """Return every runs directory that a launch of this user has recorded runs in.
+
+    Args:
+        here: One that belongs to them, whoever wrote it.
+    """
+    return [here, *(path for path in known.runs_dirs() if path != here.resolve())]
 
 
 def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:

@@ -7,23 +7,30 @@ import os
 import typer
 
 from distrun.cli import bench_comm, check, config, launch, logs, ps, recipes, show, stop, verify
+from distrun.cli.commands import Root
+from distrun.cli.help_groups import CheckHelp
+from distrun.cli.launch_command import LaunchCommand
 
 app = typer.Typer(
     name="distrun",
+    cls=Root,
     help="Take PyTorch training from a laptop to a cluster.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich costs 50 ms on every command
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("launch", context_settings={"allow_interspersed_args": False}, no_args_is_help=True)(
-    launch.launch
-)
+app.command(
+    "launch",
+    cls=LaunchCommand,
+    context_settings={"allow_interspersed_args": False},
+    no_args_is_help=True,
+)(launch.launch)
 app.command("ps")(ps.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("show")(show.show)
-app.command("check")(check.check)
+app.command("check", cls=CheckHelp)(check.check)
 app.command("verify")(verify.verify)
 app.add_typer(bench_comm.app, name="bench-comm")
 app.add_typer(recipes.app, name="recipes")

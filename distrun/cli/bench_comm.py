@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,17 @@ import typer
 from distrun.cli import bench_plot
 from distrun.cli.assignments import assignments
 from distrun.cli.console import plain
+from distrun.cli.help_groups import BenchHelp
+from distrun.cli.output_file import Formats, require, write_all
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
     from distrun.spec.bench import BenchReport, BenchRequest
 
-app = typer.Typer(rich_markup_mode=None)
-_FORMATS = ("table", "nccl-tests", "markdown", "csv", "json")
+app = typer.Typer(rich_markup_mode=None, cls=BenchHelp)
+_FORMATS = ("table", "nccl-tests", "markdown", "csv")
+_ENDINGS = (".json", ".csv", ".md", ".txt", *bench_plot.ENDINGS)
 _PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
 _OF_THE_JOB = (
     *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "master_port"),
@@ -48,11 +51,17 @@ def bench_comm(
     budget: float = typer.Option(30.0, metavar="S", help="Cut iterations to take about as long."),
     backend: str = typer.Option(None, metavar="gloo|nccl", help="[nccl with GPUs, else gloo]"),
     timeout: float = typer.Option(60.0, metavar="S", help="Of one collective."),
-    form: str = typer.Option("table", "--format", metavar="|".join(_FORMATS), help="On stdout."),
-    json: Path = typer.Option(None, metavar="FILE", help="Write the whole report too."),
-    csv: Path = typer.Option(None, metavar="FILE", help="Write the rows as CSV too."),
-    markdown: Path = typer.Option(None, metavar="FILE", help="Write the table as Markdown too."),
-    plot: Path = typer.Option(None, metavar="F.svg|F.png", help="Draw busbw and time [plot]."),
+    json: bool = typer.Option(False, "--json", help="Print the whole report as JSON."),
+    form: str = typer.Option(
+        "table", "--format", metavar="|".join(_FORMATS), help="Print it in another form."
+    ),
+    output: list[Path] = typer.Option(
+        None,
+        *("-o", "--output"),
+        metavar="FILE",
+        help="Write it too: .json, .csv, .md, .txt as nccl-tests, or a plot: .svg, .png, .pdf;"
+        " repeatable.",
+    ),
     baseline: Path = typer.Option(None, metavar="FILE", help="Compare with this report."),
     tolerance: float = typer.Option(0.1, metavar="X", help="With --baseline: 0.1 is 10 %."),
     nodes: str = typer.Option(None, metavar="N", help="As for launch, from here on."),
@@ -77,11 +86,9 @@ def bench_comm(
     if context.invoked_subcommand is not None:
         return
     given = dict(locals())
-    if form not in _FORMATS:
-        raise UsageError(f"--format {form!r} is none", "one of: " + ", ".join(_FORMATS))
+    form = _form(form, as_json=json)
+    _require_outputs(output)
     before = _baseline(baseline, tolerance)
-    if plot is not None:
-        bench_plot.require(plot)
     request = _request(given)
     prepared = _prepared(request, {name: given[name] for name in _OF_THE_JOB}, config)
     if dry_run:
@@ -89,18 +96,13 @@ def bench_comm(
 
         typer.echo("\n".join(lines(prepared.plan)))
         return
-    files: dict[Path | None, str] = {json: "json", csv: "csv", markdown: "markdown"}
-    for path in (*files, plot):
-        _require_writable(path)
     if before is not None:
         from distrun.api.bench_comm import require_comparable
 
         require_comparable(before, prepared, request)
     report, exit_code = _measured(request, prepared)
     _show(report, form)
-    _write(report, files)
-    if plot is not None:
-        bench_plot.draw(report, before, plot)
+    write_all(output, _formats(report, before))
     if any(row.wrong_count for row in report.rows):
         exit_code = exit_code or 1
     if before is not None and _regressed(before, report, tolerance, err=form != "table"):
@@ -113,12 +115,14 @@ def compare(
     before: Path = typer.Argument(..., metavar="A.json", help="The report to compare with."),
     after: Path = typer.Argument(..., metavar="B.json", help="The newer report."),
     tolerance: float = typer.Option(0.1, metavar="X", help="0.1 is 10 %."),
+    json: bool = typer.Option(False, "--json", help="Print it as JSON."),
 ) -> None:
     """Say what moved between two reports. Exit code 1: something became slower."""
     from distrun.spec.bench import read_report
 
     _require_tolerance(tolerance)
-    sys.exit(int(_regressed(read_report(before), read_report(after), tolerance)))
+    slower = _regressed(read_report(before), read_report(after), tolerance, as_json=json)
+    sys.exit(int(slower))
 
 
 def _baseline(path: Path | None, tolerance: float) -> BenchReport | None:
@@ -180,19 +184,26 @@ def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, i
     return report, result.exit_code
 
 
-def _require_writable(path: Path | None) -> None:
-    """Refuse, before anything is measured, a file that could not be written."""
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"{path} cannot be written", "is its directory there, and yours?")
+def _form(form: str, *, as_json: bool) -> str:
+    if form not in _FORMATS:
+        hint = "--json" if form == "json" else "one of: " + ", ".join(_FORMATS)
+        raise UsageError(f"--format {form!r} is none", hint)
+    if as_json and form != "table":
+        raise UsageError(f"--json and --format {form} exclude each other", "one at a time")
+    return "json" if as_json else form
 
 
-def _write(report: BenchReport, files: dict[Path | None, str]) -> None:
-    for path, form in files.items():
-        if path is not None:
-            try:
-                path.write_text(_text(report, form), encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+def _require_outputs(paths: list[Path] | None) -> None:
+    """Refuse, before anything is measured, what could not be written or drawn."""
+    require(paths, _ENDINGS)
+    if any(path.suffix.lower() in bench_plot.ENDINGS for path in paths or ()):
+        bench_plot.require()
+
+
+def _formats(report: BenchReport, before: BenchReport | None) -> Formats:
+    names = {".json": "json", ".csv": "csv", ".md": "markdown", ".txt": "nccl-tests"}
+    texts = {ending: partial(_text, report, name) for ending, name in names.items()}
+    return texts | {e: partial(bench_plot.draw, report, before, e) for e in bench_plot.ENDINGS}
 
 
 def _text(report: BenchReport, form: str) -> str:
@@ -209,13 +220,13 @@ def _text(report: BenchReport, form: str) -> str:
 
 def _show(report: BenchReport, form: str) -> None:
     from distrun.cli import bench_pairs, bench_table
-    from distrun.cli.render import table
+    from distrun.cli.render import prose, table
 
     if form != "table":
         sys.stdout.write(_text(report, form))
         return
     for line in bench_table.heading(report):
-        typer.echo(plain(line))
+        prose(plain(line))
     typer.echo()
     if report.rows:
         names = bench_table.columns_of(report)
@@ -225,21 +236,27 @@ def _show(report: BenchReport, form: str) -> None:
         typer.echo()
     if report.pairs is not None:
         ends, links = bench_pairs.matrix(report.pairs)
-        typer.echo(plain(bench_pairs.heading(report.pairs)))
+        prose(plain(bench_pairs.heading(report.pairs)))
         table(ends, links, right=ends[1:])
         typer.echo()
     for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
-        typer.echo(plain(line))
+        prose(plain(line))
 
 
 def _regressed(
-    before: BenchReport, after: BenchReport, tolerance: float, *, err: bool = False
+    before: BenchReport,
+    after: BenchReport,
+    tolerance: float,
+    *,
+    err: bool = False,
+    as_json: bool = False,
 ) -> bool:
     """Print what moved, on stderr if `err`; say whether something became slower."""
     from distrun.api.bench_comm import compare as compare_reports
-    from distrun.cli.bench_table import change_lines
+    from distrun.cli import bench_formats, bench_table
 
     changes = compare_reports(before, after, tolerance)
-    for line in change_lines(changes):
-        typer.echo(plain(line), err=err)
+    lines = [bench_formats.changes(changes)] if as_json else bench_table.change_lines(changes)
+    for line in lines:
+        typer.echo(line if as_json else plain(line), err=err)
     return any(change.regressed for change in changes)

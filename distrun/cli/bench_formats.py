@@ -1,16 +1,18 @@
-"""`bench-comm` for programs: CSV, Markdown, and the columns of nccl-tests."""
+"""`bench-comm` for programs: CSV, Markdown, the columns of nccl-tests, changes as JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from distrun.bandwidth import DEFINITIONS
 from distrun.cli.bench_table import cells, columns_of, digits
 
 if TYPE_CHECKING:
+    from distrun.api.bench_comm import Change
     from distrun.spec.bench import BenchReport, Row
 
 _CSV = (
@@ -42,6 +44,23 @@ def as_markdown(report: BenchReport) -> str:
         *("| " + " | ".join(row) + " |" for row in cells(report)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def changes(found: Sequence[Change]) -> str:
+    """Return what moved between two reports, and what stayed, as a JSON list."""
+    return json.dumps(
+        [
+            {
+                **{name: getattr(one.after, name) for name in ("op", "place", "nbytes", "dtype")},
+                "before_p50_s": one.before.p50_s,
+                "after_p50_s": one.after.p50_s,
+                **{name: getattr(one, name) for name in ("ratio", "tolerance")},
+                **{name: getattr(one, name) for name in ("judged", "moved", "regressed")},
+            }
+            for one in found
+        ],
+        indent=1,
+    )
 
 
 def as_nccl_tests(report: BenchReport) -> str:

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from importlib.util import find_spec
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING, Any
 
 from distrun.cli.bench_table import size
 from distrun.errors import UsageError
+from distrun.extras import missing
 
 if TYPE_CHECKING:
     from distrun.spec.bench import BenchReport, Pairs, Row
 
-_SUFFIXES = (".svg", ".png", ".pdf")
+ENDINGS = (".svg", ".png", ".pdf")
 
 
-def require(path: Path) -> None:
-    """Refuse what could not be drawn, before anything is measured.
+def require() -> None:
+    """Refuse to draw without matplotlib, before anything is measured.
 
     Raises:
-        UsageError: matplotlib is not installed, or the name has another ending.
+        UsageError: It is not installed.
     """
-    if path.suffix not in _SUFFIXES:
-        other = shlex.quote(str(path.with_suffix(".svg")))
-        raise UsageError(f"--plot {path}: not a {', '.join(_SUFFIXES)}", f"--plot {other}")
-    if find_spec("matplotlib") is None:
-        install = f"{shlex.quote(sys.executable)} -m pip install 'matplotlib>=3.8'"
-        raise UsageError("--plot needs matplotlib", install)
+    if command := missing("matplotlib", "plot"):
+        raise UsageError("a plot needs matplotlib, which is not installed", command)
 
 
-def draw(report: BenchReport, baseline: BenchReport | None, path: Path) -> None:
+def draw(report: BenchReport, baseline: BenchReport | None, ending: str) -> bytes:
     """Draw busbw and time against size, and the map of pairs, whichever there are.
 
-    Raises:
-        UsageError: The file cannot be written.
+    Args:
+        report: What was measured.
+        baseline: What it is compared with.
+        ending: One of `ENDINGS`.
+
+    Returns:
+        The picture, as it stands in a file.
     """
     from matplotlib.figure import Figure
 
@@ -53,10 +52,9 @@ def draw(report: BenchReport, baseline: BenchReport | None, path: Path) -> None:
         f"{report.world_size} rank{'s' * (report.world_size != 1)},"
         f" {report.backend}, {report.ranks[0].device}, {report.request.mode} mode"
     )
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UsageError(f"--plot {path} cannot be written: {error.strerror}") from None
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=ending.removeprefix("."))
+    return drawn.getvalue()
 
 
 def _curves(

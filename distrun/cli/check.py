@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distrun.cli.output_file import require_writable, write
+from distrun.cli import output_file
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
     from distrun.api.check import CheckReport
     from distrun.spec.job import Settings
 
+_ENDINGS = (".json", ".xml", ".md")
 _OF_THE_JOB = ("nodes", "nproc_per_node", "gpus", "hosts", "master_port", "runs_dir", "strict")
 """Options that are those of `distrun launch`."""
 
@@ -39,10 +40,15 @@ def check(
     explain: str = typer.Option(
         None, metavar="ID|all|list", help="Explain a rule, look at nothing."
     ),
-    save: Path = typer.Option(None, metavar="FILE", help="Write the snapshots."),
+    save: Path = typer.Option(None, metavar="FILE", help="Write the snapshots, for --from."),
     recorded: list[Path] = typer.Option(None, "--from", metavar="FILE", help="Judge snapshots."),
     json: bool = typer.Option(False, "--json", help="Print all of it as JSON."),
-    junit: Path = typer.Option(None, metavar="FILE", help="Write JUnit's XML."),
+    output: list[Path] = typer.Option(
+        None,
+        *("-o", "--output"),
+        metavar="FILE",
+        help="Write it too: .json, .xml for JUnit, .md as --report; repeatable.",
+    ),
     report: bool = typer.Option(False, "--report", help="Print what to paste into an issue."),
     watch: bool = typer.Option(False, "--watch", help="Show the GPUs live, every second."),
     deep: bool = typer.Option(False, "--deep", help="Run matmul, copies, all_reduce, pairs too."),
@@ -65,8 +71,9 @@ def check(
         from distrun.api.deep import require_here
 
         require_here(settings, on)
-    for path in (save, junit):
-        require_writable(path)
+    output_file.require(output, _ENDINGS)
+    if save is not None:
+        output_file.require_writable(save)
     _say_what_is_emulated(given, settings)
     found = _checked(given, settings)
     if deep:
@@ -74,11 +81,8 @@ def check(
     if save is not None:
         from distrun.cli.check_formats import snapshots
 
-        write(save, snapshots(found.nodes))
-    if junit is not None:
-        from distrun.cli.check_formats import as_junit
-
-        write(junit, as_junit(found, strict=strict))
+        output_file.write(save, snapshots(found.nodes))
+    output_file.write_all(output, _formats(found, given, settings))
     _show(found, given, settings)
     sys.exit(found.exit_code)
 
@@ -89,7 +93,7 @@ def _require_one_screen(given: dict[str, Any]) -> None:
     if len(shown) > 1:
         raise UsageError(f"--{shown[0]} and --{shown[1]} exclude each other", "one at a time")
     for screen in {"watch", "explain"} & set(shown):
-        for name in ("save", "junit", "deep", "strict", "ignore"):
+        for name in ("save", "output", "deep", "strict", "ignore"):
             if given[name]:  # nothing is judged there
                 raise UsageError(f"--{screen} and --{name} exclude each other", "one at a time")
     files = [*(given["recorded"] or ()), *(given["files"] or ())]
@@ -167,19 +171,32 @@ def _deepened(found: CheckReport, given: dict[str, Any], settings: Settings) -> 
     return judged(nodes, settings, given["ignore"] or (), emulated=_emulates(given, settings))
 
 
-def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None:
-    if given["json"]:
+def _formats(found: CheckReport, given: dict[str, Any], settings: Settings) -> output_file.Formats:
+    def as_json() -> str:
         from distrun.cli.check_formats import as_json
 
-        typer.echo(as_json(found), nl=False)
-    elif given["report"]:
+        return as_json(found)
+
+    def as_junit() -> str:
+        from distrun.cli.check_formats import as_junit
+
+        return as_junit(found, strict=given["strict"])
+
+    def as_markdown() -> str:
         from distrun.api.anonymous import anonymous
         from distrun.api.check import judged
         from distrun.cli.check_report import as_markdown
 
         nodes, here = anonymous(found.nodes), _emulates(given, settings)
-        shown = judged(nodes, settings, given["ignore"] or (), emulated=here)
-        typer.echo(as_markdown(shown), nl=False)
+        return as_markdown(judged(nodes, settings, given["ignore"] or (), emulated=here))
+
+    return {".json": as_json, ".xml": as_junit, ".md": as_markdown}
+
+
+def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None:
+    if given["json"] or given["report"]:
+        make = _formats(found, given, settings)[".json" if given["json"] else ".md"]
+        typer.echo(make(), nl=False)
     else:
         from distrun.cli import check_view
 

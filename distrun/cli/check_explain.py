@@ -6,8 +6,10 @@ import textwrap
 from collections.abc import Iterator
 
 from distrun.api.explain import Explanation
+from distrun.cli.render import terminal_columns
 
 _WIDTH = 88
+"""More is hard to read, whatever the terminal has."""
 
 
 def one_line_each(found: list[Explanation]) -> Iterator[str]:
@@ -36,4 +38,5 @@ def in_full(found: list[Explanation]) -> Iterator[str]:
 
 
 def _paragraph(name: str, text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=f"  {name:<8}", subsequent_indent=" " * 10)
+    width = min(_WIDTH, terminal_columns() or _WIDTH)
+    return textwrap.wrap(text, width, initial_indent=f"  {name:<8}", subsequent_indent=" " * 10)

@@ -6,7 +6,9 @@ import json
 
 import typer
 
-app = typer.Typer(help="What may stand in a config file.", no_args_is_help=True)
+from distrun.cli.commands import Commands
+
+app = typer.Typer(help="What may stand in a config file.", no_args_is_help=True, cls=Commands)
 
 
 @app.command("schema")

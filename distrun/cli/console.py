@@ -12,6 +12,7 @@ import shutil
 import sys
 from typing import TextIO
 
+from distrun.cli.width import cut
 from distrun.processes import widen_pipe
 from distrun.streams import BOTH, STDERR, STDOUT
 
@@ -91,7 +92,7 @@ class Console:
         if not self.live or self.broken:
             return
         columns = shutil.get_terminal_size().columns
-        shown = plain(text[: max(0, columns - 1)]).encode()
+        shown = cut(plain(text), max(0, columns - 1)).encode()
         if shown != self._status:
             self._write(_ERASE_LINE + shown)
             self._status = shown

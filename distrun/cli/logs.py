@@ -14,6 +14,7 @@ def logs(
     prefix: bool = typer.Option(None, help="Name the rank before a line [if there are several]."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the run ends."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+    json: bool = typer.Option(False, "--json", help="Print each line as JSON; -f: each event."),
 ) -> None:
     """Print what the ranks of a run have printed, running or finished."""
     from distrun.api import runs
@@ -27,7 +28,7 @@ def logs(
     ranks = rank_list("--rank", rank, world_size)
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
-    view = RunView(directory, Console(), only_ranks=ranks, prefix=prefix)
+    view = RunView(directory, Console(), only_ranks=ranks, prefix=prefix, as_json=json)
     if not follow:
         for node, one in directory.rank_logs():
             view.add_rank(node, one)

@@ -6,46 +6,113 @@ import dataclasses
 import json as json_format
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from distrun.cli import output_file
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.runs import RunRecord
+
+_COLUMNS = ("run", "state", "code", "ranks", "started", "time", "recipe")
+_CSV = (
+    *("run_id", "state", "outcome", "exit_code", "nnodes", "nproc_per_node"),
+    *("started_at", "ended_at", "recipe", "runs_dir"),
+)
 
 
 def ps(
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+    everywhere: bool = typer.Option(
+        False, "--all", "-a", help="In every directory that launch has recorded runs in."
+    ),
     running: bool = typer.Option(False, "--running", help="Only those that are going on."),
     prune: int = typer.Option(
         None, metavar="KEEP", min=0, help="Remove ended runs but the newest."
     ),
     json: bool = typer.Option(False, "--json", help="Print a JSON list."),
+    output: list[Path] = typer.Option(
+        None, "-o", "--output", metavar="FILE", help="Write it too: .json or .csv; repeatable."
+    ),
 ) -> None:
     """List the recorded runs, the newest first."""
     from distrun.api import runs
-    from distrun.cli import render
     from distrun.cli.console import say
 
+    output_file.require(output, (".json", ".csv"))
     if prune is not None:
+        if everywhere:
+            raise UsageError("--all and --prune exclude each other", "one directory at a time")
         for name in runs.prune(runs_dir, prune, say):
             say(f"removed {name}")
         return
-    found = [r for _, r in runs.list_runs(runs_dir, say) if not (running and r.is_over)]
+    found = {}
+    for place in runs.runs_dirs(runs_dir) if everywhere else [runs_dir]:
+        try:
+            records = [record for _, record in runs.list_runs(place, say)]
+        except UsageError as error:
+            if not everywhere:
+                raise
+            say(error.message)  # one that cannot be read hides no other
+            continue
+        found[place] = [record for record in records if not (running and record.is_over)]
+    formats: output_file.Formats = {".json": lambda: _json(found), ".csv": lambda: _csv(found)}
+    output_file.write_all(output, formats)
     if json:
-        typer.echo(json_format.dumps([{**dataclasses.asdict(r), "state": r.state} for r in found]))
-        return
-    if not found:
-        say(f"no run is recorded in {str(runs_dir)!r}")
-        return
-    rows = []
-    for record in found:
-        seconds = (record.ended_at or time.time()) - record.started_at
-        rows.append(
-            (
-                record.run_id,
-                record.outcome or record.state,
-                "" if record.exit_code is None else str(record.exit_code),
-                f"{record.nnodes}×{record.nproc_per_node}",
-                time.strftime("%m-%d %H:%M", time.localtime(record.started_at)),
-                render.duration(seconds) if record.state != "lost" else "?",
-                record.recipe,
-            )
-        )
-    render.table(("run", "state", "code", "ranks", "started", "time", "recipe"), rows)
+        typer.echo(_json(found), nl=False)
+    elif not any(found.values()):
+        say("no run is recorded" + (f" in {str(runs_dir)!r}" if not everywhere else ""))
+    else:
+        _show(found, with_places=everywhere)
+
+
+def _show(found: dict[Path, list[RunRecord]], *, with_places: bool) -> None:
+    """Print a table for each directory, the one with the newest run first."""
+    from distrun.cli import render
+    from distrun.cli.console import plain
+
+    there = [(place, records) for place, records in found.items() if records]
+    there.sort(key=lambda pair: pair[1][0].started_at, reverse=True)
+    for number, (place, records) in enumerate(there):
+        if with_places:
+            typer.echo(("\n" if number else "") + plain(f"{place}:"))
+        rows = map(_row, records)
+        spare = ("recipe", "started")  # a run's name tells both
+        render.table(_COLUMNS, rows, spare=spare, names=("run", "state", "recipe"))
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    from distrun.cli.render import duration
+
+    seconds = (record.ended_at or time.time()) - record.started_at
+    return (
+        record.run_id,
+        record.outcome or record.state,
+        "" if record.exit_code is None else str(record.exit_code),
+        f"{record.nnodes}×{record.nproc_per_node}",
+        time.strftime("%m-%d %H:%M", time.localtime(record.started_at)),
+        duration(seconds) if record.state != "lost" else "?",
+        record.recipe,
+    )
+
+
+def _all(found: dict[Path, list[RunRecord]]) -> list[dict[str, Any]]:
+    """Return what is known of every run, the newest first."""
+    every = [
+        {**dataclasses.asdict(record), "state": record.state, "runs_dir": str(place.resolve())}
+        for place, records in found.items()
+        for record in records
+    ]
+    return sorted(every, key=lambda one: float(one["started_at"]), reverse=True)
+
+
+def _json(found: dict[Path, list[RunRecord]]) -> str:
+    return json_format.dumps(_all(found)) + "\n"
+
+
+def _csv(found: dict[Path, list[RunRecord]]) -> str:
+    from distrun.cli.table_text import as_csv
+
+    return as_csv(_CSV, ([one[name] for name in _CSV] for one in _all(found)))

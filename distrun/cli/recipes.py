@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json as json_format
 import shlex
 import sys
 from pathlib import Path
 
 import typer
 
+from distrun.cli.commands import Commands
+
 app = typer.Typer(
     help="Training scripts, one a parallel strategy, to read and to copy.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    cls=Commands,
 )
 _NAME = typer.Argument(..., metavar="NAME", help="As in `distrun recipes list`.")
 
 
 @app.command("list")
-def show_list() -> None:
+def show_list(json: bool = typer.Option(False, "--json", help="Print a JSON list.")) -> None:
     """List them, in the order to read them in."""
     from distrun.api.recipes import recipes
     from distrun.cli import render
 
+    if json:
+        typer.echo(json_format.dumps([vars(recipe) for recipe in recipes()]))
+        return
     rows = [(r.name, r.strategy or "-", r.ranks, r.title) for r in recipes()]
     render.table(["name", "strategy", "ranks", "what it shows"], rows, right=["ranks"])
 
@@ -77,8 +84,11 @@ def export(
     run: str = typer.Argument(
         ..., metavar="RUN", help="A run, as in `distrun logs`, or a directory of checkpoints."
     ),
-    out: Path = typer.Argument(..., metavar="OUT.safetensors", help="The file to write."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", metavar="FILE.safetensors", help="The file to write."
+    ),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+    json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Write the model of a run's last good checkpoint as one safetensors file.
 
@@ -87,17 +97,19 @@ def export(
     """
     from distrun.api.export import checkpoints_of
     from distrun.api.export import export as export_model
+    from distrun.cli import output_file
     from distrun.cli.console import plain, report_error, say
-    from distrun.cli.output_file import require_writable
 
-    require_writable(out)
-    exported = export_model(checkpoints_of(runs_dir, run), out)
+    output_file.require([output], (".safetensors",))
+    exported = export_model(checkpoints_of(runs_dir, run), output)
+    if json:
+        typer.echo(json_format.dumps({**vars(exported), "file": str(output)}))
     for problem in exported.passed_over:
         say(f"passed over: {problem}")
     if exported.broken:
         report_error(exported.broken)
         sys.exit(1)
-    written = f"{exported.tensors} tensors, {exported.parameters:,} numbers"
-    typer.echo(
-        plain(f"wrote {out}: {written}, of {exported.checkpoint} after step {exported.step}")
-    )
+    if not json:
+        written = f"{exported.tensors} tensors, {exported.parameters:,} numbers"
+        source = f"{exported.checkpoint} after step {exported.step}"
+        typer.echo(plain(f"wrote {output}: {written}, of {source}"))

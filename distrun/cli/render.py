@@ -1,11 +1,14 @@
-"""Tables and source; rich is imported inside, because only some commands print with it."""
+"""Tables, sentences and source; rich is imported inside: only some commands print with it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from distrun.cli import width as cells
 from distrun.cli.console import plain
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ def table(
     *,
     right: Collection[str] = (),
     spare: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> None:
     """Print a table; into a pipe it is as wide as it needs to be.
 
@@ -26,15 +30,16 @@ def table(
         rows: Their cells.
         right: Columns of numbers.
         spare: Columns that are left out, in this order, where the terminal is too narrow.
+        names: Columns whose cells lose their middle where that was not enough.
     """
     from rich.table import Column, Table
     from rich.text import Text
 
     console = _console()
-    lines = list(rows)
-    columns, lines = _fitting(columns, lines, spare, console.width)
+    lines = [[plain(cell) for cell in row] for row in rows]
+    columns, lines = _fitting(columns, lines, spare, names, console.width)
     # The first names what other commands are to be given: never cut short.
-    width = max((len(row[0]) for row in lines), default=0)
+    width = max((cells.width(row[0]) for row in lines), default=0)
     first = Column(columns[0], min_width=width, no_wrap=True)
     others = [
         Column(name, justify="right" if name in right else "left", no_wrap=name in right)
@@ -42,7 +47,7 @@ def table(
     ]
     drawn = Table(first, *others, box=None, pad_edge=False, header_style="bold")
     for row in lines:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))  # a name may look like markup
+        drawn.add_row(*map(Text, row))  # a name may look like markup
     console.print(drawn, highlight=False)
 
 
@@ -72,6 +77,25 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
         console.print(drawn, highlight=False)
 
 
+def prose(line: str, *, indent: int = 2) -> None:
+    """Print a line; on a terminal it goes on between two words, with an indent."""
+    columns = terminal_columns()
+    if columns and cells.width(line) > columns:
+        line = textwrap.fill(
+            line,
+            columns,
+            subsequent_indent=" " * indent,
+            replace_whitespace=False,
+            break_on_hyphens=False,
+        )
+    sys.stdout.write(line + "\n")
+
+
+def terminal_columns() -> int | None:
+    """Return how wide the terminal is that stdout is; None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def source(text: str, language: str) -> None:
     """Print a text as it is; on a terminal with the colours of its language."""
     from rich.console import Console
@@ -94,16 +118,25 @@ def _console() -> Console:
 
 
 def _fitting(
-    columns: Sequence[str], rows: list[Sequence[str]], spare: Sequence[str], width: int
-) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Leave out spare columns until the rest is not wider than the terminal."""
+    columns: Sequence[str],
+    rows: list[list[str]],
+    spare: Sequence[str],
+    names: Sequence[str],
+    limit: int,
+) -> tuple[list[str], list[list[str]]]:
+    """Leave out spare columns, then shorten names, until the rest fits the terminal."""
     kept = list(range(len(columns)))
-    widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True)]
+    widths = [max(map(cells.width, column)) + 2 for column in zip(columns, *rows, strict=True)]
     for name in spare:
-        if sum(widths[i] for i in kept) - 2 <= width:
+        if sum(widths[i] for i in kept) - 2 <= limit:
             break
         kept = [i for i in kept if columns[i] != name]
-    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    table = [[row[i] for i in kept] for row in (columns, *rows)]
+    over = sum(widths[i] for i in kept) - 2 - limit
+    if over > 0 and names:
+        which = [number for number, i in enumerate(kept) if columns[i] in names]
+        table = cells.shortened(table, which, over)
+    return table[0], table[1:]
 
 
 def duration(seconds: float) -> str:

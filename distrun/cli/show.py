@@ -10,11 +10,18 @@ from pathlib import Path
 
 import typer
 
+from distrun.cli import output_file
+
+_SENTENCES = ("summary", "versions", "git")
+
 
 def show(
     run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
     json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
+    output: list[Path] = typer.Option(
+        None, "-o", "--output", metavar="FILE", help="Write the record too: .json."
+    ),
 ) -> None:
     """Print what was run, on what, and how it ended."""
     from distrun.api import runs
@@ -22,9 +29,12 @@ def show(
     from distrun.cli.console import plain, say
     from distrun.cli.verdict import verdict_lines
 
+    output_file.require(output, (".json",))
     directory, record = runs.find(runs_dir, run, say)
+    text = json_format.dumps({**dataclasses.asdict(record), "state": record.state}) + "\n"
+    output_file.write_all(output, {".json": lambda: text})
     if json:
-        typer.echo(json_format.dumps({**dataclasses.asdict(record), "state": record.state}))
+        typer.echo(text, nl=False)
         return
     seconds = (record.ended_at or time.time()) - record.started_at
     state = record.outcome or record.state
@@ -46,7 +56,11 @@ def show(
     ]
     for name, value in rows:
         if value:
-            typer.echo(plain(f"{name:<10} {value}"))
+            line = plain(f"{name:<10} {value}")
+            if name in _SENTENCES:
+                render.prose(line, indent=11)
+            else:  # to be copied as it is
+                typer.echo(line)
     if (verdict := runs.verdict(directory)) is not None:
         try:
             for line in list(verdict_lines(verdict, directory)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -95,20 +96,24 @@ class RunView:
             for (node, rank), tail in self._tails.items():
                 for part in tail.read():
                     self._print(node, rank, part)
+                self._status.on_bar(node, rank, tail.bar)
                 self._traceback(node, rank).release_if_due(self, dying=self._failure_told)
         now = time.monotonic()
         if self._fold:
             self._show(self._fold.due(now))
         if self._console.live and not self._quiet and now - self._status_at >= _STATUS_S:
             self._status_at = now
-            self._console.status(self._status.line())
+            self._console.status(self._status.line(shutil.get_terminal_size().columns - 1))
 
     def print_logs(self) -> None:
         """Print what the logs hold now, rank by rank."""
         for (node, rank), tail in self._tails.items():
             for read in (tail.read, tail.close):
                 for part in read():
-                    self._lines(node, rank, part.stream, part.data)
+                    if self._as_json:
+                        self._print(node, rank, part)
+                    else:
+                        self._lines(node, rank, part.stream, part.data)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
         """Print what is left, and how it ended."""
@@ -156,6 +161,8 @@ class RunView:
         if part.stream != STDOUT:
             prefix = self._prefix(node, rank, part.stream)
             free = self._traceback(node, rank).hold(free, prefix, part.stream)
+        if free:
+            self._status.on_output(node, rank, free)
         if free and self._fold:
             self._fold.take((node, rank), part.stream, free, time.monotonic())
         elif free:

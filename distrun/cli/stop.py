@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json as json_format
 from pathlib import Path
 
 import typer
@@ -11,6 +13,7 @@ def stop(
     run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
     force: bool = typer.Option(False, "--force", help="Kill the ranks without a grace."),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+    json: bool = typer.Option(False, "--json", help="Print its record as JSON."),
 ) -> None:
     """Stop a running run as SIGTERM would, and wait for its end."""
     from distrun.api import runs
@@ -18,7 +21,9 @@ def stop(
 
     directory, _ = runs.find(runs_dir, run, say)
     record = runs.stop(directory, force=force)
-    if not record.is_over:
+    if json:
+        typer.echo(json_format.dumps({**dataclasses.asdict(record), "state": record.state}))
+    elif not record.is_over:
         say(f"{record.run_id} has been told to stop and has not ended yet")
     else:
         say(f"{record.run_id}: {record.outcome or record.state}, {record.summary}")

@@ -1,8 +1,8 @@
 """From growing log files to whole lines that can be shown.
 
 Whatever a rank prints, each of its lines comes out whole and alone: progress bars are
-reduced to their last state, a line without an end is shown after a moment, and a line
-without any end at all is cut.
+reduced to their last state, which comes out once when they end; a line without an end is
+shown after a moment, and a line without any end at all is cut.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from distrun.streams import BOTH, STDERR, STDOUT
 _READ_NBYTES = 1 << 20
 _MAX_LINE_NBYTES = 1 << 16
 _PARTIAL_S = 1.0
-_BAR_S = 5.0
 # All up to the last carriage return that something visible follows on the same line.
 # Anchored: without the ^ a long line would be searched again from each of its bytes.
 _OVERWRITTEN = re.compile(rb"(?m)^[^\n]*\r(?=[^\r\n])")
+_UP = b"\x1b[A"
+_BELOW = re.compile(rb"\n([^\n]*?)\x1b\[A")
+_MAX_NESTED = 8
+_UP_S = 0.2
+"""For so long the end of a bar's line may be the way to a bar below it."""
 
 
 class LineAssembler:
@@ -30,19 +34,22 @@ class LineAssembler:
     def __init__(self) -> None:
         self._pending = b""
         self._pending_since = 0.0
-        self._bar_shown_at = 0.0
+
+    @property
+    def bar(self) -> bytes:
+        """The newest state of the progress bar that is going on; b"" if there is none."""
+        bar = _clean(self._pending) if b"\r" in self._pending else b""
+        return bar.strip().rpartition(b"\n")[2]
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the whole lines that are complete now, each with its end."""
         if self._pending:
             data = self._pending + data
-        end = data.rfind(b"\n") + 1
+        data = _with_bars_on_one_line(data)
+        end = _end_of_lines(data)
         block, rest = data[:end], data[end:]
-        now = time.monotonic()
-        if b"\r" in rest and b"\r" not in self._pending:
-            self._bar_shown_at = now  # a bar begins: it may well end before it has to be shown
         self._pending = rest
-        self._pending_since = now
+        self._pending_since = time.monotonic()
         if len(rest) > _MAX_LINE_NBYTES:
             if b"\r" in rest:
                 self._pending = rest.rpartition(b"\r")[2][-_MAX_LINE_NBYTES:]
@@ -52,20 +59,38 @@ class LineAssembler:
         return _clean(block)
 
     def overdue(self, now: float) -> bytes:
-        """Return the unfinished line if it has waited long enough to be shown."""
-        if not self._pending:
+        """Return what has waited long enough to be shown; a bar that goes on never has."""
+        waited_s = now - self._pending_since
+        if (end := self._pending.rfind(b"\n") + 1) and waited_s >= _UP_S:
+            block, self._pending = self._pending[:end], self._pending[end:]
+            return _clean(block)
+        if b"\r" in self._pending or waited_s < _PARTIAL_S:
             return b""
-        if b"\r" in self._pending:  # a progress bar: its newest state, now and then
-            if now - self._bar_shown_at < _BAR_S:
-                return b""
-            self._bar_shown_at = now
-            return _clean(self._pending.rstrip(b"\r") + b"\n")
-        return self.flush() if now - self._pending_since >= _PARTIAL_S else b""
+        return self.flush()
 
     def flush(self) -> bytes:
         """Return the unfinished line, for good."""
-        rest, self._pending = self._pending, b""
-        return _clean(rest + b"\n") if rest.strip(b"\r") else b""
+        rest, self._pending = self._pending.rstrip(b"\r"), b""
+        return _clean(rest if rest.endswith(b"\n") else rest + b"\n") if rest else b""
+
+
+def _with_bars_on_one_line(data: bytes) -> bytes:
+    """Let a bar that is drawn below another, and goes up again, take its turn in one line."""
+    for _ in range(_MAX_NESTED):
+        if _UP not in data:
+            break
+        data = _BELOW.sub(rb"\r\1\r", data)
+    return data
+
+
+def _end_of_lines(data: bytes) -> int:
+    """Return where the whole lines end, without a bar's that another may be drawn below."""
+    end = data.rfind(b"\n") + 1
+    begin = data.rfind(b"\n", 0, max(0, end - 1)) + 1
+    last, rest = data[begin:end], data[end:]
+    is_bar = b"\r" in last[:-1].rstrip(b"\r") and len(last) < _MAX_LINE_NBYTES
+    goes_on = not rest or (rest[:1] == b"\r" and b"\r" not in rest[1:])
+    return begin if is_bar and goes_on else end
 
 
 def _clean(block: bytes) -> bytes:
@@ -96,6 +121,11 @@ class LogTail:
         self._lines = {stream: LineAssembler() for stream in (STDOUT, STDERR, BOTH)}
         self._time = 0.0
         """When what was read last had come."""
+
+    @property
+    def bar(self) -> bytes:
+        """The newest state of the progress bar that is going on; b"" if there is none."""
+        return next((lines.bar for lines in self._lines.values() if lines.bar), b"")
 
     def read(self) -> Iterator[Part]:
         """Yield blocks of whole lines until the end of what there is."""

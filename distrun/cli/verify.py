@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from distrun.cli import output_file
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def verify(
     precision: str = typer.Option("float32", metavar="float32|float64"),
     tolerance: float = typer.Option(None, metavar="X", help="Of a loss [1e-5, in float64 1e-12]."),
     json: bool = typer.Option(False, "--json", help="Print all losses as JSON."),
+    output: list[Path] = typer.Option(
+        None,
+        *("-o", "--output"),
+        metavar="FILE",
+        help="Write it too: .json and .csv with all losses, .md the table; repeatable.",
+    ),
     runs_dir: Path = typer.Option(None, metavar="DIR", help="Where to record the runs, and keep."),
     keep_runs: bool = typer.Option(False, "--keep-runs", help="Keep them anyway."),
     config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
@@ -75,6 +82,7 @@ def verify(
     limit = LIMITS[precision] if tolerance is None else tolerance
     if not 0 <= limit < math.inf:
         raise UsageError(f"--tolerance {limit:g} is not a number from 0", "for example 1e-5")
+    output_file.require(output, (".json", ".csv", ".md"))
     groups = groups_of(recipes, strategy)
     directory = runs_dir or Path(tempfile.mkdtemp(prefix="distrun-verify-"))
     keep = keep_runs or runs_dir is not None
@@ -85,6 +93,7 @@ def verify(
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
     about = {"steps": steps, "precision": precision, "tolerance": limit}
+    output_file.write_all(output, _formats(rows, about))
     _show(rows, about, directory if keep else None, as_json=json)
     sys.exit(not all(row.good for row in rows))
 
@@ -165,16 +174,35 @@ def _handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _formats(rows: list[_Row], about: dict[str, Any]) -> output_file.Formats:
+    from distrun.cli.table_text import as_csv, as_markdown
+
+    losses = [
+        (row.trial.name, row.trial.script.name, row.trial.ranks, step, loss)
+        for row in rows
+        for step, loss in (row.curve.losses.items() if row.curve else ())
+    ]
+    return {
+        ".json": lambda: _json(rows, about),
+        ".csv": lambda: as_csv(("layout", "script", "ranks", "step", "loss"), losses),
+        ".md": lambda: as_markdown(_COLUMNS, map(_cells, rows)),
+    }
+
+
+def _json(rows: list[_Row], about: dict[str, Any]) -> str:
+    whole = {**about, "equal": all(row.good for row in rows), "rows": list(map(_plain, rows))}
+    return json_format.dumps(whole) + "\n"
+
+
 def _show(rows: list[_Row], about: dict[str, Any], kept_in: Path | None, *, as_json: bool) -> None:
     from distrun.cli import render
     from distrun.cli.console import say
 
     if as_json:
-        whole = {**about, "equal": all(row.good for row in rows), "rows": list(map(_plain, rows))}
-        typer.echo(json_format.dumps(whole))
+        typer.echo(_json(rows, about), nl=False)
     else:
         right = ("ranks", "first", "last", "max |difference|", "at step")
-        render.table(_COLUMNS, map(_cells, rows), right=right, spare=("script", "loss"))
+        render.table(_COLUMNS, map(_cells, rows), right=right, spare=("script", "loss", "first"))
     for row in rows:
         if not row.good:
             say(f"{row.trial.name}: see {row.run_dir}")

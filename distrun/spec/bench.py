@@ -339,5 +339,5 @@ def read_report(path: Path) -> BenchReport:
         where = ".".join(map(str, first["loc"]))
         raise UsageError(
             f"{path} is no report of bench-comm: {where + ': ' if where else ''}{first['msg']}",
-            "distrun bench-comm --json FILE writes one",
+            "distrun bench-comm -o FILE.json writes one",
         ) from None

@@ -15,10 +15,10 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
 
 from distrun.env import TorchrunEnv
+from distrun.extras import missing
 
 _T = TypeVar("_T")
 Schedule = Literal["cosine", "linear", "polynomial", "exponential", "constant"]
@@ -161,10 +161,8 @@ def _require_known(unknown: Sequence[str], values: Mapping[str, Any]) -> None:
 
 
 def _require_extras(values: dict[str, Any]) -> None:
-    if values["tensorboard"] and find_spec("tensorboard") is None:
-        raise ConfigError(
-            f"--tensorboard needs a package: {sys.executable} -m pip install tensorboard"
-        )
+    if values["tensorboard"] and (command := missing("tensorboard", "tensorboard")):
+        raise ConfigError(f"--tensorboard needs tensorboard, which is not installed: {command}")
 
 
 def _require_ranges(config: type[TrainConfig], values: dict[str, Any]) -> None:

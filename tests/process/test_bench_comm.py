@@ -55,7 +55,7 @@ class Measured:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One launch with all files, which most tests look at."""
     directory = tmp_path_factory.mktemp("bench")
-    files = shlex.split("--json r.json --csv r.csv --markdown r.md --format nccl-tests")
+    files = shlex.split("-o r.json -o r.csv --output r.md -o r.txt --format nccl-tests")
     result = subprocess.run(
         [sys.executable, "-m", "distrun", "bench-comm", *TWO, *ASKED, *files],
         cwd=directory,
@@ -132,7 +132,7 @@ def test_what_looks_like_nccl_tests_is_read_like_nccl_tests(measured: Measured) 
 
 
 def test_json_on_stdout_is_json_alone_and_nothing_is_written(distrun: Run, tmp_path: Path) -> None:
-    result = distrun("bench-comm", *TWO, *SMALL, "--format", "json")
+    result = distrun("bench-comm", *TWO, *SMALL, "--json")
     assert result.returncode == 0, result.stderr
     report = BenchReport.model_validate_json(result.stdout)
     assert [(row.op, row.nbytes) for row in report.rows] == [("all_reduce", 64)]
@@ -143,7 +143,7 @@ def test_json_on_stdout_stays_json_alone_beside_a_baseline_and_a_regression_is_e
     distrun: Run, tmp_path: Path, measured: Measured
 ) -> None:
     fast = saved(tmp_path, "fast.json", measured.report, p50_s=1e-9)
-    words = ["--format", "json", "--baseline", fast, "--tolerance", "0"]
+    words = ["--json", "--baseline", fast, "--tolerance", "0"]
     result = distrun("bench-comm", *TWO, *SMALL, *words)
     told = re.search(r"^(SLOWER|\d+ rows? as before).*", result.stdout + result.stderr, re.M)
     assert told, result.stderr
@@ -164,7 +164,7 @@ def test_a_baseline_of_another_world_is_refused_before_anything_starts(
 def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(
     distrun: Run, tmp_path: Path
 ) -> None:
-    result = distrun("bench-comm", *TWO, *SMALL, "--json", "nowhere/r.json")
+    result = distrun("bench-comm", *TWO, *SMALL, "-o", "nowhere/r.json")
     refused_as(result, Wrong("", "nowhere/r.json cannot be written"))
     assert not list(tmp_path.iterdir())
 
@@ -180,6 +180,9 @@ def test_a_report_compared_with_one_twice_as_fast_is_exit_code_1_and_names_the_r
     assert len(lines) == len(ROWS) + 1
     assert lines[0].startswith("SLOWER: all_reduce of 64 B, out of place: p50 ")
     assert all(", x 2 (tolerance 10 %)" in line for line in lines[:-1])
+    changes = json.loads(distrun("bench-comm", "compare", fast, now, "--json").stdout)
+    assert [(c["op"], c["nbytes"], c["place"]) for c in changes] == ROWS
+    assert all(c["regressed"] and c["ratio"] == pytest.approx(2) for c in changes)
     back = distrun("bench-comm", "compare", now, fast)
     assert (back.returncode, back.stdout.count("faster: ")) == (0, len(ROWS))
     assert distrun("bench-comm", "compare", fast, now, "--tolerance", "1.1").returncode == 0
@@ -197,7 +200,7 @@ def test_a_report_compared_with_itself_has_not_moved(distrun: Run, measured: Mea
 def test_a_dry_run_prints_a_torchrun_line_for_each_node_and_starts_nothing(
     distrun: Run, tmp_path: Path
 ) -> None:
-    result = distrun("bench-comm", "--nodes", 2, *TWO, *ASKED, "--json", "r.json", "--dry-run")
+    result = distrun("bench-comm", "--nodes", 2, *TWO, *ASKED, "-o", "r.json", "--dry-run")
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if not line.startswith("#")]
     assert len(lines) == 2
@@ -235,6 +238,14 @@ WRONG = {
     "place": Wrong("--place inside", "--place 'inside' is none", "out, in or both"),
     "mode": Wrong("--mode fast", "--mode 'fast'", ""),
     "format": Wrong("--format xml", "--format 'xml' is none", "one of: table, nccl-tests"),
+    "JSON is a flag": Wrong("--format json", "--format 'json' is none", "--json"),
+    "two formats": Wrong("--format csv --json", "--json and --format csv exclude each other"),
+    "an ending": Wrong(
+        "-o r.xml",
+        "-o r.xml: the ending names the format, and '.xml' is none of"
+        " .json, .csv, .md, .txt, .svg, .png, .pdf",
+        "-o r.json",
+    ),
     "broken baseline": Wrong("--baseline broken.json", "broken.json is no report of", "distrun be"),
     "missing baseline": Wrong("--baseline none.json", "none.json cannot be read: No such", ""),
     "tolerance": Wrong("--tolerance -1", "--tolerance -1 is not from 0 to 100", "0.1 is 10 %"),
@@ -266,7 +277,7 @@ class Going:
 
     def __init__(self, command: list[str], cwd: Path) -> None:
         self.cwd = cwd
-        words = "-b 8 -e 1M --place out -n 1000 --budget 60 --no-check --json r.json"
+        words = "-b 8 -e 1M --place out -n 1000 --budget 60 --no-check -o r.json"
         self.process = subprocess.Popen(
             [*command, "bench-comm", *TWO, *words.split()],
             cwd=cwd,

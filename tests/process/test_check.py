@@ -179,7 +179,7 @@ def test_junit_has_a_test_for_each_rule_and_a_failure_for_each_finding(
 ) -> None:
     lost = SNAPSHOTS / "one_lost_gpu.json"
     failed = found(distrun("check", "--json", "--from", lost))
-    distrun("check", "--from", lost, "--junit", "j.xml")
+    distrun("check", "--from", lost, "-o", "j.xml", "-o", "all.json", "-o", "r.md")
     cases = list(xml.parse(tmp_path / "j.xml").getroot().iter("testcase"))
     assert {case.get("classname") for case in cases} == {rule.id for rule in RULES}
     with_failure = {case.get("classname") for case in cases if case.find("failure") is not None}
@@ -187,6 +187,10 @@ def test_junit_has_a_test_for_each_rule_and_a_failure_for_each_finding(
     (suite,) = xml.parse(tmp_path / "j.xml").getroot()
     assert int(suite.get("tests", 0)) == len(cases)
     assert int(suite.get("failures", 0)) == len([c for c in cases if c.find("failure") is not None])
+    assert {f["id"] for f in json.loads((tmp_path / "all.json").read_text())["findings"]} == {
+        *failed
+    }
+    assert (tmp_path / "r.md").read_text() == distrun("check", "--from", lost, "--report").stdout
 
 
 def test_the_report_for_an_issue_names_nobody_and_holds_no_secret(distrun: Run) -> None:

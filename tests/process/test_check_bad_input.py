@@ -113,7 +113,7 @@ WRONG = {
         ["--watch", "--save", "s.json"], "--watch and --save exclude each other"
     ),
     "a strict watch": Wrong(["--watch", "--strict"], "--watch and --strict exclude each other"),
-    "a watch for tests": Wrong(["--watch", "--junit", "j"], "--watch and --junit exclude each"),
+    "a watch for tests": Wrong(["--watch", "-o", "j.xml"], "--watch and --output exclude"),
     "a deep watch": Wrong(["--watch", "--deep"], "--watch and --deep exclude each other"),
     "a watch without rules": Wrong(["--watch", "--ignore", "host.shm"], "--watch and --ignore"),
     "an explanation that saves": Wrong(
@@ -135,7 +135,8 @@ WRONG = {
     "ranks": Wrong(["--nproc-per-node", "many"], "--nproc-per-node 'many' is neither auto"),
     "port": Wrong(["--master-port", "99999"], "--master-port '99999' is refused"),
     "a file that cannot be written": Wrong(["--save", "no/s.json"], "no/s.json cannot be written"),
-    "another": Wrong(["--junit", "no/j.xml"], "no/j.xml cannot be written"),
+    "another": Wrong(["-o", "no/j.xml"], "no/j.xml cannot be written"),
+    "an ending": Wrong(["-o", "c.csv"], "'.csv' is none of .json, .xml, .md", "-o c.json"),
     "no config": Wrong(["--config", "no.toml"], "config file 'no.toml': No such file"),
 }
 

@@ -53,6 +53,8 @@ def plain(text: str) -> str:
 
 def test_the_list_names_every_recipe_in_the_order_to_read_them_in(distrun: Run) -> None:
     header, *rows = distrun("recipes", "list").stdout.splitlines()
+    listed = json.loads(distrun("recipes", "list", "--json").stdout)
+    assert [recipe["name"] for recipe in listed] == [row.split()[0] for row in rows]
     assert header.split()[:3] == ["name", "strategy", "ranks"]
     assert [row.split()[0] for row in rows] == list(NAMES)
     programs = {path.stem for path in RECIPES.glob("*.py") if "__main__" in path.read_text()}
@@ -171,7 +173,7 @@ def test_nothing_is_overwritten_unless_forced(distrun: Run, tmp_path: Path) -> N
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_sentence(
-    distrun: Run, tmp_path: Path, words: tuple[str, ...], said: str, hint: str
+    distrun: Run, tmp_path: Path, words: tuple[str, str], said: str, hint: str
 ) -> None:
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\0")
     (tmp_path / "folder.py" / "fsdp.py").mkdir(parents=True)
@@ -207,7 +209,7 @@ def test_an_exported_model_has_the_loss_that_its_run_ended_with(
         distrun("recipes", "copy", each)
     launched = distrun("launch", "--nproc-per-node", ranks, f"{name}.py", *SMALL)
     assert launched.returncode == 0, launched.stderr
-    exported = distrun("recipes", "export", "latest", "model.safetensors")
+    exported = distrun("recipes", "export", "latest", "-o", "model.safetensors")
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout.startswith("wrote model.safetensors: 39 tensors, 246,336 numbers, of ")
     assert exported.stdout.endswith("step-00000003 after step 3\n")
@@ -236,18 +238,19 @@ def run(tmp_path: Path) -> Path:
         (("af7f", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
         (("nope", "m.safetensors"), "no run is called 'nope'", 2),
         (("folder", "m.safetensors"), "there is no checkpoint in folder", 2),
-        (("broken", "m.pt"), "'m.pt' is no name of a safetensors file", 2),
+        (("broken", "m.pt"), "-o m.pt: the ending names the format, and '.pt' is none of", 2),
         (("latest", "x/m.safetensors"), "x/m.safetensors cannot be written", 2),
         (("broken", "m.safetensors"), "{here}/broken/step-5 is no checkpoint: manifest.json", 1),
         (("broken/step-5", "m.safetensors"), "{here}/broken/step-5 is no checkpoint: man", 1),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_a_sentence(
-    distrun: Run, run: Path, tmp_path: Path, words: tuple[str, ...], said: str, code: int
+    distrun: Run, run: Path, tmp_path: Path, words: tuple[str, str], said: str, code: int
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken" / "step-5").mkdir(parents=True)
-    result = distrun("recipes", "export", *words)
+    word, file = words
+    result = distrun("recipes", "export", word, "-o", file)
     expected = "distrun: error: " + said.format(run=run, here=tmp_path)
     assert result.stderr.startswith(expected), result.stderr
     assert (result.returncode, result.stdout) == (code, "")

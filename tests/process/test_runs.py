@@ -58,7 +58,8 @@ def test_stop_with_force_does_not_wait_for_the_grace(distrun: Run, tmp_path: Pat
     started = distrun("launch", "--detach", *place, *words)
     assert started.stderr.rstrip().endswith(" -f --runs-dir 'my runs'")  # works as pasted
     wait_until((tmp_path / "waiting0").exists, 30)
-    assert "terminated" in distrun("stop", "--force", *place).stderr
+    record = json.loads(distrun("stop", "--force", "--json", *place).stdout)
+    assert (record["outcome"], record["state"]) == ("terminated", "ended")
 
 
 def test_a_script_with_brackets_in_its_name_does_not_break_the_list(
@@ -75,6 +76,10 @@ def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
     name = only_run(tmp_path).name
     (row,) = json.loads(distrun("ps", "--json").stdout)
     assert (row["run_id"], row["state"], row["outcome"]) == (name, "ended", "succeeded")
+    (tmp_path / "other").mkdir()
+    everywhere = distrun("ps", "--all", "--json", cwd=tmp_path / "other").stdout
+    assert row["runs_dir"] == str(tmp_path / "runs")
+    assert row in json.loads(everywhere)
     logs = distrun("logs")
     for shown, stream in ((logs.stdout, "stdout"), (logs.stderr, "stderr")):
         assert shown == "".join(f"[{r}·{r}] {stream} of rank {r}\n" for r in (0, 1))
@@ -85,6 +90,11 @@ def test_a_finished_run_can_be_read_again(distrun: Run, tmp_path: Path) -> None:
     refused = distrun("logs", "--rank", "0-7")
     assert refused.returncode == 2
     assert "--rank 0-7: no rank 7, the ranks are 0 to 1" in refused.stderr
+    output = [json.loads(line) for line in distrun("logs", "--json").stdout.splitlines()]
+    assert [(event["event"], event["rank"]) for event in output] == [
+        ("output", rank) for rank in (0, 0, 1, 1)
+    ]
+    assert output[3]["line"] == f"{output[3]['stream']} of rank 1"
     shown = distrun("show", name).stdout
     assert "every rank ended with 0" in shown and "2 nodes × 1" in shown
     assert distrun("ps", "--prune", 0).returncode == 0

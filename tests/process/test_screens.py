@@ -66,7 +66,7 @@ def normalised(screen: str) -> str:
     waiting = r"(?m)^distrun: waiting \d+ s for nodes.*\n(?:(?!distrun|\[|\$).+\n)*"
     screen = re.sub(waiting, "", screen)
     screen = re.sub(r"(?m)^\$\n\Z", "", screen)  # the shell's prompt may be there already
-    screen = re.sub(r"ETA \d+:\d\d", "ETA M:SS", screen)
+    screen = re.sub(r"(?m)(^|ETA )\d+:\d\d\b", r"\1M:SS", screen)
     screen = re.sub(r"\d{8}-\d{6}-(\w+)-[0-9a-f]{4}", r"DATE-TIME-\1-HEX", screen)
     return re.sub(r"(done in|after) \d+\.\d s", r"\1 N.N s", screen)
 
@@ -81,6 +81,7 @@ def test_a_run_on_a_terminal_looks_as_recorded(
     (tmp_path / "d").chmod(0o755)
     window.type("clear; PS1='$ '; ./d launch --nodes 2 --nproc-per-node 2 r.py screen")
     wait_until(lambda: "ETA" in window.screen(), 40, "the status line")
+    wait_until(lambda: "40%" in window.screen(), 20, "the bar in it")
     live = normalised(window.screen())
     (tmp_path / "enough").touch()
     wait_until(lambda: "recorded in" in window.screen(), 20, "the end")

@@ -81,9 +81,16 @@ def test_equal_layouts_pass_and_leave_nothing_behind(distrun: Run, tmp_path: Pat
 
 @pytest.mark.usefixtures("script")
 def test_what_is_off_or_fails_is_told_and_its_run_is_kept(distrun: Run, tmp_path: Path) -> None:
-    result = verify(distrun, tmp_path, "train.py --steps 4 --json")
+    files = "-o v.json -o v.csv --output v.md"
+    result = verify(distrun, tmp_path, f"train.py --steps 4 --json {files}")
     assert result.returncode == 1
     report = json.loads(result.stdout)
+    assert json.loads((tmp_path / "v.json").read_text()) == report
+    head, *losses = (tmp_path / "v.csv").read_text().splitlines()
+    assert (head, len(losses)) == ("layout,script,ranks,step,loss", 4 * 4)
+    assert '"two, bent",train.py,2,1,5.0' in losses and "three,train.py,3,2,nan" in losses
+    table = (tmp_path / "v.md").read_text().splitlines()
+    assert table[-1].startswith("| dies | train.py | 2 | ") and table[-1].endswith("| FAILED |")
     assert [row["equal"] for row in report["rows"]] == [True, True, False, False, False]
     assert (report["equal"], report["steps"], report["tolerance"]) == (False, 4, 1e-5)
     bent, nan, dead = report["rows"][2:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import time
 from pathlib import Path
 
@@ -131,15 +133,46 @@ def test_an_unfinished_line_is_shown_after_a_second() -> None:
     assert lines.feed(b"rest\n") == b"rest\n"
 
 
-def test_a_bar_is_shown_now_and_then_in_its_newest_state() -> None:
+def test_a_bar_is_no_line_until_it_ends_and_its_newest_state_is_known() -> None:
     lines = LineAssembler()
-    now = time.monotonic() + 10
-    lines.feed(b" 1%\r")
-    assert lines.overdue(now) == b" 1%\n"
+    assert lines.bar == b""
+    assert lines.feed(b"begun\n 1%\r") == b"begun\n"
+    assert lines.bar == b"1%"
     lines.feed(b" 2%\r")
-    assert lines.overdue(now + 1) == b""
-    assert lines.overdue(now + 6) == b" 2%\n"
-    assert lines.feed(b"100%\n") == b"100%\n"
+    lines.feed("\r3%|█▌  ".encode() + b"\xe2\x96")  # in the middle of a character
+    assert lines.bar == "3%|█▌  \ufffd".encode()
+    assert lines.overdue(time.monotonic() + 3600) == b""
+    assert lines.feed(b"\r100%\nnext\n") == b"100%\nnext\n"
+    assert lines.bar == b""
+    lines.feed(b"\r 1%")
+    assert (lines.flush(), lines.bar) == (b" 1%\n", b"")
+
+
+def test_a_bar_below_another_takes_its_turn_in_one_line() -> None:
+    lines = LineAssembler()
+    lines.feed(b"\repoch 0/2")
+    for batch in (1, 2):
+        assert lines.feed(b"\n\rbatch %d/2\x1b[A" % batch) == b""
+        assert lines.bar == b"batch %d/2" % batch
+    assert lines.feed(b"\n\n\rpart 1/9\x1b[A\x1b[A") == b""  # two below
+    assert lines.bar == b"part 1/9"
+    assert lines.feed(b"\n\r         \r\x1b[A\repoch 2/2\n") == b""
+    now = time.monotonic()
+    assert lines.overdue(now) == b""  # one may yet be drawn below it
+    assert lines.overdue(now + 0.3) == b"epoch 2/2\n"
+
+
+def test_a_real_bar_of_tqdm_is_one_line_at_its_end() -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    written = io.StringIO()
+    for _ in tqdm(range(3), desc="epoch", file=written, mininterval=0, ncols=60):
+        for _ in tqdm(range(50), desc="batch", file=written, mininterval=0, leave=False, ncols=60):
+            pass
+    lines = LineAssembler()
+    updates = re.split("(?=[\n\r\x1b])", written.getvalue())  # as it writes them
+    shown = b"".join(lines.feed(update.encode()) for update in updates)
+    shown += lines.flush()
+    assert shown.count(b"\n") == 1 and shown.startswith(b"epoch: 100%|")
 
 
 # --- files ---------------------------------------------------------------------------------

@@ -184,22 +184,22 @@ def changed(**changes: Any) -> str:
 BROKEN: dict[str, Wrong] = {
     "missing": Wrong(None, "cannot be read: No such file or directory", ""),
     "no text": Wrong(b"\xff\xfe", "cannot be read: it is no text", ""),
-    "empty": Wrong("", "Invalid JSON", "--json FILE writes one"),
-    "broken off": Wrong(changed()[:200], "Invalid JSON", "--json FILE writes one"),
-    "a list": Wrong("[]", "is no report of bench-comm", "--json FILE writes one"),
-    "a number": Wrong("3", "is no report of bench-comm", "--json FILE writes one"),
-    "nothing in it": Wrong("{}", "schema: Field required", "--json FILE writes one"),
-    "of another program": Wrong('{"name": "x"}', "schema: Field required", "--json FILE"),
-    "without schema": Wrong(changed(schema=...), "schema: Field required", "--json FILE"),
+    "empty": Wrong("", "Invalid JSON", "-o FILE.json writes one"),
+    "broken off": Wrong(changed()[:200], "Invalid JSON", "-o FILE.json writes one"),
+    "a list": Wrong("[]", "is no report of bench-comm", "-o FILE.json writes one"),
+    "a number": Wrong("3", "is no report of bench-comm", "-o FILE.json writes one"),
+    "nothing in it": Wrong("{}", "schema: Field required", "-o FILE.json writes one"),
+    "of another program": Wrong('{"name": "x"}', "schema: Field required", "-o FILE.json"),
+    "without schema": Wrong(changed(schema=...), "schema: Field required", "-o FILE.json"),
     "of another schema": Wrong(changed(schema=99), "schema", ""),
-    "with a schema in words": Wrong(changed(schema="new"), "schema: ", "--json FILE"),
-    "without rows": Wrong(changed(rows=...), "rows: Field required", "--json FILE"),
-    "with a key more": Wrong(changed(speed=1), "speed: Extra inputs", "--json FILE"),
+    "with a schema in words": Wrong(changed(schema="new"), "schema: ", "-o FILE.json"),
+    "without rows": Wrong(changed(rows=...), "rows: Field required", "-o FILE.json"),
+    "with a key more": Wrong(changed(speed=1), "speed: Extra inputs", "-o FILE.json"),
     "with a broken row": Wrong(
-        changed(rows=[{**a_row().model_dump(), "p50_s": "fast"}]), "rows.0.p50_s: ", "--json FILE"
+        changed(rows=[{**a_row().model_dump(), "p50_s": "fast"}]), "rows.0.p50_s: ", "-o FILE.json"
     ),
     "with a time of 0": Wrong(
-        changed(rows=[{**a_row().model_dump(), "p50_s": 0.0}]), "rows.0.p50_s: ", "--json FILE"
+        changed(rows=[{**a_row().model_dump(), "p50_s": 0.0}]), "rows.0.p50_s: ", "-o FILE.json"
     ),
 }
 

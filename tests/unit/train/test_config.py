@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from distrun.train import config
+from distrun.extras import missing
 from distrun.train.config import ConfigError, TextConfig, TrainConfig, option, parse
 
 
@@ -108,9 +108,10 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
 def test_an_extra_that_is_missing_is_told_before_the_start(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
     with pytest.raises(SystemExit):
         parse(Config, words=["--tensorboard", "board"])
-    install = f"{sys.executable} -m pip install tensorboard"
-    assert capsys.readouterr().err.rstrip().endswith(f"--tensorboard needs a package: {install}")
+    told = capsys.readouterr().err.rstrip()
+    assert "--tensorboard needs tensorboard, which is not installed: " in told
+    assert told.endswith(missing("tensorboard", "tensorboard"))
     assert parse(Config, words=[]).tensorboard == ""

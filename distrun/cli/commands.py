@@ -1,0 +1,82 @@
+"""Groups of commands: their list, and what is said to a word that is none of them."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperGroup
+
+from distrun.errors import UsageError
+
+
+class Commands(TyperGroup):
+    """A group of commands: a misspelt one is answered with the whole line, mended."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list with whole sentences: click's own cuts them at the width."""
+        width = 1000
+        rows = [(name, one.get_short_help_str(width)) for name, one in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is meant by the first word.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise self.unknown(ctx, args)
+        return super().resolve_command(ctx, args)
+
+    def unknown(self, ctx: Any, args: list[str]) -> UsageError:
+        """Return what is said to a word that is no command, with the line that was meant."""
+        message = f"no command is called {args[0]!r}"
+        near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.6)
+        if near:
+            mended = _line(*_groups(ctx), near[0], *args[1:])
+            return UsageError(f"{message}; did you mean {near[0]!r}?", mended)
+        return UsageError(message, "one of: " + ", ".join(self.commands))
+
+
+class Root(Commands):
+    """`distrun` itself: a script, or an option of launch, in the place of the command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read what stands before the command.
+
+        Raises:
+            UsageError: It is an option of `launch`.
+        """
+        if ctx.resilient_parsing:  # a shell asks how a word may go on
+            return super().parse_args(ctx, args)
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        of_launch = {name for param in self.commands["launch"].params for name in param.opts}
+        for word in args:
+            name = word.partition("=")[0].replace("_", "-")
+            if not word.startswith("-") or word == "--":
+                break
+            if name not in own and name in of_launch:
+                raise UsageError(f"{name} is an option of launch", _line("launch", *args))
+        return super().parse_args(ctx, args)
+
+    def unknown(self, ctx: Any, args: list[str]) -> UsageError:
+        """Take a script for what `launch` should run."""
+        if args[0].endswith(".py") or Path(args[0]).is_file():
+            return UsageError(f"{args[0]!r} is a script: launch runs it", _line("launch", *args))
+        return super().unknown(ctx, args)
+
+
+def _line(*words: str) -> str:
+    return shlex.join(["distrun", *words])
+
+
+def _groups(ctx: Any) -> Iterator[str]:
+    """Yield the names of the groups that lead here, without the first, which is distrun's."""
+    if ctx.parent is not None:
+        yield from _groups(ctx.parent)
+        yield ctx.info_name

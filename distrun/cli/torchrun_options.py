@@ -1,0 +1,168 @@
+"""Options of torchrun before the script, as `distrun launch` takes them: a table, and its reader.
+
+An option with a counterpart works. One that asks for what launch does anyway is left out. Any
+other is answered with what to use instead. The script and its words are never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from distrun.errors import UsageError
+
+_HERE = r"localhost|127\.0\.0\.1|::1|\[::1\]"
+_ANY = ".*"
+_NODES = (
+    "it starts every node itself, in this version on this machine"
+    " (for other machines `--hosts A,B --dry-run` prints a line for each)"
+)
+_LOGS = "each rank's output is in a file of its own in the run directory, and on the console"
+
+
+@dataclass(frozen=True)
+class TorchrunOption:
+    """What becomes of one option of torchrun."""
+
+    own: str = ""
+    """Launch's option of the same meaning."""
+    fits: str | None = None
+    """The values, as a pattern, that ask for what launch does anyway."""
+    instead: str = ""
+    """What is to be used, or why nothing is needed."""
+    one_node: bool = False
+    """`own` and `fits` hold for a job of one node alone."""
+    flag: bool = False
+    """It takes no value."""
+
+
+OPTIONS: Mapping[str, TorchrunOption] = {
+    "--nnodes": TorchrunOption(own="--nodes"),
+    "--nproc-per-node": TorchrunOption(own="--nproc-per-node"),
+    "--rdzv-backend": TorchrunOption(fits="static|c10d", instead=_NODES, one_node=True),
+    "--rdzv-endpoint": TorchrunOption(fits=rf"(?:{_HERE})(?::\d*)?", instead=_NODES, one_node=True),
+    "--rdzv-id": TorchrunOption(fits=_ANY, instead=_NODES, one_node=True),
+    "--rdzv-conf": TorchrunOption(
+        instead="`--join-timeout TIME` is how long nodes may take to join"
+    ),
+    "--standalone": TorchrunOption(fits="", flag=True),
+    "--max-restarts": TorchrunOption(own="--max-restarts"),
+    "--monitor-interval": TorchrunOption(fits=_ANY),  # nothing is polled
+    "--start-method": TorchrunOption(own="--start-method"),
+    "--event-log-handler": TorchrunOption(
+        fits="null",
+        instead="every event is in events.jsonl of the run directory, and on stdout with `--json`",
+    ),
+    "--role": TorchrunOption(
+        fits="default", instead="all ranks of a run have the one role default"
+    ),
+    "--module": TorchrunOption(own="--module", flag=True),
+    "--no-python": TorchrunOption(own="--no-python", flag=True),
+    "--run-path": TorchrunOption(fits="", flag=True),
+    "--log-dir": TorchrunOption(own="--runs-dir"),
+    "--redirects": TorchrunOption(fits="0", instead=f"{_LOGS}, unless `--quiet` is given"),
+    "--tee": TorchrunOption(fits=_ANY),  # everything is in files, and on the console
+    "--local-ranks-filter": TorchrunOption(
+        own="--only-rank", instead="`--only-rank 0,3` names ranks of the whole job", one_node=True
+    ),
+    "--duplicate-stdout-filters": TorchrunOption(
+        fits=r"\[\]|", instead="`distrun logs RUN | grep WORD` shows the lines with a word"
+    ),
+    "--duplicate-stderr-filters": TorchrunOption(
+        fits=r"\[\]|", instead="`distrun logs RUN | grep WORD` shows the lines with a word"
+    ),
+    "--node-rank": TorchrunOption(fits="0", instead=_NODES, one_node=True),
+    "--master-addr": TorchrunOption(fits=_HERE, instead=_NODES, one_node=True),
+    "--master-port": TorchrunOption(own="--master-port"),
+    "--local-addr": TorchrunOption(fits=_HERE, instead=_NODES, one_node=True),
+    "--log-line-prefix-template": TorchrunOption(
+        instead="`--prefix` and `--no-prefix` say whether a line names its rank"
+    ),
+    "--print-completion": TorchrunOption(
+        instead="`distrun --install-completion` completes words in this shell"
+    ),
+    "--logs-specs": TorchrunOption(instead=_LOGS),
+    "--numa-binding": TorchrunOption(
+        instead="it binds no rank to cores; os.sched_setaffinity in the script does"
+    ),
+    "--signals-to-handle": TorchrunOption(
+        fits="SIGTERM,SIGINT,SIGHUP,SIGQUIT",
+        instead="it handles every signal: one that would end it stops the ranks first",
+    ),
+    "--shutdown-timeout": TorchrunOption(own="--grace"),
+    "--virtual-local-rank": TorchrunOption(
+        flag=True,
+        instead="the script can set CUDA_VISIBLE_DEVICES from LOCAL_RANK before it imports torch",
+    ),
+}
+"""Every option of torchrun of torch 2.13 and 2.14, by its name with dashes."""
+SHORT = {"-r": "--redirects", "-t": "--tee"}
+
+
+class _Given(NamedTuple):
+    name: str
+    """With dashes."""
+    value: str | None
+    words: tuple[str, ...]
+    """As it was typed, with dashes in the name."""
+
+
+def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
+    """Return a command line of launch for one that may have options of torchrun.
+
+    Args:
+        words: All that stands after `launch`.
+        own: Launch's own options; True for one that takes a value.
+
+    Raises:
+        UsageError: An option has no counterpart.
+    """
+    given, rest = _split(list(words), own)
+    nnodes = next((g.value for g in reversed(given) if g.name in ("--nnodes", "--nodes")), None)
+    one_node = nnodes in (None, "1", "1:1")
+    kept: list[str] = []
+    refused: dict[str, list[str]] = {}
+    for option in given:
+        rule = OPTIONS.get(option.name)
+        if rule is None or option.name in own:
+            kept += option.words
+        elif rule.one_node and not one_node:
+            refused.setdefault(rule.instead, []).append(option.name)
+        elif rule.own:
+            kept += [rule.own] if option.value is None else [rule.own, option.value]
+        elif rule.fits is None or not re.fullmatch(rule.fits, option.value or ""):
+            refused.setdefault(rule.instead, []).append(option.name)
+    if refused:
+        why = "; ".join(f"{' and '.join(names)}: {text}" for text, names in refused.items())
+        command = shlex.join(["distrun", "launch", *kept, *rest])
+        raise UsageError(f"launch does not take torchrun's {why}", command)
+    return [*kept, *rest]
+
+
+def _split(words: list[str], own: Mapping[str, bool]) -> tuple[list[_Given], list[str]]:
+    """Return the options before the script, and the script with all that follows it."""
+    given = []
+    while words and words[0] != "--" and words[0].startswith("-") and words[0] != "-":
+        given.append(_next(words, own))
+    return given, words
+
+
+def _next(words: list[str], own: Mapping[str, bool]) -> _Given:
+    """Take one option, with its value, off the words."""
+    word = words.pop(0)
+    if not word.startswith("--"):
+        name = SHORT.get(word[:2], word) if word[:2] not in own else word
+        value = word[2:].removeprefix("=") if name != word else ""
+        equals = value
+    else:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+    if equals:
+        return _Given(name, value, (f"{name}={value}",))
+    if words and (own[name] if name in own else name in OPTIONS and not OPTIONS[name].flag):
+        value = words.pop(0)
+        return _Given(name, value, (name, value))
+    return _Given(name, None, (name,))
