@@ -32,7 +32,11 @@ weights and whole gradients). Read pp_fsdp_tp.py next.
 # "pp 4" = { ranks = 4, args = ["--pp", "4"] }
 # "pp 2, interleaved" = { ranks = 2, args = ["--flow", "interleaved"] }
 # "pp 2 x ddp 2" = { ranks = 4 }
+# "pp 2 x ddp 2, gpipe" = { ranks = 4, args = ["--flow", "gpipe"] }
+# "pp 2 x ddp 2, interleaved" = { ranks = 4, args = ["--flow", "interleaved"] }
 # "pp 2 x fsdp 2" = { ranks = 4, args = ["--beside", "fsdp"] }
+# "pp 2 x fsdp 2, gpipe" = { ranks = 4, args = ["--beside", "fsdp", "--flow", "gpipe"] }
+# "pp 2 x fsdp 2, interleaved" = { ranks = 4, args = ["--beside", "fsdp", "--flow", "interleaved"] }
 # ///
 
 from __future__ import annotations
@@ -148,7 +152,11 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
     if data.size() == 1:
         return stage
     if config.beside == "ddp":
-        return DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
+        ddp = DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
+        # The schedule starts the all_reduce itself, in the last micro-batch's backward. Its trial
+        # pass, which learns the shapes, would start one that never ends.
+        ddp.require_backward_grad_sync = False
+        return ddp
     compute = compute_dtype(config.precision)
     master = master_dtype(config.precision)
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
