@@ -26,6 +26,7 @@ weights and whole gradients). Read pp_fsdp_tp.py next.
 # [tool.distrun.verify]
 # reference = "single"
 # alone = ["--pp", "1"]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "pp 2" = { ranks = 2 }
@@ -69,7 +70,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, compute_dtype, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 Schedule = PipelineScheduleSingle | PipelineScheduleMulti
 
@@ -153,8 +154,7 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
         return stage
     if config.beside == "ddp":
         ddp = DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
-        # The schedule starts the all_reduce itself, in the last micro-batch's backward. Its trial
-        # pass, which learns the shapes, would start one that never ends.
+        # The schedule starts the one all_reduce itself; its trial pass, for shapes, must start none
         ddp.require_backward_grad_sync = False
         return ddp
     compute = compute_dtype(config.precision)
@@ -266,22 +266,26 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, list(stages.values()), optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()
-            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.last_good)
+            seen = targets.numel() / mesh["pp"].size()  # all stages see the same tokens
+            mean_loss = progress.agree(step, step_loss, seen, share, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 measured = evaluate(schedule, validation, stages, config, device)
                 progress.evaluated(step + 1, measured / scaler.get_scale(), share)
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
 
 
