@@ -4,13 +4,15 @@
     distrun launch --nproc-per-node 4 recipes/cp.py --cp 2
     torchrun --nproc-per-node 2 recipes/cp.py --attention torch    # with GPUs
 
-For windows too long for one device: activations take 1 / n of T. All but attention works on
-single tokens and needs no other rank. Attention needs all keys and values: they go round a
-ring, n - 1 times to the next rank, 2 · 4 · B · T / n · D bytes a block and turn, while each
-rank's queries stay; the partial results are put together by their logsumexp
-(https://arxiv.org/abs/2310.01889). A causal mask would give the rank of the last tokens the
-most work; so the window is cut in 2 n pieces, and rank r has pieces r and 2 n - 1 - r. Gradients
-meet over all ranks, as in ddp_gpt.py.
+For windows too long for one device. All but attention works on single tokens and needs no
+other rank. Attention needs all keys and values: they go round a ring, n - 1 times to the next
+rank, 2 · 4 · B · T / n · D bytes a block and turn, while each rank's queries stay; the partial
+results are put together by their logsumexp (https://arxiv.org/abs/2310.01889). A causal mask would
+give the rank of the last tokens the most work; so the window is cut in 2 n pieces, and rank r has
+pieces r and 2 n - 1 - r. Memory: activations take 1 / n, but the keys, values and results of all
+turns are kept for backward, at most 3 · 4 · B · T · D bytes a block. The scores, a turn's
+4 · B · H · (T / n)² bytes, are not: backward computes them anew. Gradients meet over all ranks, as
+in ddp_gpt.py.
 """
 
 # /// script
@@ -24,11 +26,13 @@ meet over all ranks, as in ddp_gpt.py.
 # [tool.distrun.verify]
 # reference = "single"
 # alone = ["--cp", "1"]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "cp 2" = { ranks = 2 }
 # "cp 4" = { ranks = 4, args = ["--cp", "4"] }
 # "ddp 2 x cp 2" = { ranks = 4 }
+# "cp 2, 2 micro-batches" = { ranks = 2, args = ["--accumulate", "2"] }
 # ///
 
 from __future__ import annotations
@@ -48,6 +52,7 @@ from torch.distributed.tensor.experimental import context_parallel
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from distrun.train import mesh as meshes
 from distrun.train import optim
@@ -55,7 +60,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -114,28 +119,31 @@ def pieces(rank: int, config: Config, device: torch.device) -> Tensor:
     return torch.cat((both[rank], both[2 * config.cp - 1 - rank]))
 
 
+def attend_to_part(q: Tensor, k: Tensor, v: Tensor, future: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend to some keys; return [B, H, T / n, D / H] and the scores' logsumexp."""
+    exact = torch.promote_types(q.dtype, torch.float32)  # kernels too add up in no less
+    with torch.autocast(q.device.type, enabled=False):
+        scores = q.to(exact) / q.shape[-1] ** 0.5 @ k.to(exact).transpose(-2, -1)
+    # not -inf: a piece that is all in the future would make 0 / 0
+    scores = scores.masked_fill(future, -1e30)  # [B, H, T / n, T / n]
+    part = scores.logsumexp(dim=-1, keepdim=True)
+    return (scores - part).exp().to(v.dtype) @ v, part
+
+
 def ring_attention(
     q: Tensor, k: Tensor, v: Tensor, *, group: dist.ProcessGroup, config: Config
 ) -> Tensor:
-    """Attend to all earlier tokens of the window, wherever they are: [B, H, T / n, D / H].
-
-    Backward keeps n matrices of [T / n, T / n] a head; a kernel such as flash attention would
-    compute them anew. That is what --attention torch does on a GPU.
-    """
+    """Attend to all earlier tokens of the window, wherever they are: [B, H, T / n, D / H]."""
     rank, size = group.rank(), group.size()
     mine = pieces(rank, config, q.device)
-    exact = torch.promote_types(q.dtype, torch.float32)  # kernels too add up in no less
-    exact_q = q.to(exact) / q.shape[-1] ** 0.5
     out = q.new_zeros(())
     total: Tensor | None = None  # logsumexp of all scores so far: [B, H, T / n, 1]
     for turn in range(size):
-        theirs = pieces((rank - turn) % size, config, q.device)
-        with torch.autocast(q.device.type, enabled=False):
-            scores = exact_q @ k.to(exact).transpose(-2, -1)  # [B, H, T / n, T / n]
-        # not -inf: a piece that is all in the future would make 0 / 0
-        scores = scores.masked_fill(mine[:, None] < theirs, -1e30)
-        part = scores.logsumexp(dim=-1, keepdim=True)
-        values = (scores - part).exp().to(v.dtype) @ v
+        future = mine[:, None] < pieces((rank - turn) % size, config, q.device)
+        # Keeps q, k and v alone; a kernel such as flash attention does the same by itself.
+        values, part = checkpoint(
+            attend_to_part, q, k, v, future, use_reentrant=False, preserve_rng_state=False
+        )
         new = part if total is None else torch.logaddexp(total, part)
         old = 0 if total is None else (total - new).exp().to(v.dtype)
         out, total = out * old + values * (part - new).exp().to(v.dtype), new
@@ -227,7 +235,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
@@ -241,17 +250,20 @@ def train(config: Config, place: Place) -> None:
                             micro_loss = loss(model, *parts) / config.accumulate
                         scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            seen = targets.numel() / mesh["cp"].size()  # each has a part of the window
+            mean_loss = progress.agree(step, step_loss, seen, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, mesh, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
 
 

@@ -28,7 +28,10 @@ parameters. dp.py is the same file with one process. Read single.py next: a GPT.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +49,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import Schedule, TrainConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import START_TIMEOUT_S, Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -130,21 +133,26 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops, unit="samples") as progress,
     ):
-        for step in range(checkpoints.resume(), config.steps):
+        begin = checkpoints.resume()
+        for step in range(begin, config.steps):
             images, labels = batch(step, config, data, mine)
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             with autocast(config.precision, device):
                 step_loss = loss(model, images, labels)
             scaler.scale(step_loss).backward()
-            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.last_good)
+            step_loss = step_loss.detach()
+            mean_loss = progress.agree(step, step_loss, len(labels), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            progress.log(step, loss=mean_loss, count=config.batch_size, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     # Each rank its slice, no image twice; the slices may differ by one, so counts are summed.
     count = count_correct(model.module, data.test_images[mine], data.test_labels[mine])
@@ -153,11 +161,33 @@ def train(config: Config, place: Place) -> None:
     place.say(f"test accuracy {100 * correct / total:.1f} % ({correct} of {total})")
 
 
+def join() -> None:
+    """Make the process group of all ranks: what the other recipes' `start` does by itself.
+
+    The launcher, torchrun or distrun, gives each process RANK, WORLD_SIZE, LOCAL_RANK, and in
+    MASTER_ADDR and MASTER_PORT where the ranks meet.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    backend = "gloo"
+    if torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+        torch.cuda.set_device(local_rank)  # else every rank of a node would take GPU 0
+        backend = "cpu:gloo,cuda:nccl"
+    alone: dict[str, Any] = {}
+    if "RANK" not in os.environ:  # plain python: a world of one, which meets nobody
+        store = dist.HashStore()  # type: ignore[attr-defined] # torch's list of names lacks it
+        alone = {"store": store, "rank": 0, "world_size": 1}
+    dist.init_process_group(backend, timeout=timedelta(seconds=START_TIMEOUT_S), **alone)
+
+
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes)
-    with start(config) as place:
-        train(config, place)
+    join()
+    try:
+        with start(config, joined=True) as place:
+            train(config, place)
+    finally:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

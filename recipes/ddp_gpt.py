@@ -21,6 +21,7 @@ Memory stays at 16 P a rank. Read zero1.py next, which shares some of that out.
 #
 # [tool.distrun.verify]
 # reference = "single"
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "ddp 2" = { ranks = 2 }
@@ -50,7 +51,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
@@ -161,17 +163,19 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            mean_loss = progress.agree(step, step_loss, targets.numel(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

@@ -39,7 +39,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import Schedule, TrainConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -129,21 +129,26 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops, unit="samples") as progress,
     ):
-        for step in range(checkpoints.resume(), config.steps):
+        begin = checkpoints.resume()
+        for step in range(begin, config.steps):
             images, labels = batch(step, config, data)
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             with autocast(config.precision, device):
                 step_loss = loss(model, images, labels)
             scaler.scale(step_loss).backward()
-            mean_loss = progress.agree(step, step_loss.detach(), good=checkpoints.last_good)
+            step_loss = step_loss.detach()
+            mean_loss = progress.agree(step, step_loss, len(labels), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            progress.log(step, loss=mean_loss, count=config.batch_size, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     correct, total = count_correct(model, data.test_images, data.test_labels), len(data.test_labels)
     place.say(f"test accuracy {100 * correct / total:.1f} % ({correct} of {total})")

@@ -6,12 +6,14 @@
 
 FSDP2 (`fully_shard`) gathers the weights of one block just before it runs, and drops them
 after it: 16 P / n bytes a rank, one or two whole blocks, and embedding and head, which stay.
-(--accumulate adds 4 P: gradients are whole until the last micro-batch.) The price: an all_gather
-of the weights in forward, another in backward (ZeRO-3), and a reduce_scatter of the gradients:
-3 · 4 P (n - 1) / n bytes where DDP moves 2 · 4 P (n - 1) / n. With --no-reshard the weights stay
-after forward (ZeRO-2): DDP's traffic, and 4 P more memory. --replicate R makes groups that share,
-and R copies of them (HSDP): gathers stay inside a group, which may be one node's NVLink. Without
---meta every rank first builds the whole model, 4 P bytes, in its host's memory: 35 GB for 8B.
+The price: in each of A micro-batches (--accumulate) an all_gather of the weights in forward and
+another in backward (ZeRO-3; embedding and head come once), and in the last a reduce_scatter of
+the gradients: at most (2 A + 1) · 4 P (n - 1) / n bytes where DDP moves 2 · 4 P (n - 1) / n. Until
+the last one gradients are whole: 4 P more memory if A > 1. With --no-reshard the weights stay until
+the last backward (ZeRO-2): one all_gather, DDP's traffic, and 4 P more memory. --replicate R makes
+groups that share, and R copies of them (HSDP): gathers stay inside a group, which may be one node's
+NVLink. Without --meta every rank first builds the whole model, 4 P bytes, in its host's memory:
+35 GB for 8B.
 """
 
 # /// script
@@ -24,12 +26,15 @@ and R copies of them (HSDP): gathers stay inside a group, which may be one node'
 #
 # [tool.distrun.verify]
 # reference = "single"
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "fsdp 2" = { ranks = 2 }
 # "fsdp 2, ZeRO-2" = { ranks = 2, args = ["--no-reshard"] }
 # "fsdp 4" = { ranks = 4 }
 # "hsdp 2x2" = { ranks = 4, args = ["--replicate", "2"] }
+# "fsdp 2, 2 micro-batches" = { ranks = 2, args = ["--accumulate", "2"] }
+# "fsdp 2, ZeRO-2, 2 micro-batches" = { ranks = 2, args = ["--no-reshard", "--accumulate", "2"] }
 # ///
 
 from __future__ import annotations
@@ -59,7 +64,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import TextConfig, option, parse
 from distrun.train.precision import GradScaler, compute_dtype, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Config(TextConfig):
     """The settings; each is a flag."""
 
     replicate: int = option(1, "copies of the sharded model (HSDP)", 1)
-    reshard: bool = option(True, "drop gathered weights after forward (ZeRO-3; else ZeRO-2)")
+    reshard: bool = option(True, "drop gathered weights after each pass (ZeRO-3; else ZeRO-2)")
     offload: bool = option(False, "keep shards and optimizer in the CPU's memory")
     meta: bool = option(False, "build without memory; rank 0 alone draws the weights")
 
@@ -174,27 +179,32 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
             for micro in range(config.accumulate):
                 last = micro == config.accumulate - 1
                 model.set_requires_gradient_sync(last)  # one reduce_scatter a block and step
+                # ZeRO-2 gathers once a step: the optimizer, after the last, changes the shards
+                model.set_reshard_after_backward(last or config.reshard)
                 micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                 scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            mean_loss = progress.agree(step, step_loss, targets.numel(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

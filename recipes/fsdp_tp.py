@@ -22,9 +22,12 @@ needs both: train.optim.clip_grad_norm. Read pp.py next.
 # [tool.distrun.verify]
 # reference = "single"
 # alone = ["--tp", "1"]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "fsdp 2 x tp 2" = { ranks = 4 }
+# "fsdp 2 x tp 2, 2 micro-batches" = { ranks = 4, args = ["--accumulate", "2"] }
+# "fsdp 2 x tp 2, logits whole" = { ranks = 4, args = ["--no-loss-parallel"] }
 # ///
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, compute_dtype, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Config(TextConfig):
     """The settings; each is a flag."""
 
     tp: int = option(2, "ranks that share each matrix", 1)
-    reshard: bool = option(True, "drop gathered weights after forward (ZeRO-3; else ZeRO-2)")
+    reshard: bool = option(True, "drop gathered weights after each pass (ZeRO-3; else ZeRO-2)")
     loss_parallel: bool = option(True, "keep the logits cut along the vocabulary")
 
 
@@ -110,7 +113,7 @@ def parallelize(model: GPT, mesh: DeviceMesh, config: Config) -> nn.Module:
         "head": ColwiseParallel(
             input_layouts=Cut(1),
             output_layouts=Cut(-1) if config.loss_parallel else Replicate(),  # along V, or whole
-            use_local_output=not config.loss_parallel,
+            use_local_output=False,
         ),
     }
     block_plan = {
@@ -162,7 +165,9 @@ def batch(step: int, windows: Windows) -> tuple[Tensor, Tensor]:
 
 def loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over the tokens of -log p(next byte), in nats: a scalar with a graph."""
-    logits = model(tokens)  # [rows, T, V], or a DTensor of them cut along V
+    logits = model(tokens)  # a DTensor of [rows, T, V], cut along V or whole
+    if not logits.placements[0].is_shard():
+        logits = logits.to_local()  # here and not in the model: a view makes FSDP warn
     mean = cross_entropy(logits.flatten(0, 1), targets.flatten())
     return mean.full_tensor() if isinstance(mean, DTensor) else mean
 
@@ -213,28 +218,33 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
             for micro in range(config.accumulate):
                 last = micro == config.accumulate - 1
                 model.set_requires_gradient_sync(last)  # one reduce_scatter a block and step
+                model.set_reshard_after_backward(last or config.reshard)
                 with loss_context(config):
                     micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            seen = targets.numel() / mesh["tp"].size()  # ranks of `tp` share the same tokens
+            mean_loss = progress.agree(step, step_loss, seen, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

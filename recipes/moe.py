@@ -21,10 +21,12 @@ The experts' gradients are whole where they are; all else is averaged by DDP. Me
 # nproc-per-node = 2
 #
 # [tool.distrun.verify]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "ep 2" = { ranks = 2 }
 # "ep 4" = { ranks = 4 }
+# "ep 2, 2 passes" = {ranks = 2, args = ["--accumulate=2", "--balance=0"], alone = ["--balance=0"]}
 # ///
 
 from __future__ import annotations
@@ -49,10 +51,12 @@ from distrun.torch_private import leave_out_of_ddp
 from distrun.train import mesh as meshes
 from distrun.train import optim
 from distrun.train.checkpoint import Checkpoints
-from distrun.train.config import TextConfig, option, parse
+from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
+
+CHOSEN = 2  # experts a token: k below
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class Config(TextConfig):
 def axes(config: Config, world_size: int) -> dict[str, int]:
     """Return the mesh: one axis, of ranks that see different data and have different experts."""
     meshes.require_divides("--experts", config.experts, world_size, "ranks")
+    even = CHOSEN * config.seq_len / config.experts  # tokens of a window, if all take the same
+    if 0 < config.capacity_factor * even < 1:
+        raise ConfigError(
+            f"--capacity-factor {config.capacity_factor:g} lets an expert take less than one token"
+            f" of a window, so that none takes any: at least {1.01 / even:.3g}"
+        )
     micro_batch = config.batch_size // config.accumulate
     meshes.require_divides("--batch-size", config.batch_size, config.accumulate, "micro-batches")
     meshes.require_divides("a micro-batch of", micro_batch, world_size, "ranks")
@@ -78,8 +88,8 @@ class Experts(nn.Module):
 
     def __init__(self, shape: GPTConfig, config: Config) -> None:
         super().__init__()
-        count, dim, hidden = config.experts, shape.dim, shape.hidden // 2  # k halves are a whole
-        self.count, self.capacity_factor, self.k = count, config.capacity_factor, 2
+        count, dim, hidden = config.experts, shape.dim, shape.hidden // CHOSEN  # 2 halves
+        self.count, self.capacity_factor, self.k = count, config.capacity_factor, CHOSEN
         self.router = nn.Linear(dim, count, bias=False)
         self.gate = nn.Parameter(torch.empty(count, dim, hidden))
         self.up = nn.Parameter(torch.empty(count, dim, hidden))
@@ -113,6 +123,7 @@ class Experts(nn.Module):
 
     def balancing_loss(self, chances: Tensor, asked: Tensor) -> Tensor:
         """Return E · sum(f_e · p_e): f_e of all ranks' places asked for e, p_e the mean chance."""
+        # of a micro-batch: with --accumulate the mean of them is another loss
         fraction = asked.to(chances.dtype).mean(dim=(0, 1))  # [E], no gradient
         if self.group is not None:
             # The chances stay this rank's: DDP's mean over the ranks makes them everybody's.
@@ -135,12 +146,7 @@ class Experts(nn.Module):
         return back
 
     def apply_experts(self, x: Tensor, counts: Tensor) -> Tensor:
-        """Apply this rank's experts to tokens sorted by source, then expert.
-
-        Args:
-            x: [N, D].
-            counts: [sources, this rank's experts].
-        """
+        """Apply own experts to x [N, D], sorted by source, then expert: counts [sources, own]."""
         gate, up, down = (
             w.to_local() if isinstance(w, DTensor) else w for w in (self.gate, self.up, self.down)
         )
@@ -240,7 +246,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss, balances, drops = torch.zeros(3, device=device, dtype=torch.float64)
@@ -256,20 +263,22 @@ def train(config: Config, place: Place) -> None:
                 step_loss += micro_loss.detach()
                 balances += balance.detach() / place.world_size
                 drops += dropped
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            mean_loss = progress.agree(step, step_loss, targets.numel(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
             both = torch.stack((balances, drops))
             dist.all_reduce(both)
             more = dict(zip(("balance", "dropped"), both.tolist(), strict=True))
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm, **more)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm, **more)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

@@ -26,13 +26,18 @@ weights and whole gradients). Read pp_fsdp_tp.py next.
 # [tool.distrun.verify]
 # reference = "single"
 # alone = ["--pp", "1"]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "pp 2" = { ranks = 2 }
 # "pp 4" = { ranks = 4, args = ["--pp", "4"] }
 # "pp 2, interleaved" = { ranks = 2, args = ["--flow", "interleaved"] }
 # "pp 2 x ddp 2" = { ranks = 4 }
+# "pp 2 x ddp 2, gpipe" = { ranks = 4, args = ["--flow", "gpipe"] }
+# "pp 2 x ddp 2, interleaved" = { ranks = 4, args = ["--flow", "interleaved"] }
 # "pp 2 x fsdp 2" = { ranks = 4, args = ["--beside", "fsdp"] }
+# "pp 2 x fsdp 2, gpipe" = { ranks = 4, args = ["--beside", "fsdp", "--flow", "gpipe"] }
+# "pp 2 x fsdp 2, interleaved" = { ranks = 4, args = ["--beside", "fsdp", "--flow", "interleaved"] }
 # ///
 
 from __future__ import annotations
@@ -65,7 +70,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, compute_dtype, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 Schedule = PipelineScheduleSingle | PipelineScheduleMulti
 
@@ -148,7 +153,10 @@ def share(stage: GPT, data: DeviceMesh, config: Config) -> nn.Module:
     if data.size() == 1:
         return stage
     if config.beside == "ddp":
-        return DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
+        ddp = DistributedDataParallel(stage, process_group=data.get_group(), init_sync=False)
+        # The schedule starts the one all_reduce itself; its trial pass, for shapes, must start none
+        ddp.require_backward_grad_sync = False
+        return ddp
     compute = compute_dtype(config.precision)
     master = master_dtype(config.precision)
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=master)
@@ -258,22 +266,26 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, list(stages.values()), optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()
-            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.last_good)
+            seen = targets.numel() / mesh["pp"].size()  # all stages see the same tokens
+            mean_loss = progress.agree(step, step_loss, seen, share, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 measured = evaluate(schedule, validation, stages, config, device)
                 progress.evaluated(step + 1, measured / scaler.get_scale(), share)
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
 
 

@@ -22,6 +22,7 @@ fsdp_tp.py and pp.py but their order: cut out the stage, cut its matrices, then 
 # [tool.distrun.verify]
 # reference = "single"
 # alone = ["--pp", "1", "--tp", "1"]
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "pp 2 x fsdp 2 x tp 2" = { ranks = 8 }
@@ -39,10 +40,7 @@ from model import GPT, decay_groups, model_config, prepare_blocks
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.pipelining import (
-    PipelineStage,
-    Schedule1F1B,
-)
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor import Shard as Cut
 from torch.distributed.tensor.parallel import (
@@ -62,7 +60,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, compute_dtype, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -268,22 +266,26 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, list(stages.values()), optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = flow(schedule.step, tokens, targets, stages, config) / scaler.get_scale()
-            mean_loss = progress.agree(step, step_loss, share, good=checkpoints.last_good)
+            seen = targets.numel() * mesh["shard"].size() / place.world_size  # others see the same
+            mean_loss = progress.agree(step, step_loss, seen, share, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(stages.parameters(), config.clip, stages=config.pp)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 measured = evaluate(schedule, validation, stages, config, device)
                 progress.evaluated(step + 1, measured / scaler.get_scale(), share)
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
 
 

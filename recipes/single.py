@@ -6,8 +6,8 @@
 
 One process, one copy of everything. With P parameters in float32, training keeps 4 P bytes of
 weights, 4 P of gradients and 8 P of AdamW's two averages: 16 P in all. The 0.25 M of --size
-tiny take 4 MB; 8 B would take 128 GB before the first activation, which is why the other
-recipes exist. Read ddp_gpt.py next.
+tiny take 4 MB; the 8.84 B of --size 8B take 141 GB before the first activation, which is why the
+other recipes exist. Read ddp_gpt.py next.
 """
 
 # /// script
@@ -39,7 +39,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import TextConfig, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
@@ -122,17 +123,19 @@ def train(config: Config, place: Place) -> None:
                     micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                 scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            mean_loss = progress.agree(step, step_loss, targets.numel(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

@@ -9,8 +9,10 @@ block sums twice in forward and twice in backward, [B, T, D] each time: 4 · 4 �
 block in float32, at once and in the way of the next matrix; keep it inside one node. Sequence
 parallel cuts each sum in two: a reduce_scatter, the norm on T / n tokens, an all_gather. Loss
 parallel leaves the logits [B, T, V] cut along V, the largest activation of a small model.
-Memory: 16 P / n bytes, and activations / n; before it is cut, the whole model, 4 P, is on every
-rank (fsdp.py's --meta does without). Read fsdp_tp.py next.
+Memory: 16 P / n bytes, and 4 · V · D where the embedding's gradient is whole, until it is clipped.
+Activations that take a on one rank take a / n and what is gathered whole, some
+(2 L + 1) · 4 · B · T · D · (n - 1) / n with L blocks. Before it is cut, the whole model, 4 P, is on
+every rank (fsdp.py's --meta does without). Read fsdp_tp.py next.
 """
 
 # /// script
@@ -23,10 +25,12 @@ rank (fsdp.py's --meta does without). Read fsdp_tp.py next.
 #
 # [tool.distrun.verify]
 # reference = "single"
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "tp 2" = { ranks = 2 }
 # "tp 4" = { ranks = 4 }
+# "tp 2, 2 micro-batches" = { ranks = 2, args = ["--accumulate", "2"] }
 # ///
 
 from __future__ import annotations
@@ -59,7 +63,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import ConfigError, TextConfig, option, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
@@ -207,17 +212,20 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            seen = targets.numel() / mesh["tp"].size()  # these ranks share the same tokens
+            mean_loss = progress.agree(step, step_loss, seen, good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

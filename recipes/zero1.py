@@ -4,8 +4,9 @@
     torchrun --nproc-per-node 2 recipes/zero1.py --checkpoint-every 50
 
 AdamW's two averages take 8 P bytes, half of the 16 P of training. They are needed only where a
-parameter is updated; so each rank updates 1 / n of them and sends the result to the others:
-8 P + 8 P / n bytes a rank, for a broadcast of 4 P more a step than DDP. A checkpoint holds every
+parameter is updated; so each rank updates about 1 / n of them and sends the result to the others:
+at least 8 P + 8 P / n bytes on the rank with most (a parameter is not cut in two, so shares
+differ), for broadcasts of 4 P more a step than DDP. A checkpoint holds every
 average under its parameter's name, whichever rank had it, so a resumed run may have another
 number of ranks (https://arxiv.org/abs/1910.02054). Read fsdp.py next, which shares out the
 gradients and the weights too.
@@ -21,10 +22,12 @@ gradients and the weights too.
 #
 # [tool.distrun.verify]
 # reference = "single"
+# args = ["--warmup-steps", "5"]
 #
 # [tool.distrun.verify.layouts]
 # "zero1 2" = { ranks = 2 }
 # "zero1 4" = { ranks = 4 }
+# "zero1 2, 2 micro-batches" = { ranks = 2, args = ["--accumulate", "2"] }
 # ///
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ from distrun.train.checkpoint import Checkpoints
 from distrun.train.config import TextConfig, parse
 from distrun.train.precision import GradScaler, autocast, master_dtype
 from distrun.train.progress import Progress
-from distrun.train.setup import Place, start
+from distrun.train.setup import Place, shorten_timeout, start
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def train(config: Config, place: Place) -> None:
         Checkpoints(config, place, [model], optimizer, scaler) as checkpoints,
         Progress(config, place, flops) as progress,
     ):
-        for step, tokens, targets in batches(batch, training, checkpoints.resume(), device):
+        begin = checkpoints.resume()
+        for step, tokens, targets in batches(batch, training, begin, device):
             rate = optim.learning_rate(step, config)
             optim.set_learning_rate(optimizer, rate)
             step_loss = torch.zeros((), device=device, dtype=torch.float64)
@@ -143,17 +147,19 @@ def train(config: Config, place: Place) -> None:
                         micro_loss = loss(model, tokens[micro], targets[micro]) / config.accumulate
                     scaler.scale(micro_loss).backward()
                 step_loss += micro_loss.detach()
-            mean_loss = progress.agree(step, step_loss, good=checkpoints.last_good)
+            mean_loss = progress.agree(step, step_loss, targets.numel(), good=checkpoints.last_good)
             scaler.unscale_(optimizer)
             norm = optim.clip_grad_norm(model.parameters(), config.clip)
+            progress.require_finite(step, norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            ntokens = config.batch_size * config.seq_len
-            progress.log(step, loss=mean_loss, count=ntokens, lr=rate, grad_norm=norm)
+            progress.log(step, loss=mean_loss, lr=rate, grad_norm=norm)
             if progress.evaluates(step + 1):
                 progress.evaluated(step + 1, evaluate(model, validation, config, device))
             checkpoints.after(step + 1, stop=progress.stop)
+            if step == begin:  # all ranks are there: from now on a late one is a lost one
+                shorten_timeout()
             progress.leave_if_told()
     if config.sample:
         first = training[0][0, 0, :1].to(device)

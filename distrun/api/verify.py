@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distrun.api.launch import Prepared, prepare
 from distrun.api.recipes import script_of
 from distrun.errors import UsageError, did_you_mean
 from distrun.spec import read
+from distrun.spec.job import Layout, Verify
 
 LIMITS = {"float32": 1e-5, "float64": 1e-12}
 """Precision -> by how much a loss may differ; sums in another order differ by less."""
@@ -41,7 +42,11 @@ class Curve:
 
     losses: Mapping[int, float]
     grad_norms: Mapping[int, float]
-    """Empty where the script logs none."""
+    """Empty where the script logs none, as those below."""
+    validation: Mapping[int, float] = field(default_factory=dict)
+    """Losses on data that is not trained on."""
+    seen: Mapping[int, float] = field(default_factory=dict)
+    """Samples, or tokens, of all ranks together."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ class Verdict:
     norm_difference: float | None
     """Of the first step's gradient norm, relative; None where none is logged."""
     tolerance: float
+    validation_difference: float | None = None
+    """The largest of the validation losses; None where the reference logs none."""
+    seen: tuple[float, float] | None = None
+    """What reference and layout have seen in the first step in which they differ; None: equal."""
 
     @property
     def loss_is_equal(self) -> bool:
@@ -66,9 +75,15 @@ class Verdict:
         return self.norm_difference is None or self.norm_difference <= self.tolerance
 
     @property
+    def validation_is_equal(self) -> bool:
+        """Say whether it evaluates as its reference does."""
+        return self.validation_difference is None or self.validation_difference <= self.tolerance
+
+    @property
     def equal(self) -> bool:
-        """Say whether it trains as its reference does."""
-        return self.loss_is_equal and self.norm_is_equal
+        """Say whether it trains as its reference does, on as much data."""
+        alike = self.loss_is_equal and self.norm_is_equal and self.validation_is_equal
+        return alike and self.seen is None
 
 
 def groups_of(words: Sequence[str], strategy: str | None) -> list[Group]:
@@ -84,26 +99,25 @@ def groups_of(words: Sequence[str], strategy: str | None) -> list[Group]:
     """
     groups: dict[Trial, dict[Trial, None]] = {}
     for word in words:
-        script = script_of(word)
-        reference = _reference(script)
-        layouts = groups.setdefault(reference, {})
-        layouts |= dict.fromkeys(_chosen(script, reference, strategy))
+        for layout, reference in _chosen(script_of(word), strategy).items():
+            groups.setdefault(reference, {})[layout] = None
     return [Group(reference, tuple(layouts)) for reference, layouts in groups.items()]
 
 
-def _reference(script: Path) -> Trial:
-    verify = read.recipe_header(script).verify
+def _reference(script: Path, verify: Verify, layout: Layout) -> Trial:
+    """Return the one rank that a layout is compared with."""
     beside = script.with_name(f"{verify.reference}.py")
     if verify.reference is not None and beside.is_file():
-        return Trial(verify.reference, beside, 1)
-    if not verify.layouts:
-        return Trial(script.stem, script, 1)  # it may be the reference of others
-    return Trial(f"{script.stem}, one rank", script, 1, verify.alone)
+        return Trial(verify.reference, beside, 1, (*verify.args, *(layout.alone or ())))
+    alone = verify.alone if layout.alone is None else layout.alone
+    name = " ".join((f"{script.stem}, one rank", *(layout.alone or ())))
+    return Trial(name, script, 1, (*alone, *verify.args))
 
 
-def _chosen(script: Path, reference: Trial, strategy: str | None) -> list[Trial]:
+def _chosen(script: Path, strategy: str | None) -> dict[Trial, Trial]:
+    """Return layouts, each with its reference."""
     own = _layouts(script)
-    everywhere = own if strategy is None else own + _beside(script, reference)
+    everywhere = own if strategy is None else own | _beside(script)
     if not everywhere:
         raise UsageError(
             f"{script.name} lists no layouts to compare",
@@ -113,7 +127,8 @@ def _chosen(script: Path, reference: Trial, strategy: str | None) -> list[Trial]
         return everywhere
     is_one = any(trial.name == strategy for trial in everywhere)  # which may hold a comma
     names = [strategy] if is_one else strategy.split(",")
-    return [trial for name in names for trial in _named(name, own, everywhere)]
+    chosen = [trial for name in names for trial in _named(name, [*own], [*everywhere])]
+    return {trial: everywhere[trial] for trial in chosen}
 
 
 def _named(name: str, own: Sequence[Trial], everywhere: Sequence[Trial]) -> list[Trial]:
@@ -126,14 +141,26 @@ def _named(name: str, own: Sequence[Trial], everywhere: Sequence[Trial]) -> list
     raise UsageError(f"--strategy {name!r} is no layout", did_you_mean(name, known))
 
 
-def _layouts(script: Path) -> list[Trial]:
-    layouts = read.recipe_header(script).verify.layouts
-    return [Trial(name, script, each.ranks, each.args) for name, each in layouts.items()]
+def _layouts(script: Path) -> dict[Trial, Trial]:
+    verify = read.recipe_header(script).verify
+    return {
+        Trial(name, script, each.ranks, (*verify.args, *each.args)): _reference(
+            script, verify, each
+        )
+        for name, each in verify.layouts.items()
+    }
 
 
-def _beside(script: Path, reference: Trial) -> list[Trial]:
+def _beside(script: Path) -> dict[Trial, Trial]:
+    """Return the layouts of the scripts beside one that have the same reference, or have it."""
+    references = {reference.script for reference in _layouts(script).values()} or {script}
     others = sorted(path for path in script.parent.glob("*.py") if path != script)
-    return [trial for path in others if _reference(path) == reference for trial in _layouts(path)]
+    return {
+        trial: reference
+        for path in others
+        for trial, reference in _layouts(path).items()
+        if reference.script in references
+    }
 
 
 def prepare_trial(
@@ -182,12 +209,17 @@ def curve_of(trial: Trial, run_dir: Path) -> Curve:
     """
     losses: dict[int, float] = {}
     norms: dict[int, float] = {}
+    validation: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    curve = Curve(losses, norms, validation, seen)
+    kept = {"loss": losses, "grad_norm": norms, "validation_loss": validation}
+    kept |= {"tokens": seen, "samples": seen}
     try:
         lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in map(json.loads, lines):
-        for name, found in (("loss", losses), ("grad_norm", norms)):
+        for name, found in kept.items():
             if name in line:
                 found[int(line["step"])] = float(line[name])  # "nan" is how JSON writes NaN
     if not losses:
@@ -196,7 +228,7 @@ def curve_of(trial: Trial, run_dir: Path) -> Curve:
             " compare",
             "distrun.train.metrics.log(step, loss=…) on rank 0, in each step",
         )
-    return Curve(losses, norms)
+    return curve
 
 
 def _ranks(count: int) -> str:
@@ -205,19 +237,31 @@ def _ranks(count: int) -> str:
 
 def compare(reference: Curve, layout: Curve, tolerance: float) -> Verdict:
     """Compare a layout's curve with its reference's."""
-    worst, at_step = 0.0, min(reference.losses)
-    for step in sorted(reference.losses.keys() | layout.losses.keys()):
-        difference = _difference(reference.losses.get(step), layout.losses.get(step))
-        if not difference <= worst:  # written so that NaN is the worst
-            worst, at_step = difference, step
-        if math.isnan(worst):
-            break
-    norm = None
+    worst, at_step = _worst(reference.losses, layout.losses)
+    norm = validation = seen = None
     first = min(reference.losses)
     if first in reference.grad_norms:
         before = reference.grad_norms[first]
         norm = _difference(before, layout.grad_norms.get(first)) / (abs(before) or 1.0)
-    return Verdict(worst, at_step, norm, tolerance)
+    if reference.validation:
+        validation, _ = _worst(reference.validation, layout.validation)
+    for step in sorted(reference.seen.keys() & layout.seen.keys()):
+        if not math.isclose(a := reference.seen[step], b := layout.seen[step]):
+            seen = (a, b)
+            break
+    return Verdict(worst, at_step, norm, tolerance, validation, seen)
+
+
+def _worst(reference: Mapping[int, float], layout: Mapping[int, float]) -> tuple[float, int]:
+    """Return the largest difference, and the step of it."""
+    worst, at_step = 0.0, min(reference)
+    for step in sorted(reference.keys() | layout.keys()):
+        difference = _difference(reference.get(step), layout.get(step))
+        if not difference <= worst:  # written so that NaN is the worst
+            worst, at_step = difference, step
+        if math.isnan(worst):
+            break
+    return worst, at_step
 
 
 def _difference(a: float | None, b: float | None) -> float:

@@ -227,6 +227,11 @@ def _words(verdict: Verdict) -> str:
         return f"OFF by more than {verdict.tolerance:g}"
     if not verdict.norm_is_equal:
         return f"OFF: the first gradient's norm by {verdict.norm_difference:.1e} of itself"
+    if not verdict.validation_is_equal:
+        return f"OFF: the validation loss by {verdict.validation_difference:.1e}"
+    if verdict.seen is not None:
+        here, there = verdict.seen[1], verdict.seen[0]
+        return f"OFF: {here:g} samples or tokens a step, {there:g} in the reference"
     return "equal"
 
 
@@ -261,6 +266,8 @@ def _plain(row: _Row) -> dict[str, Any]:
         "max_difference": number(verdict.difference) if verdict else None,
         "at_step": verdict.at_step if verdict else None,
         "norm_difference": number(verdict.norm_difference) if verdict else None,
+        "validation_difference": number(verdict.validation_difference) if verdict else None,
+        "seen": list(verdict.seen) if verdict and verdict.seen else None,
         "equal": row.good,
         "run_dir": str(row.run_dir),
     }

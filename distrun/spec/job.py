@@ -142,6 +142,8 @@ class Layout(Frozen):
     ranks: PositiveInt
     args: tuple[str, ...] = ()
     """Arguments of the script that make it so."""
+    alone: tuple[str, ...] | None = None
+    """Arguments of the one rank that it is compared with, if not the script's `alone`."""
 
 
 class Verify(Frozen):
@@ -151,6 +153,8 @@ class Verify(Frozen):
     """A script beside this one, without .py, that trains the same on one rank."""
     alone: tuple[str, ...] = ()
     """Where there is no such file: arguments that make this script itself run on one rank."""
+    args: tuple[str, ...] = ()
+    """Arguments of every training, such as a shorter warm-up, so that steps come after it."""
     layouts: dict[str, Layout] = Field(default_factory=dict)
 
 

@@ -26,6 +26,7 @@ from distrun.dcp.choose import (
     place_of,
     require_same_model,
 )
+from distrun.dcp.lock import DirectoryLock, take
 from distrun.dcp.metadata import CheckpointError, read_metadata
 from distrun.dcp.rng import restore_rng, rng_state
 from distrun.dcp.saver import Saver, new_group
@@ -36,8 +37,18 @@ from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place
 
-_DECIDING = ("steps", "batch_size", "seq_len", "seed", "data", "lr", "warmup_steps", "schedule")
-"""Settings of which a resumed run has to have the same, or it is not the run that it was."""
+_FREE = frozenset(
+    (
+        # what is told and kept, and where
+        *("log_every", "eval_every", "eval_batches", "profile", "tensorboard", "sample", "save"),
+        *("checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep", "resume"),
+        # how the same numbers are computed, and on which ranks
+        *("deterministic", "compile", "recompute", "workers", "static_graph", "attention"),
+        *("replicate", "reshard", "offload", "meta", "tp", "pp", "cp", "flow", "beside"),
+        "loss_parallel",
+    )
+)
+"""Settings that a resumed run may have of its own; with others it is not the run that it was."""
 
 
 class Checkpoints:
@@ -68,13 +79,19 @@ class Checkpoints:
             self._optimizer = optimizer.optim  # that of this rank's share
         self._directory, self._run = place_of(config.checkpoint_dir)
         values = dataclasses.asdict(config)
-        self._settings = {name: values[name] for name in _DECIDING if name in values}
+        self._settings = {name: v for name, v in values.items() if name not in _FREE}
         self._group = new_group()
         self._clock = new_group() if config.checkpoint_minutes else None
         self._saver: Saver | None = None
+        self._lock: DirectoryLock | None = None
         if config.save and self._directory is not None:
             kept = {"run": self._run, "settings": self._settings}
-            self._saver = Saver(self._directory, self._group, config.keep, kept, place.say)
+            self._lock = take(self._directory, self._group, self._run, place.say)
+            try:
+                self._saver = Saver(self._directory, self._group, config.keep, kept, place.say)
+            except CheckpointError:
+                self._release()
+                raise
         self._saved_at, self._saved_step = time.monotonic(), -1
         self._resumed_from = ""
 
@@ -82,8 +99,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None and self._saver is not None:
-            self._saver.finish()
+        try:
+            if error is None and self._saver is not None:
+                self._saver.finish()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        """Let other runs save there."""
+        if self._lock is not None:
+            self._lock.release()
 
     def last_good(self) -> str:
         """Return the last good checkpoint, "" if there is none; waits for one being written."""

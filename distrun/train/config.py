@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import difflib
 import sys
+import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from distrun.env import TorchrunEnv
 from distrun.extras import missing
 
 _T = TypeVar("_T")
+_RANK_0_FIRST_S = 10.0
 Schedule = Literal["cosine", "linear", "polynomial", "exponential", "constant"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
@@ -95,7 +97,7 @@ def parse(
     *checks: Callable[[_Config, int], object],
     words: Sequence[str] | None = None,
 ) -> _Config:
-    """Read the command line; what cannot work ends here with exit code 2, told by rank 0.
+    """Read the command line; what cannot work ends here with exit code 2, told by one rank.
 
     Args:
         config: The dataclass; each field is a flag.
@@ -103,7 +105,8 @@ def parse(
         words: The command line; None: this process's own.
     """
     env = TorchrunEnv.read()
-    parser = _parser(config, tells=env.rank == 0)
+    parser = _parser(config)
+    parser.rank = env.rank
     known, unknown = parser.parse_known_args(words)
     values = vars(known)
     try:
@@ -119,19 +122,23 @@ def parse(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one rank, and ends with the same code on all."""
+    """Says what is wrong on one rank, which ends first, and with the same code on all.
 
-    tells = True
+    The launcher stops all ranks when the first one ends. So the others let rank 0 go first, which
+    tells why; one that is not stopped meanwhile was refused alone (its node lacks a file, say),
+    and tells it itself.
+    """
+
+    rank = 0
 
     def error(self, message: str) -> typing.NoReturn:
-        if self.tells:
-            super().error(message)
-        sys.exit(2)
+        if self.rank > 0:
+            time.sleep(_RANK_0_FIRST_S)
+        super().error(message)
 
 
-def _parser(config: type[TrainConfig], *, tells: bool) -> argparse.ArgumentParser:
+def _parser(config: type[TrainConfig]) -> _Parser:
     parser = _Parser(usage="%(prog)s [--FLAG VALUE ...]", allow_abbrev=False)
-    parser.tells = tells
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         kind: Any = hints[field.name]

@@ -19,7 +19,7 @@ from torch import Tensor
 from distrun.peaks import peak_flops
 from distrun.train import metrics
 from distrun.train.config import TrainConfig
-from distrun.train.setup import Place, shorten_timeout
+from distrun.train.setup import Place
 
 
 class DivergedError(ArithmeticError):
@@ -48,7 +48,7 @@ class Progress:
     def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
         self.stop = self._signalled = False
         self._config, self._place, self._flops, self._unit = config, place, flops, unit
-        self._mark, self._first = time.perf_counter(), -1
+        self._mark, self._first, self._seen = time.perf_counter(), -1, 0.0
         self._good: Callable[[], str] = lambda: ""
         self._profiler: torch.profiler.profile | None = None
         self._board: Any = None
@@ -85,16 +85,20 @@ class Progress:
         self,
         step: int,
         loss: Tensor,
+        seen: float,
         share: float | None = None,
         good: Callable[[], str] = lambda: "",
     ) -> float:
         """Return the mean loss over the ranks; learn whether any of them was told to stop.
 
-        One all_reduce of 16 bytes carries both.
+        One all_reduce of 24 bytes carries both, and how much all ranks have seen, which `log`
+        tells: on any number of ranks that has to be the batch, not more and not less.
 
         Args:
             step: Counted from 0.
             loss: This rank's, [] without a graph.
+            seen: Tokens of this rank in this step, or what else the unit is; where n ranks work
+                on the same ones, 1 / n of them.
             share: Its weight; the shares of all ranks add up to 1. None: equal shares.
             good: Returns the last good checkpoint, for the error.
 
@@ -104,10 +108,10 @@ class Progress:
         self._good = good
         share = 1 / self._place.world_size if share is None else share
         # few and small operations: between two backward passes each one's code is out of the cache
-        total = torch.tensor([0.0, self._signalled], dtype=torch.float64, device=loss.device)
+        total = torch.tensor([0.0, self._signalled, seen], dtype=torch.float64, device=loss.device)
         total[0].add_(loss, alpha=share)
         dist.all_reduce(total)
-        mean, stop = total.tolist()
+        mean, stop, self._seen = total.tolist()
         if not math.isfinite(mean):
             raise diverged(f"{self._story(loss)} in step {step + 1}", good())
         self.stop = bool(stop)
@@ -121,35 +125,37 @@ class Progress:
         whose = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
         return f"the loss is {f'{loss.item():g}' if bad.item() else 'not finite'} on {whose}"
 
-    def log(
-        self, step: int, *, loss: float, count: int, lr: float, grad_norm: Tensor, **more: float
-    ) -> None:
-        """Tell of a finished step.
+    def require_finite(self, step: int, grad_norm: Tensor) -> None:
+        """Refuse to take a step with such gradients.
+
+        Raises:
+            DivergedError: The norm over all ranks is not finite, which float16's scaler alone
+                gets over, by taking no step; raised on all ranks.
+        """
+        if self._config.precision != "float16" and not torch.isfinite(grad_norm):
+            raise diverged(f"the gradient norm is {grad_norm:g} in step {step + 1}", self._good())
+
+    def log(self, step: int, *, loss: float, lr: float, grad_norm: Tensor, **more: float) -> None:
+        """Tell of a finished step: print and write down, no more.
 
         Args:
             step: Counted from 0.
             loss: Mean over the ranks.
-            count: Tokens of all ranks together in this step, or what else the unit is.
             lr: The rate.
             grad_norm: Over all ranks, before clipping.
             **more: Other numbers, which are the same on all ranks.
-
-        Raises:
-            DivergedError: The norm is not finite, which float16's scaler alone gets over.
         """
         if self._first < 0:
             self._first = step
-            shorten_timeout()  # the first step has shown that all ranks are there
         if self._profiler is not None:
             self._profiler.step()
-        if self._config.precision != "float16" and not torch.isfinite(grad_norm):
-            raise diverged(f"the gradient norm is {grad_norm:g} in step {step + 1}", self._good())
         now = time.perf_counter()
-        rate, self._mark = count / (now - self._mark), now
+        rate, self._mark = self._seen / (now - self._mark), now
         if self._place.rank != 0:
             return
         values = {"loss": loss, "lr": lr, "grad_norm": float(grad_norm), **more}
-        values |= {f"{self._unit}_per_s": rate, "memory_nbytes": memory_nbytes(self._place.device)}
+        values |= {self._unit: self._seen, f"{self._unit}_per_s": rate}
+        values |= {"memory_nbytes": memory_nbytes(self._place.device)}
         if self._peak is not None:
             values["mfu"] = self._flops * rate / self._peak / self._place.world_size
         self._write(step + 1, values)

@@ -58,18 +58,23 @@ class Place:
 
 
 @contextlib.contextmanager
-def start(config: TrainConfig, env: TorchrunEnv | None = None) -> Iterator[Place]:
+def start(config: TrainConfig, joined: bool = False) -> Iterator[Place]:
     """Join the other ranks, seed, and leave again; an error never waits for its peers.
 
     NCCL where this node has a GPU for every rank, else gloo. A world of one needs no launcher.
+
+    Args:
+        config: The settings.
+        joined: The recipe has made the process group itself, and will destroy it.
     """
-    env = env or TorchrunEnv.read()
+    env = TorchrunEnv.read()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     if "OMP_NUM_THREADS" not in os.environ:  # without a launcher that shares out the cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // env.local_world_size))
-    with comm.init(timeout_s=START_TIMEOUT_S) as world:
+    make_world = comm.attach if joined else comm.init
+    with make_world(timeout_s=START_TIMEOUT_S) as world:
         random.seed(config.seed)  # equally on each rank, on every device
         np.random.seed(config.seed % 2**32)
         torch.manual_seed(config.seed)

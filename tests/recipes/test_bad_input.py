@@ -43,6 +43,7 @@ REFUSED: list[tuple[str, int, str, str]] = [
     ("cp", 2, "--attention torch", "context_parallel runs on GPUs alone"),
     ("cp", 2, "--sample 1", "a cut window does not write"),
     ("moe", 3, "", "--experts 4 does not divide among 3 ranks: --experts 3 or 6 would"),
+    ("moe", 2, "--capacity-factor 0.01", "of a window, so that none takes any: at least 0.0158"),
     ("moe", 2, "--experts 1", "--experts must be at least 2, not 1"),
     ("ddp_gpt", 2, "--data nowhere", "--data 'nowhere' is no folder"),
 ]
@@ -94,6 +95,31 @@ def test_ranks_that_do_not_fit_are_told_once_and_nothing_hangs(tmp_path: Path) -
     assert run.code != 0
     assert (run.out + run.err).count("heads 4 does not divide among 3 tp ranks") == 1
     assert "Traceback (most recent call last):\n  File" not in run.out
+
+
+REFUSED_ALONE = """
+import os, runpy, sys
+sys.path.insert(0, {recipes!r})
+sys.argv[1:] = ["--data", "nowhere"] if os.environ["RANK"] == "1" else []
+runpy.run_path({recipes!r} + "/ddp_gpt.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all ranks", "rank 1 alone"])
+def test_the_rank_that_is_named_says_why_it_was_refused_under_quiet_too(
+    tmp_path: Path, alone: bool
+) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "text.bin").write_bytes(bytes(1001))
+    (tmp_path / "alone.py").write_text(REFUSED_ALONE.format(recipes=str(RECIPES)))
+    words = (tmp_path / "alone.py",) if alone else (RECIPES / "ddp_gpt.py", "--data", "odd")
+    launch = ("-m", "distrun", "launch", "--quiet", "--no-check", "--nproc-per-node", 2)
+    run = run_python(tmp_path, *launch, *words)
+    assert run.code == 2
+    said = "'nowhere' is no folder" if alone else "'odd/text.bin' has 1001 bytes, no multiple of 2"
+    assert said in run.err
+    assert f"FAILED: rank {int(alone)} on node0 failed first: exited with 2" in run.err
+    assert "  the last it printed:" in run.err
 
 
 def test_a_run_that_diverges_ends_with_the_step(tmp_path: Path) -> None:

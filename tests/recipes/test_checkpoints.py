@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from torch import Tensor
 
 from distrun.comm import World
 from distrun.dcp.choose import about, candidates
+from distrun.dcp.lock import NAME, DirectoryLock
+from distrun.dcp.metadata import CheckpointError
 from distrun.dcp.storage import verify
 from distrun.testing import RanksFailed, run_ranks
 from tests.recipes.curves import Case, Settings, imported, train
@@ -135,15 +139,87 @@ def test_after_the_first_step_no_axis_waits_longer_than_a_step_may_take() -> Non
         assert {limit_s for saves, limit_s in found if not saves} == {120.0}
 
 
-def test_other_settings_than_those_of_the_saved_run_are_told(tmp_path: Path) -> None:
-    words = ("--seq-len", 16, "--eval-batches", 1, "--checkpoint-dir", tmp_path / "kept")
-    first = run_python(tmp_path, RECIPES / "single.py", *words, "--steps", 2)
-    again = (*words, "--steps", 3, "--batch-size", 8)
-    second = run_python(tmp_path, RECIPES / "single.py", *again)
-    assert (first.code, second.code) == (0, 0), first.err + second.err
-    assert "other settings" not in first.out
-    said = "the run that saved it had other settings: steps was 2, is 3; batch_size was 16, is 8"
-    assert said in second.out.splitlines()
+OTHER: dict[str, tuple[object, object]] = {
+    "batch_size": (4, 8),
+    "weight_decay": (0.1, 0.2),
+    "clip": (1.0, 0.5),
+    "min_lr": (0.1, 0.2),
+    "beta2": (0.95, 0.9),
+    "accumulate": (1, 2),
+    "precision": ("float32", "bfloat16"),
+    "capacity_factor": (0.0, 1.25),
+    "balance": (0.01, 0.1),
+}
+
+
+def test_every_setting_that_the_saved_run_had_otherwise_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saving = {"checkpoint_dir": str(tmp_path), "batch_size": 4, "steps": 2}
+    free = {"eval_every": 1, "log_every": 7, "recompute": "full", "keep": 5, "workers": 1}
+    changed = {name: is_now for name, (_, is_now) in OTHER.items()}
+
+    def run_three(world: World) -> None:
+        for more in ({}, free, changed):
+            case = Case("moe", "moe", SETTINGS | saving | {"resume": "auto"} | more)
+            train(case, world)
+
+    run_ranks(run_three, 1, "gloo", 60)
+    told = [line for line in capfd.readouterr().out.splitlines() if "other settings" in line]
+    assert len(told) == 1, "free settings may differ without a word"
+    for name, (was, is_now) in OTHER.items():
+        assert f"{name} was {was}, is {is_now}" in told[0]
+
+
+def test_a_second_run_in_the_same_directory_is_refused_with_the_firsts_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTRUN_RUN_DIR", "runs/second")
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert first.stdout is not None and first.stdout.readline() == b"holds\n"
+        settings = {"checkpoint_dir": str(tmp_path), "checkpoint_every": 2}
+        errors = errors_of(lambda world: train_bent(world, settings, 0, not_a_number))
+        for error in errors:
+            assert f"{tmp_path} is in use: run runs/first (process {first.pid} on " in error
+        assert (tmp_path / NAME).is_file(), "the first one still has it"
+        # of the same name: a node that was lost may live on, and its lock with it
+        DirectoryLock(tmp_path, "runs/first", restarted=True, say=print)
+        with pytest.raises(CheckpointError, match="is in use"):
+            DirectoryLock(tmp_path, "runs/first", restarted=False, say=print)
+    finally:
+        first.kill()
+        first.communicate()
+    run_ranks(lambda world: train_bent(world, settings, 0, not_a_number), 2, "gloo", 60)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"step-00000006", "step-00000008"}, "a killed run keeps no lock"
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from distrun.dcp.lock import DirectoryLock
+lock = DirectoryLock(Path(sys.argv[1]), "runs/first", restarted=False, say=print)
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_child_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A DataLoader's worker may outlive its rank."""
+    script = HOLDS.replace("sys.stdin.read()", "import os\nos.fork() or sys.stdin.read()")
+    first = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert first.stdout is not None and first.stdout.readline() == b"holds\n"
+    try:
+        assert first.wait(20) == 0, "the parent alone has ended: the child reads on"
+        DirectoryLock(tmp_path, "second", restarted=False, say=print).release()
+    finally:
+        first.communicate()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_restarted_world_goes_on_from_its_own_run_whatever_was_asked_for(

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.timeout(240)
 def test_a_recipe_takes_three_steps_under_bare_torchrun(
     tmp_path: Path, name: str, nproc: int
 ) -> None:
-    run = torchrun(tmp_path, nproc, RECIPES / f"{name}.py", *SMALL)
+    # whole logits come out of the model as a view, of which FSDP would warn
+    more = ("--no-loss-parallel",) if name == "fsdp_tp" else ()
+    run = torchrun(tmp_path, nproc, RECIPES / f"{name}.py", *SMALL, *more)
     assert run.code == 0, run.err
     losses = [float(x) for x in re.findall(r"^step \d/3  loss (\S+)", run.out, re.M)]
     assert len(losses) == 3

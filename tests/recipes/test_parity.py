@@ -28,6 +28,7 @@ Recipe = Callable[[str], ModuleType]
 FAULT, CLIP = 1.001, 2.7
 SETTINGS: Settings = {"batch_size": 8, "seq_len": 16, "warmup_steps": 5, "clip": CLIP}
 SETTINGS |= {"eval_batches": 1, "log_every": 100}
+MOE: Settings = SETTINGS | {"capacity_factor": 1.25}
 
 
 class Standard(NamedTuple):
@@ -48,31 +49,41 @@ LAYOUTS: dict[int, dict[str, tuple[str, Settings]]] = {
         "single, 2 micro-batches": ("single", SETTINGS | {"accumulate": 2}),
         "fsdp_tp 1x1": ("fsdp_tp", SETTINGS | {"tp": 1}),
         "pp 1": ("pp", SETTINGS | {"pp": 1}),
-        "moe 1": ("moe", SETTINGS | {"capacity_factor": 1.25}),
+        "moe 1": ("moe", MOE),
         "dp on digits": ("dp", {}),
     },
     2: {
         "ddp 2": ("ddp_gpt", SETTINGS),
         "ddp 2, 2 micro-batches": ("ddp_gpt", SETTINGS | {"accumulate": 2}),
-        "zero1 2": ("zero1", SETTINGS),
+        "zero1 2, 2 micro-batches": ("zero1", SETTINGS | {"accumulate": 2}),
         "fsdp 2": ("fsdp", SETTINGS),
-        "fsdp 2, ZeRO-2": ("fsdp", SETTINGS | {"reshard": False}),
+        "fsdp 2, ZeRO-2": ("fsdp", SETTINGS | {"reshard": False, "accumulate": 2}),
         "fsdp 2, meta, 2 micro-batches": ("fsdp", SETTINGS | {"meta": True, "accumulate": 2}),
-        "tp 2": ("tp", SETTINGS),
+        "tp 2, 2 micro-batches": ("tp", SETTINGS | {"accumulate": 2}),
         "pp 2": ("pp", SETTINGS),
         "pp 2, interleaved": ("pp", SETTINGS | {"flow": "interleaved"}),
-        "cp 2": ("cp", SETTINGS),
-        "moe 2": ("moe", SETTINGS | {"capacity_factor": 1.25}),
+        "cp 2, 2 micro-batches": ("cp", SETTINGS | {"accumulate": 2}),
+        "moe 2, 2 micro-batches": ("moe", MOE | {"accumulate": 2}),
         "ddp 2 on digits": ("ddp", {}),
     },
     4: {
         "ddp 4": ("ddp_gpt", SETTINGS),
         "hsdp 2x2": ("fsdp", SETTINGS | {"replicate": 2}),
         "tp 4": ("tp", SETTINGS),
-        "fsdp_tp 2x2": ("fsdp_tp", SETTINGS),
+        "fsdp_tp 2x2, logits whole": (
+            "fsdp_tp",
+            SETTINGS | {"accumulate": 2, "loss_parallel": False},
+        ),
         "pp 4": ("pp", SETTINGS | {"pp": 4}),
         "pp 2 x ddp 2": ("pp", SETTINGS),
+        "pp 2 x ddp 2, gpipe": ("pp", SETTINGS | {"flow": "gpipe"}),
+        "pp 2 x ddp 2, interleaved": ("pp", SETTINGS | {"flow": "interleaved"}),
         "pp 2 x fsdp 2": ("pp", SETTINGS | {"beside": "fsdp"}),
+        "pp 2 x fsdp 2, gpipe": ("pp", SETTINGS | {"beside": "fsdp", "flow": "gpipe"}),
+        "pp 2 x fsdp 2, interleaved": (
+            "pp",
+            SETTINGS | {"beside": "fsdp", "flow": "interleaved"},
+        ),
         "ddp 2 x cp 2": ("cp", SETTINGS),
         "ddp 4 on digits": ("ddp", {}),
     },

@@ -150,6 +150,62 @@ def test_a_factor_of_the_gradient_is_seen_in_its_norm(
     assert (verdict.loss_is_equal, verdict.equal) == (True, equal)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "equal"),
+    [
+        ({4: 2.0}, {4: 2.0 + 9e-6}, True),
+        ({4: 2.0}, {4: 2.1}, False),
+        ({4: 2.0}, {}, False),
+        ({4: 2.0, 8: 1.0}, {4: 2.0}, False),
+        ({4: 2.0}, {4: math.nan}, False),
+        ({}, {4: 2.0}, True),  # a reference that does not evaluate
+    ],
+)
+def test_a_wrong_evaluation_is_off(
+    before: dict[int, float], after: dict[int, float], equal: bool
+) -> None:
+    losses = {1: 5.0}
+    verdict = compare(Curve(losses, {}, before), Curve(losses, {}, after), 1e-5)
+    assert (verdict.loss_is_equal, verdict.equal) == (True, equal)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        ({1: 2048.0, 2: 2048.0}, {1: 2048.0, 2: 2048.0 + 1e-9}, None),
+        ({1: 2048.0, 2: 2048.0}, {1: 2048.0, 2: 4096.0}, (2048.0, 4096.0)),
+        ({1: 2048.0}, {}, None),  # not every script counts
+        ({}, {1: 2048.0}, None),
+    ],
+)
+def test_ranks_that_all_take_the_same_data_are_off(
+    before: dict[int, float], after: dict[int, float], seen: tuple[float, float] | None
+) -> None:
+    losses = {1: 5.0, 2: 4.0}
+    verdict = compare(Curve(losses, {}, {}, before), Curve(losses, {}, {}, after), 1e-5)
+    assert (verdict.loss_is_equal, verdict.seen) == (True, seen)
+    assert verdict.equal == (seen is None)
+
+
+def test_arguments_of_every_training_and_those_of_a_reference_of_its_own(scripts: Path) -> None:
+    header = """# /// script
+# [tool.distrun.verify]
+# alone = ["--tp", "1"]
+# args = ["--warmup", "5"]
+# [tool.distrun.verify.layouts]
+# "two" = { ranks = 2 }
+# "three" = { ranks = 3, args = ["--a", "2"], alone = ["--b", "0"] }
+# ///
+"""
+    script = scripts / "own.py"
+    script.write_text(header)
+    first, second = groups_of([str(script)], None)
+    assert first.reference == Trial("own, one rank", script, 1, ("--tp", "1", "--warmup", "5"))
+    assert first.layouts == (Trial("two", script, 2, ("--warmup", "5")),)
+    alone = Trial("own, one rank --b 0", script, 1, ("--b", "0", "--warmup", "5"))
+    assert (second.reference, second.layouts[0].args) == (alone, ("--warmup", "5", "--a", "2"))
+
+
 # --- what a run has logged ----------------------------------------------------------------
 
 
@@ -158,11 +214,14 @@ def test_a_curve_is_read_at_full_precision_and_other_lines_are_left(tmp_path: Pa
         {"loss": 0.1 + 0.2, "grad_norm": 3.5, "step": 1, "rank": 0},
         {"loss": "nan", "step": 2},
         {"validation_loss": 9.0, "step": 2},
+        {"tokens": 64.0, "step": 2},
+        {"samples": 8.0, "step": 3},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = curve_of(Trial("x", Path("x.py"), 1), tmp_path)
     assert found.losses[1] == 0.1 + 0.2 and math.isnan(found.losses[2])
     assert found.grad_norms == {1: 3.5}
+    assert (found.validation, found.seen) == ({2: 9.0}, {2: 64.0, 3: 8.0})
 
 
 @pytest.mark.parametrize("text", [None, "", '{"validation_loss": 9.0, "step": 2}\n'])

@@ -1,0 +1,120 @@
+"""One run at a time writes into a directory of checkpoints."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from distrun.dcp.metadata import CheckpointError
+
+NAME = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+"""What file systems say that have none (NFS without lockd, Lustre without -o flock)."""
+
+
+class DirectoryLock:
+    """Held from its making until `release`, or until the process ends, however it does.
+
+    A POSIX record lock: it belongs to the process, so a child that was forked does not keep it,
+    and shared file systems pass it to other nodes.
+
+    Args:
+        directory: Of the checkpoints; it exists.
+        run: The name of this run, "" if it has none.
+        restarted: This is a later attempt of the run; one of the same name has to give way.
+        say: Tells the user.
+
+    Raises:
+        CheckpointError: Another run writes there.
+        OSError: The file cannot be opened.
+    """
+
+    def __init__(
+        self, directory: Path, run: str, *, restarted: bool, say: Callable[[str], None]
+    ) -> None:
+        self._file = directory / NAME
+        self._fd = -1
+        while self._fd < 0:
+            fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = _holder(fd)
+                os.close(fd)
+                if error.errno in _NO_LOCKS:
+                    say(f"{directory} has no file locks: no second run may save there")
+                    return
+                if restarted and run and holder.get("run") == run:
+                    return  # the lost node of the attempt before this one may hold it yet
+                raise CheckpointError(_refusal(directory, holder)) from None
+            if _is_at(fd, self._file):
+                self._fd = fd
+            else:
+                os.close(fd)  # whoever had it has removed it meanwhile
+        about = {"run": run, "pid": os.getpid(), "host": socket.gethostname()}
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(about).encode(), 0)
+
+    def release(self) -> None:
+        """Let other runs write there."""
+        if self._fd >= 0:
+            self._file.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def take(
+    directory: Path, group: dist.ProcessGroup, run: str, say: Callable[[str], None]
+) -> DirectoryLock | None:
+    """Take a directory, which is made, for this run; rank 0 alone holds the lock.
+
+    Raises:
+        CheckpointError: Another run writes there, or nobody can; on all ranks.
+    """
+    lock, told = None, [""]
+    if group.rank() == 0:
+        restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = DirectoryLock(directory, run, restarted=restarted, say=say)
+        except OSError as error:
+            told = [f"no checkpoint can be written: {error} (--no-save needs none)"]
+        except CheckpointError as error:
+            told = [str(error)]
+    dist.broadcast_object_list(told, group_src=0, group=group)
+    if told[0]:
+        raise CheckpointError(told[0])
+    return lock
+
+
+def _holder(fd: int) -> dict[str, Any]:
+    """Return who has the lock, {} if it has not said so yet."""
+    try:
+        about = json.loads(os.pread(fd, 1 << 16, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _refusal(directory: Path, holder: dict[str, Any]) -> str:
+    process = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+    who = f"run {holder['run']} ({process})" if holder.get("run") else process
+    return (
+        f"{directory} is in use: {who} saves its checkpoints there, and each would delete the"
+        " other's (--checkpoint-dir names another, --no-save needs none)"
+    )
+
+
+def _is_at(fd: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), file.stat())
+    except OSError:
+        return False
