@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import sys
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
