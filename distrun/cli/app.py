@@ -6,7 +6,9 @@ import os
 
 import typer
 
-from distrun.cli import bench_comm, check, config, launch, logs, ps, recipes, show, stop, verify
+from distrun.cli import config, launch, logs, ps, recipes, show, stop, verify
+from distrun.cli.bench import command as bench_comm
+from distrun.cli.check import command as check
 from distrun.cli.commands import Root
 from distrun.cli.help_groups import CheckHelp
 from distrun.cli.launch_command import LaunchCommand

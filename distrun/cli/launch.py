@@ -93,9 +93,9 @@ def launch(
     if detach:
         _detach(prepared)
         return
-    from distrun.cli.console import Console, same_file
     from distrun.cli.run_to_end import run_to_end
-    from distrun.cli.show_run import RunView
+    from distrun.cli.screen.console import Console, same_file
+    from distrun.cli.screen.show_run import RunView
 
     result = run_to_end(
         prepared,
@@ -116,7 +116,7 @@ def launch(
 
 
 def _teller(*, as_comments: bool, quiet: bool) -> Callable[[str], None]:
-    from distrun.cli.console import plain, say
+    from distrun.cli.screen.console import plain, say
 
     if as_comments:
         return lambda line: typer.echo(plain(f"# {line}"))
@@ -153,7 +153,7 @@ def _print_plan(prepared: Prepared, *, explain: bool) -> None:
 
 def _detach(prepared: Prepared) -> None:
     from distrun.api.launch import start
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
 
     client = start(prepared, command=sys.argv, detached=True)
     if not any(client.events()):  # its first word says that it is up

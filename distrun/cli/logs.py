@@ -18,9 +18,9 @@ def logs(
 ) -> None:
     """Print what the ranks of a run have printed, running or finished."""
     from distrun.api import runs
-    from distrun.cli.console import Console, say
     from distrun.cli.rank_list import rank_list
-    from distrun.cli.show_run import RunView
+    from distrun.cli.screen.console import Console, say
+    from distrun.cli.screen.show_run import RunView
     from distrun.errors import UsageError
 
     directory, record = runs.find(runs_dir, run, say)

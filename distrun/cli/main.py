@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from distrun.cli.console import report_error
+from distrun.cli.screen.console import report_error
 from distrun.errors import DistrunError, ExitCode, UsageError, require_supported_system
 
 

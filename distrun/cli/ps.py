@@ -39,7 +39,7 @@ def ps(
 ) -> None:
     """List the recorded runs, the newest first."""
     from distrun.api import runs
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
 
     output_file.require(output, (".json", ".csv"))
     if prune is not None:
@@ -70,8 +70,8 @@ def ps(
 
 def _show(found: dict[Path, list[RunRecord]], *, with_places: bool) -> None:
     """Print a table for each directory, the one with the newest run first."""
-    from distrun.cli import render
-    from distrun.cli.console import plain
+    from distrun.cli.screen import render
+    from distrun.cli.screen.console import plain
 
     there = [(place, records) for place, records in found.items() if records]
     there.sort(key=lambda pair: pair[1][0].started_at, reverse=True)
@@ -84,7 +84,7 @@ def _show(found: dict[Path, list[RunRecord]], *, with_places: bool) -> None:
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
-    from distrun.cli.render import duration
+    from distrun.cli.screen.render import duration
 
     seconds = (record.ended_at or time.time()) - record.started_at
     return (
@@ -113,6 +113,6 @@ def _json(found: dict[Path, list[RunRecord]]) -> str:
 
 
 def _csv(found: dict[Path, list[RunRecord]]) -> str:
-    from distrun.cli.table_text import as_csv
+    from distrun.cli.screen.table_text import as_csv
 
     return as_csv(_CSV, ([one[name] for name in _CSV] for one in _all(found)))

@@ -24,7 +24,7 @@ _NAME = typer.Argument(..., metavar="NAME", help="As in `distrun recipes list`."
 def show_list(json: bool = typer.Option(False, "--json", help="Print a JSON list.")) -> None:
     """List them, in the order to read them in."""
     from distrun.api.recipes import recipes
-    from distrun.cli import render
+    from distrun.cli.screen import render
 
     if json:
         typer.echo(json_format.dumps([vars(recipe) for recipe in recipes()]))
@@ -37,7 +37,7 @@ def show_list(json: bool = typer.Option(False, "--json", help="Print a JSON list
 def show(name: str = _NAME) -> None:
     """Print the source."""
     from distrun.api.recipes import path_of
-    from distrun.cli import render
+    from distrun.cli.screen import render
 
     render.source(path_of(name).read_text(encoding="utf-8"), "python")
 
@@ -74,7 +74,7 @@ def diff(
 ) -> None:
     """Print how two of them differ: what the second strategy adds to the first."""
     from distrun.api.recipes import diff as diff_of
-    from distrun.cli import render
+    from distrun.cli.screen import render
 
     render.source(diff_of(a, b), "diff")
 
@@ -98,7 +98,7 @@ def export(
     from distrun.api.export import checkpoints_of
     from distrun.api.export import export as export_model
     from distrun.cli import output_file
-    from distrun.cli.console import plain, report_error, say
+    from distrun.cli.screen.console import plain, report_error, say
 
     output_file.require([output], (".safetensors",))
     exported = export_model(checkpoints_of(runs_dir, run), output)

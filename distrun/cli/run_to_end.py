@@ -50,7 +50,7 @@ def run_to_end(
         tick_s: How often the view gets an empty event, if there is no other.
     """
     from distrun.api.launch import result_of, start
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
 
     plan = prepared.plan
     with _input_of(plan) as given:

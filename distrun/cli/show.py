@@ -25,9 +25,9 @@ def show(
 ) -> None:
     """Print what was run, on what, and how it ended."""
     from distrun.api import runs
-    from distrun.cli import render
-    from distrun.cli.console import plain, say
-    from distrun.cli.verdict import verdict_lines
+    from distrun.cli.screen import render
+    from distrun.cli.screen.console import plain, say
+    from distrun.cli.screen.verdict import verdict_lines
 
     output_file.require(output, (".json",))
     directory, record = runs.find(runs_dir, run, say)

@@ -17,7 +17,7 @@ def stop(
 ) -> None:
     """Stop a running run as SIGTERM would, and wait for its end."""
     from distrun.api import runs
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
 
     directory, _ = runs.find(runs_dir, run, say)
     record = runs.stop(directory, force=force)

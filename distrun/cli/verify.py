@@ -103,7 +103,7 @@ def _prepared(
 ) -> dict[Trial, Prepared]:
     """Plan all runs before the first one: what is wrong is told at once."""
     from distrun.api.verify import prepare_trial
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
 
     trials = [trial for group in groups for trial in (group.reference, *group.layouts)]
     told: list[str] = []
@@ -143,9 +143,9 @@ def _trained(
 ) -> tuple[Path, Curve | None]:
     """Run a training to its end; return its directory, and what it logged, unless it failed."""
     from distrun.api.verify import curve_of
-    from distrun.cli.console import Console, say
     from distrun.cli.run_to_end import run_to_end
-    from distrun.cli.show_run import RunView
+    from distrun.cli.screen.console import Console, say
+    from distrun.cli.screen.show_run import RunView
 
     ranks = f"{trial.ranks} rank" + "s" * (trial.ranks > 1)
     say(f"{before + 1} of {len(prepared)}: {trial.name}, {trial.script.name} on {ranks}")
@@ -175,7 +175,7 @@ def _handlers_kept() -> Iterator[None]:
 
 
 def _formats(rows: list[_Row], about: dict[str, Any]) -> output_file.Formats:
-    from distrun.cli.table_text import as_csv, as_markdown
+    from distrun.cli.screen.table_text import as_csv, as_markdown
 
     losses = [
         (row.trial.name, row.trial.script.name, row.trial.ranks, step, loss)
@@ -195,8 +195,8 @@ def _json(rows: list[_Row], about: dict[str, Any]) -> str:
 
 
 def _show(rows: list[_Row], about: dict[str, Any], kept_in: Path | None, *, as_json: bool) -> None:
-    from distrun.cli import render
-    from distrun.cli.console import say
+    from distrun.cli.screen import render
+    from distrun.cli.screen.console import say
 
     if as_json:
         typer.echo(_json(rows, about), nl=False)

@@ -307,7 +307,7 @@ CLI = (
         ("unit/cli/test_patience.py",),
     ),
     Patch(
-        "cli/console.py",
+        "cli/screen/console.py",
         "text[: max(0, columns - 1)]",
         "text[: max(0, columns)]",
         "off by one",
@@ -315,7 +315,7 @@ CLI = (
         ("unit/cli/test_console.py",),
     ),
     Patch(
-        "cli/tail.py",
+        "cli/screen/tail.py",
         "        if rest := os.read(file, _READ_NBYTES):\n",
         '        if rest := b"":\n',
         "missing flush",
@@ -323,7 +323,7 @@ CLI = (
         ("unit/cli/test_tail.py",),
     ),
     Patch(
-        "cli/status.py",
+        "cli/screen/status.py",
         "left = max(0.0, (total - step) * pace",
         "left = max(0.0, total * pace",
         "wrong unit",
@@ -331,7 +331,7 @@ CLI = (
         ("unit/cli/test_status.py",),
     ),
     Patch(
-        "cli/console.py",
+        "cli/screen/console.py",
         "    except (OSError, ValueError):\n        pass  # nobody listens",
         "    except ValueError:\n        pass  # nobody listens",
         "swallowed error",

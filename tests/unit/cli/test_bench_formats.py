@@ -9,8 +9,8 @@ import re
 import pytest
 
 from distrun.api.bench_comm import compare
-from distrun.cli.bench_formats import as_csv, as_markdown, as_nccl_tests
-from distrun.cli.bench_table import cells, change_lines, columns_of, digits, heading, remarks, size
+from distrun.cli.bench.formats import as_csv, as_markdown, as_nccl_tests
+from distrun.cli.bench.table import cells, change_lines, columns_of, digits, heading, remarks, size
 from distrun.spec.bench import BenchReport
 from tests.unit.bench import a_report, a_row
 

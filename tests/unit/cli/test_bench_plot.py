@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from distrun.cli import bench_pairs, bench_plot
+from distrun.cli.bench import pairs, plot
 from distrun.errors import UsageError
 from distrun.extras import missing
 from distrun.spec.bench import PairLink, Pairs, Suspect
@@ -29,7 +29,7 @@ def test_a_report_is_drawn_with_its_baseline_and_its_pairs(suffix: str) -> None:
     report = a_report(rows=[a_row(nbytes=1024), a_row(nbytes=4096)]).model_copy(
         update={"pairs": PAIRS}
     )
-    drawn = bench_plot.draw(report, report, suffix)
+    drawn = plot.draw(report, report, suffix)
     assert drawn.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
     if suffix == ".svg":
         assert drawn.count(b"<!-- all_reduce -->") == 2  # one line an op, in two pictures
@@ -40,13 +40,13 @@ def test_a_report_is_drawn_with_its_baseline_and_its_pairs(suffix: str) -> None:
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     with pytest.raises(UsageError, match="a plot needs matplotlib") as refused:
-        bench_plot.require()
+        plot.require()
     assert refused.value.hint == missing("matplotlib", "plot") != ""
 
 
 def test_the_map_of_pairs_marks_what_is_slow() -> None:
-    names, cells = bench_pairs.matrix(PAIRS)
+    names, cells = pairs.matrix(PAIRS)
     assert names == ["node", "0", "1", "2"]
     assert cells == [["0", "", "1", "0.1 !"], ["1", "1", "", "1"], ["2", "0.1 !", "1", ""]]
-    said = list(bench_pairs.remarks(a_report(rows=[]).model_copy(update={"pairs": PAIRS})))
+    said = list(pairs.remarks(a_report(rows=[]).model_copy(update={"pairs": PAIRS})))
     assert said == ["link 0-2 is slow: 10 times the usual time"]

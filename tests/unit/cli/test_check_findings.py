@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distrun.api.check import CheckReport, Finding, Job, Severity
-from distrun.cli.check_findings import count, lines_of, summary, where
-from distrun.cli.console import plain
+from distrun.cli.check.findings import count, lines_of, summary, where
+from distrun.cli.screen.console import plain
 from distrun.probe.snapshot import Host, Node, Nvml, Software
 
 GPUS = [f"GPU {index} GPU-{index:08x} 0000:{index:02x}:00.0" for index in range(8)]

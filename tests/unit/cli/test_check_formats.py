@@ -12,8 +12,8 @@ import pytest
 from distrun.api.check import CheckReport, Severity, judged
 from distrun.checks.registry import RULES
 from distrun.checks.rule import matches
-from distrun.cli.check_formats import as_json, as_junit, snapshots
-from distrun.cli.check_report import as_markdown
+from distrun.cli.check.formats import as_json, as_junit, snapshots
+from distrun.cli.check.report import as_markdown
 from distrun.probe.snapshot import GpuProcess, Measured, MeasuredRank, Node, Nvml
 from distrun.spec.job import Settings
 from distrun.spec.snapshot import read_snapshots

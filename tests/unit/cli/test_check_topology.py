@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from distrun.api.check import CheckReport, Job
-from distrun.cli.check_topology import legend, matrices
+from distrun.cli.check.topology import legend, matrices
 from distrun.probe.snapshot import GpuPair, Host, Node, Nvml, Software
 
 

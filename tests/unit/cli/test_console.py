@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from distrun.cli import render
-from distrun.cli.console import Console, plain, say
+from distrun.cli.screen import render
+from distrun.cli.screen.console import Console, plain, say
 from distrun.streams import STDERR, STDOUT
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\x08\x7f\x9b31m\u202e\u2028\ud800c\tä"

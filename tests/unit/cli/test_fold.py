@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distrun.cli.fold import WINDOW_S, Fold, span
+from distrun.cli.screen.fold import WINDOW_S, Fold, span
 
 ROUNDING_S = 1e-9
 

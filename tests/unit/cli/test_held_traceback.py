@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distrun.cli.held_traceback import HeldTraceback
+from distrun.cli.screen.held_traceback import HeldTraceback
 
 
 class Lines:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from distrun.cli.app import app
-from distrun.cli.width import width
+from distrun.cli.screen.width import width
 from distrun.errors import UsageError
 from distrun.runs import known
 from tests.unit.cli.commands import printed

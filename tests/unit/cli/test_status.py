@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distrun.cli.status import Status
+from distrun.cli.screen.status import Status
 
 STARTED: list[dict[str, Any]] = [
     {"event": "attempt_started", "nnodes": 2},
@@ -63,7 +63,7 @@ def test_events_become_a_line(events: list[dict[str, Any]], line: str) -> None:
 def test_the_time_left_follows_the_pace(
     monkeypatch: pytest.MonkeyPatch, now: float, left: str
 ) -> None:
-    monkeypatch.setattr("distrun.cli.status.time.time", lambda: now)
+    monkeypatch.setattr("distrun.cli.screen.status.time.time", lambda: now)
     line = line_after(metrics(10, 0.0, total_steps=110), metrics(20, 10.0, total_steps=110))
     assert line == f"starting · step 20/110 · ETA {left}"
 
@@ -71,7 +71,7 @@ def test_the_time_left_follows_the_pace(
 def test_a_restart_forgets_the_numbers_of_the_last_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("distrun.cli.status.time.time", lambda: 101.0)
+    monkeypatch.setattr("distrun.cli.screen.status.time.time", lambda: 101.0)
     before = [metrics(50, 0.0, total_steps=99), metrics(60, 10.0, total_steps=99)]
     again = [*STARTED, *before, *STARTED]
     assert line_after(*again) == "nodes 2/2 · ranks 4/4"
@@ -97,7 +97,7 @@ BAR = b"val:  40%|####      | 4/10"
 
 @pytest.fixture
 def at_1005(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distrun.cli.status.time.time", lambda: 1005.0)
+    monkeypatch.setattr("distrun.cli.screen.status.time.time", lambda: 1005.0)
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_the_last_word_is_the_last_line_that_says_something(block: bytes, word: 
 
 
 def test_hours_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distrun.cli.status.time.time", lambda: 8000.0)
+    monkeypatch.setattr("distrun.cli.screen.status.time.time", lambda: 8000.0)
     assert status_after({"event": "x", "time": 1000.0}).line(79) == "1:56:40 · starting"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distrun.api.runs import RunFile
-from distrun.cli.tail import LineAssembler, LogTail
+from distrun.cli.screen.tail import LineAssembler, LogTail
 
 
 def assembled(*chunks: bytes) -> bytes:

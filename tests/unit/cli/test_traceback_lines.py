@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distrun.cli.traceback_lines import traceback_lines
+from distrun.cli.screen.traceback_lines import traceback_lines
 
 OWN, LIBRARY = "/home/me/train.py", "/usr/lib/python3.11/json/decoder.py"
 

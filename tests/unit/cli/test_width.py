@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distrun.cli.width import cut, cut_middle, shortened, width
+from distrun.cli.screen.width import cut, cut_middle, shortened, width
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distrun.cli.tail import LogTail
+from distrun.cli.screen.tail import LogTail
 from distrun.runs.directory import RunDirectory
 from distrun.supervise.rank_log import RankLog
 

@@ -79,7 +79,7 @@ def check(
     if deep:
         found = _deepened(found, given, settings)
     if save is not None:
-        from distrun.cli.check_formats import snapshots
+        from distrun.cli.check.formats import snapshots
 
         output_file.write(save, snapshots(found.nodes))
     output_file.write_all(output, _formats(found, given, settings))
@@ -105,7 +105,7 @@ def _require_one_screen(given: dict[str, Any]) -> None:
 
 
 def _settings(given: dict[str, Any], config: Path | None) -> Settings:
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
     from distrun.spec import read
 
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
@@ -117,7 +117,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
 
 def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:
     if _emulates(given, settings):
-        from distrun.cli.console import say
+        from distrun.cli.screen.console import say
 
         nodes = settings.nodes.max
         say(f"{nodes} nodes are emulated on this machine: one snapshot, judged for all their ranks")
@@ -131,12 +131,12 @@ def _emulates(given: dict[str, Any], settings: Settings) -> bool:
 
 def _explain(pattern: str, settings: Settings) -> None:
     from distrun.api.explain import explain
-    from distrun.cli import check_explain
+    from distrun.cli.check.explain import in_full, one_line_each
 
     if pattern == "list":
-        lines = check_explain.one_line_each(explain("all", settings))
+        lines = one_line_each(explain("all", settings))
     else:
-        lines = check_explain.in_full(explain(pattern, settings))
+        lines = in_full(explain(pattern, settings))
     typer.echo("\n".join(lines))
 
 
@@ -144,7 +144,7 @@ def _watch(given: dict[str, Any], settings: Settings) -> None:
     from contextlib import closing
 
     from distrun.api.check import open_nodes
-    from distrun.cli.check_watch import watch
+    from distrun.cli.check.watch import watch
 
     with closing(open_nodes(settings, on=given["on"], python=given["python"])) as there:
         watch(there)
@@ -165,7 +165,7 @@ def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
 def _deepened(found: CheckReport, given: dict[str, Any], settings: Settings) -> CheckReport:
     from distrun.api.check import judged
     from distrun.api.deep import with_measured
-    from distrun.cli.check_deep import measure
+    from distrun.cli.check.deep import measure
 
     nodes = with_measured(found.nodes, measure(settings))
     return judged(nodes, settings, given["ignore"] or (), emulated=_emulates(given, settings))
@@ -173,19 +173,19 @@ def _deepened(found: CheckReport, given: dict[str, Any], settings: Settings) -> 
 
 def _formats(found: CheckReport, given: dict[str, Any], settings: Settings) -> output_file.Formats:
     def as_json() -> str:
-        from distrun.cli.check_formats import as_json
+        from distrun.cli.check.formats import as_json
 
         return as_json(found)
 
     def as_junit() -> str:
-        from distrun.cli.check_formats import as_junit
+        from distrun.cli.check.formats import as_junit
 
         return as_junit(found, strict=given["strict"])
 
     def as_markdown() -> str:
         from distrun.api.anonymous import anonymous
         from distrun.api.check import judged
-        from distrun.cli.check_report import as_markdown
+        from distrun.cli.check.report import as_markdown
 
         nodes, here = anonymous(found.nodes), _emulates(given, settings)
         return as_markdown(judged(nodes, settings, given["ignore"] or (), emulated=here))
@@ -198,6 +198,6 @@ def _show(found: CheckReport, given: dict[str, Any], settings: Settings) -> None
         make = _formats(found, given, settings)[".json" if given["json"] else ".md"]
         typer.echo(make(), nl=False)
     else:
-        from distrun.cli import check_view
+        from distrun.cli.check import view
 
-        check_view.show(found, verbose=given["verbose"])
+        view.show(found, verbose=given["verbose"])

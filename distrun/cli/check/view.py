@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import typer
 
 from distrun.api.check import CheckReport, Gpu, Node, Severity
-from distrun.cli import check_topology
-from distrun.cli.check_findings import Line, count, lines_of, summary, where
-from distrun.cli.console import plain
-from distrun.cli.render import hanging, table
+from distrun.cli.check import topology
+from distrun.cli.check.findings import Line, count, lines_of, summary, where
+from distrun.cli.screen.console import plain
+from distrun.cli.screen.render import hanging, table
 
 _STYLES = {
     Severity.FAIL: "bold red",
@@ -33,17 +33,17 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
         verbose: What could not be judged too, and why each finding matters.
     """
     show_nodes(report.nodes)
-    for nodes, matrix in check_topology.matrices(report):
+    for nodes, matrix in topology.matrices(report):
         typer.echo()
         many = where([(name, "") for name in nodes], len(report.nodes))
         table([plain(many), *(row[0] for row in matrix)], matrix)
-        typer.echo(textwrap.fill("; ".join(check_topology.legend(matrix)), _PARAGRAPH))
+        typer.echo(textwrap.fill("; ".join(topology.legend(matrix)), _PARAGRAPH))
     for node in report.nodes:
         if node.measured is not None:
-            from distrun.cli import check_deep  # and what it takes to run a job
+            from distrun.cli.check import deep  # and what it takes to run a job
 
             typer.echo()
-            check_deep.show(node.measured)
+            deep.show(node.measured)
     typer.echo()
     _show_findings(lines_of(report), verbose=verbose)
 

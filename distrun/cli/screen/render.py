@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from distrun.cli import width as cells
-from distrun.cli.console import plain
+from distrun.cli.screen import width as cells
+from distrun.cli.screen.console import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from distrun.bandwidth import DEFINITIONS
-from distrun.cli.bench_table import cells, columns_of, digits
+from distrun.cli.bench.table import cells, columns_of, digits
 
 if TYPE_CHECKING:
     from distrun.api.bench_comm import Change

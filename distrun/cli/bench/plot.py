@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from distrun.cli.bench_table import size
+from distrun.cli.bench.table import size
 from distrun.errors import UsageError
 from distrun.extras import missing
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from distrun.api.check import CheckReport, Node, Severity
-from distrun.cli.check_findings import lines_of, summary
-from distrun.cli.check_view import GPU_COLUMNS, NODE_COLUMNS, gpu_cells, node_cells
-from distrun.cli.console import plain
+from distrun.cli.check.findings import lines_of, summary
+from distrun.cli.check.view import GPU_COLUMNS, NODE_COLUMNS, gpu_cells, node_cells
+from distrun.cli.screen.console import plain
 
 _VERSIONS = ("distrun", "Python", "CUDA", "NCCL")
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from distrun.api.explain import Explanation
-from distrun.cli.render import terminal_columns
+from distrun.cli.screen.render import terminal_columns
 
 _WIDTH = 88
 """More is hard to read, whatever the terminal has."""

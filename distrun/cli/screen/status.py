@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from distrun.cli.width import cut, width
+from distrun.cli.screen.width import cut, width
 
 _RATES = ("samples_per_s", "tokens_per_s", "images_per_s")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z])")

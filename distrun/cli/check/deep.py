@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distrun.cli.bench_table import digits
-from distrun.cli.console import Console, plain
-from distrun.cli.render import table
+from distrun.cli.bench.table import digits
 from distrun.cli.run_to_end import run_to_end
-from distrun.cli.show_run import RunView
-from distrun.cli.tail import LogTail
+from distrun.cli.screen.console import Console, plain
+from distrun.cli.screen.render import table
+from distrun.cli.screen.show_run import RunView
+from distrun.cli.screen.tail import LogTail
 from distrun.errors import ExitCode
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import shutil
 import sys
 from typing import TextIO
 
-from distrun.cli.width import cut
+from distrun.cli.screen.width import cut
 from distrun.processes import widen_pipe
 from distrun.streams import BOTH, STDERR, STDOUT
 

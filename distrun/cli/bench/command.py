@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distrun.cli import bench_plot
 from distrun.cli.assignments import assignments
-from distrun.cli.console import plain
+from distrun.cli.bench import plot
 from distrun.cli.help_groups import BenchHelp
 from distrun.cli.output_file import Formats, require, write_all
+from distrun.cli.screen.console import plain
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, cls=BenchHelp)
 _FORMATS = ("table", "nccl-tests", "markdown", "csv")
-_ENDINGS = (".json", ".csv", ".md", ".txt", *bench_plot.ENDINGS)
+_ENDINGS = (".json", ".csv", ".md", ".txt", *plot.ENDINGS)
 _PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
 _OF_THE_JOB = (
     *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "master_port"),
@@ -155,7 +155,7 @@ def _request(given: dict[str, Any]) -> BenchRequest:
 
 def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | None) -> Prepared:
     from distrun.api.bench_comm import prepare_bench, program_of
-    from distrun.cli.console import say
+    from distrun.cli.screen.console import say
     from distrun.spec import read
 
     flags = {name: value for name, value in settings.items() if value not in (None, [])}
@@ -168,9 +168,9 @@ def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | No
 def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, int]:
     """Run the job; return what it found, which may be a part, and its exit code."""
     from distrun.api.bench_comm import Collected
-    from distrun.cli.bench_view import BenchView
-    from distrun.cli.console import Console
+    from distrun.cli.bench.view import BenchView
     from distrun.cli.run_to_end import run_to_end
+    from distrun.cli.screen.console import Console
 
     collected = Collected(request)
     result = run_to_end(prepared, lambda run: BenchView(run, Console(), collected), quiet=False)
@@ -196,51 +196,51 @@ def _form(form: str, *, as_json: bool) -> str:
 def _require_outputs(paths: list[Path] | None) -> None:
     """Refuse, before anything is measured, what could not be written or drawn."""
     require(paths, _ENDINGS)
-    if any(path.suffix.lower() in bench_plot.ENDINGS for path in paths or ()):
-        bench_plot.require()
+    if any(path.suffix.lower() in plot.ENDINGS for path in paths or ()):
+        plot.require()
 
 
 def _formats(report: BenchReport, before: BenchReport | None) -> Formats:
     names = {".json": "json", ".csv": "csv", ".md": "markdown", ".txt": "nccl-tests"}
     texts = {ending: partial(_text, report, name) for ending, name in names.items()}
-    return texts | {e: partial(bench_plot.draw, report, before, e) for e in bench_plot.ENDINGS}
+    return texts | {e: partial(plot.draw, report, before, e) for e in plot.ENDINGS}
 
 
 def _text(report: BenchReport, form: str) -> str:
-    from distrun.cli import bench_formats
+    from distrun.cli.bench import formats
 
     if form == "json":
         return report.model_dump_json(indent=1, by_alias=True) + "\n"
     if form == "csv":
-        return bench_formats.as_csv(report)
+        return formats.as_csv(report)
     if form == "markdown":
-        return bench_formats.as_markdown(report)
-    return bench_formats.as_nccl_tests(report)
+        return formats.as_markdown(report)
+    return formats.as_nccl_tests(report)
 
 
 def _show(report: BenchReport, form: str) -> None:
-    from distrun.cli import bench_pairs, bench_table
-    from distrun.cli.render import prose, table
+    from distrun.cli.bench import pairs, table
+    from distrun.cli.screen import render
 
     if form != "table":
         sys.stdout.write(_text(report, form))
         return
-    for line in bench_table.heading(report):
-        prose(plain(line))
+    for line in table.heading(report):
+        render.prose(plain(line))
     typer.echo()
     if report.rows:
-        names = bench_table.columns_of(report)
+        names = table.columns_of(report)
         words = {"op", "place", ""}
-        cells = bench_table.cells(report)
-        table(names, cells, right=set(names) - words, spare=bench_table.SPARE)
+        cells = table.cells(report)
+        render.table(names, cells, right=set(names) - words, spare=table.SPARE)
         typer.echo()
     if report.pairs is not None:
-        ends, links = bench_pairs.matrix(report.pairs)
-        prose(plain(bench_pairs.heading(report.pairs)))
-        table(ends, links, right=ends[1:])
+        ends, links = pairs.matrix(report.pairs)
+        render.prose(plain(pairs.heading(report.pairs)))
+        render.table(ends, links, right=ends[1:])
         typer.echo()
-    for line in [*bench_table.remarks(report), *bench_pairs.remarks(report)]:
-        prose(plain(line))
+    for line in [*table.remarks(report), *pairs.remarks(report)]:
+        render.prose(plain(line))
 
 
 def _regressed(
@@ -253,10 +253,10 @@ def _regressed(
 ) -> bool:
     """Print what moved, on stderr if `err`; say whether something became slower."""
     from distrun.api.bench_comm import compare as compare_reports
-    from distrun.cli import bench_formats, bench_table
+    from distrun.cli.bench import formats, table
 
     changes = compare_reports(before, after, tolerance)
-    lines = [bench_formats.changes(changes)] if as_json else bench_table.change_lines(changes)
+    lines = [formats.changes(changes)] if as_json else table.change_lines(changes)
     for line in lines:
         typer.echo(line if as_json else plain(line), err=err)
     return any(change.regressed for change in changes)

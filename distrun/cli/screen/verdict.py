@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.api.runs import RunDirectory
-from distrun.cli.traceback_lines import traceback_lines
+from distrun.cli.screen.traceback_lines import traceback_lines
 from distrun.frames import shortened
 
 _FILE_CHARS = 240

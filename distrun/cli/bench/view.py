@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from distrun.cli.bench_table import size
-from distrun.cli.render import duration
-from distrun.cli.show_run import RunView
-from distrun.cli.tail import LogTail
+from distrun.cli.bench.table import size
+from distrun.cli.screen.render import duration
+from distrun.cli.screen.show_run import RunView
+from distrun.cli.screen.tail import LogTail
 
 if TYPE_CHECKING:
     from distrun.api.bench_comm import Collected
     from distrun.api.runs import Part, RunDirectory
-    from distrun.cli.console import Console
+    from distrun.cli.screen.console import Console
 
 _BAR = 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from distrun.cli.bench_table import digits, size
+from distrun.cli.bench.table import digits, size
 
 if TYPE_CHECKING:
     from distrun.spec.bench import BenchReport, Pairs

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from distrun.cli.check_view import gib, memory, power, processes
-from distrun.cli.console import plain
+from distrun.cli.check.view import gib, memory, power, processes
+from distrun.cli.screen.console import plain
 from distrun.errors import ExitCode, MachineError
 
 if TYPE_CHECKING:

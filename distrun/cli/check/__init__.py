@@ -1,0 +1,1 @@
+"""`distrun check`: the command, and how its findings are shown and written."""
