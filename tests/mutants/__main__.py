@@ -58,8 +58,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     with _copy() as tree:
         without = _run(tree, tests, limit_s=len(tests) * _LIMIT_S, jobs=asked.jobs)
-    print(f"{len(tests)} files of tests without a bug: {without.detail} in {without.took_s:.0f} s")
+    word = "passed" if without.word == "survived" else "did not pass"
+    print(f"{len(tests)} files of tests without a bug {word}: {without.detail}", flush=True)
     if without.word != "survived":
+        print("bugs are planted only where all tests pass")
         return 2
     killed = 0
     with ThreadPoolExecutor(asked.jobs) as pool:
