@@ -57,7 +57,8 @@ def test_unfinished_lines_of_two_streams_do_not_mix(tmp_path: Path) -> None:
         log.write("stderr", b" 10%|#\r")
         log.write("stdout", b"line\n")
         log.write("stderr", b" 20%|##\n")
-        shown = [(part.stream, part.data) for part in tail.read()]
+        parts = [*tail.read(), *tail.close()]  # the end of a bar waits for one below it
+        shown = [(part.stream, part.data) for part in parts]
     assert shown == [("stdout", b"one line\n"), ("stderr", b" 20%|##\n")]
 
 
