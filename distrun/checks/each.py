@@ -13,9 +13,9 @@ from distrun.checks.limits import Limits
 from distrun.checks.rule import Judge, Observation, Severity, Workload
 from distrun.probe.snapshot import Gpu, Host, Missing, Node
 
-LookAtGpu = Callable[[Gpu, Workload, Limits], Iterator[Observation]]
-LookAtHost = Callable[[Host, Workload, Limits], Iterator[Observation]]
-LookAtNode = Callable[[Node, Workload, Limits], Iterator[Observation]]
+CheckGpu = Callable[[Gpu, Workload, Limits], Iterator[Observation]]
+CheckHost = Callable[[Host, Workload, Limits], Iterator[Observation]]
+CheckNode = Callable[[Node, Workload, Limits], Iterator[Observation]]
 
 
 class Snapshot(Protocol):
@@ -26,43 +26,43 @@ class Snapshot(Protocol):
         """Field -> why it is None."""
 
 
-def each_gpu(look: LookAtGpu) -> Judge:
+def each_gpu(check: CheckGpu) -> Judge:
     """Make a rule that judges each GPU by itself; lost GPUs are left to `gpu.lost`."""
 
     def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
             for gpu in node.nvml.gpus:
                 if not gpu.lost:
-                    for seen in look(gpu, job, limits):
+                    for seen in check(gpu, job, limits):
                         yield replace(seen, node=node.name, device=device(gpu))
 
     return judge
 
 
-def each_gpu_of_a_rank(look: LookAtGpu) -> Judge:
+def each_gpu_of_a_rank(check: CheckGpu) -> Judge:
     """Make a rule that judges each GPU that the job would use: the first ones of a node."""
 
     def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
             gpus = node.nvml.present
             for gpu in gpus[: job.nproc_per_node] if job.uses_gpus else gpus:
-                for seen in look(gpu, job, limits):
+                for seen in check(gpu, job, limits):
                     yield replace(seen, node=node.name, device=device(gpu))
 
     return judge
 
 
-def each_host(look: LookAtHost) -> Judge:
+def each_host(check: CheckHost) -> Judge:
     """Make a rule that judges each host by itself."""
-    return each_node(lambda node, job, limits: look(node.host, job, limits))
+    return each_node(lambda node, job, limits: check(node.host, job, limits))
 
 
-def each_node(look: LookAtNode) -> Judge:
+def each_node(check: CheckNode) -> Judge:
     """Make a rule that judges each node by itself, its GPUs and its host together."""
 
     def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
-            for seen in look(node, job, limits):
+            for seen in check(node, job, limits):
                 yield replace(seen, node=node.name)
 
     return judge

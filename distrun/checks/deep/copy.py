@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     ranks = node.measured.ranks if node.measured else ()
     rates = {rank: rank.copy_bandwidth for rank in ranks if rank.copy_bandwidth is not None}
     if len(rates) < 2:
@@ -37,6 +37,6 @@ RULE = Rule(
     fix="See gpu.pcie.width and gpu.pcie.generation; bind ranks to the socket of their GPU"
     " (torchrun --numa-binding node).",
     source="distrun's own rule; Azure/azurehpc-health-checks has floors for its own machines",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

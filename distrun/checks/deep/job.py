@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     found = node.measured
     if found is None:
         return
@@ -28,5 +28,5 @@ RULE = Rule(
     fix="The verdict above and the run's logs name the rank; `distrun bench-comm` says which"
     " results are wrong.",
     source="distrun's own rule",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

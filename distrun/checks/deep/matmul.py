@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.measured is None or len(node.measured.ranks) < 2:
         return
     usual = statistics.median(rank.matmul_flops for rank in node.measured.ranks)
@@ -34,5 +34,5 @@ RULE = Rule(
     fix="`distrun check` may show the cause (clocks, temperature, processes); else move the"
     " job, and run `--deep` again when the GPU is cool.",
     source="distrun's own rule; stas00/ml-engineering on finding slow GPUs",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

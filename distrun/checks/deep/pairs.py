@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     for sentence in node.measured.slow if node.measured else ():
         yield Observation(Severity.WARN, sentence, "about the usual time")
 
@@ -23,5 +23,5 @@ RULE = Rule(
     fix="`distrun bench-comm --op pairs` measures it again; swap the cable or the port, or"
     " leave the node out.",
     source="distrun's own rule: twice the median time, measured without other traffic",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

@@ -16,7 +16,7 @@ _REASONS = {
 }
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.clock_events is None:
         yield from unread(gpu, "clock_events")
         return
@@ -33,7 +33,7 @@ RULE = Rule(
     fix="`nvidia-smi -q -d PERFORMANCE -i N` shows the reason; check the node's cooling, power"
     " cables and power supplies.",
     source="nvmlClocksEventReasonHw*; Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

@@ -12,7 +12,7 @@ from distrun.probe.snapshot import Gpu
 _SET_BY_HAND, _THERMAL = 0x02, 0x20
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.clock_events is None:
         yield from unread(gpu, "clock_events")
         return
@@ -31,6 +31,6 @@ RULE = Rule(
     fix="Heat: check the cooling. Fixed clocks: `nvidia-smi -i N -rac` and `nvidia-smi -i N"
     " -rgc` reset them.",
     source="nvmlClocksEventReasonSwThermalSlowdown; Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -12,7 +12,7 @@ from distrun.probe.snapshot import Gpu, GpuProcess
 _EXCLUSIVE_THREAD, _PROHIBITED, _EXCLUSIVE_PROCESS = 1, 2, 3
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.compute_mode is None:
         yield from unread(gpu, "compute_mode")
     elif gpu.compute_mode == _PROHIBITED:
@@ -46,7 +46,7 @@ RULE = Rule(
     " before any other CUDA call. With MPS, exclusive mode is right.",
     source="karpathy/nanoGPT#116, huggingface/pytorch-image-models#1033;"
     " https://docs.nvidia.com/deploy/mps/",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

@@ -11,7 +11,7 @@ from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.nvml.problem or not job.uses_gpus:
         return  # gpu.driver gives the reason if there are none; ranks on the CPU need none
     visible = node.host.environ.get("CUDA_VISIBLE_DEVICES")
@@ -35,7 +35,7 @@ RULE = Rule(
     fix="Lower --nproc-per-node to the number of GPUs, widen CUDA_VISIBLE_DEVICES, or ask the"
     " scheduler for more GPUs a node.",
     source="NCCL: `Duplicate GPU detected`",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

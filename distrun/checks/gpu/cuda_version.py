@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     wanted = _version(node.software.torch_cuda)
     if node.nvml.problem or wanted is None:
         return  # reported by gpu.driver and host.torch
@@ -64,7 +64,7 @@ RULE = Rule(
     " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …)."
     " No libcuda.so.1: set NVIDIA_DRIVER_CAPABILITIES=compute,utility for the container.",
     source="https://docs.nvidia.com/deploy/cuda-compatibility/",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

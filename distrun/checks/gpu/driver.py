@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     nvml = node.nvml
     if nvml.problem_kind == "absent":
         yield Observation(
@@ -29,7 +29,7 @@ RULE = Rule(
     " all`. Not loaded: `modprobe nvidia`. Library and kernel module of different versions:"
     " reboot, or reload the module. No answer: reboot, and read `dmesg | grep NVRM`.",
     source="NVML return codes 9, 12 and 18; NVIDIA/go-nvml#152",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

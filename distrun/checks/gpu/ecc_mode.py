@@ -16,7 +16,7 @@ _DATACENTRE = re.compile(
 )
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     pending = gpu.ecc_mode_pending
     if gpu.ecc_mode is None:
         yield from unread(gpu, "ecc_mode")
@@ -34,6 +34,6 @@ RULE = Rule(
     " of the mode makes this GPU differ from the others after its next reset.",
     fix="`nvidia-smi -i N -e 1`, then `nvidia-smi --gpu-reset -i N` or a reboot.",
     source="distrun's own rule",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

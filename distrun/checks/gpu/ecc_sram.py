@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.ecc_sram_threshold_exceeded is None:
         yield from unread(gpu, "ecc_sram_threshold_exceeded")
     elif gpu.ecc_sram_threshold_exceeded:
@@ -24,6 +24,6 @@ RULE = Rule(
     " and NVIDIA replaces it.",
     fix="Run NVIDIA's field diagnostic and have the GPU replaced.",
     source="NVIDIA GPU memory error management, RMA policy",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

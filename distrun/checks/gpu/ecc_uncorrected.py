@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     volatile, aggregate = gpu.ecc_volatile_uncorrected, gpu.ecc_aggregate_uncorrected
     if volatile:
         yield Observation(Severity.FAIL, f"{volatile} uncorrectable since the last reset", "0")
@@ -27,6 +27,6 @@ RULE = Rule(
     fix="Reset the GPU (`nvidia-smi --gpu-reset -i N`) or reboot, so that the row is remapped;"
     " if errors return, have the GPU replaced.",
     source="facebookresearch/gcm, Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

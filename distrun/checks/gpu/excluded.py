@@ -11,7 +11,7 @@ from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     excluded = node.nvml.excluded_gpus
     if node.nvml.problem:
         return
@@ -29,6 +29,6 @@ RULE = Rule(
     fix="Look for NVreg_ExcludedGpus in /etc/modprobe.d; have the card replaced, then remove"
     " the option and reload the driver.",
     source="nvmlGetExcludedDeviceCount",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -13,7 +13,7 @@ _STATES = {1: "not started", 2: "in progress"}
 _COMPLETED = 3
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     state, status = gpu.fabric_state, gpu.fabric_status
     if state is None:
         yield from unread(gpu, "fabric_state")
@@ -36,6 +36,6 @@ RULE = Rule(
     fix="`systemctl restart nvidia-fabricmanager` (its version must be the driver's), and read"
     " /var/log/fabricmanager.log; on NVL72 check nvidia-imex too.",
     source="pytorch/pytorch#35710; NCCL, mnnvl.cc",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

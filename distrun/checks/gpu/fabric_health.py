@@ -32,7 +32,7 @@ _CONFIGURATION = {
 _SUMMARY = {2: (Severity.FAIL, "unhealthy"), 3: (Severity.WARN, "limited capacity")}
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.fabric_state == 0:
         return  # no NVSwitch
     mask, summary = gpu.fabric_health_mask, gpu.fabric_health_summary
@@ -63,6 +63,6 @@ RULE = Rule(
     fix="`nvidia-smi -q -i N` under Fabric, /var/log/fabricmanager.log; then have the switch"
     " tray or the cable inspected.",
     source="NVML_GPU_FABRIC_HEALTH_MASK_*; leptonai/gpud",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -11,7 +11,7 @@ from distrun.checks.words import gib
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     used, total = gpu.memory_used_nbytes, gpu.memory_total_nbytes
     if used is None or total is None:
         yield from unread(gpu, "memory_used_nbytes", "memory_total_nbytes")
@@ -35,7 +35,7 @@ RULE = Rule(
     fix="On the host, outside containers: `nvidia-smi`, `fuser -v /dev/nvidia*`; end the"
     " process, or choose other GPUs with `distrun launch --gpus free:N`.",
     source="facebookresearch/gcm (any above 15 MB)",
-    judge=each_gpu_of_a_rank(_look),
+    judge=each_gpu_of_a_rank(_check),
     quick=True,
     gpus_only=True,
 )

@@ -16,11 +16,11 @@ def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Obs
         gpus = node.nvml.present
         modes = {gpu.mig_mode for gpu in gpus} - {None}
         for gpu in gpus:
-            for seen in _look(gpu, mixed=len(modes) > 1):
+            for seen in _check(gpu, mixed=len(modes) > 1):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, *, mixed: bool) -> Iterator[Observation]:
+def _check(gpu: Gpu, *, mixed: bool) -> Iterator[Observation]:
     pending = gpu.mig_mode_pending
     if gpu.mig_mode is None:
         yield from unread(gpu, "mig_mode")

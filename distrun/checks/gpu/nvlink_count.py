@@ -22,11 +22,11 @@ def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Obs
         for gpu in node.nvml.present:
             alike.setdefault(gpu.name, []).append(gpu)
         for gpu in node.nvml.present:
-            for seen in _look(gpu, alike[gpu.name]):
+            for seen in _check(gpu, alike[gpu.name]):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, alike: Sequence[Gpu]) -> Iterator[Observation]:
+def _check(gpu: Gpu, alike: Sequence[Gpu]) -> Iterator[Observation]:
     if gpu.nvlinks is None:
         yield from unread(gpu, "nvlinks")
         return

@@ -15,7 +15,7 @@ _NORMAL = {"retry_blocks"}
 _NEVER = {"link_recovery_failed"}
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.nvlinks is None:
         yield from unread(gpu, "nvlinks")
         return
@@ -39,6 +39,6 @@ RULE = Rule(
     fix="`nvidia-smi nvlink -e -i N` twice, some minutes apart; if they grow, reset the GPUs"
     " of the node and have the bridge or the baseboard reseated.",
     source="NVIDIA/nvidia-resiliency-ext (above 15)",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -20,7 +20,7 @@ _STATUS = {
 }
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     without: dict[int, list[GpuPair]] = {}
     for pair in node.nvml.pairs:
         worst = pair.p2p_read or pair.p2p_write
@@ -52,6 +52,6 @@ RULE = Rule(
     " boot with iommu=pt, and remove NVreg_RegistryDwords that disable it; `nvidia-smi topo"
     " -p2p r` shows it.",
     source="NCCL asks the same two of NVML; NVIDIA/nccl troubleshooting, PCI access control",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     now, most, load = gpu.pcie_generation, gpu.pcie_generation_max, gpu.utilization_percent
     if now is None or most is None or load is None:
         yield from unread(gpu, "pcie_generation", "pcie_generation_max", "utilization_percent")
@@ -25,6 +25,6 @@ RULE = Rule(
     fix="Reseat the card and its riser, set the slot to its highest generation in the BIOS,"
     " and disable ASPM (pcie_aspm=off).",
     source="nvmlDeviceGetCurrPcieLinkGeneration; an idle GPU may rest at gen 1",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

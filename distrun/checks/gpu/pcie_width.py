@@ -16,11 +16,11 @@ def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Obs
         gpus = node.nvml.present
         alike = len(gpus) > 1 and len({gpu.pcie_width for gpu in gpus}) == 1
         for gpu in gpus:
-            for seen in _look(gpu, alike=alike):
+            for seen in _check(gpu, alike=alike):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
+def _check(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
     width, most = gpu.pcie_width, gpu.pcie_width_max
     if width is None or most is None:
         yield from unread(gpu, "pcie_width", "pcie_width_max")

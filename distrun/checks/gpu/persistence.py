@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.persistence_mode is None:
         yield from unread(gpu, "persistence_mode")
     elif not gpu.persistence_mode:
@@ -24,6 +24,6 @@ RULE = Rule(
     " seconds longer, settings are lost, and NVLinks are trained again.",
     fix="`systemctl enable --now nvidia-persistenced`, or `nvidia-smi -pm 1`.",
     source="leptonai/gpud, Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     limit, default = gpu.power_limit_w, gpu.power_default_limit_w
     if limit is None or default is None:
         yield from unread(gpu, "power_limit_w", "power_default_limit_w")
@@ -26,6 +26,6 @@ RULE = Rule(
     fix="`nvidia-smi -i N -pl WATTS` as root restores it; if the limit is intended, set the"
     " same on every GPU.",
     source="distrun's own rule",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

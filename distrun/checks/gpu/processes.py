@@ -11,7 +11,7 @@ from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.processes is None:
         yield from unread(gpu, "processes")
         return
@@ -33,7 +33,7 @@ RULE = Rule(
     fix="Ask the user, or end the process if it is left over from a job of yours; or choose"
     " other GPUs with `distrun launch --gpus free:N`.",
     source="facebookresearch/gcm (any above 15 MB)",
-    judge=each_gpu_of_a_rank(_look),
+    judge=each_gpu_of_a_rank(_check),
     quick=True,
     gpus_only=True,
 )

@@ -20,7 +20,7 @@ _ACTIONS = {
 }
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     action = gpu.recovery_action
     if action is None:
         yield from unread(gpu, "recovery_action")
@@ -37,7 +37,7 @@ RULE = Rule(
     fix="Do what the driver asks: `nvidia-smi --gpu-reset -i N` with no process on the GPU, or"
     " reboot the node; then check again.",
     source="NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; NVIDIA/DCGM#263",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

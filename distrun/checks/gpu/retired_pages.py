@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     pages, many = gpu.retired_pages, limits.retired_pages_warn
     if gpu.retired_pages_pending:
         yield Observation(Severity.FAIL, "pages are pending retirement", "none pending")
@@ -27,6 +27,6 @@ RULE = Rule(
     fix="`nvidia-smi --gpu-reset -i N` or a reboot retires pending pages; have a GPU with many"
     " retired pages replaced.",
     source="NVIDIA dynamic page retirement; facebookresearch/gcm",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     rows, most = gpu.remapped_rows_uncorrected, limits.remapped_rows_max
     if rows is None:
         yield from unread(gpu, "remapped_rows_uncorrected")
@@ -25,6 +25,6 @@ RULE = Rule(
     " some bank.",
     fix="Have the GPU replaced: this count is a reason for an RMA.",
     source="NVIDIA GPU memory error management, RMA policy (512 in all, 8 a bank)",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.remapped_rows_failure is None:
         yield from unread(gpu, "remapped_rows_failure")
     elif gpu.remapped_rows_failure:
@@ -24,7 +24,7 @@ RULE = Rule(
     " with an uncorrectable error each time.",
     fix="Drain the node and have the GPU replaced; this is a reason for an RMA by itself.",
     source="NVIDIA GPU memory error management, RMA policy",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.remapped_rows_pending is None:
         yield from unread(gpu, "remapped_rows_pending")
     elif gpu.remapped_rows_pending:
@@ -24,6 +24,6 @@ RULE = Rule(
     " the job.",
     fix="`nvidia-smi --gpu-reset -i N` with no process on the GPU, or reboot the node.",
     source="NVIDIA GPU memory error management; facebookresearch/gcm",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     heat, slows, most = gpu.temperature_c, gpu.temperature_slowdown_c, gpu.temperature_max_c
     # Values below 1 are not reliable, as on some H100 (leptonai/gpud).
     margin = gpu.temperature_margin_c if (gpu.temperature_margin_c or 0) > 0 else None
@@ -45,6 +45,6 @@ RULE = Rule(
     fix="Check fans, dust, coolant and the rack's air flow; meanwhile lower the power limit:"
     " `nvidia-smi -i N -pl WATTS`.",
     source="NVML's own thresholds; the margin is leptonai/gpud's example",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -13,7 +13,7 @@ from distrun.probe.snapshot import Node
 _ACROSS_SOCKETS = 50
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     pairs = node.nvml.pairs
     for pair in pairs:
         if pair.topology is None:
@@ -38,6 +38,6 @@ RULE = Rule(
     fix="If fewer GPUs are enough, choose those of one socket (`nvidia-smi topo -m`) by"
     " CUDA_VISIBLE_DEVICES or --gpus; else keep tensor parallelism within a socket.",
     source="stas00/ml-engineering, network",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node, Xid
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.host.xids is None:
         if node.nvml.gpus:
             yield from unread(node.host, "xids")
@@ -59,6 +59,6 @@ RULE = Rule(
     fix="Look the number up in NVIDIA's list (https://docs.nvidia.com/deploy/xid-errors/); for"
     " hardware errors drain the node and reset or replace the GPU.",
     source="Azure/azurehpc-health-checks, also for the two hours",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

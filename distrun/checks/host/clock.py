@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if host.clock_synchronized is None:
         yield from unread(host, "clock_synchronized")
     elif not host.clock_synchronized:
@@ -26,5 +26,5 @@ RULE = Rule(
     " and the offset grows every day.",
     fix="`systemctl enable --now chronyd` (or systemd-timesyncd); `timedatectl` shows the state.",
     source="adjtimex(2): STA_UNSYNC; distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

@@ -11,7 +11,7 @@ from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     cores, ranks, plenty = host.usable_cores, job.nproc_per_node, limits.cores_per_rank_warn
     if cores is None:
         yield from unread(host, "usable_cores")
@@ -34,6 +34,6 @@ RULE = Rule(
     fix="docker run --cpus N, Slurm --cpus-per-task N, Kubernetes resources.limits.cpu; or start"
     " fewer ranks (--nproc-per-node).",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

@@ -24,7 +24,7 @@ _TRAPS = {
 """Variable -> its bad values, in lower case, and what they do."""
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     traps = _TRAPS | _GPU_TRAPS if job.uses_gpus else _TRAPS
     for variable, (bad, effect) in traps.items():
         value = host.environ.get(variable, "")
@@ -41,6 +41,6 @@ RULE = Rule(
     " job without a message.",
     fix="`unset NAME` in the shell, and look for it in ~/.bashrc, /etc/nccl.conf and the image.",
     source="stas00/ml-engineering, network and debug",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

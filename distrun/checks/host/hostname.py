@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     addresses = host.hostname_addresses
     if "hostname_addresses" in host.missing:
         yield from unread(host, "hostname_addresses")
@@ -41,6 +41,6 @@ RULE = Rule(
     " 127.0.1.1 (it is used first, wherever it is in the file); or export"
     " GLOO_SOCKET_IFNAME=<interface> on that node.",
     source="pytorch/gloo#223, ray-project/ray#37461, vllm-project/vllm#7074",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

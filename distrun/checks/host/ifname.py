@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     for variable in IFNAMES:
         value = host.environ.get(variable)
         if not value or (variable.startswith("NCCL_") and not job.uses_gpus):
@@ -43,6 +43,6 @@ RULE = Rule(
     fix="`ip -br addr` shows the names; set the variable on each node to that node's name, or"
     " unset it.",
     source="NVIDIA/nccl-tests#9; NCCL takes prefixes and ^exclusions, gloo whole names",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

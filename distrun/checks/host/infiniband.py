@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host, InfinibandPort
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     any_active = any(is_active(port.state) for port in host.infiniband)
     for port in host.infiniband:
         name = f"{port.device}:{port.port}"
@@ -72,5 +72,5 @@ RULE = Rule(
     fix="`ibstat` shows the ports; INIT means that no subnet manager (opensm) answers; DOWN"
     " with Polling means a fault of the cable or the switch port.",
     source="NVIDIA/nvidia-resiliency-ext, Azure/azurehpc-health-checks",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

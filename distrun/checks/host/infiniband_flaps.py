@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     most = limits.link_downed_warn
     for port in host.infiniband:
         name = f"{port.device}:{port.port}"
@@ -34,5 +34,5 @@ RULE = Rule(
     " (IBV_WC_RETRY_EXC_ERR). The counter starts at boot: check whether it still grows.",
     fix="Reseat or change the cable or the transceiver; `mlxlink -d DEVICE -m` shows its state.",
     source="leptonai/gpud, NVIDIA/nvidia-resiliency-ext (link_downed)",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if "loopback_problem" in host.missing:
         yield from unread(host, "loopback_problem")
     elif host.loopback_problem:
@@ -28,6 +28,6 @@ RULE = Rule(
     " namespace, they wait for the whole join timeout.",
     fix="`ip link set lo up`, as root or in the container that made the namespace",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     for reach in node.reaches:
         if reach.source == reach.target and reach.problem:
             yield Observation(Severity.FAIL, f"port {reach.port} {reach.problem}", "a free port")
@@ -25,5 +25,5 @@ RULE = Rule(
     fix="Choose another port with --master-port; on one machine leave it out, and a free port"
     " is picked; `ss -ltnp` shows the process.",
     source="torchrun",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

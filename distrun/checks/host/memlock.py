@@ -12,7 +12,7 @@ from distrun.checks.words import mib
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if not rdma_ports(host):
         return  # no RDMA, so no locked memory
     if host.memlock_nbytes is None:
@@ -29,5 +29,5 @@ RULE = Rule(
     fix="docker run --ulimit memlock=-1; on a host `* - memlock unlimited` in"
     " /etc/security/limits.conf, and LimitMEMLOCK=infinity for slurmd or sshd.",
     source="openucx/ucx#8229, microsoft/mscclpp#335",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

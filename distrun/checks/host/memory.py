@@ -11,7 +11,7 @@ from distrun.checks.words import mib
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     available, limit = host.memory_available_nbytes, host.memory_limit_nbytes
     if available is None:
         yield from unread(host, "memory_available_nbytes")
@@ -39,6 +39,6 @@ RULE = Rule(
     fix="docker run --memory, Slurm --mem, Kubernetes resources.limits.memory: ask for more;"
     " or start fewer ranks (--nproc-per-node).",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

@@ -12,7 +12,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     known = {nic.name: nic for nic in host.nics}
     names: dict[str, None] = {}
     for port in rdma_ports(host):
@@ -37,5 +37,5 @@ RULE = Rule(
     why="RDMA packets are then limited to 1024 bytes, and their headers cost bandwidth.",
     fix="`ip link set NAME mtu 9000` on every node, and jumbo frames on the switches.",
     source="NVIDIA/nccl#1524, NVIDIA/nccl#2135",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

@@ -11,7 +11,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if job.nnodes < 2:
         return
     if "nics" in host.missing:
@@ -28,5 +28,5 @@ RULE = Rule(
     why="Without one the node cannot reach the others.",
     fix="`ip -br link` shows the state; `ip link set NAME up`, and check the cable and DHCP.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

@@ -13,7 +13,7 @@ from distrun.checks.words import rate
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if job.nnodes < 2 or any(is_active(port.state) for port in host.infiniband):
         return  # no or almost no traffic goes over it
     least = limits.nic_speed_warn_mbps
@@ -35,5 +35,5 @@ RULE = Rule(
     fix="Choose the faster interface (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME); if the link"
     " should be faster, check `ethtool NAME` and the switch port.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

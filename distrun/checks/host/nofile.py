@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     world_size = job.nnodes * job.nproc_per_node
     need = limits.nofile_per_rank * world_size + limits.nofile_base
     if host.nofile is None:
@@ -32,6 +32,6 @@ RULE = Rule(
     fix="Run `ulimit -n 65536` before the launch; docker run --ulimit nofile=65536; on a host"
     " nofile in /etc/security/limits.conf, LimitNOFILE for slurmd or sshd.",
     source="distrun's own rule: gloo connects all pairs of ranks",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

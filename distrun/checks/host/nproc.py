@@ -11,7 +11,7 @@ from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     need = limits.nproc_per_rank * job.nproc_per_node + limits.nproc_base
     least = limits.nproc_least_per_rank * job.nproc_per_node
     used = host.nproc_used or 0
@@ -33,6 +33,6 @@ RULE = Rule(
     fix="`ulimit -u 65536`; docker run --pids-limit=-1; on a host nproc in"
     " /etc/security/limits.conf.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

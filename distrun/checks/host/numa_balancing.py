@@ -10,7 +10,7 @@ from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     host = node.host
     if not node.nvml.present or host.numa_nodes == 1:
         return
@@ -28,6 +28,6 @@ RULE = Rule(
     fix="`sysctl kernel.numa_balancing=0`, and permanently in /etc/sysctl.d; bind ranks with"
     " torchrun's --numa-binding instead.",
     source="stas00/ml-engineering; RCCL, net_ib.cc",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

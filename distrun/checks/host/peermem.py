@@ -14,7 +14,7 @@ from distrun.probe.snapshot import Node
 _WITH_DMABUF = (5, 12)
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     host = node.host
     if not node.nvml.present or not rdma_ports(host):
         return
@@ -41,6 +41,6 @@ RULE = Rule(
     " bandwidth or less. From kernel 5.12 on, with the open driver, NCCL uses DMA-BUF instead.",
     fix="`modprobe nvidia_peermem`; NCCL_DEBUG=INFO prints `GDRDMA` for each channel that uses it.",
     source="NCCL, gdr.cc; NVIDIA/nccl#897, NVIDIA/nccl#1939",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

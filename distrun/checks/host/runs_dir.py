@@ -12,7 +12,7 @@ from distrun.checks.words import gib
 from distrun.probe.snapshot import NO_ANSWER, Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     for seen in _in_it(host, limits):
         yield replace(seen, device=host.runs_dir)
 
@@ -39,6 +39,6 @@ RULE = Rule(
     fix="`distrun ps --prune` removes old runs; --runs-dir names another place. No answer:"
     " `mount` shows the disk's server, and `dmesg` its errors.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

@@ -14,7 +14,7 @@ from distrun.probe.snapshot import Host
 _DEVICE = "/dev/shm"
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     for seen in _in_it(host, job, limits):
         yield replace(seen, device=_DEVICE)
 
@@ -44,6 +44,6 @@ RULE = Rule(
     fix="docker run --shm-size=8g (or --ipc=host); Kubernetes: an emptyDir with medium: Memory at"
     " /dev/shm; elsewhere `mount -o remount,size=8g /dev/shm`.",
     source="NVIDIA/nccl#290, NVIDIA/nccl#342",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

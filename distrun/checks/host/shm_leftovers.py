@@ -11,7 +11,7 @@ from distrun.checks.words import counted, some
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     left = host.shm_leftovers
     if "shm_leftovers" in host.missing:
         yield from unread(host, "shm_leftovers")
@@ -26,5 +26,5 @@ RULE = Rule(
     why="NCCL segments of killed jobs occupy memory until a reboot, so the next job has less.",
     fix="When no job runs on the node: `rm /dev/shm/nccl-*`.",
     source="NVIDIA/nccl#525",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

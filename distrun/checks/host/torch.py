@@ -11,7 +11,7 @@ from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     software = node.software
     if not software.torch:
         if reason := software.missing.get("torch"):
@@ -37,5 +37,5 @@ RULE = Rule(
     fix="`pip install torch --index-url https://download.pytorch.org/whl/cu126` (or the index of"
     " your driver's CUDA), in the environment that the job uses.",
     source="https://pytorch.org/get-started/locally/",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )
