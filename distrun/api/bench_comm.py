@@ -71,16 +71,16 @@ class Collected:
     def take(self, line: bytes) -> None:
         """Read a line of rank 0's log; other lines are ignored."""
         try:
-            told = json.loads(line)
-            kind = told.pop("bench")
+            record = json.loads(line)
+            kind = record.pop("bench")
         except (ValueError, KeyError, TypeError, AttributeError):
             return
         if kind == "begin":
-            self.begin = told
+            self.begin = record
         elif kind == "end":
             self.ended = True
         elif kind in self.lines:
-            self.lines[kind].append(told)
+            self.lines[kind].append(record)
 
     @property
     def rows_done(self) -> int:

@@ -62,12 +62,12 @@ class Told:
     def take(self, line: bytes) -> None:
         """Read a line of rank 0's log; other lines are ignored."""
         try:
-            told = json.loads(line)
-            kind = told.pop("bench")
+            record = json.loads(line)
+            kind = record.pop("bench")
         except (ValueError, KeyError, TypeError, AttributeError):
             return
         if kind in _KINDS:
-            self.lines[kind] = told
+            self.lines[kind] = record
 
     def measured(self, result: LaunchResult) -> Measured:
         """Return all results, and how the job ended."""

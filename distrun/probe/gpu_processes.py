@@ -12,22 +12,22 @@ from distrun.probe.snapshot import GpuProcess
 _COMMAND_LENGTH = 60
 _FLAGS = ("-u", "-B", "-E", "-I", "-O", "-OO", "-P", "-s", "-S")
 """Python's own options without a value."""
-Told = Sequence[dict[str, Any]] | None
+ProcessFields = Sequence[dict[str, Any]] | None
 
 
-def named(processes: Sequence[Told]) -> list[tuple[GpuProcess, ...] | None]:
+def named(processes: Sequence[ProcessFields]) -> list[tuple[GpuProcess, ...] | None]:
     """Return the processes of each GPU with their users and commands.
 
     Args:
         processes: For each GPU the fields that NVML returns; None if it returns none.
     """
-    pids = {process["pid"] for told in processes for process in told or ()}
+    pids = {process["pid"] for read in processes for process in read or ()}
     who = {pid: _user_and_command(pid) for pid in pids}
     return [
         None
-        if told is None
-        else tuple(GpuProcess(p["pid"], p["used_nbytes"], *who[p["pid"]]) for p in told)
-        for told in processes
+        if read is None
+        else tuple(GpuProcess(p["pid"], p["used_nbytes"], *who[p["pid"]]) for p in read)
+        for read in processes
     ]
 
 

@@ -36,7 +36,7 @@ _CONNECT_TIMEOUT_S = 3.0
 _END_LIMIT_S = 4.0
 """Time limit for requests that were read before the end of standard input."""
 
-_Begun = Callable[[], dict[str, Any]]
+_Answer = Callable[[], dict[str, Any]]
 """A function that returns the answer; it may wait."""
 
 
@@ -63,7 +63,7 @@ def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
         read: Takes a snapshot, a quick one or not.
     """
     listeners: list[socket.socket] = []
-    begun: queue.Queue[_Begun | None] = queue.Queue(MOST_AT_ONCE)
+    begun: queue.Queue[_Answer | None] = queue.Queue(MOST_AT_ONCE)
     teller = threading.Thread(target=_tell_all, args=(begun,))
     teller.start()
     try:
@@ -76,7 +76,7 @@ def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
             listener.close()
 
 
-def _tell_all(begun: queue.Queue[_Begun | None]) -> None:
+def _tell_all(begun: queue.Queue[_Answer | None]) -> None:
     while (answered := begun.get()) is not None:
         tell(answered())
 
@@ -95,29 +95,29 @@ def tell(answer: Any) -> None:
         os._exit(1)
 
 
-def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Node]) -> _Begun:
+def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Node]) -> _Answer:
     """Start a request; return a function that waits for its answer."""
     try:
         request = json.loads(line)
         if isinstance(request, dict) and "listen" in request:
             listeners.append(listen(_port(request.get("port", 0))))
-            return _told({"port": listeners[-1].getsockname()[1]})
+            return _ready({"port": listeners[-1].getsockname()[1]})
         if isinstance(request, dict) and "connect" in request:
             address, port = request["connect"]
             connected = connecting(str(address), _port(port), _CONNECT_TIMEOUT_S)
             return lambda: {"problem": connected()}
         if isinstance(request, dict) and "clock" in request:
-            return _told({"now": time.time()})
+            return _ready({"now": time.time()})
         if isinstance(request, dict) and "read" in request:
-            return _told(dataclasses.asdict(read(bool(request.get("quick")))))
+            return _ready(dataclasses.asdict(read(bool(request.get("quick")))))
     except (Unread, RuntimeError) as error:  # RuntimeError: no more threads can be started
-        return _told({"problem": str(error)})
+        return _ready({"problem": str(error)})
     except (ValueError, TypeError):
         pass
-    return _told({"problem": f"not understood: {line.strip()[:200]}"})
+    return _ready({"problem": f"not understood: {line.strip()[:200]}"})
 
 
-def _told(answer: dict[str, Any]) -> _Begun:
+def _ready(answer: dict[str, Any]) -> _Answer:
     return lambda: answer
 
 

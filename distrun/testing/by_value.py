@@ -35,26 +35,28 @@ def pickled(value: Any, fn: Callable[..., Any]) -> bytes:
 
 def _dumps(value: Any, modules: Iterable[str]) -> bytes:
     with io.BytesIO() as file:
-        pickler = _Noting(file, modules)
+        pickler = _RecordingPickler(file, modules)
         pickler.dump(value)
-        pickler.dump(pickler.noted)  # the same pickler: they refer to the same objects as the value
+        pickler.dump(
+            pickler.recorded
+        )  # the same pickler: they refer to the same objects as the value
         return file.getvalue()
 
 
-class _Noting(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
+class _RecordingPickler(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
     """Records the classes and functions of some modules, and keeps the file of each function."""
 
     def __init__(self, file: io.BytesIO, modules: Iterable[str]) -> None:
         super().__init__(file)
         self._modules = set(modules)
-        self.noted: list[Any] = []
+        self.recorded: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, CodeType):  # cloudpickle 3.1.3 leaves the file out
             return marshal.loads, (marshal.dumps(obj),)
         is_theirs = isinstance(obj, type | FunctionType) and obj.__module__ in self._modules
         if is_theirs and _named(obj) is obj:
-            self.noted.append(obj)
+            self.recorded.append(obj)
         return super().reducer_override(obj)
 
 

@@ -55,7 +55,7 @@ class StoreBoard(Board):
             if self._wait(theirs, min(_PATIENCE_S, timeout_s)):
                 return None
             self._store.set(f"call/{number}/{self._rank}", record.decode())
-            too_late = any(self._look(f"gave up/{r}") is not None for r in self._others)
+            too_late = any(self._get(f"gave up/{r}") is not None for r in self._others)
             overdue_at = time.monotonic()
             # the others then publish their calls too
             deadline = max(deadline, overdue_at + _PATIENCE_S / 2)
@@ -84,8 +84,8 @@ class StoreBoard(Board):
         return True
 
     def _entry(self, rank: int, number: int, too_late: bool) -> Entry:
-        found = {kind: self._look(f"{kind}/{rank}") for kind in ("gave up", "left", "place")}
-        record = self._look(f"call/{number}/{rank}")
+        found = {kind: self._get(f"{kind}/{rank}") for kind in ("gave up", "left", "place")}
+        record = self._get(f"call/{number}/{rank}")
         if too_late and found["gave up"] is not None:
             return Entry(State.GAVE_UP, b"", _text(found["place"]))
         if record is not None:
@@ -94,12 +94,12 @@ class StoreBoard(Board):
             return Entry(State.LEFT, b"", _text(found["left"]))
         return Entry(State.LATE, b"", _text(found["place"]))
 
-    def _look(self, key: str) -> bytes | None:
+    def _get(self, key: str) -> bytes | None:
         return self._store.get(key) if self._store.check([key]) else None
 
     def absent(self) -> dict[int, str]:
         try:
-            found = {rank: self._look(f"left/{rank}") for rank in self._others}
+            found = {rank: self._get(f"left/{rank}") for rank in self._others}
         except dist.DistNetworkError:
             return {}  # the rank that hosts the store has ended
         return {rank: _text(place) for rank, place in found.items() if place is not None}
