@@ -2,7 +2,7 @@
 
     DistrunError
     ├── UsageError
-    │   └── CommUsageError               a call that is wrong on this rank alone: dtype, dim, …
+    │   └── CommUsageError               a call that no rank could complete: dtype, dim, rank, …
     │       ├── ClosedError              … on a group that this rank has closed
     │       └── ForkedError              … in a process that was forked from the rank
     ├── MachineError
@@ -25,7 +25,7 @@ from distrun.errors import DistrunError, MachineError, ShowsItsHint, UsageError
 
 
 class CommUsageError(ShowsItsHint, UsageError, ValueError):
-    """A call that is wrong on this rank alone; nothing was sent."""
+    """A call that is wrong whatever the other ranks do; nothing was sent."""
 
 
 class ClosedError(CommUsageError):

@@ -68,12 +68,12 @@ class RankEnd:
 
     @property
     def timed_out(self) -> bool:
-        """Whether its report or output mentions a timeout."""
+        """Whether its exception's message mentions a timeout."""
         return bool(self.report and _TIMEOUT.search(str(self.report["message"])))
 
     @property
     def is_victim(self) -> bool:
-        """Whether its error only reports that another rank was lost."""
+        """Whether it was stopped by the launcher, or its error only reports a lost peer."""
         if self.after_stop:
             return True
         return bool(

@@ -18,7 +18,7 @@ from distrun.errors import DistrunError
 
 _START_LIMIT_S = 120.0
 _PYTHON = os.path.abspath(sys.executable)  # noqa: PTH100 # a link of a venv is not resolved
-"""An absolute path without `..`: the server has another current directory."""
+"""The interpreter's path as the server has it: absolute and without `..`."""
 
 
 class Ended(NamedTuple):
