@@ -70,7 +70,7 @@ WRONG = {
         "-m pkg.nope", "module 'pkg.nope' is not a module: 'pkg.nope' was not found", "-m searches"
     ),
     "module without main": Wrong("-m pkg", "module 'pkg' is a package without a __main__ module"),
-    "module by file name": Wrong("-m train.py", "module 'train.py' is no module"),
+    "module by file name": Wrong("-m train.py", "module 'train.py' is not a module"),
     "module and program": Wrong(
         "-m --no-python train", "-m and --no-python exclude each other", "leave one of them out"
     ),

@@ -238,7 +238,7 @@ def run(tmp_path: Path) -> Path:
     [
         (("latest", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
         (("af7f", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
-        (("nope", "m.safetensors"), "no run is called 'nope'", 2),
+        (("nope", "m.safetensors"), "no run has the name 'nope'", 2),
         (("folder", "m.safetensors"), "there is no checkpoint in folder", 2),
         (("broken", "m.pt"), "'m.pt' is not the name of a safetensors file", 2),
         (("latest", "x/m.safetensors"), "x/m.safetensors cannot be written", 2),
