@@ -57,7 +57,7 @@ class RankEnd:
     last_words: str = ""
     """The end of its output."""
     could_read: bool = False
-    """It had the launcher's stdin."""
+    """Whether it had the launcher's stdin."""
     code_known: bool = True
     """False: it was on its way out, and was killed before its code could be seen."""
 
@@ -225,8 +225,8 @@ def _place(end: RankEnd) -> dict[str, Any]:
 
 def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
     if first.exit_code == -signal.SIGKILL:
-        return "SIGKILL comes from outside: often the kernel, out of memory"
-    # A peer may see the closed connection before the leaver's own exit is seen.
+        return "SIGKILL comes from outside the rank: often from the kernel, out of memory"
+    # A peer may notice the closed connection before the exit of the other rank is noticed.
     early = [
         e
         for e in ends

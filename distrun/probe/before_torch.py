@@ -114,7 +114,7 @@ class Reading:
             elif not (_only_for_checkers(node) and child in node.body):
                 self._follow(child, directory)
         if isinstance(node, _MAY_NOT_RUN):
-            self._torch = torch  # it may never run, or run later
+            self._torch = torch  # it may not run, or run later
 
     def _evaluate(self, expression: ast.expr) -> None:
         if self._torch:

@@ -54,7 +54,7 @@ def within(limit_s: float, what: str, function: Callable[[], T]) -> T:
     Raises:
         Unread: It has not answered in time, and its thread is left to itself; or none can be
             started.
-        Exception: What the function raised.
+        Exception: The exception of the function.
     """
     return begun(limit_s, what, function)()
 

@@ -107,7 +107,7 @@ def _is_users_alone(gid: int) -> bool:
 
 
 def _has_acl(place: Path) -> bool:
-    """Say whether others may be named beside the group; its bits are then those of all of them."""
+    """Return whether the file has an ACL; the group bits then hold for all of its entries."""
     if not hasattr(os, "listxattr"):
         return False
     try:
