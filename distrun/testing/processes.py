@@ -61,7 +61,7 @@ class _Rank:
             self._output.open("wb") as out,
             self._stacks.open("wb") as s,
         ):
-            fds = [stdin.fileno(), out.fileno(), theirs, s.fileno()]
+            fds = [stdin.fileno(), out.fileno(), out.fileno(), theirs, s.fileno()]
             self.pid = server.fork(_environ(rank, world_size), fds)
         os.close(theirs)
         os.set_blocking(self.report, False)

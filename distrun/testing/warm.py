@@ -66,7 +66,7 @@ class Server:
 
         Args:
             environ: Its whole environment.
-            fds: Its standard input, its output, its report pipe and its file for stacks.
+            fds: Its stdin, stdout, stderr, report pipe and file for stacks.
 
         Returns:
             Its pid.
