@@ -1,7 +1,6 @@
-"""distrun takes PyTorch training from a laptop to a cluster.
+"""distrun launches PyTorch training on a laptop and on a cluster.
 
-Importing the package is free: everything heavy lives in a room of its own
-(the README has the map).
+Importing this package imports nothing heavy: each part has its own subpackage (see the README).
 """
 
 __version__ = "0.1.0"

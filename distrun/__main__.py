@@ -2,7 +2,7 @@
 
 import sys
 
-# -m puts the current directory first; a random.py of the user's is not ours to import.
+# -m puts the current directory first; do not import a user's random.py from there.
 del sys.path[0]
 
 from distrun.cli.main import main  # noqa: E402 - after the line above, on purpose

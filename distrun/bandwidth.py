@@ -1,7 +1,7 @@
-"""What a collective's size and time say of the wires: algbw and busbw, as nccl-tests defines them.
+"""Bandwidths of a collective from its size and time: algbw and busbw, as nccl-tests defines them.
 
 Definitions and factors: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md.
-"Size" is the bytes that the definition of the op counts, which differ from op to op. GB is
+"Size" is the number of bytes that the definition of the op counts; it differs from op to op. GB is
 10^9 bytes, KiB is 2^10.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
-    """How one op is counted.
+    """How the size and the bandwidth of one op are defined.
 
     Attributes:
-        size: What "size" means, in words.
-        busbw_factor: Number of ranks -> busbw / algbw.
-        formula: The same in words.
-        divides: Whether the size is n equal parts, one a rank.
+        size: What "size" means, as text.
+        busbw_factor: Function from the number of ranks to busbw / algbw.
+        formula: The same as text.
+        divides: Whether the size is n equal parts, one per rank.
     """
 
     size: str
@@ -54,16 +54,16 @@ DEFINITIONS = {
     "sendrecv": Definition("bytes that each rank sends to the next", _one, _WHOLE),
     "pingpong": Definition("bytes of one message; its time is half of a round trip", _one, _WHOLE),
 }
-"""Op -> how it is counted. A barrier has no size, and so no bandwidth."""
+"""Op -> its definition. A barrier has no size, so it has no bandwidth."""
 
 
 def algbw(nbytes: int, time_s: float) -> float:
-    """Return the algorithm bandwidth in bytes a second: size / time."""
+    """Return the algorithm bandwidth in bytes per second: size / time."""
     return nbytes / time_s
 
 
 def busbw(op: str, nbytes: int, time_s: float, world_size: int) -> float:
-    """Return the bus bandwidth in bytes a second: what the slowest link carries in a ring.
+    """Return the bus bandwidth in bytes per second: the rate of the slowest link in a ring.
 
     Args:
         op: A name of `DEFINITIONS`.
@@ -75,10 +75,10 @@ def busbw(op: str, nbytes: int, time_s: float, world_size: int) -> float:
 
 
 def wire(busbw_of_ranks: float, world_size: int, nnodes: int) -> float:
-    """Return what one NIC carries where n ranks span k nodes: busbw (k-1)/(n-1).
+    """Return the rate of one NIC where n ranks run on k nodes: busbw (k-1)/(n-1).
 
     Args:
-        busbw_of_ranks: busbw, in bytes a second.
+        busbw_of_ranks: busbw, in bytes per second.
         world_size: n, above 1.
         nnodes: k.
     """

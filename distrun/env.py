@@ -1,4 +1,4 @@
-"""The environment variables between the worlds, as typed objects.
+"""The environment variables between launcher, agents and ranks, as typed objects.
 
 Torchrun's own are documented at
 https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables.
@@ -19,14 +19,14 @@ STRATEGY = "DISTRUN_STRATEGY"
 RUN_DIR = "DISTRUN_RUN_DIR"
 """The directory of this run's record."""
 TAG = "DISTRUN_TAG"
-"""`<run id>/<node rank>`: marks every process of a run, grandchildren included."""
+"""`<run id>/<node rank>`: set in every process of a run, grandchildren included."""
 REPORT = "DISTRUN_REPORT"
 """`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
 COMM_CHECK = "DISTRUN_COMM_CHECK"
 """Set to 1, `distrun.comm` compares every call over the ranks before anything is sent."""
 
 BOOT = "DISTRUN_BOOT"
-"""What `agent/boot/sitecustomize.py` is to do; it takes the variable away again."""
+"""What `agent/boot/sitecustomize.py` must do; it removes the variable again."""
 
 _BOOT_DIR = str(Path(__file__).parent / "agent" / "boot")
 _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
@@ -35,7 +35,7 @@ _SCRUBBED = {
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
     *(STRATEGY, RUN_DIR, TAG, REPORT),
 }
-# The short ones at the end of a word alone: not TOKENIZERS, nor AUTHOR.
+# The short ones only at the end of a word: not TOKENIZERS, nor AUTHOR.
 _SECRET = re.compile(
     r"SECRET|PASSW|PASSPHRASE|PASSCODE|CREDENTIAL|AUTHORIZATION"
     r"|(TOKEN|AUTH|PWD|(?<!MON)KEY|(?<!BY)(?<!COM)PASS|(?<!SA)CRED)S?\d*(?![A-Z\d])"
@@ -45,7 +45,7 @@ _WORKING_DIRECTORIES = ("PWD", "OLDPWD")
 
 @dataclass(frozen=True)
 class TorchrunEnv:
-    """What torchrun tells a worker about its place in the job."""
+    """The variables that torchrun sets for a worker."""
 
     rank: int
     local_rank: int
@@ -72,31 +72,31 @@ class TorchrunEnv:
         )
 
     def renumbered(self, ranks: Sequence[int]) -> TorchrunEnv:
-        """Return this rank's place in a world of some of the ranks, numbered in order."""
+        """Return this rank's values in a world of some of the ranks, renumbered in order."""
         return replace(self, rank=sorted(ranks).index(self.rank), world_size=len(ranks))
 
 
 def is_inherited_from_a_launcher(name: str) -> bool:
-    """Say whether a variable of an outer launcher would mislead the agents of this one."""
+    """Return whether a variable of an outer launcher would mislead the agents of this one."""
     return name in _SCRUBBED or name.startswith(_SCRUBBED_PREFIXES)
 
 
 def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` without the variables that an outer launcher left behind."""
+    """Return `environ` without the variables of an outer launcher."""
     return {k: v for k, v in environ.items() if not is_inherited_from_a_launcher(k)}
 
 
 def is_secret(name: str) -> bool:
-    """Say whether a variable's value must never be printed or written down."""
-    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name).upper()  # apiKeyFile is three
+    """Return whether a variable's value must never be printed or saved."""
+    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name).upper()  # apiKeyFile is three words
     return name not in _WORKING_DIRECTORIES and bool(_SECRET.search(words))
 
 
 def report_fd(environ: Mapping[str, str] | None = None) -> int | None:
     """Return the open report pipe of this rank, or None outside of distrun.
 
-    A child that was exec'd inherits the variable but not the descriptor, and may
-    have another file under that number: the inode tells.
+    A child after exec inherits the variable but not the descriptor, and may have another file at
+    that number: the inode is compared.
     """
     value = (os.environ if environ is None else environ).get(REPORT, "")
     fd, _, inode = value.partition(":")
@@ -112,8 +112,8 @@ def booted(environ: Mapping[str, str], **order: Any) -> dict[str, str]:
     """Return an environment in which Python runs `agent/boot/sitecustomize.py` first.
 
     Args:
-        environ: The environment that the script is to see.
-        **order: What the boot is to do, as plain JSON.
+        environ: The environment that the script will have.
+        **order: Keyword arguments of the boot, as plain JSON.
     """
     before = environ.get("PYTHONPATH")
     # An empty one is none; behind a colon it would name the current directory.

@@ -1,11 +1,11 @@
-"""Everything that distrun raises on purpose, and the exit codes of `distrun launch`.
+"""The exceptions of distrun, and the exit codes of `distrun launch`.
 
-    DistrunError            message + hint; code 70, a fault of distrun itself
-    ├── UsageError          what the user typed or wrote is wrong (2)
-    └── MachineError        what this machine lacks (3)
+    DistrunError            message + hint; code 70, an internal error of distrun
+    ├── UsageError          wrong input of the user (2)
+    └── MachineError        something that this machine lacks (3)
 
 A message names the thing, its value and the limit; the hint is the command or
-the setting that cures it. Only `cli` turns an error into an exit code.
+the setting that fixes it. Only `cli` turns an error into an exit code.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class ExitCode(enum.IntEnum):
 
 
 class DistrunError(Exception):
-    """Something went wrong that distrun can explain.
+    """An error that distrun can explain.
 
     Args:
         message: One sentence: the thing, its value, the limit.
-        hint: The command or the setting that cures it, or "".
+        hint: The command or the setting that fixes it, or "".
     """
 
     exit_code = ExitCode.INTERNAL
@@ -47,7 +47,7 @@ class DistrunError(Exception):
 
 
 class ShowsItsHint:
-    """Beside DistrunError: it is raised in users' programs, where only a traceback shows a hint."""
+    """Mixin for a DistrunError raised in users' programs: its traceback shows the hint."""
 
     message: str
     hint: str
@@ -57,7 +57,7 @@ class ShowsItsHint:
 
 
 class UsageError(DistrunError):
-    """What the user typed, or wrote into a file, cannot be done."""
+    """The user's command line, file or call is wrong."""
 
     exit_code = ExitCode.USAGE
 
@@ -69,14 +69,14 @@ class MachineError(DistrunError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint with the known word nearest to `word`, or with all of them."""
+    """Return a hint with the known name nearest to `word`, or with all names."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(names)
 
 
 def require_supported_system(name: str) -> None:
-    """Refuse systems without fork, signals and process groups, by name.
+    """Refuse systems other than Linux and macOS: fork, signals and process groups are needed.
 
     Args:
         name: `sys.platform`.
@@ -87,5 +87,5 @@ def require_supported_system(name: str) -> None:
     if not name.startswith(("linux", "darwin")):
         raise MachineError(
             f"distrun does not run on {name}; it runs on Linux and macOS",
-            "on Windows, WSL 2 is a Linux",
+            "on Windows, use WSL 2",
         )

@@ -1,4 +1,4 @@
-"""Whose a line of code is, the user's or that of a library; and long texts made short."""
+"""Tells user code from library code by file, and shortens long texts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 _DISTRUN = str(Path(__file__).parent) + os.sep
 _RECIPES = _DISTRUN + "_recipes" + os.sep
-"""Recipes are read and run as a user's own scripts, wherever they are installed."""
+"""Recipes count as the user's own scripts, wherever they are installed."""
 
 _LEFT_OUT = re.compile(r" … (\d{1,12}) characters left out … ")
 _ANYWHERE = ("/site-packages/", "/dist-packages/", "/lib/python3")
 
 
 def is_distrun(file: str) -> bool:
-    """Say whether a source file is of distrun itself."""
+    """Return whether a source file belongs to distrun."""
     return file.startswith(_DISTRUN) and not file.startswith(_RECIPES)
 
 
 @cache
 def is_library(file: str) -> bool:
-    """Say whether a source file is of distrun, the standard library or an installed package."""
+    """Return whether a source file belongs to distrun, the standard library or a package."""
     if file.startswith(_RECIPES):
         return False
-    if any(part in file for part in _ANYWHERE):  # of another interpreter, or another machine
+    if any(part in file for part in _ANYWHERE):  # of another interpreter or another machine
         return True
     return is_distrun(file) or file.startswith(("<", *_folders()))
 
@@ -44,7 +44,7 @@ def _folders() -> tuple[str, ...]:
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return a text with its middle left out, if it is longer than `limit` characters."""
+    """Return a text, without its middle if it is longer than `limit` characters."""
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -1,31 +1,31 @@
-"""A listening socket at one address of this machine, and at no other."""
+"""Opens a listening socket at one address of this machine only."""
 
 from __future__ import annotations
 
 import socket
 
 _BACKLOG = 1024
-"""Each rank and each agent connects at the same time."""
+"""Backlog: all ranks and agents may connect at once."""
 
 
 def listen_at(address: str, port: int) -> socket.socket:
     """Listen at an address, IPv4 or IPv6.
 
     Args:
-        address: An address or a name of this machine; of a name's addresses the first is taken.
+        address: An address or a name of this machine; of a name, the first address is used.
         port: 0 for a free one.
 
     Raises:
-        OSError: The port is taken, or the address is none of this machine.
+        OSError: The port is in use, or the address does not belong to this machine.
     """
     family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A port that was served a moment ago can be served again, as TCPStore has it.
+        # A port that was closed a moment ago can be used again, as TCPStore does.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen(_BACKLOG)
-    except BaseException:  # whatever it is, the descriptor must not stay open
+    except BaseException:  # on any error the descriptor must be closed
         listener.close()
         raise
     return listener

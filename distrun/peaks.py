@@ -1,12 +1,12 @@
-"""What a GPU can do at most, by its name: what a measured rate is compared with."""
+"""Peak FLOP/s of GPUs by name, to compare measured rates with."""
 
 from __future__ import annotations
 
 import re
 
 # Dense, without sparsity, from NVIDIA's data sheets: (bfloat16/float16, float32, float64).
-# float32 is the plain one: torch multiplies in TF32 only where that is asked for. float64 is the
-# tensor cores' where they have it. A device whose sheet is not at hand is left out.
+# float32 is without TF32, which torch uses only on request. float64 is that of the tensor cores
+# where they support it. Devices without a data sheet are left out.
 _TFLOPS = {
     "A100": (312, 19.5, 19.5),
     "A10": (125, 31.2, 0.5),
@@ -29,14 +29,14 @@ _TFLOPS = {
     "RTX 3090": (71, 35.6, 0.56),
 }
 _COMMON = re.compile(r"nvidia|tesla|geforce|sxm\d?|pcie|hbm3e?|\d+gb?")
-"""Words that change no peak. Any other, such as Laptop, Ti or MIG, is of another device."""
+"""Words of a name that do not change the peak. Others, such as Laptop, Ti or MIG, do."""
 
 
 def peak_flops(name: str, precision: str) -> float | None:
-    """Return the peak of a device in FLOP/s, None if it is not in the table.
+    """Return the peak of a device in FLOP/s, or None if it is not in the table.
 
     Args:
-        name: As `torch.cuda.get_device_name` has it.
+        name: As `torch.cuda.get_device_name` returns it.
         precision: float32, bfloat16, …
     """
     words = set(re.split(r"[\s-]+", name.lower()))

@@ -1,8 +1,8 @@
-"""Processes of a run: they die with their parent, are found by a mark, and end for good.
+"""Processes of a run: end them with their parent, find them by a tag, and kill them all.
 
-A run marks every process it starts, and so every grandchild, with one environment
-variable (`distrun.env.TAG`). On Linux the kernel helps: PR_SET_PDEATHSIG and
-PR_SET_CHILD_SUBREAPER (prctl(2)) and /proc. Elsewhere a pipe and `ps` do the same.
+A run sets one environment variable (`distrun.env.TAG`) in every process that it starts, so
+grandchildren inherit it. On Linux this uses PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER (prctl(2))
+and /proc. Elsewhere it uses a pipe and `ps`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from distrun.env import TAG
 LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_F_SETPIPE_SZ = 1031  # Python's fcntl names it on Linux alone
+_F_SETPIPE_SZ = 1031  # Python's fcntl has the name on Linux only
 _SWEEP_LIMIT_S = 2.0
 
 
 def die_with_parent(parent_pid: int, guard_fd: int | None = None) -> None:
-    """Have the kernel SIGKILL this process when its parent ends.
+    """Make the kernel send SIGKILL to this process when its parent ends.
 
     Args:
-        parent_pid: The parent as it was before the fork; if it is gone already, this
-            process ends at once.
-        guard_fd: Read end of a pipe whose only writer is the parent. Used where the
-            kernel offers no PR_SET_PDEATHSIG; a thread of this process watches it.
+        parent_pid: The parent's pid, read before the fork; if it has ended already, this process
+            ends at once.
+        guard_fd: Read end of a pipe whose only writer is the parent. Used where the kernel has no
+            PR_SET_PDEATHSIG; a thread of this process reads it.
     """
     if LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -45,7 +45,7 @@ def die_with_parent(parent_pid: int, guard_fd: int | None = None) -> None:
 
 
 def wake_when_parent_ends() -> None:
-    """Have the kernel continue this process, if it is stopped, when its parent ends (Linux)."""
+    """Make the kernel continue this process, if it is stopped, when its parent ends (Linux)."""
     if LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
@@ -69,9 +69,9 @@ def _prctl(option: int, value: int) -> None:
 
 
 def start_time(pid: int) -> str:
-    """Return when a process started, as this system writes it, or "" if it is not alive.
+    """Return the start time of a process, in the system's format, or "" if it is not alive.
 
-    Together with the pid it names one process for ever. A zombie counts as dead.
+    pid and start time together identify one process. A zombie counts as dead.
     """
     if LINUX:
         fields = _stat_fields(pid)
@@ -83,13 +83,13 @@ def start_time(pid: int) -> str:
 
 
 def _stat_fields(pid: int | str) -> list[str]:
-    """Fields 3 (state) and on of /proc/PID/stat."""
+    """Return the fields of /proc/PID/stat from the third (state) on."""
     found = _stat(pid)
     return found[1] if found else []
 
 
 def _stat(pid: int | str) -> tuple[str, list[str]] | None:
-    """The name in /proc/PID/stat, which may hold anything, and the fields behind it."""
+    """Return the name in /proc/PID/stat, which may hold any characters, and the fields after it."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -99,7 +99,7 @@ def _stat(pid: int | str) -> tuple[str, list[str]] | None:
 
 
 def marked(tag: str) -> list[int]:
-    """Return the pids of live processes whose mark is `tag`, or begins with it and a slash."""
+    """Return the pids of live processes whose tag is `tag`, or begins with `tag` and a slash."""
     begins = f"{TAG}={tag}"
     return [
         pid
@@ -115,7 +115,7 @@ def _environments() -> Iterator[tuple[int, list[str]]]:
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": os.environ.get("PATH", "/bin:/usr/bin")},  # or it would find itself
+            env={"PATH": os.environ.get("PATH", "/bin:/usr/bin")},  # else `ps` would find itself
         )
         for line in ps.stdout.splitlines():
             pid, _, rest = line.strip().partition(" ")
@@ -141,9 +141,9 @@ def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
     """Return the live processes of a run that are below no rank, by pid (Linux alone).
 
     Args:
-        tag: Their mark; descendants of `root` count without one too.
-        root: Has adopted them, and does not count itself.
-        beside: A child of `root` that does not count, with all that runs below it.
+        tag: Their tag; descendants of `root` count without it too.
+        root: The process that has adopted them; not counted itself.
+        beside: A child of `root` that is not counted, nor its descendants.
     """
     if not LINUX:
         return {}
@@ -163,7 +163,7 @@ def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the live descendants of a process, nearest first (Linux; elsewhere none)."""
+    """Return the live descendants of a process, nearest first (Linux; none elsewhere)."""
     if not LINUX:
         return []
     children: dict[int, list[int]] = {}
@@ -177,13 +177,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) -> int:
-    """SIGKILL every process marked with `tag`, and every descendant of `below`.
+    """Send SIGKILL to every process with `tag`, and to every descendant of `below`.
 
-    Repeats until none is left, because a process may fork while it is being killed;
-    gives up after two seconds on what cannot be killed (uninterruptible sleep).
+    Repeats until none is left, because a process may fork while it is being killed. Gives up after
+    two seconds on processes that cannot be killed (uninterruptible sleep).
 
     Returns:
-        How many processes were sent SIGKILL.
+        The number of processes that SIGKILL was sent to.
     """
     killed: set[int] = set()
     keep = {os.getpid(), *spare}
@@ -195,8 +195,8 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
         left -= keep
         if not left:
             break
-        # multiprocessing's tracker ends by itself once its users are gone, and removes
-        # what they have left in /dev/shm; only one that does not is killed.
+        # multiprocessing's resource tracker ends by itself after its users, and removes their files
+        # in /dev/shm. It is killed only if it does not end.
         patient = time.monotonic() < deadline - _SWEEP_LIMIT_S / 2
         doomed = {pid for pid in left if not (patient and is_resource_tracker(pid))}
         keep |= {pid for pid in doomed if not send(pid, signal.SIGKILL)}
@@ -206,7 +206,7 @@ def sweep(tag: str, *, below: int | None = None, spare: Collection[int] = ()) ->
 
 
 def is_resource_tracker(pid: int) -> bool:
-    """Say whether a process is multiprocessing's, which outlives its users by a moment."""
+    """Return whether a process is multiprocessing's resource tracker; it ends after its users."""
     try:
         return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -214,7 +214,7 @@ def is_resource_tracker(pid: int) -> bool:
 
 
 def reap_children() -> None:
-    """Collect children that have ended and that nobody else waits for."""
+    """Reap children that have ended and that nothing else waits for."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -223,7 +223,7 @@ def reap_children() -> None:
 
 
 def send(pid: int, signum: int) -> bool:
-    """Send a signal; False if the process is gone, or not ours (sudo, ping)."""
+    """Send a signal; return False if the process has ended, or is another user's (sudo, ping)."""
     try:
         os.kill(pid, signum)
     except (ProcessLookupError, PermissionError):
@@ -232,7 +232,7 @@ def send(pid: int, signum: int) -> bool:
 
 
 def send_group(pgid: int, signum: int) -> None:
-    """Send a signal to a process group, if there still is one."""
+    """Send a signal to a process group, if it still exists."""
     try:
         os.killpg(pgid, signum)
     except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
@@ -240,11 +240,11 @@ def send_group(pgid: int, signum: int) -> None:
 
 
 def widen_pipe(fd: int) -> None:
-    """Let the writer of a pipe run 1 MiB ahead of its reader, where the system allows it."""
+    """Set the size of a pipe's buffer to 1 MiB, if the system allows it."""
     if LINUX:
-        import fcntl  # not on every system that is to be refused by name
+        import fcntl  # missing on systems that distrun refuses with a message
 
         try:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 << 20)
         except OSError:
-            pass  # this user's limit on pipe memory is reached: it works as it is
+            pass  # this user's limit on pipe memory is reached: keep the default size

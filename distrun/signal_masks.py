@@ -1,6 +1,6 @@
-"""What a signal would do to another process, from what Linux tells of it in /proc (proc(5)).
+"""What a signal would do to another process, read from /proc (proc(5)) on Linux.
 
-Elsewhere nothing is known, and every signal counts as one that ends the process.
+On other systems every signal counts as one that ends the process.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def catches(pid: int, signum: int) -> bool:
-    """Say whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     return _in_mask(Path(f"/proc/{pid}"), "SigCgt", signum)
 
 
 def survives(pid: int, signum: int) -> bool:
-    """Say whether a process has made sure that a signal does not end it.
+    """Return whether a process is protected from a signal.
 
-    It has a handler, ignores the signal, or blocks it in all of its threads: then one of them
+    It has a handler, ignores the signal, or blocks it in all of its threads, one of which then
     waits for it (sigwait, sigtimedwait, signalfd).
     """
     process = Path(f"/proc/{pid}")
@@ -30,7 +30,7 @@ def survives(pid: int, signum: int) -> bool:
 
 
 def _waits_for(thread: Path, signum: int) -> bool:
-    """Say whether a thread is in sigwait for a signal; meanwhile the kernel does not block it."""
+    """Return whether a thread is in sigwait for a signal; the kernel unblocks it meanwhile."""
     try:
         if not (thread / "wchan").read_text().startswith("do_sigtimedwait"):
             return False
@@ -39,7 +39,7 @@ def _waits_for(thread: Path, signum: int) -> bool:
             memory.seek(wanted)
             mask = int.from_bytes(memory.read(8), "little")
     except (OSError, ValueError, IndexError, OverflowError):
-        return False  # it has just woken up, or this user may not look
+        return False  # it has just returned, or this user may not read it
     return bool(mask >> (signum - 1) & 1)
 
 

@@ -1,19 +1,19 @@
-"""What the launcher does on which signal; all of its processes agree on it."""
+"""How the processes of the launcher handle each signal."""
 
 from __future__ import annotations
 
 import signal
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""They end a run, and are passed on to the ranks: those that torchrun handles by default."""
+"""They end a run and are forwarded to the ranks: those that torchrun handles by default."""
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
-"""They are passed on, and the run goes on."""
+"""They are forwarded, and the run continues."""
 ENDING = tuple(
     getattr(signal, name)
     for name in ("SIGXCPU", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR")
     if hasattr(signal, name)
 )
-"""They would end the launcher without a word: the run ends as on SIGTERM."""
+"""They would end the launcher without a message: the run ends as on SIGTERM."""
 
 _SAME_WITHIN_S, _SAME_CTRL_C_WITHIN_S = 0.5, 0.2
 
@@ -37,10 +37,10 @@ def repeats(first: int, signum: int, after_s: float) -> bool:
 
 
 def passed_on(signum: int) -> int:
-    """Return the signal that the ranks get when the launcher is to end because of `signum`."""
+    """Return the signal that the ranks get when the launcher ends because of `signum`."""
     return signum if signum in STOPPING else signal.SIGTERM
 
 
 def code_of(signum: int) -> int:
-    """Return the exit code of a run that a signal has ended, as a shell would."""
+    """Return the exit code of a run that a signal has ended, as shells define it."""
     return 128 + signum

@@ -1,7 +1,7 @@
-"""Who has said nothing for how long: the clock between any two processes of a run.
+"""Measures how long the other side of a channel between two processes has been silent.
 
-Each side sends a byte a second, so that silence means that the other one cannot speak: it
-is stopped, stuck, or cut off.
+Each side sends one byte per second. So silence means that the other side is stopped or stuck, or
+that the connection is lost.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 
 BEAT_S = 1.0
-"""How often each side says that it is there."""
+"""How often each side sends a heartbeat."""
 TOLD_AFTER_S = 10.0
-"""A silence this long is told on the screen."""
+"""A silence this long is shown on the screen."""
 LOST_AFTER_S = 30.0
-"""After a silence this long the other side is given up."""
+"""After a silence this long the other side counts as lost."""
 _ASLEEP_S = 5.0
 
 
 class Silence:
-    """How long another process has said nothing, while this one was awake to hear it.
+    """How long another process has been silent while this one was running.
 
-    Ask for `seconds` every second or so: a longer pause says that this process itself did not
-    run (it was stopped, or its machine slept), and the count begins anew.
+    Call `seconds` about once per second: a longer pause means that this process itself did not run
+    (it was stopped, or its machine was suspended), and the count starts again.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Silence:
         self._told = False
 
     def heard(self) -> None:
-        """Note a word of the other process."""
+        """Record that the other process has sent something."""
         self._heard_at = time.monotonic()
         self._told = False
 
     def seconds(self) -> float:
-        """Return for how long it has said nothing."""
+        """Return how long it has been silent."""
         now = time.monotonic()
         if now - self._asked_at > _ASLEEP_S:
             self.heard()
@@ -43,12 +43,12 @@ class Silence:
 
     @property
     def lost(self) -> bool:
-        """It has been silent for so long that it is given up."""
+        """Whether it has been silent for so long that it counts as lost."""
         return self.seconds() >= LOST_AFTER_S
 
     @property
     def to_be_told(self) -> bool:
-        """It has been silent for long; True once in a silence."""
+        """Whether to report the silence now: True once per silence."""
         if self._told or self.seconds() < TOLD_AFTER_S:
             return False
         self._told = True

@@ -1,4 +1,4 @@
-"""What ranks have as stdin, stdout and stderr: the words for it of launcher and agents."""
+"""The stdin, stdout and stderr of ranks, as launcher and agents exchange it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 STDOUT, STDERR = "stdout", "stderr"
 BOTH = "both"
-"""One pipe for stdout and stderr: what comes from it is in the order in which it was written."""
+"""One pipe for stdout and stderr: it keeps the order of writes."""
 
 
 @dataclass(frozen=True)
 class Streams:
-    """What the ranks of a run have; by default nothing to read, and one pipe to write to."""
+    """The streams of a run's ranks; by default an empty stdin, and one pipe for output."""
 
     apart: bool = False
     """A pipe for stdout and one for stderr, with no perfect order between them."""
     handed_rank: int = 0
-    """The rank that has the launcher's own descriptors, as far as there are any."""
+    """The rank that has the launcher's own descriptors, if any."""
     handed_fds: tuple[int | None, ...] = (None, None, None)
-    """For its stdin, stdout and stderr; they are open in the process that reads this."""
+    """The descriptors of its stdin, stdout and stderr, open in the process that reads this."""
 
     @property
     def open_fds(self) -> list[int]:
-        """The descriptors that are there."""
+        """The descriptors that are not None."""
         return [fd for fd in self.handed_fds if fd is not None]
 
     def to_json(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Streams:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Streams:
-        """Rebuild it from `to_json`'s value."""
+        """Return the streams from `to_json`'s value."""
         return cls(**{**data, "handed_fds": tuple(data["handed_fds"])})
 
 

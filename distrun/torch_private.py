@@ -1,9 +1,8 @@
-"""Every private name of torch that distrun and its recipes use; all others are public.
+"""Every private name of torch that distrun and its recipes use; all other uses are public API.
 
 Underscored names, `torch._C`, and what torch does not document may change from one release
-to the next. `tests/unit/torch_private/` says of each what is needed of it, so that a new
-release is known to work, or shows here what to mend. What torch's imports do not load
-by themselves is loaded when it is asked for.
+to the next. `tests/unit/torch_private/` tests what is needed of each, so that a new release either
+passes or shows what to fix here. Modules that `import torch` does not load are loaded on first use.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def __getattr__(name: str) -> Any:
 # --- process groups ------------------------------------------------------------------
 
 _GROUP: Any = dist.ProcessGroup
-# torch 2.12 gave these two public names, and warns of the old ones.
+# torch 2.12 made these two public, and warns when the old names are used.
 all_gather_single = getattr(_GROUP, "all_gather_single", None) or _GROUP._allgather_base
 reduce_scatter_single = (
     getattr(_GROUP, "reduce_scatter_single", None) or _GROUP._reduce_scatter_base
@@ -90,12 +89,13 @@ _C10D: Any = dist.distributed_c10d
 
 @contextmanager
 def naming_by(serial: int) -> Iterator[None]:
-    """Have the next group that only its members make named by them and a serial number.
+    """Name the next group that only its members make by its ranks and a serial number.
 
-    The name is where they meet. torch makes it of the number of groups that a rank is in
-    (2.13; the same name comes again once one was destroyed, and a rank then finds the last
-    group's addresses) or has made (2.14, where ranks with other histories wait for ever at
-    names of their own, in the next group of the whole world too: its name is that number).
+    The ranks find one another in the store by this name. torch 2.13 makes it from the number of
+    groups that a rank is in: after one is destroyed the name is used again, and a rank reads the
+    old group's addresses. torch 2.14 makes it from the number of groups that a rank has made: ranks
+    that made different numbers of groups wait for ever under different names, also in the next
+    group of the whole world.
     """
     hashed, made = _C10D._hash_ranks_to_str, _C10D._world.group_count
     _C10D._hash_ranks_to_str = lambda ranks: f"distrun/part{serial}/{'_'.join(map(str, ranks))}"
@@ -106,37 +106,37 @@ def naming_by(serial: int) -> Iterator[None]:
 
 
 def default_store() -> dist.distributed_c10d.Store:
-    """Return where the ranks of the default group have met."""
+    """Return the store of the default group."""
     return dist.distributed_c10d._get_default_store()
 
 
 def device_types(group: dist.ProcessGroup) -> Sequence[torch.device]:
-    """Return the kinds of devices that a group has a backend for."""
+    """Return the device types that a group has a backend for."""
     return group._device_types
 
 
 def set_timeout(group: dist.ProcessGroup, timeout_s: float) -> None:
-    """Give the group's later collectives another timeout."""
+    """Set the timeout of the group's later collectives."""
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_s), group)
 
 
 def forget_groups(mesh: DeviceMesh) -> None:
-    """Take the process groups from a mesh that somebody may keep; torch 2.12 made it keep them."""
+    """Remove the process groups from a mesh: from torch 2.12 on it keeps them alive."""
     getattr(mesh, "_pg_registry", {}).clear()
 
 
 def keep_out_of_graphs(*functions: Callable[..., Any]) -> None:
-    """Have torch.compile neither trace these functions nor what they call.
+    """Make torch.compile skip these functions and what they call.
 
-    As `torch.compiler.disable` does, but without importing the compiler, which takes a second,
-    and without a wrapper, which every call would pay for.
+    Like `torch.compiler.disable`, but without importing the compiler, which takes a second, and
+    without a wrapper, which costs time in every call.
     """
     try:
         from torch._C._dynamo import eval_frame
     except ImportError:
         return  # a torch without it
     for function in functions:
-        function._torchdynamo_disable = True  # type: ignore[attr-defined] # inside of a graph
+        function._torchdynamo_disable = True  # type: ignore[attr-defined] # inside a graph
         function._torchdynamo_disable_msg = "a collective of distrun.comm"  # type: ignore[attr-defined]
         skip = eval_frame._FrameAction.SKIP
         strategy = eval_frame._FrameExecStrategy(skip, skip)
@@ -147,13 +147,13 @@ def keep_out_of_graphs(*functions: Callable[..., Any]) -> None:
 
 
 def leave_out_of_ddp(model: nn.Module, names: Sequence[str]) -> None:
-    """Have DistributedDataParallel neither copy nor reduce these parameters and buffers."""
+    """Make DistributedDataParallel neither copy nor reduce these parameters and buffers."""
     ddp: Any = nn.parallel.DistributedDataParallel
     ddp._set_params_and_buffers_to_ignore_for_model(model, names)
 
 
 def multiply_all(tensors: list[Tensor], factor: Tensor) -> None:
-    """Multiply tensors of one device in place, in few kernels."""
+    """Multiply tensors of one device in place, with few kernels."""
     torch._foreach_mul_(tensors, factor)
 
 
@@ -163,20 +163,20 @@ def unscale_all(grads: list[Tensor], found_inf: Tensor, inverse_scale: Tensor) -
 
 
 SCALER_GROWTH = "_growth_tracker"
-"""Where a GradScaler's state says for how many steps its scale has held."""
+"""Key of a GradScaler's state: the number of steps since its scale last changed."""
 
 
 class GradScalerBase(torch.amp.GradScaler):
-    """A GradScaler whose reading of the gradients is a subclass's."""
+    """A GradScaler whose subclass reads the gradients."""
 
     def begin(self, device: torch.device) -> None:
-        """Make the scale, as the first `scale()` does."""
+        """Create the scale tensor, as the first `scale()` does."""
         self._lazy_init_scale_growth_tracker(device)
 
     def unscale_grads(
         self, optimizer: Optimizer, inverse_scale: Tensor, found_inf: Tensor
     ) -> dict[torch.device, Tensor]:
-        """Unscale in place; return for each device 1 where a gradient is not finite, else 0."""
+        """Unscale in place; return per device 1 if a gradient is not finite, else 0."""
         raise NotImplementedError
 
     def _unscale_grads_(

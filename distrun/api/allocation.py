@@ -1,4 +1,4 @@
-"""Nodes that Slurm gives: those of the job we are in, or asked for here and given back."""
+"""The nodes of a Slurm allocation: the current one, or a new one that is released at the end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from distrun.errors import MachineError, UsageError
 _LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
 _WHOLE = ("--exclusive", "--mem=0")
-"""All cores, GPUs and memory: `--nodes` alone is a core of each, and no GPU."""
+"""All cores, GPUs and memory: `--nodes` alone means one core per node and no GPU."""
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
-"""Says which nodes they are, and holds them as long as its standard input is open."""
+"""Prints the job and its nodes, and holds the allocation until its standard input is closed."""
 
 
 class Allocation:
-    """Some nodes.
+    """An allocation of nodes.
 
     Args:
-        nnodes: How many are asked for where there is no job yet; None takes those there are.
-        share: What is asked for of each, as words for salloc; whole nodes, if nothing else.
+        nnodes: Number of nodes to request without a current job; None: use the current job.
+        share: What to request of each node, as options of salloc; default: whole nodes.
 
     Raises:
-        UsageError: There is no job, and nothing is asked for; or the job has others.
-        MachineError: Slurm is not here, gives no nodes, or does not name them.
+        UsageError: There is no current job and no request, or the job has another number of nodes.
+        MachineError: Slurm is missing, grants no nodes, or does not list them.
     """
 
     def __init__(self, nnodes: int | None, share: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Allocation:
         self.job_id = os.environ.get("SLURM_JOB_ID", "")
         nodes = os.environ.get("SLURM_JOB_NODELIST", "")
         if not self.job_id and nnodes is None:
-            raise UsageError("--on slurm is in no allocation", "--nodes N asks for one")
+            raise UsageError("--on slurm: there is no allocation", "--nodes N requests one")
         if not self.job_id:
             self.job_id, nodes = self._ask(nnodes or 1, share or _WHOLE)
         try:
@@ -49,8 +49,8 @@ class Allocation:
         if nnodes is not None and len(self.hosts) != nnodes:
             self.close()
             raise UsageError(
-                f"--nodes {nnodes} are not the {len(self.hosts)} of this allocation",
-                "leave --nodes out inside of an allocation",
+                f"--nodes {nnodes} differs from the {len(self.hosts)} nodes of this allocation",
+                "leave --nodes out inside an allocation",
             )
 
     def _ask(self, nnodes: int, share: Sequence[str]) -> tuple[str, str]:
@@ -67,15 +67,15 @@ class Allocation:
                     f"no answer within {_LIMIT_S:g} s" if late else f"exit code {ended.returncode}"
                 )
                 raise MachineError(
-                    f"Slurm gives no {nnodes} nodes: salloc: {_error_in(said) or why}",
-                    f"{' '.join(share)} was asked for: --gpus free:N asks for a part;"
-                    " SALLOC_PARTITION and the like are heeded; or go into an allocation of your"
-                    " own",
+                    f"Slurm does not grant {nnodes} nodes: salloc: {_error_in(said) or why}",
+                    f"{' '.join(share)} was requested: --gpus free:N requests a part of a"
+                    " node; SALLOC_PARTITION and other variables of salloc work; or run"
+                    " inside your own allocation",
                 )
         return told[0], told[1]
 
     def close(self) -> None:
-        """Give back what was asked for here."""
+        """Release the allocation if it was requested here."""
         if self._salloc is None:
             return
         assert self._salloc.stdin and self._salloc.stdout
@@ -90,19 +90,19 @@ class Allocation:
 
 
 def _hosts(nodes: str) -> list[str]:
-    """Return the names of the nodes of a list: `n1`, `n2` of `n[1-2]`."""
+    """Return the names in a node list: `n1`, `n2` for `n[1-2]`."""
     child = _start(("scontrol", "show", "hostnames", nodes), stdin=subprocess.DEVNULL)
     hosts = child.communicate()[0].decode(errors="replace").split()
     if child.returncode or not hosts:
         raise MachineError(
-            f"scontrol names no hosts of this allocation, {nodes!r} (exit code {child.returncode})",
-            f"`scontrol show hostnames {shlex.quote(nodes)}` must print one a line",
+            f"scontrol lists no hosts of this allocation, {nodes!r} (exit code {child.returncode})",
+            f"`scontrol show hostnames {shlex.quote(nodes)}` must print one name per line",
         )
     return hosts
 
 
 def _error_in(said: IO[bytes]) -> str:
-    """Return the last line that says error, else the last of all, else ""."""
+    """Return the last line with an error, else the last line, else ""."""
     said.seek(0)
     lines = said.read().decode(errors="replace").strip().splitlines()
     last = next((line for line in lines[::-1] if "error" in line), "".join(lines[-1:]))
@@ -118,16 +118,17 @@ def _start(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C is ours: what was asked for is given back in order
+            start_new_session=True,  # Ctrl-C is handled here: the allocation is released first
         )
     except OSError as error:
         raise MachineError(
-            f"--on slurm needs {words[0]}: {error.strerror}", "run it on a machine of the cluster"
+            f"--on slurm needs {words[0]}: {error.strerror}",
+            "run distrun on a machine of the cluster",
         ) from None
 
 
 def _line_within(fd: int, limit_s: float) -> str | None:
-    """Return the first line, whole or up to the end of all; None if neither comes in time."""
+    """Return the first line, or all text up to the end; None if neither arrives in time."""
     deadline = time.monotonic() + limit_s
     data = b""
     while b"\n" not in data and (left_s := deadline - time.monotonic()) > 0:

@@ -1,6 +1,6 @@
-"""Snapshots to show in public: the same facts without names of hosts, users and paths.
+"""Anonymizes snapshots for publication: removes names of hosts, users and paths.
 
-Rather too much is taken out than too little: a message of ssh may name anybody.
+In doubt text is removed: a message of ssh may contain any name.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _ADDRESS = re.compile(
     r"(?<![\w.:])((\d{1,3}\.){3}\d{1,3}|[\da-fA-F]*:[\da-fA-F:]*:[\da-fA-F:.]*)(%\w+)?(?!\.?\w)"
 )
 _EXAMPLE = ("192.0.2.", "2001:db8:")
-"""What addresses begin with that are meant for examples."""
+"""Prefixes of addresses reserved for examples."""
 _LOGIN = re.compile(r"[^\s'\"@:/]+@([\w.-]+)")
 _DOMAIN = re.compile(r"(?<![\w.-])(?!distrun\.)([\w-]+\.){2,}(?!so\b|py\b)[A-Za-z]{2,}(?![\w-])")
 _OF_SSH = re.compile(r"(?<=resolve hostname )[^\s:]+|[^\s\[\]]+(?=\]? port \d)")
 _WHOLE_PATH = re.compile(r"(?<![^:])/[^:]*")
-"""Where nothing else stands: its names may have spaces."""
+"""Fields that contain only this: their names may have spaces."""
 _PATH = re.compile(r"(?<![\w*])/[^\s:;,'\"=()]+")
 _RELATIVE_PATH = re.compile(r"[^:;,'\"=/]*/[^:;,'\"=]*")
 _EVERYBODYS = re.compile(r"/(dev|proc|sys|etc|lib|lib64|usr/lib|usr/bin)(/(?!\.\.)[^/]*)*")
 _FILE = re.compile(r"[\w.-]+\.(xml|json|conf|cfg|toml|ya?ml|txt|log|py|sh|so(\.\d+)*)")
 _VERSIONS = ("vbios_version", "driver_version", "kernel", "torch", "python", "nccl", "distrun")
-"""Facts that look like addresses and domains."""
+"""Facts that look like addresses and domains but are not."""
 _UNMISTAKABLE = 4
-"""From so many letters on a name is looked for inside of sentences too: `a` is an article."""
+"""Names of at least this length are replaced inside sentences too: `a` is an article."""
 _SHORTEST_LOGIN = 3
 _MASK = "***"
 
 
 def anonymous(nodes: Sequence[Node]) -> list[Node]:
-    """Return nodes called node0 and so on, their addresses from those meant for examples."""
+    """Return nodes named node0 and so on, with addresses reserved for examples."""
     scrubber = _Scrubber({word: new for word, new in _names(nodes) if word}, _own_login())
     return [node_of(scrubber.part(dataclasses.asdict(node)), Node, "") for node in nodes]
 
 
 def _names(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
-    """Yield each name that is to go, and what stands for it; a later one wins."""
+    """Yield each name to remove and its replacement; a later one takes precedence."""
     addresses, users = set(), set()
     for node in nodes:
         addresses |= {a for nic in node.host.nics for a in nic.addresses}
@@ -66,7 +66,7 @@ def _names(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
 def _own_login() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's number that has no name
+    except (KeyError, OSError):  # a container's uid without a name
         return ""
 
 
@@ -79,11 +79,11 @@ def _leads_out(text: str) -> bool:
 
 
 class _Scrubber:
-    """Takes names out of what a snapshot holds.
+    """Removes names from a snapshot.
 
     Args:
-        names: What is known to be one, and what stands for it.
-        login: The caller's.
+        names: Known names and their replacements.
+        login: The caller's login.
     """
 
     def __init__(self, names: Mapping[str, str], login: str) -> None:
@@ -113,7 +113,7 @@ class _Scrubber:
         return self._known(value) if key in _VERSIONS else self._text(value)
 
     def _variable(self, name: str, value: str) -> str:
-        # The probe has masked secrets; a file may have been written by hand.
+        # The probe masks secrets, but a file may have been edited.
         if is_secret(name) or name.endswith(("HOSTID", "COMM_ID")):
             return _MASK
         return self._text(_RELATIVE_PATH.sub(_path, value))
@@ -134,7 +134,7 @@ class _Scrubber:
 
 
 def _path(found: re.Match[str]) -> str:
-    """Return a path of every machine as it is, else the name of the file alone."""
+    """Return a path that exists on every machine unchanged, else only the file name."""
     if _EVERYBODYS.fullmatch(found[0]):
         return found[0]
     name = found[0].rpartition("/")[2]
@@ -142,13 +142,13 @@ def _path(found: re.Match[str]) -> str:
 
 
 def _address(found: re.Match[str]) -> str:
-    text = re.sub("(?<!:):$", "", found[0])  # that of the sentence
-    many = "::" in text and len(text) > len("::1")  # a port may stand right behind
+    text = re.sub("(?<!:):$", "", found[0])  # the period of the sentence
+    many = "::" in text and len(text) > len("::1")  # a port may follow directly
     if text.startswith(_EXAMPLE) or not (many or _leads_out(text)):
         return found[0]
     return ("2001:db8::" if ":" in text else "192.0.2.0") + found[0][len(text) :]
 
 
 def _host(name: str) -> str:
-    """Return what stands for a host already, else a word for any."""
+    """Return a host's known replacement, else a general one."""
     return name if re.fullmatch(r"node\d+", name) or name.startswith(_EXAMPLE) else "host"

@@ -1,4 +1,4 @@
-"""Measure collectives on the ranks of a job, and compare two reports."""
+"""Measures collectives on the ranks of a job, and compares two reports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from distrun.spec.bench import SCHEMA, BenchReport, BenchRequest, Row
 from distrun.spec.job import Header, Job
 
 PROGRAM = str(Path(distrun.__file__).parent / "bench" / "program.py")
-"""By its path: with -m, modules in the current directory would come first."""
+"""By path: with -m, modules in the current directory would be found first."""
 _KINDS = ("row", "fit", "skipped", "pairs", "stragglers")
 
 
 def program_of(request: BenchRequest) -> dict[str, Any]:
-    """Return the fields of a `Job` that name the program and what it measures.
+    """Return the fields of a `Job` for the program and its request.
 
-    The machine is not checked: what is wrong with it may be what is looked for.
+    The machine is not checked: the user may be looking for its faults.
     """
     args = (request.model_dump_json(),)
     return {"script": PROGRAM, "args": args, "check": False}
@@ -34,31 +34,31 @@ def prepare_bench(job: Job, sources: Mapping[str, str], request: BenchRequest) -
     """Plan the job that measures.
 
     Args:
-        job: With the program of `program_of`.
-        sources: Where its fields came from.
+        job: The job, with the fields of `program_of`.
+        sources: The sources of its fields.
         request: What to measure.
 
     Raises:
-        UsageError: The job is wrong, or its ranks are too few for what is measured.
+        UsageError: The job is wrong, or has too few ranks for the request.
         MachineError: The machine lacks something.
     """
     prepared = prepare(job, sources, Header())
     world_size = prepared.plan.world_size
     if world_size < 2:
         raise UsageError(
-            "bench-comm has one rank, and so nothing to measure between ranks",
+            "bench-comm has one rank, so there is nothing to measure",
             "--nproc-per-node 2",
         )
     if not 0 <= request.root < world_size:
         raise UsageError(
-            f"--root {request.root} is not among the ranks 0 to {world_size - 1}", "--root 0"
+            f"--root {request.root} is not one of the ranks 0 to {world_size - 1}", "--root 0"
         )
     return prepared
 
 
 @dataclass
 class Collected:
-    """What rank 0 has told so far."""
+    """The results of rank 0 so far."""
 
     request: BenchRequest
     started_at: float = field(default_factory=time.time)
@@ -69,29 +69,29 @@ class Collected:
     ended: bool = False
 
     def take(self, line: bytes) -> None:
-        """Take a line of rank 0's log; what is none of ours is passed over."""
+        """Read a line of rank 0's log; other lines are ignored."""
         try:
-            told = json.loads(line)
-            kind = told.pop("bench")
+            record = json.loads(line)
+            kind = record.pop("bench")
         except (ValueError, KeyError, TypeError, AttributeError):
             return
         if kind == "begin":
-            self.begin = told
+            self.begin = record
         elif kind == "end":
             self.ended = True
         elif kind in self.lines:
-            self.lines[kind].append(told)
+            self.lines[kind].append(record)
 
     @property
     def rows_done(self) -> int:
-        """How many rows are behind it."""
+        """Number of finished rows."""
         return len(self.lines["row"]) + len(self.lines["skipped"])
 
     def report(self) -> BenchReport:
-        """Return what is there as a report.
+        """Return the results so far as a report.
 
         Raises:
-            DistrunError: The ranks had not begun.
+            DistrunError: The ranks had not started.
         """
         if not self.begin:
             raise DistrunError("the ranks ended before the first measurement")
@@ -120,31 +120,31 @@ class Collected:
 
 @dataclass(frozen=True)
 class Change:
-    """How a row compares with the same row of another report."""
+    """A row compared with the same row of another report."""
 
     before: Row
     after: Row
     tolerance: float
-    """Relative: what was asked for, or three times the scatter, if that is more."""
+    """Relative: the requested tolerance, or three times the scatter if that is more."""
 
     @property
     def ratio(self) -> float:
-        """Time now / time then, of the medians."""
+        """New median time / old median time."""
         return self.after.p50_s / self.before.p50_s
 
     @property
     def judged(self) -> bool:
-        """Say whether both were calm enough to be compared."""
+        """Return whether both have little enough noise to compare."""
         return not (self.before.noisy or self.after.noisy)
 
     @property
     def moved(self) -> bool:
-        """Say whether it differs by more than the tolerance, either way."""
+        """Return whether it differs by more than the tolerance in either direction."""
         return self.judged and not 1 / (1 + self.tolerance) <= self.ratio <= 1 + self.tolerance
 
     @property
     def regressed(self) -> bool:
-        """Say whether it became slower."""
+        """Return whether it became slower."""
         return self.moved and self.ratio > 1
 
 
@@ -152,7 +152,7 @@ def compare(before: BenchReport, after: BenchReport, tolerance: float) -> list[C
     """Return the change of each row that both reports have.
 
     Raises:
-        UsageError: They are of different worlds, or share no row.
+        UsageError: Their worlds differ, or they have no common row.
     """
     for name, one, other in (
         ("world_size", before.world_size, after.world_size),
@@ -170,10 +170,10 @@ def compare(before: BenchReport, after: BenchReport, tolerance: float) -> list[C
 
 
 def require_comparable(before: BenchReport, prepared: Prepared, request: BenchRequest) -> None:
-    """Refuse a baseline that what is about to be measured could not be compared with.
+    """Refuse a baseline that cannot be compared with the coming measurement.
 
     Raises:
-        UsageError: It is of another world.
+        UsageError: Its world differs.
     """
     _require_equal("world_size", before.world_size, prepared.plan.world_size)
     _require_equal("nnodes", before.nnodes, prepared.plan.nnodes)
@@ -185,7 +185,7 @@ def _require_equal(name: str, before: object, after: object) -> None:
     if before != after:
         raise UsageError(
             f"the reports cannot be compared: {name} {before} and {after}",
-            "measure the baseline on as many ranks and nodes, in the same way",
+            "measure the baseline with the same ranks, nodes and options",
         )
 
 

@@ -1,4 +1,4 @@
-"""Check machines before a job is launched on them: read them, judge them side by side."""
+"""Checks machines before a launch: reads their snapshots and judges them together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distrun.api.visible_gpus import as_ranks_see_it, names_gpus
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES
-from distrun.checks.rule import Finding, Job, Severity
+from distrun.checks.rule import Finding, Severity, Workload
 from distrun.checks.skips import in_short
 from distrun.errors import UsageError
 from distrun.plan.devices import ranks_of_node
@@ -28,17 +28,17 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was read, and what is to be said of it."""
+    """The snapshots and the findings."""
 
     nodes: tuple[Node, ...]
-    job: Job
-    """What they were judged for."""
+    job: Workload
+    """The workload that they were judged for."""
     findings: tuple[Finding, ...]
     """The worst first."""
     exit_code: int
-    """What `distrun check` would have exited with."""
+    """The exit code of `distrun check`."""
     ignored: tuple[str, ...] = ()
-    """Ids of rules that were left out, or prefixes such as `gpu.*`."""
+    """Ids of ignored rules, or prefixes such as `gpu.*`."""
 
 
 def check(
@@ -49,18 +49,18 @@ def check(
     recorded: Sequence[Path] = (),
     ignore: Sequence[str] = (),
 ) -> CheckReport:
-    """Read this machine, or every node of a job, and judge; prints nothing.
+    """Read and judge this machine, or every node of a job; prints nothing.
 
     Args:
-        settings: The job they are to run; a `Job` will do.
-        on: local, ssh or slurm; "" is ssh where the settings name hosts, else local.
-        python: The interpreter on other machines; "" tries this one's path, then python3.
+        settings: The settings of the job; a `Job` works too.
+        on: local, ssh or slurm; "": ssh if the settings name hosts, else local.
+        python: The interpreter on other machines; "": this one's path, else python3.
         recorded: Files of `--save` to judge instead.
-        ignore: Ids of rules to leave out, beside those of the settings.
+        ignore: Ids of rules to ignore, in addition to those of the settings.
 
     Raises:
         UsageError: A file, an id or the settings are wrong.
-        MachineError: ssh or Slurm is not here, or Slurm gives no nodes.
+        MachineError: ssh or Slurm is missing, or Slurm grants no nodes.
     """
     settings = settings or Settings()
     if recorded:
@@ -71,7 +71,7 @@ def check(
 
 
 def emulates(settings: Settings, on: str) -> bool:
-    """Say whether the nodes of the settings are all to be on this machine."""
+    """Return whether all nodes of the settings are emulated on this machine."""
     return on in ("", "local") and not settings.hosts and settings.nodes.max > 1
 
 
@@ -82,18 +82,18 @@ def judged(
     *,
     emulated: bool = False,
 ) -> CheckReport:
-    """Judge nodes that were read; of their GPUs, those that the job would see.
+    """Judge snapshots of nodes; of their GPUs, those that the job would see.
 
     Args:
         nodes: The nodes.
-        settings: The job; without `gpus`, CUDA_VISIBLE_DEVICES of each node counts.
-        ignore: Ids of rules to leave out, beside those of the settings.
-        emulated: The nodes of the settings are all on the one that was read.
+        settings: The job; without `gpus`, CUDA_VISIBLE_DEVICES of each node applies.
+        ignore: Ids of rules to ignore, in addition to those of the settings.
+        emulated: Whether all nodes of the settings are emulated on the one that was read.
 
     Raises:
         UsageError: There are no nodes; or an id, or a limit of the settings, is wrong.
     """
-    if not nodes:  # nothing can fail there, which must not look like health
+    if not nodes:  # without nodes nothing fails, which must not look like a pass
         raise UsageError("there are no nodes to judge", "`check` reads some, or files of --save")
     limits, left_out = limits_of(settings.check, Limits), ignored(settings, ignore)
     seen = [as_ranks_see_it(node, _visible(node, settings)) for node in nodes]
@@ -104,7 +104,7 @@ def judged(
 
 
 def _visible(node: Node, settings: Settings) -> str | None:
-    """Return CUDA_VISIBLE_DEVICES as the ranks would have it; None is all there are."""
+    """Return CUDA_VISIBLE_DEVICES of the ranks; None: all GPUs."""
     if settings.gpus is None:
         return settings.env.get(_VISIBLE, node.host.environ.get(_VISIBLE))
     return None if settings.gpus.startswith("free:") else settings.gpus
@@ -118,7 +118,7 @@ def exit_code_of(nodes: Sequence[Node], findings: Sequence[Finding], *, strict: 
     return int(any(finding.severity >= worst for finding in findings))
 
 
-def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Job:
+def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Workload:
     healthy = [node for node in nodes if not node.problem]
     gpus = max(map(_gpus_seen, healthy), default=0)
     uses_gpus = _uses_gpus(healthy, settings)
@@ -127,7 +127,7 @@ def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Job:
     gpus, cores = gpus // share if uses_gpus else 0, max(1, int(cores) // share)
     nproc = _nproc(settings, gpus, cores, share)
     here = len(nodes) == 1 and not settings.hosts
-    return Job(
+    return Workload(
         nproc_per_node=nproc * share,
         nnodes=len(nodes),
         uses_gpus=uses_gpus,
@@ -136,13 +136,13 @@ def _job(nodes: Sequence[Node], settings: Settings, emulated: bool) -> Job:
 
 
 def _gpus_seen(node: Node) -> int:
-    """Return how many GPUs, or parts of them, the ranks of a node would see."""
+    """Return the number of GPUs or MIG instances that the ranks of a node would see."""
     visible = node.host.environ.get(_VISIBLE)
     return len(node.nvml.gpus) if visible is None else len(node.nvml.visible(visible))
 
 
 def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
-    """Say whether the job is to run on GPUs: asked for, or there and torch is built for them."""
+    """Return whether the job uses GPUs: it asks for them, or they and torch's CUDA build exist."""
     if settings.nproc_per_node == "cpu":
         return False
     return (
@@ -158,13 +158,13 @@ def _uses_gpus(nodes: Sequence[Node], settings: Settings) -> bool:
 
 
 def _nproc(settings: Settings, gpus: int, cores: int, share: int) -> int:
-    """Return the ranks of a node, as a launch would choose them on the best of these nodes.
+    """Return the number of ranks that a launch would choose on the largest of these nodes.
 
     Args:
         settings: The job.
-        gpus: Of a node.
-        cores: Of a node.
-        share: So many nodes share the GPUs that the settings name.
+        gpus: Number of GPUs of a node.
+        cores: Number of cores of a node.
+        share: Number of nodes that share the GPUs named in the settings.
     """
     named = settings.gpus or ""
     if named.startswith("free:"):
@@ -179,11 +179,11 @@ __all__ = [
     "CheckReport",
     "Finding",
     "Gpu",
-    "Job",
     "Measured",
     "Node",
     "Nodes",
     "Severity",
+    "Workload",
     "check",
     "in_short",
     "judged",

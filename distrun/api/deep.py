@@ -1,4 +1,4 @@
-"""Measure a small job on the nodes of a check: products, copies, an all_reduce, all pairs."""
+"""Measures a small job on the nodes of a check: matmuls, copies, an all_reduce, all pairs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _KINDS = ("ranks", "all_reduce", "pairs", "end")
 
 
 def require_here(settings: Settings, on: str = "") -> None:
-    """Refuse nodes elsewhere: the small job would run here, and be told of them.
+    """Refuse other machines: the small job would run here instead.
 
     Raises:
-        UsageError: They are reached over ssh or Slurm.
+        UsageError: The nodes are reached over ssh or Slurm.
     """
     if settings.hosts or on not in ("", "local"):
         raise UsageError(
@@ -37,7 +37,7 @@ def require_here(settings: Settings, on: str = "") -> None:
 
 
 def prepare_deep(settings: Settings) -> Prepared:
-    """Plan the job that measures, as the settings have it.
+    """Plan the measuring job with these settings.
 
     Raises:
         UsageError: The settings name other machines.
@@ -55,22 +55,22 @@ def prepare_deep(settings: Settings) -> Prepared:
 
 @dataclass
 class Told:
-    """What rank 0 has told so far."""
+    """The results of rank 0 so far."""
 
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, line: bytes) -> None:
-        """Take a line of rank 0's log; what is none of ours is passed over."""
+        """Read a line of rank 0's log; other lines are ignored."""
         try:
-            told = json.loads(line)
-            kind = told.pop("bench")
+            record = json.loads(line)
+            kind = record.pop("bench")
         except (ValueError, KeyError, TypeError, AttributeError):
             return
         if kind in _KINDS:
-            self.lines[kind] = told
+            self.lines[kind] = record
 
     def measured(self, result: LaunchResult) -> Measured:
-        """Return all of it, and how the job ended."""
+        """Return all results, and how the job ended."""
         ranks, reduced = self.lines.get("ranks", {}), self.lines.get("all_reduce", {})
         pairs = self.lines.get("pairs", {})
         whole = result.exit_code == 0 and "end" in self.lines
@@ -95,5 +95,5 @@ def _sentence(suspect: dict[str, Any]) -> str:
 
 
 def with_measured(nodes: Sequence[Node], measured: Measured) -> list[Node]:
-    """Return the nodes with what was measured, which is on this machine: the first."""
+    """Return the nodes with the measurements on the first, which is this machine."""
     return [replace(nodes[0], measured=measured), *nodes[1:]]

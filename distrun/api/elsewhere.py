@@ -1,4 +1,4 @@
-"""The commands that start a probe on other machines: over ssh, or as steps of a Slurm job."""
+"""Commands that start a probe on another machine: over ssh, or as a step of a Slurm job."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import distrun
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
 _BOOT = (
     "import json,runpy,sys;"
-    "sys.path[:]=[p for p in sys.path if p];"  # not the directory that it happens to start in
+    "sys.path[:]=[p for p in sys.path if p];"  # not the current directory
     "at,path,sys.argv[1:]=json.loads(sys.argv[1]);"
     "sys.path.insert(at,path);"
     "runpy.run_module('distrun.probe',run_name='__main__',alter_sys=True)"
 )
-"""One line, because csh takes no others."""
+"""One line, because csh accepts no line breaks."""
 _LAST = 1 << 16
 
 
@@ -25,23 +25,24 @@ def over_ssh(host: str, python: str) -> list[str]:
     """Return the command for one host.
 
     Args:
-        host: Its name, as ssh takes it.
-        python: The interpreter there; "" is this one's path if it is there, else python3.
+        host: Its name for ssh.
+        python: The interpreter there; "": this one's path if it exists there, else python3.
     """
-    # The login shell may be any: it only has to know how to start sh.
+    # The login shell may be any shell; it only starts sh.
     return [*_SSH, "--", host, f"exec sh -c {shlex.quote(_script(host, python))}"]
 
 
 def under_slurm(host: str, python: str, job_id: str) -> list[str]:
-    """Return the command for one node of a Slurm job, beside what else runs on it."""
+    """Return the command for one node of a Slurm job; it may overlap with other steps."""
     step = [f"--jobid={job_id}", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={host}"]
     return ["srun", "--quiet", *step, "sh", "-c", _script(host, python)]
 
 
 def _script(name: str, python: str) -> str:
-    """Return a line for sh that starts the probe, from this distrun where it is there too.
+    """Return a line for sh that starts the probe, from this distrun's path if it exists there.
 
-    Beside other packages, which may be for another Python, it is looked for last.
+    If other packages are in the same directory, it is searched last: they may be for another
+    Python.
     """
     here = Path(distrun.__file__).parents[1]
     at = _LAST if here.name.endswith("-packages") else 0

@@ -1,4 +1,4 @@
-"""Explain a rule of the check: what it looks for, why, by what limits, and what cures it."""
+"""Explains rules of the check: what they check, why, their limits, and the fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A rule, and its thresholds as the settings have them."""
+    """A rule, and its thresholds from the settings."""
 
     rule: Rule
     limits: tuple[Limit, ...]
@@ -40,7 +40,7 @@ def explain(pattern: str, settings: Settings | None = None) -> list[Explanation]
 
     Args:
         pattern: Its id, a prefix, or all.
-        settings: Where limits may be overridden.
+        settings: The settings, which may override limits.
 
     Raises:
         UsageError: There is no such rule.
@@ -63,7 +63,7 @@ def explain(pattern: str, settings: Settings | None = None) -> list[Explanation]
 
 
 def _limits_read_by(rule: Rule) -> list[str]:
-    """Return the limits that the file of a rule, or of a table of rules, names."""
+    """Return the limits that the source file of a rule reads."""
     in_rooms = re.compile(r"distrun\.checks\.\w+\.\w+")
     modules = [module for name, module in sys.modules.items() if in_rooms.fullmatch(name)]
     (module,) = (

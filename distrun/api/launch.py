@@ -1,4 +1,4 @@
-"""Launch a job: look, check, plan, start, wait."""
+"""Launches a job: read the machine, check, plan, start, wait."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class LaunchResult:
     outcome: str
     """succeeded, failed, interrupted, terminated, time limit, node lost, …"""
     exit_code: int
-    """What `distrun launch` would have exited with."""
+    """The exit code of `distrun launch`."""
     summary: str
-    """The outcome in a sentence."""
+    """The outcome as a sentence."""
     hint: str
     duration_s: float
     attempts: int
     verdict: dict[str, Any] | None
-    """Which rank failed first, and of what; None if none failed."""
+    """The rank that failed first, and its error; None if none failed."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that has passed every check and waits to be started."""
+    """A job that has passed all checks and can be started."""
 
     job: Job
     plan: LaunchPlan
@@ -61,11 +61,11 @@ class Prepared:
 
 
 def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
-    """Look at the machine, check the job against it, and plan.
+    """Read the machine, check the job against it, and plan.
 
     Args:
-        job: What is asked for.
-        sources: Where each of its fields came from, if it is no default.
+        job: The job.
+        sources: The source of each of its fields that is not a default.
         header: The recipe's own table.
 
     Raises:
@@ -92,11 +92,12 @@ def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
         facts,
         run_id=run_name(name, *directory.new_stamp()),
         secret_env=read.env_file(job.env_file) if job.env_file else {},
-        # What is only suspected, whoever names the start method knows better.
+        # If the user names the start method, a mere suspicion is ignored.
         cold_reason=script.cold_reason or ("" if "start_method" in sources else script.suspicion),
     )
-    if job.check is not False and not job.hosts:  # other machines: this one says nothing of them
-        from distrun.api.before_launch import checked  # not paid for with --no-check
+    # other machines: the facts of this one do not apply
+    if job.check is not False and not job.hosts:
+        from distrun.api.before_launch import checked  # not read with --no-check
 
         plan = checked(job, plan, facts)
     return Prepared(job, plan, facts)
@@ -124,8 +125,8 @@ def start(
     Args:
         prepared: From `prepare`.
         command: The command line, for the record.
-        detached: The run goes on when the caller ends.
-        streams: What the ranks have as stdin, stdout and stderr.
+        detached: Whether the run continues when the caller ends.
+        streams: stdin, stdout and stderr of the ranks.
 
     Raises:
         UsageError: The run directory cannot be made, or the job names other machines.
@@ -156,14 +157,14 @@ def start(
 
 
 def launch(job: Job) -> LaunchResult:
-    """Run a job to its end and say how it went; prints nothing.
+    """Run a job to its end and return the result; prints nothing.
 
-    What the ranks print is in `result.run_dir / "logs"`.
+    The output of the ranks is in `result.run_dir / "logs"`.
 
     Raises:
         UsageError: The job is wrong.
         MachineError: The machine lacks something.
-        KeyboardInterrupt: The caller was interrupted; the ranks were told and have ended.
+        KeyboardInterrupt: The caller was interrupted; the ranks were stopped.
     """
     header = Header()
     if not (job.module or job.no_python):
@@ -210,7 +211,7 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
             + (
                 f" said nothing for {LOST_AFTER_S:g} s and was killed: was it stopped?"
                 if client.silent
-                else " went away without a word"
+                else " ended without a message"
             ),
             f"see {client.run.supervisor_log}",
             0.0,

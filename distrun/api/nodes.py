@@ -1,4 +1,4 @@
-"""The nodes to be checked: this machine, or others where a probe is started."""
+"""The nodes to check: this machine, or others where a probe is started."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from distrun.spec.snapshot import node_of
 
 PLACES = ("local", "ssh", "slurm")
 _READ_LIMIT_S = 25.0
-"""To log in, to start an interpreter, and what a probe gives a driver that hangs."""
+"""Time to log in, to start an interpreter, and for a probe's deadline of a hanging driver."""
 
 
 class Nodes(Protocol):
-    """Nodes that can be read, again and again."""
+    """Nodes that can be read repeatedly."""
 
     def read(self, *, quick: bool = False) -> tuple[Node, ...]:
-        """Take a snapshot of each; `quick` leaves out what takes long."""
+        """Take a snapshot of each; `quick` leaves out slow parts."""
 
     def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
-        """Take a snapshot of each, and see how they reach one another."""
+        """Take a snapshot of each, and test the connections between them."""
 
     def close(self) -> None:
-        """End what was started."""
+        """End the started probes."""
 
 
 class ThisMachine:
@@ -49,22 +49,22 @@ class ThisMachine:
         return (read_node(runs_dir=self._runs_dir, quick=quick),)
 
     def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
-        """Take its snapshot, and see whether the rendezvous can have its port."""
+        """Take its snapshot, and test the rendezvous port."""
         (node,) = self.read()
         if master_port is not None and (problem := port_problem(master_port)):
             node = replace(node, reaches=(Reach(node.name, node.name, "", master_port, problem),))
         return (node,)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Nothing to end."""
 
 
 class OtherMachines:
     """Nodes where a probe is started.
 
     Args:
-        commands: What starts each, by the node's name.
-        then: Is called at the end.
+        commands: The command of each probe, by the node's name.
+        then: Called at the end.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class OtherMachines:
         self._fresh = True
 
     def read(self, *, quick: bool = False) -> tuple[Node, ...]:
-        """Take a snapshot of each that answers, at once."""
-        if not self._fresh:  # a probe begins with one by itself
+        """Take snapshots of all nodes that answer, in parallel."""
+        if not self._fresh:  # a probe starts with a snapshot without a request
             for probe in self._probes.alive:
                 probe.send({"read": True, "quick": quick})
         self._fresh = False
@@ -85,11 +85,12 @@ class OtherMachines:
         return tuple(_node(probe, found.get(probe.name, [])) for probe in self._probes.probes)
 
     def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
-        """Take a snapshot of each, read their clocks, and let them connect."""
+        """Take a snapshot of each, read their clocks, and let them connect to one another."""
         nodes = with_clocks(self.read(), self._probes)
         answered = self._probes.alive
         nodes = with_reaches(nodes, self._probes, master_port)
-        # One that is late with its connections alone is read; they are what nobody knows.
+        # A probe that is only late with its connections keeps its snapshot; its connections are
+        # unknown.
         read = [probe.name for probe in answered if probe.late or not probe.gone]
         gone = {probe.name: probe.gone for probe in self._probes.probes}
         return tuple(n if n.name in read else _silent(n.name, gone[n.name]) for n in nodes)
@@ -115,9 +116,9 @@ def _silent(name: str, problem: str) -> Node:
 
 
 def _share(settings: Settings) -> tuple[str, ...]:
-    """Return what the job needs of each node, as words for salloc; () is all there is.
+    """Return what the job needs of each node, as options of salloc; (): whole nodes.
 
-    GPUs with a number are those of a whole node: in a part of it they have other numbers.
+    GPU numbers refer to a whole node: in a part of it GPUs are renumbered.
     """
     if not (settings.gpus or "").startswith("free:"):
         return ()
@@ -127,7 +128,7 @@ def _share(settings: Settings) -> tuple[str, ...]:
 
 
 def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
-    """Return the nodes of a job; `contextlib.closing` ends what was started.
+    """Return the nodes of a job; use `contextlib.closing` to end the probes.
 
     Args:
         settings: The job.
@@ -135,16 +136,16 @@ def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
         python: The interpreter on other machines; "" tries this one's path, then python3.
 
     Raises:
-        UsageError: The place is none, or does not agree with the settings.
+        UsageError: `on` is unknown, or does not fit the settings.
         MachineError: ssh or Slurm is not here, or Slurm gives no nodes.
     """
     place = on or ("ssh" if settings.hosts else "local")
     if place not in PLACES:
-        raise UsageError(f"--on {on!r} is none", did_you_mean(on, PLACES))
+        raise UsageError(f"--on {on!r} is unknown", did_you_mean(on, PLACES))
     if place != "ssh" and settings.hosts:
-        raise UsageError(f"--on {on} has no use for --hosts", "leave one of them out")
+        raise UsageError(f"--on {on} does not use --hosts", "leave one of them out")
     if place == "ssh" and not settings.hosts:
-        raise UsageError("--on ssh has no hosts", "--hosts a,b names them")
+        raise UsageError("--on ssh needs hosts", "--hosts a,b names them")
     if place == "ssh":
         return OtherMachines({h: elsewhere.over_ssh(h, python) for h in settings.hosts})
     if place == "slurm":

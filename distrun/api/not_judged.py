@@ -1,4 +1,4 @@
-"""Rules that looked at nothing: no finding of theirs is no pass."""
+"""Finds rules that had nothing to judge: they must not count as passed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEEDS_NO_GPU = "gpu.driver"
 
 
 def why_not_judged(rule: Rule, report: CheckReport) -> str:
-    """Return why a rule had nothing to look at, as a sentence; "" if it had."""
+    """Return why a rule had nothing to judge, as a sentence; "" if it had."""
     answered = [node for node in report.nodes if not node.problem]
     room = rule.id.partition(".")[0]
     if any(matches(pattern, rule.id) for pattern in report.ignored):
@@ -24,12 +24,12 @@ def why_not_judged(rule: Rule, report: CheckReport) -> str:
     if room == "deep":
         return _why_not_measured(rule, answered)
     if room == "nodes" and len(answered) < 2:
-        return "there is one node to compare"
+        return "there is only one node"
     if room == "gpu" and not any(node.nvml.gpus for node in answered):
         drivers = any(not node.nvml.problem for node in answered)
-        return "" if drivers and rule.id == _NEEDS_NO_GPU else "no GPU was seen"
+        return "" if drivers and rule.id == _NEEDS_NO_GPU else "no GPU was found"
     if rule.id.startswith("nodes.gpu.") and sum(bool(n.nvml.gpus) for n in answered) < 2:
-        return "there are no two nodes with GPUs to compare"
+        return "there are fewer than two nodes with GPUs"
     return ""
 
 
@@ -46,7 +46,7 @@ def _why_not_measured(rule: Rule, nodes: Sequence[Node]) -> str:
 
 
 def unread_nodes(rule: Rule, report: CheckReport) -> str:
-    """Return the names of nodes that a rule should have looked at and that did not answer."""
+    """Return the names of nodes that a rule should judge and that did not answer."""
     if rule.id == _JUDGES_ONE:
         return ""
     return ", ".join(node.name for node in report.nodes if node.problem)

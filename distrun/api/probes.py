@@ -1,4 +1,4 @@
-"""Probes at work on several nodes at once: children that answer a line for a line."""
+"""Runs probes on several nodes at once: child processes that answer each line with a line."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ from distrun.errors import MachineError
 
 _END_LIMIT_S = 1.0
 _OF_SRUN = re.compile(r"srun: (error: .*: Exited with exit code \d+|Terminating )")
-"""What srun adds when a step has ended: why it did stands before that."""
+"""What srun prints after a step has ended; the reason is printed before."""
 Answer = dict[str, Any]
 
 
 class Probe:
-    """One of them, behind ssh, srun or neither.
+    """One probe, started over ssh, by srun or directly.
 
     Args:
         name: The node.
-        command: What starts it.
+        command: The command that starts it.
     """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        self._said = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up
+        self._said = tempfile.TemporaryFile()  # a pipe without a reader would fill up
         try:
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                start_new_session=True,  # Ctrl-C is ours: a closed stdin ends it, here and there
+                start_new_session=True,  # Ctrl-C is handled here: closing stdin ends both ends
             )
         except OSError as error:
             self._said.close()
             raise MachineError(
-                f"{command[0]} cannot be started: {error.strerror}", "it is what reaches the nodes"
+                f"{command[0]} cannot be started: {error.strerror}",
+                "it is needed to reach the nodes",
             ) from None
         assert self._child.stdin and self._child.stdout
         self._stdin, self._stdout = self._child.stdin, self._child.stdout
         self._rest = b""
         self.gone = ""
-        """Why it has no more to say, as a sentence; "" while it lives."""
+        """Why it has ended, as a sentence; "" while it runs."""
         self.late = False
-        """It is `gone` because it took too long; what it has said until then holds."""
+        """Whether it is `gone` because it took too long; its earlier answers are valid."""
 
     def fileno(self) -> int:
-        """Return the descriptor that its answers come from."""
+        """Return the descriptor to read its answers from."""
         return self._stdout.fileno()
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Ask; a probe that is gone will not answer, and that is told elsewhere."""
+        """Send a request; if the probe has ended, `gone` reports it."""
         try:
             os.write(self._stdin.fileno(), json.dumps(request).encode() + b"\n")
         except OSError:
             pass
 
     def receive(self) -> list[Answer]:
-        """Return the answers that have come; what a login shell prints besides is none."""
+        """Return the answers that have arrived; other output of the login shell is ignored."""
         data = os.read(self.fileno(), 1 << 16)
         if not data:
             self.gone = self._why_gone()
@@ -75,18 +76,18 @@ class Probe:
         try:
             code: int | None = self._child.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
-            code = None  # it has closed its pipe and lives on
+            code = None  # it has closed its pipe but still runs
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         own = [line for line in lines if not _OF_SRUN.match(line)]
         return (own or lines or [f"the probe ended with exit code {code}"])[-1].strip()
 
     def close(self) -> None:
-        """Let it end; it does when its standard input ends."""
+        """Close its standard input, which ends it."""
         self._stdin.close()
 
     def end(self, deadline: float) -> None:
-        """Wait for the end of a closed one until a moment, then see to it."""
+        """Wait for the end of a closed probe until a deadline, then kill it."""
         try:
             self._child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -97,7 +98,7 @@ class Probe:
 
 
 class Probes:
-    """All of them.
+    """All probes.
 
     Args:
         commands: What starts each, by the node's name.
@@ -108,16 +109,16 @@ class Probes:
 
     @property
     def alive(self) -> list[Probe]:
-        """Those that may still answer."""
+        """The probes that may still answer."""
         return [probe for probe in self.probes if not probe.gone]
 
     def answers(self, wanted: Mapping[str, int], limit_s: float) -> dict[str, list[Answer]]:
-        """Return so many answers of each; fewer of one that ends or takes too long.
+        """Return this many answers of each; fewer of a probe that ends or is too late.
 
         Args:
-            wanted: How many, by the node's name.
-            limit_s: Time that they have together. Who does not make it is given up: its
-                answers could be taken for those to later questions.
+            wanted: Number of answers by the node's name.
+            limit_s: Time limit for all. A probe that exceeds it is ended: its answers could be
+                mistaken for those to later requests.
         """
         found: dict[str, list[Answer]] = {name: [] for name in wanted}
         deadline = time.monotonic() + limit_s
@@ -136,7 +137,7 @@ class Probes:
         return found
 
     def close(self) -> None:
-        """End them all."""
+        """End all probes."""
         for probe in self.probes:
             probe.close()
         deadline = time.monotonic() + _END_LIMIT_S

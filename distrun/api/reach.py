@@ -1,4 +1,4 @@
-"""How nodes reach one another: each listens, all others connect, and their clocks are read."""
+"""Tests connections between nodes: each listens and the others connect. Also reads their clocks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from distrun.probe.snapshot import Node, Reach
 
 DEFAULT_MASTER_PORT = 29500
 _CONNECT_LIMIT_S = 6.0
-"""What a probe gives the connections that it tries at once, and as long again."""
+"""Twice a probe's time limit for connections that it tries at once."""
 _ANSWER_LIMIT_S = 5.0
 _CLOCK_ROUNDS = 3
 _UNKNOWN_NAME = "the name does not resolve"
 
 
 def with_clocks(nodes: Sequence[Node], probes: Probes) -> list[Node]:
-    """Return the nodes with the offsets of their clocks to ours.
+    """Return the nodes with the offsets of their clocks to this machine's.
 
-    One after another: the probes of the others would be heard too late.
+    One node after another: answers of others at the same time would be read too late.
     """
     return [node if node.problem else _with_clock(node, probes) for node in nodes]
 
@@ -38,7 +38,7 @@ def _with_clock(node: Node, probes: Probes) -> Node:
         if not answers or not isinstance(now := answers[0].get("now"), (int, float)):
             return node
         rounds.append((took_s / 2, now - (before + took_s / 2)))
-    error_s, offset_s = min(rounds)  # the shortest round trip knows best
+    error_s, offset_s = min(rounds)  # the shortest round trip is the most exact
     host = replace(node.host, clock_offset_s=offset_s, clock_offset_error_s=error_s)
     return replace(node, host=host)
 
@@ -46,15 +46,15 @@ def _with_clock(node: Node, probes: Probes) -> Node:
 def with_reaches(
     nodes: Sequence[Node], probes: Probes, master_port: int | None = None
 ) -> list[Node]:
-    """Return the nodes with what came of connecting from each to each other.
+    """Return the nodes with the results of connecting from each to each other.
 
     Args:
         nodes: Those that could not be read are left out.
         probes: Their probes.
-        master_port: Port of the rendezvous, which the first node is to have.
+        master_port: Port of the rendezvous on the first node.
 
     Returns:
-        The nodes, without the connections of which a probe did not tell in time.
+        The nodes, without connections that a probe did not report in time.
     """
     healthy = [node for node in nodes if not node.problem]
     if len(healthy) < 2:
@@ -78,7 +78,7 @@ def with_reaches(
 def _listen(
     nodes: Sequence[Node], probes: Probes, master_port: int
 ) -> tuple[list[Reach], dict[str, list[int]]]:
-    """Have each node listen; return what it could not have, and what it has."""
+    """Let each node listen; return the ports that failed, and the open ports."""
     wanted: dict[str, list[dict[str, int]]] = {node.name: [{"listen": 1}] for node in nodes}
     wanted[nodes[0].name].append({"listen": 1, "port": master_port})
     failed, ports = [], {}
@@ -94,7 +94,7 @@ def _listen(
 
 @dataclass
 class _Try:
-    """One node on its way to a port of another."""
+    """A connection from one node to a port of another."""
 
     source: str
     target: str
@@ -102,25 +102,25 @@ class _Try:
     names: tuple[str, ...]
     """Addresses to try, in this order."""
     problem: str | None = None
-    """None where its probe did not answer: nobody knows then."""
+    """None if its probe did not answer: the result is then unknown."""
     done: int = 0
 
     @property
     def ended(self) -> bool:
-        """It came about, failed at a name that this node knows, or nobody knows."""
+        """Whether no further address needs to be tried."""
         first = self.done == 1 and self.problem != _UNKNOWN_NAME
         return not self.problem or first or self.done == len(self.names)
 
     def result(self) -> Reach:
-        """Return what came of it."""
+        """Return the result."""
         at = self.names[max(0, self.done - 1)]
         return Reach(self.source, self.target, at, self.port, self.problem or "")
 
 
 def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """Return how others may reach a node: as it was asked for, by its own name, by address.
+    """Return ways to address a node: the requested name, its hostname, its addresses.
 
-    An address that several nodes have is a bridge of each, and leads nowhere.
+    An address that several nodes have belongs to a local bridge, and cannot be used.
     """
     everyone = [address for node in nodes for nic in node.host.nics for address in nic.addresses]
     own = [a for nic in target.host.nics if nic.up for a in nic.addresses if everyone.count(a) == 1]

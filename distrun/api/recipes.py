@@ -1,4 +1,4 @@
-"""The recipes that come with distrun: list them, find them, copy them with what they import."""
+"""Lists, finds and copies the recipes that come with distrun."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ NAMES = (
     *("dp", "ddp", "single", "ddp_gpt", "zero1", "fsdp", "tp", "fsdp_tp", "pp", "pp_fsdp_tp"),
     *("cp", "moe"),
 )
-"""All of them, in the order to read them in."""
+"""All recipes, in reading order."""
 _OTHER_NAMES = {"3d": "pp_fsdp_tp", "ep": "moe"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the list tells of one."""
+    """The entry of a recipe in the list."""
 
     name: str
     strategy: str
-    """"" where nothing is parallel."""
+    """"" if nothing is parallel."""
     ranks: str
-    """How many it starts by default; "auto" for as many as the machine suggests."""
+    """Number of ranks per node by default; "auto": chosen for the machine."""
     title: str
     """The first line of its docstring."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What `copy` did."""
+    """The result of `copy`."""
 
     script: Path
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
-    """Those that were there already, byte for byte the same."""
+    """Files that existed with the same contents."""
 
 
 def folder() -> Path:
-    """Return where the recipes are: in the package if it is installed, else beside it.
+    """Return the directory of the recipes: in the installed package, or beside it in a checkout.
 
     Raises:
-        MachineError: In neither.
+        MachineError: There is none in either place.
     """
     package = Path(distrun.__file__).parent
     for found in (package / "_recipes", package.parent / "recipes"):
         if (found / "single.py").is_file():
             return found
-    raise MachineError(f"the recipes are not in {package / '_recipes'}", "install distrun anew")
+    raise MachineError(f"the recipes are not in {package / '_recipes'}", "install distrun again")
 
 
 def path_of(name: str) -> Path:
     """Return the file of a recipe.
 
     Raises:
-        UsageError: There is none of this name.
+        UsageError: There is no recipe of this name.
     """
     known = _OTHER_NAMES.get(name, name)
     if known not in NAMES:
         raise UsageError(
-            f"no recipe is called {name!r}", did_you_mean(name, (*NAMES, *_OTHER_NAMES))
+            f"no recipe has the name {name!r}", did_you_mean(name, (*NAMES, *_OTHER_NAMES))
         )
     return folder() / f"{known}.py"
 
 
 def script_of(word: str) -> Path:
-    """Return the file that `word` means: a recipe's, or the user's own, which ends in .py.
+    """Return the file that `word` names: a recipe, or a user's script, which ends in .py.
 
     Raises:
         UsageError: There is none.
@@ -84,13 +84,14 @@ def script_of(word: str) -> Path:
         return path_of(word)
     if not own.is_file():
         raise UsageError(
-            f"script {word!r} does not exist", "`distrun recipes list` shows names; a path is yours"
+            f"script {word!r} does not exist",
+            "`distrun recipes list` shows the names; other scripts need a path",
         )
     return own
 
 
 def recipes() -> list[Recipe]:
-    """Return all of them, in the order to read them in."""
+    """Return all recipes, in reading order."""
     return [_recipe(name) for name in NAMES]
 
 
@@ -107,7 +108,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def diff(a: str, b: str) -> str:
-    """Return the unified diff of two recipes, or of scripts of the user's own.
+    """Return the unified diff of two recipes or scripts.
 
     Raises:
         UsageError: One of them cannot be read.
@@ -121,28 +122,28 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"{file} cannot be read: {why}") from None
 
 
 def copy(name: str, target: Path | None, *, force: bool = False) -> Copied:
-    """Write a recipe, and the files beside it that it needs, where the user wants it.
+    """Copy a recipe, and the files that it imports, to a place of the user's choice.
 
     Args:
-        name: Of the recipe.
-        target: A file, or a directory; None: this one.
-        force: Overwrite files that are there.
+        name: Name of the recipe.
+        target: A file or a directory; None: the current directory.
+        force: Overwrite existing files.
 
     Raises:
-        UsageError: There is no such recipe or place, or a different file is in the way.
+        UsageError: There is no such recipe or place, or a different file exists there.
     """
     source = path_of(name)
     script = _place(source, target)
     needed, imported = _needed(source)
     if script.stem in imported | sys.stdlib_module_names | {"distrun"}:
         raise UsageError(
-            f"{script} would take the place of the module {script.stem!r} that it imports",
-            f"another name, such as my_{script.name}",
+            f"{script} would replace the module {script.stem!r} that it imports",
+            f"use another name, such as my_{script.name}",
         )
     contents = {path.name: path.read_bytes() for path in needed}
     contents[name := script.name] = source.read_bytes()
@@ -152,8 +153,8 @@ def copy(name: str, target: Path | None, *, force: bool = False) -> Copied:
             wanted = {each: content for each, content in contents.items() if each not in kept}
             if in_the_way := [each for each in wanted if not force and exists(fd, each)]:
                 raise UsageError(
-                    f"{script.with_name(in_the_way[0])} is there already, and is another file",
-                    "another directory, or --force to overwrite it",
+                    f"{script.with_name(in_the_way[0])} exists and is a different file",
+                    "choose another directory, or overwrite it with --force",
                 )
             for name, content in wanted.items():
                 without_links.write(fd, name, content, replace=force)
@@ -168,8 +169,8 @@ def _place(source: Path, target: Path | None) -> Path:
         script = script / source.name
     if script.suffix != ".py":
         raise UsageError(
-            f"{str(script)!r} is no directory, and no name of a script",
-            "a directory that is there, or a name that ends in .py",
+            f"{str(script)!r} is neither a directory nor the name of a script",
+            "give an existing directory, or a name that ends in .py",
         )
     if not script.parent.is_dir():
         raise UsageError(
@@ -180,7 +181,7 @@ def _place(source: Path, target: Path | None) -> Path:
 
 
 def _needed(source: Path) -> tuple[list[Path], set[str]]:
-    """Return the files beside a script that it needs, and the top-level modules it imports."""
+    """Return the files that a script needs, and the top-level modules that it imports."""
     needed: list[Path] = []
     imported: set[str] = set()
     left = [source]

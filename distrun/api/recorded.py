@@ -1,4 +1,4 @@
-"""Nodes out of files of `--save`, each with a name of its own."""
+"""Reads nodes from files of `--save`, and gives each a unique name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from distrun.spec.snapshot import read_snapshots
 def read_recorded(paths: Sequence[Path]) -> list[Node]:
     """Return the nodes of all files.
 
-    Each machine that was looked at alone is called `this machine`. Of nodes with one name,
-    each gets its hostname, else its file's name, whatever first tells them apart.
+    A machine that was checked alone is named `this machine`. Nodes with equal names are renamed to
+    their hostnames, else to their files' names, whichever is unique.
 
     Raises:
-        UsageError: A file cannot be read, or holds no nodes.
+        UsageError: A file cannot be read, or contains no nodes.
     """
     read = [(path, node) for path in paths for node in read_snapshots(path, Node)]
     count = Counter(node.name for _, node in read)

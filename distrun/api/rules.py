@@ -1,4 +1,4 @@
-"""Rules as users name them: `--ignore`, `--explain`, and the config's `ignore`."""
+"""Resolves names of rules in `--ignore`, `--explain` and the config's `ignore`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distrun.spec.job import Settings
 
 
 def ignored(settings: Settings, flags: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the ids of rules, or prefixes such as `gpu.*`, that are left out.
+    """Return the ids of rules, or prefixes such as `gpu.*`, to ignore.
 
     Raises:
         UsageError: There is no such rule.
@@ -22,15 +22,15 @@ def ignored(settings: Settings, flags: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def require_rule(name: str, source: str) -> None:
-    """Refuse what names no rule.
+    """Refuse a name that matches no rule.
 
     Raises:
-        UsageError: It names none.
+        UsageError: It matches no rule.
     """
-    from distrun.checks.registry import RULES_BY_ID, known  # a launch rarely names one
+    from distrun.checks.registry import RULES_BY_ID, known  # a launch rarely names rules
 
     if not known(name):
         hint = did_you_mean(name, RULES_BY_ID)
         if not hint.startswith("did"):
-            hint = "`distrun check --explain list` names them all"
-        raise UsageError(f"{source} {name!r} is no rule", hint)
+            hint = "`distrun check --explain list` lists all rules"
+        raise UsageError(f"{source} {name!r} is not a rule", hint)

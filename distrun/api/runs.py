@@ -1,4 +1,4 @@
-"""Runs that are recorded: find them, follow them, stop them, remove old ones."""
+"""Finds, follows, stops and removes recorded runs."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def runs_dirs(here: Path) -> list[Path]:
 
 
 def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
-    """Yield a run's events from its first; `{}` whenever there is nothing new.
+    """Yield a run's events from the first; `{}` if there is nothing new.
 
     Args:
-        run: Which run.
+        run: The run.
         follow: Wait for more until the run has ended or is lost.
 
     Raises:
@@ -62,7 +62,7 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
     """
     buffer, offset = b"", 0
     while True:
-        over = _read(run).is_over  # before the read: nothing can be missed
+        over = _read(run).is_over  # checked before the read, so that no event is missed
         data = _from(run.events, offset)
         offset += len(data)
         *lines, buffer = (buffer + data).split(b"\n")
@@ -70,7 +70,7 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
             try:
                 event = json.loads(line)
             except (ValueError, RecursionError):
-                continue  # torn by a full disk
+                continue  # truncated by a full disk
             if isinstance(event, dict) and isinstance(event.get("event"), str):
                 yield event
         if not data:
@@ -96,7 +96,7 @@ def _read(run: RunDirectory) -> RunRecord:
 
 
 def verdict(run: RunDirectory) -> dict[str, Any] | None:
-    """Return what broke first; None if nothing did, or if that cannot be read."""
+    """Return the verdict; None if there is none, or if it cannot be read."""
     try:
         found = json.loads(run.verdict.read(_VERDICT_NBYTES))
     except (OSError, ValueError, RecursionError):
@@ -108,12 +108,12 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
     """Stop a running run and wait for its end.
 
     Args:
-        run: Which run.
-        force: Kill the ranks without a grace.
-        wait_s: How long to wait; by default the run's own grace and some seconds.
+        run: The run.
+        force: Kill the ranks without a grace period.
+        wait_s: How long to wait; by default the run's grace period and some seconds.
 
     Returns:
-        Its record afterwards.
+        The record after the stop.
 
     Raises:
         UsageError: It is not running here.
@@ -124,7 +124,8 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
             raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
         raise UsageError(
             f"run {run.run_id} is {before.state}: it cannot be stopped from here",
-            "stop it where it was started: on that machine, in that container, by that user",
+            "stop it where it was started: on the same machine, in the same container, as the"
+            " same user",
         )
     limit_s = wait_s if wait_s is not None else before.grace_s + 10.0
     deadline = time.monotonic() + limit_s
@@ -141,17 +142,17 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
 
 
 def prune(runs_dir: Path, keep: int, tell: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Remove the records of runs that are over, except the newest `keep`; return their names.
+    """Remove the records of ended runs, except the newest `keep`; return their names.
 
     Args:
         runs_dir: Where runs are recorded.
-        keep: How many stay.
-        tell: Gets a line for each that cannot be read or removed.
+        keep: Number of runs to keep.
+        tell: Called with a line about each run that cannot be read or removed.
     """
     removed = []
     for run in [run for run, found in list_runs(runs_dir, tell) if found.is_over][keep:]:
         try:
-            shutil.rmtree(run.path)  # it follows no link, that of the directory itself included
+            shutil.rmtree(run.path)  # it follows no links, not even that of the directory itself
             removed.append(run.run_id)
         except OSError as error:
             tell(f"{run.path} cannot be removed: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""The GPUs of a node that a job gets to see."""
+"""The GPUs of a node that are visible to a job."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def names_gpus(devices: str | None) -> bool:
-    """Say whether CUDA_VISIBLE_DEVICES asks for GPUs, be they there or not: "" and -1 hide all."""
+    """Return whether CUDA_VISIBLE_DEVICES names any GPU, existing or not; "" and -1 hide all."""
     return devices is None or devices.lstrip().startswith((*"0123456789", "GPU-", "MIG-"))
 
 
 def as_ranks_see_it(node: Node, visible: str | None) -> Node:
-    """Return a node with nothing but the GPUs that CUDA_VISIBLE_DEVICES names.
+    """Return a node with only the GPUs that CUDA_VISIBLE_DEVICES names.
 
     Args:
-        node: With all of them.
-        visible: The value of the variable for the ranks; None leaves it unset, and all there.
+        node: The node with all GPUs.
+        visible: The value of the variable for the ranks; None: unset, so all GPUs.
     """
     environ = {name: value for name, value in node.host.environ.items() if name != _VISIBLE}
     if visible is not None:
@@ -29,7 +29,7 @@ def as_ranks_see_it(node: Node, visible: str | None) -> Node:
 
 
 def _only(nvml: Nvml, visible: str | None) -> Nvml:
-    if visible is None or "MIG-" in visible:  # NVML's GPUs are not those parts of them
+    if visible is None or "MIG-" in visible:  # MIG instances are not in NVML's list of GPUs
         return nvml
     names = nvml.visible(visible)
     gpus = tuple(gpu for gpu in nvml.gpus if any(map(gpu.answers_to, names)))

@@ -1,4 +1,4 @@
-"""Writing where others may have put links: into the directory that is meant, or not at all."""
+"""Writes files without following links that other users may have made."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAX_LINKS = 40  # as the kernel's
+_MAX_LINKS = 40  # like the kernel's limit
 
 
 @contextmanager
 def directory(path: Path) -> Iterator[int]:
-    """Open a directory, to be named by its descriptor from here on.
+    """Open a directory; later calls use its descriptor.
 
-    Links on the way are followed where the user or root has made them.
+    Links in the path are followed if the user or root has made them.
 
     Raises:
-        OSError: It cannot be opened, or leads through a link of another user.
+        OSError: It cannot be opened, or the path contains a link of another user.
     """
     fd, links = os.open("/" if path.is_absolute() else ".", _DIRECTORY), 0
     try:
@@ -45,7 +45,7 @@ def directory(path: Path) -> Iterator[int]:
 
 
 def _link(fd: int, name: str) -> str:
-    """Return where a link leads, "" if it is none."""
+    """Return the target of a link, "" if it is not a link."""
     found = os.stat(name, dir_fd=fd, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         return ""
@@ -55,7 +55,7 @@ def _link(fd: int, name: str) -> str:
 
 
 def exists(directory_fd: int, name: str) -> bool:
-    """Say whether there is anything of a name, be it a link that leads nowhere."""
+    """Return whether a name exists, even as a broken link."""
     try:
         os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def exists(directory_fd: int, name: str) -> bool:
 
 
 def holds(directory_fd: int, name: str, content: bytes) -> bool:
-    """Say whether a regular file, and no link to one, holds just this."""
+    """Return whether a regular file, not a link, has exactly these contents."""
     try:
         found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode) or found.st_size != len(content):
@@ -72,14 +72,14 @@ def holds(directory_fd: int, name: str, content: bytes) -> bool:
         with open(os.open(name, _READ, dir_fd=directory_fd), "rb") as file:
             return file.read(len(content) + 1) == content
     except OSError:
-        return False  # it cannot be read: writing says why
+        return False  # it cannot be read: the write will report why
 
 
 def write(directory_fd: int, name: str, content: bytes, *, replace: bool) -> None:
-    """Write a file whole; a link of its name is replaced or in the way, and never followed.
+    """Write a whole file or none; an existing link is replaced or refused, never followed.
 
     Raises:
-        OSError: It cannot be written, or is there and not to be replaced.
+        OSError: It cannot be written, or exists and must not be replaced.
     """
     written = f".{name}.{uuid.uuid4().hex}" if replace else name
     fd = os.open(written, _NEW, 0o666, dir_fd=directory_fd)
@@ -88,6 +88,6 @@ def write(directory_fd: int, name: str, content: bytes, *, replace: bool) -> Non
             file.write(content)
         if replace:
             os.replace(written, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    except BaseException:  # half a file would pass for a whole one
+    except BaseException:  # a partial file could be mistaken for a whole one
         os.unlink(written, dir_fd=directory_fd)
         raise

@@ -1,1 +1,1 @@
-"""Measures collectives on the ranks of an ordinary job; `distrun bench-comm` starts it."""
+"""Measures collectives on the ranks of a job that `distrun bench-comm` launches."""

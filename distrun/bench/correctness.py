@@ -1,4 +1,4 @@
-"""Compares a row's result with the one that is known to be right."""
+"""Compares a row's result with the known right result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from distrun.comm import World
 
 @dataclass(frozen=True)
 class Wrong:
-    """Elements that are wrong on one rank."""
+    """The wrong elements of one rank."""
 
     rank: int
     count: int
     first_index: int
     source: int | None
-    """The rank that the first of them came from; None: from all."""
+    """The rank that the first one came from; None: from all ranks."""
 
 
 def wrong_elements(operation: Operation, control: World) -> list[Wrong]:
-    """Run one iteration on fresh input, and return what is wrong, rank by rank."""
+    """Run one iteration on new input, and return the wrong elements of each rank."""
     operation.reset()
     control.barrier()
     operation.start()()

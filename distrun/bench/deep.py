@@ -1,4 +1,4 @@
-"""What every rank of `distrun check --deep` runs. Rank 0 prints each result as a line of JSON."""
+"""The program of the ranks of `distrun check --deep`. Rank 0 prints results as lines of JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).parent):
-    # Modules here have names of the standard library; distrun itself may not be installed.
+    # Modules here have names of the standard library; distrun may not be installed.
     sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[2])]
 
 import functools
@@ -29,12 +29,12 @@ from distrun.env import TorchrunEnv
 _MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
 _COPY_NBYTES = 256 << 20
 _BUDGET_S = 0.5
-"""Of each measurement; the fastest counts: what is slow for a moment is the machine."""
+"""Repetitions of each measurement; the fastest counts, to exclude noise of the machine."""
 _WARMUP = 3
 
 
 def main() -> None:
-    """Measure this rank's device, and how it talks to the others."""
+    """Measure this rank's device and its communication with the others."""
     request = Request.from_json(sys.argv[1])
     torch.set_num_threads(1)
     with comm.init(timeout_s=request.timeout_s, check=False) as world:
@@ -95,7 +95,7 @@ def _timed_s(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def _all_reduce(world: World, control: World) -> dict[str, Any]:
-    """Return the usual time of eight bytes, and whether the sum was right every time."""
+    """Return the median time of eight bytes, and whether the sum was right each time."""
     times, right = [], True
     expected = float(sum(range(1, world.world_size + 1)))
     for number in range(_WARMUP + 20):

@@ -1,8 +1,8 @@
-"""The model T = alpha + S / beta of an op: a start-up time, and a bandwidth.
+"""Fits the model T = alpha + S / beta of an op: a start-up time and a bandwidth.
 
-R. W. Hockney, "The communication challenge for MPP", Parallel Computing 20 (1994). Fitted to
-the fastest time of each size, since what is above it is the noise of the machine, by least
-squares of the relative errors, so that small sizes count as much as large ones.
+R. W. Hockney, "The communication challenge for MPP", Parallel Computing 20 (1994). The fit uses the
+fastest time of each size, because the rest is noise, and least squares of the relative errors, so
+that small sizes count as much as large ones.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Fit:
     alpha_s: float
     """Time of an empty message."""
     bytes_per_s: float
-    """Bandwidth of an endless one: algbw, not busbw."""
+    """Bandwidth of an infinitely large message: algbw, not busbw."""
     half_nbytes: float
-    """n½: the size at which half of that bandwidth is reached, alpha · beta."""
+    """n½: the size that reaches half of that bandwidth, alpha · beta."""
     error: float
     """Median of |model - measured| / measured."""
 
@@ -33,10 +33,10 @@ class Fit:
 
 
 def fit(sizes: Sequence[int], times_s: Sequence[float]) -> Fit | None:
-    """Fit the model; None where it says nothing: too few sizes, or times that do not grow.
+    """Fit the model; return None with too few sizes, or if times do not grow.
 
     Args:
-        sizes: Bytes, each once.
+        sizes: Sizes in bytes, without repetition.
         times_s: The fastest time of each.
     """
     if len(set(sizes)) < MIN_SIZES:
@@ -52,7 +52,7 @@ def fit(sizes: Sequence[int], times_s: Sequence[float]) -> Fit | None:
     a, b = (u1 * vv - v1 * uv) / determinant, (v1 * uu - u1 * uv) / determinant
     if b <= 0:
         return None
-    if a < 0:  # no start-up time can be seen beside the bandwidth: through the origin
+    if a < 0:  # the start-up time is too small to measure: fit through the origin
         a, b = 0.0, v1 / vv
     errors = [abs((a + b * s) / t - 1) for s, t in zip(sizes, times_s, strict=True)]
     return Fit(a, 1 / b, a / b, statistics.median(errors))

@@ -1,4 +1,4 @@
-"""Times one row: every iteration as long as its slowest rank takes."""
+"""Times one row; the time of an iteration is that of its slowest rank."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from distrun.comm import World
 
 MIN_ITERATIONS = 5
 QUEUED = 8
-"""Iterations under way at once in throughput mode; one sample is their mean."""
+"""Iterations in flight at once in throughput mode; one sample is their mean."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each iteration; each is the slowest rank's."""
+    """Seconds of each iteration, on its slowest rank."""
 
     seconds: list[float]
-    """By CUDA events on a GPU, by the host's clock elsewhere."""
+    """By CUDA events on a GPU, else by the host's clock."""
     host_s: list[float] | None
-    """On a GPU, the same by the host's clock, with what it takes to launch; None elsewhere."""
+    """On a GPU, the same by the host's clock, including the launch; else None."""
 
 
 def measure(
@@ -33,10 +33,10 @@ def measure(
 
     Args:
         operation: The row.
-        control: The same ranks, over gloo: its barriers and its numbers are not measured.
+        control: The same ranks over gloo, for barriers and numbers that are not measured.
         mode: latency or throughput.
-        iterations: How many samples.
-        warmup: How many iterations go before, untimed.
+        iterations: Number of samples.
+        warmup: Number of untimed iterations before them.
     """
     for _ in range(warmup):
         operation.start()()
@@ -47,7 +47,7 @@ def measure(
         control.barrier()
         mine.append(_by_events(operation, many) if on_gpu else _by_clock(operation, many))
     slowest = control.all_reduce(torch.tensor(mine, dtype=torch.float64), "max")
-    # What the definition calls the time of a pingpong is half of its round trip.
+    # By definition the time of a pingpong is half of its round trip.
     slowest /= many * (2 if operation.name == "pingpong" else 1)
     by_events, by_host = slowest.T.tolist()
     return Times(by_events, by_host) if on_gpu else Times(by_host, None)
@@ -67,7 +67,7 @@ def _by_events(operation: Operation, many: int) -> tuple[float, float]:
     began = time.perf_counter()
     begin.record()
     for _ in range(many):
-        operation.start()()  # has the current stream wait, not the host
+        operation.start()()  # makes the current stream wait, not the host
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) / 1000, time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""How large a row may be: a third of the memory that is free holds its buffers."""
+"""Limits the size of rows: their buffers may take a third of the free memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from distrun.comm import World
 from distrun.env import TorchrunEnv
 
 BUFFERS = 3
-"""Input, output and what is expected, each of the row's size."""
+"""Input, output and expected result, each of the row's size."""
 _SHARE = 3
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def largest_nbytes(world: World, control: World) -> int:
-    """Return the largest size for which a rank's buffers take a third of what is free."""
+    """Return the largest size whose buffers take a third of a rank's free memory."""
     free = _free_nbytes(world) // _SHARE // BUFFERS
     return int(control.all_reduce(torch.tensor(free), "min"))
 
 
 def _free_nbytes(world: World) -> int:
-    """Return the free memory of this rank: of its GPU, or its part of the host's."""
+    """Return the free memory of this rank: of its GPU, or its share of the host's."""
     if world.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(world.device)
         return int(free)
@@ -30,8 +30,8 @@ def _free_nbytes(world: World) -> int:
 
 
 def _host_nbytes() -> int:
-    """Return what the host, or the container that this is, has left."""
-    available = 1 << 40  # where the system does not say: no limit but the sizes asked for
+    """Return the free memory of the host or the container."""
+    available = 1 << 40  # unknown on this system: no limit
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

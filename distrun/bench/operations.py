@@ -1,8 +1,8 @@
-"""The ops: their buffers, what a rank does in one iteration, and what has to come out.
+"""The ops: their buffers, one iteration on a rank, and the expected result.
 
-They stand on the transport of a world, which is c10d itself without what the collectives of
-`distrun.comm` add. In place means that the result lies where the input was; where c10d has an
-op in place alone, "out of place" is a copy and then the op.
+They use the transport of a world, which is c10d without the additions of `distrun.comm`'s
+collectives. In place means that the result replaces the input. If c10d only has the op in place,
+"out of place" is a copy followed by the op.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Wait = Callable[[], object]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a row is asked to be."""
+    """The parameters of a row."""
 
     nbytes: int
     dtype: torch.dtype
@@ -32,11 +32,11 @@ class Wanted:
 
 
 class Operation:
-    """One row, ready to run on one rank: one op, one size, in one place.
+    """One row, ready to run on one rank: one op, one size, in or out of place.
 
     Attributes:
-        count: Elements, as the definition counts them.
-        out: Where the result is, on the ranks that get one.
+        count: Number of elements, as the definition counts them.
+        out: The result, on the ranks that get one.
     """
 
     name: str
@@ -63,28 +63,28 @@ class Operation:
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Put the input where it belongs, for a run that is checked."""
+        """Fill the input buffers, before a checked run."""
 
     def start(self) -> Wait:
-        """Start one iteration; return what waits for it."""
+        """Start one iteration; return a function that waits for it."""
         raise NotImplementedError
 
     def expected(self) -> Tensor | None:
-        """Return what `out` has to be; None where this rank gets nothing."""
+        """Return the expected `out`; None if this rank gets no result."""
         raise NotImplementedError
 
     def source(self, index: int) -> int | None:
-        """Return the rank that an element of `out` came from; None: from all."""
+        """Return the rank that an element of `out` came from; None: from all ranks."""
         return None
 
-    # What the ops have in common.
+    # Shared by the ops.
 
-    def letters(self, count: int, rank: int) -> Tensor:
-        """Return what a rank gives to an op that moves data."""
+    def pattern(self, count: int, rank: int) -> Tensor:
+        """Return a rank's input to an op that moves data."""
         return values.moved(count, rank, self.wanted.dtype, self.world.device)
 
     def summand(self, count: int) -> Tensor:
-        """Return what this rank gives to a reduction."""
+        """Return this rank's input to a reduction."""
         wanted, world = self.wanted, self.world
         return values.summand(count, world.rank, self.n, wanted.dtype, wanted.redop, world.device)
 
@@ -94,12 +94,12 @@ class Operation:
         return values.reduced(count, self.n, wanted.dtype, wanted.redop, self.world.device)
 
     def blank(self, count: int) -> Tensor:
-        """Return a buffer."""
+        """Return a buffer of zeros."""
         return torch.zeros(count, dtype=self.wanted.dtype, device=self.world.device)
 
 
 def elements(op: str, nbytes: int, dtype: torch.dtype, world_size: int) -> int:
-    """Return how many elements a size is: at least one a part, equally many in each part."""
+    """Return the number of elements of a size: at least one per part, equal in all parts."""
     parts = world_size if op in DEFINITIONS and DEFINITIONS[op].divides else 1
     return max(1, nbytes // dtype.itemsize // parts) * parts
 
@@ -143,13 +143,13 @@ class Reduce(AllReduce):
 
 
 class Broadcast(Operation):
-    """Every rank gets what the root has."""
+    """Every rank gets the root's data."""
 
     name = "broadcast"
     rooted = True
 
     def make(self) -> None:
-        self.given = self.letters(self.count, self.world.rank)
+        self.given = self.pattern(self.count, self.world.rank)
         self.out = self.given.clone()
 
     def reset(self) -> None:
@@ -161,7 +161,7 @@ class Broadcast(Operation):
         return self.world.transport.broadcast(self.out, self.wanted.root, True).wait
 
     def expected(self) -> Tensor | None:
-        return self.letters(self.count, self.wanted.root)
+        return self.pattern(self.count, self.wanted.root)
 
     def source(self, index: int) -> int | None:
         return self.wanted.root
@@ -179,13 +179,13 @@ class AllGather(Operation):
 
     def reset(self) -> None:
         self.out.zero_()
-        self.given.copy_(self.letters(self.part, self.world.rank))
+        self.given.copy_(self.pattern(self.part, self.world.rank))
 
     def start(self) -> Wait:
         return self.world.transport.all_gather(self.out, self.given, True).wait
 
     def expected(self) -> Tensor | None:
-        return torch.cat([self.letters(self.part, rank) for rank in range(self.n)])
+        return torch.cat([self.pattern(self.part, rank) for rank in range(self.n)])
 
     def source(self, index: int) -> int | None:
         return index // self.part
@@ -215,7 +215,7 @@ class ReduceScatter(Operation):
 
 
 class AllToAll(Operation):
-    """Each rank sends each other a part. c10d has it out of place alone, with two buffers."""
+    """Each rank sends each other rank a part. c10d has it only out of place."""
 
     name = "all_to_all"
 
@@ -224,7 +224,7 @@ class AllToAll(Operation):
         self.sizes, self.out_sizes = [self.part] * self.n, [self.part] * self.n
 
     def reset(self) -> None:
-        self.given.copy_(self.letters(self.count, self.world.rank))
+        self.given.copy_(self.pattern(self.count, self.world.rank))
         self.out.zero_()
 
     def start(self) -> Wait:
@@ -232,7 +232,7 @@ class AllToAll(Operation):
         return transport.all_to_all(self.out, self.given, self.out_sizes, self.sizes, True).wait
 
     def expected(self) -> Tensor | None:
-        rows = [self.letters(self.count, rank).view(self.n, -1) for rank in range(self.n)]
+        rows = [self.pattern(self.count, rank).view(self.n, -1) for rank in range(self.n)]
         return torch.cat([row[self.world.rank] for row in rows])
 
     def source(self, index: int) -> int | None:
@@ -240,7 +240,7 @@ class AllToAll(Operation):
 
 
 class Gather(AllToAll):
-    """The root gets the parts of all: an all_to_all in which only it is sent anything."""
+    """The root gets the parts of all: an all_to_all in which only the root receives data."""
 
     name = "gather"
     rooted = True
@@ -253,17 +253,17 @@ class Gather(AllToAll):
         self.out_sizes = [self.part if here else 0] * self.n
 
     def reset(self) -> None:
-        self.given.copy_(self.letters(self.part, self.world.rank))
+        self.given.copy_(self.pattern(self.part, self.world.rank))
         self.out.zero_()
 
     def expected(self) -> Tensor | None:
         if self.world.rank != self.wanted.root:
             return None
-        return torch.cat([self.letters(self.part, rank) for rank in range(self.n)])
+        return torch.cat([self.pattern(self.part, rank) for rank in range(self.n)])
 
 
 class Scatter(AllToAll):
-    """Each rank gets its part of what the root has."""
+    """Each rank gets its part of the root's data."""
 
     name = "scatter"
     rooted = True
@@ -276,11 +276,11 @@ class Scatter(AllToAll):
         self.out_sizes = [self.part if rank == root else 0 for rank in range(self.n)]
 
     def reset(self) -> None:
-        self.given.copy_(self.letters(len(self.given), self.wanted.root))
+        self.given.copy_(self.pattern(len(self.given), self.wanted.root))
         self.out.zero_()
 
     def expected(self) -> Tensor | None:
-        whole = self.letters(self.count, self.wanted.root)
+        whole = self.pattern(self.count, self.wanted.root)
         return whole.view(self.n, -1)[self.world.rank]
 
     def source(self, index: int) -> int | None:
@@ -288,7 +288,7 @@ class Scatter(AllToAll):
 
 
 class SendRecv(Operation):
-    """A ring: each rank sends to the next and gets from the one before."""
+    """A ring: each rank sends to the next and receives from the previous."""
 
     name = "sendrecv"
 
@@ -296,7 +296,7 @@ class SendRecv(Operation):
         self.given, self.out = self.blank(self.count), self.blank(self.count)
 
     def reset(self) -> None:
-        self.given.copy_(self.letters(self.count, self.world.rank))
+        self.given.copy_(self.pattern(self.count, self.world.rank))
         self.out.zero_()
 
     def start(self) -> Wait:
@@ -306,14 +306,14 @@ class SendRecv(Operation):
         return lambda: (received.wait(), sent.wait())
 
     def expected(self) -> Tensor | None:
-        return self.letters(self.count, (self.world.rank - 1) % self.n)
+        return self.pattern(self.count, (self.world.rank - 1) % self.n)
 
     def source(self, index: int) -> int | None:
         return (self.world.rank - 1) % self.n
 
 
 class PingPong(Operation):
-    """Rank 0 sends to the last rank, which sends back; the others look on."""
+    """Rank 0 sends to the last rank, which sends back; the others are idle."""
 
     name = "pingpong"
 
@@ -321,7 +321,7 @@ class PingPong(Operation):
         self.given, self.out = self.blank(self.count), self.blank(self.count)
 
     def reset(self) -> None:
-        self.given.copy_(self.letters(self.count, self.world.rank))
+        self.given.copy_(self.pattern(self.count, self.world.rank))
         self.out.zero_()
 
     def start(self) -> Wait:
@@ -338,7 +338,7 @@ class PingPong(Operation):
         peers = {0: self.n - 1, self.n - 1: 0}
         if self.world.rank not in peers:
             return None
-        return self.letters(self.count, peers[self.world.rank])
+        return self.pattern(self.count, peers[self.world.rank])
 
     def source(self, index: int) -> int | None:
         return self.n - 1 - self.world.rank

@@ -1,4 +1,4 @@
-"""A collective under a matmul that runs beside it: what each of the two loses."""
+"""Measures how much a collective and a concurrent matmul slow each other down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALONE_S = 0.2
 
 
 class Matmul:
-    """Multiplies two matrices over and over, in a thread of its own: as backward() does."""
+    """Multiplies two matrices repeatedly in its own thread, as backward() does."""
 
     def __init__(self, device: torch.device) -> None:
         side = _SIDE.get(device.type, 256)
@@ -48,20 +48,20 @@ class Matmul:
         self._stop.set()
         self._thread.join()
         self.rate = self._done / (time.perf_counter() - self._began_s)
-        """Matmuls a second."""
+        """Matmuls per second."""
 
 
 def beside_matmul(
     operation: Operation, request: Request, control: World, iterations: int, alone_p50_s: float
 ) -> dict[str, Any]:
-    """Return what a row loses under a matmul, and the matmul beside it: the mean over ranks.
+    """Return the slowdown of a row and of a matmul that run together: the mean over ranks.
 
     Args:
         operation: The row.
-        request: Says how it is timed.
-        control: The ranks, over gloo.
-        iterations: How many are timed.
-        alone_p50_s: The row's time without it.
+        request: The mode of timing.
+        control: The ranks over gloo.
+        iterations: Number of timed iterations.
+        alone_p50_s: The row's time without a matmul.
     """
     control.barrier()
     with Matmul(operation.world.device) as alone:

@@ -1,8 +1,8 @@
-"""Every pair of nodes, or of ranks, by itself: which of them is slow.
+"""Measures every pair of nodes or ranks, and finds slow nodes and links.
 
-In each of n-1 rounds every node talks to one other, and no two pairs share a node: the circle
-method of tournaments. What looks slow is measured again alone, since a slow pair may have
-held up others on its switch.
+In each of n-1 rounds every node exchanges messages with one other node (the circle method of
+round-robin tournaments). Slow pairs are measured again alone, because a slow pair may slow down
+others on its switch.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from distrun.bench.request import Request
 from distrun.comm import World
 
 SLOW = 2.0
-"""So many times the usual time makes a suspect."""
+"""A suspect takes this many times the median time."""
 ALIKE = 4.0
-"""The links of a slow node are slow alike: none takes so many times as long as another."""
+"""The links of a slow node are all slow: none takes this many times as long as another."""
 
 Link = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A node, or a link between two, that is slower than the others."""
+    """A node or a link that is slower than the others."""
 
     kind: str
-    """node or link; of ranks, rank or link."""
+    """node or link; rank or link if ranks are measured."""
     who: tuple[int, ...]
     factor: float
-    """Its time / the usual time."""
+    """Its time / the median time."""
 
 
 def rounds(count: int) -> list[list[Link]]:
-    """Return the pairs of each round: each pair once, nobody twice in a round."""
+    """Return the pairs of each round: each pair once, each node at most once per round."""
     seats: list[int | None] = [*range(count)]
     if count % 2:
-        seats.append(None)  # who sits opposite of nobody rests
+        seats.append(None)  # with an odd number one node is idle
     half, found = len(seats) // 2, []
     for _ in range(len(seats) - 1):
         opposite = zip(seats[:half], reversed(seats[half:]), strict=True)
@@ -53,14 +53,14 @@ def rounds(count: int) -> list[list[Link]]:
 
 
 def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
-    """Return who is slow, the slowest first; nobody of fewer than three links.
+    """Return the suspects, the slowest first; none if there are fewer than three links.
 
-    A node is slow if its links are slow alike, beside the links of the others; a link, if it
-    is and neither of its nodes is.
+    A node is slow if all of its links are slow compared with the others' links. A link is slow if
+    it is and neither of its nodes is.
 
     Args:
         times_s: Time of each link.
-        one: What an end is called: node or rank.
+        one: The name of an end: node or rank.
     """
     if len(times_s) < 3:
         return []
@@ -68,7 +68,7 @@ def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
     for end in sorted({end for link in times_s for end in link}):
         own = [t for link, t in times_s.items() if end in link]
         others = [t for link, t in times_s.items() if end not in link]
-        alike = max(own) <= ALIKE * min(own)  # else it is one of its links
+        alike = max(own) <= ALIKE * min(own)  # else only one of its links is slow
         if others and alike and (factor := min(own) / statistics.median(others)) > SLOW:
             found.append(Suspect(one, (end,), factor))
     slow_ends = {suspect.who[0] for suspect in found}
@@ -80,7 +80,7 @@ def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
 
 
 def measure(request: Request, world: World, control: World, node_rank: int) -> dict[str, Any]:
-    """Measure every pair; return the line that tells it. Every rank has to call this."""
+    """Measure every pair; return the result's line. Every rank must call this."""
     everyone: list[int] = control.all_gather_object(node_rank)
     first = {node: everyone.index(node) for node in sorted(set(everyone))}
     over_nodes = len(first) > 1
@@ -123,7 +123,7 @@ def _round(
     world: World,
     control: World,
 ) -> dict[Link, float]:
-    """Return the time of a message on each of some pairs, which talk at once."""
+    """Return the time of a message for each of some pairs that run at once."""
     control.barrier()
     mine: dict[Link, float] = {}
     for link in pairs:
@@ -140,7 +140,7 @@ def _round(
 def _pingpong(world: World, ends: Link, nbytes: int, request: Request) -> float:
     """Return the fastest time of a message between two ranks, half of a round trip.
 
-    The fastest: what is slow for a moment is the machine, what is always slow is the link.
+    The fastest, because noise slows some messages, and a slow link slows all.
     """
     data = torch.zeros(nbytes, dtype=torch.uint8, device=world.device)
     transport, (first, second) = world.transport, ends

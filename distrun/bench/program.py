@@ -1,4 +1,4 @@
-"""What every rank of `distrun bench-comm` runs. Rank 0 prints each result as a line of JSON."""
+"""The program of the ranks of `distrun bench-comm`. Rank 0 prints results as lines of JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from distrun.comm import World
 from distrun.env import TorchrunEnv
 
 _TOLD = ("NCCL_", "GLOO_", "TORCH_NCCL_")
-"""Of the environment, these variables are told, and no others."""
+"""Only these environment variables are reported."""
 
 
 def main() -> None:
-    """Measure what the only argument asks for."""
+    """Measure the request in the only argument."""
     request = Request.from_json(sys.argv[1])
-    torch.set_num_threads(1)  # gloo's own threads need the cores
+    torch.set_num_threads(1)  # gloo's threads need the cores
     with comm.init(request.backend, timeout_s=request.timeout_s, check=False) as world:
         control = comm.attach(dist.new_group(backend="gloo"), check=False)
         rows = Rows(request, world, control, largest_nbytes(world, control))
@@ -56,7 +56,7 @@ def tell(world: World, line: dict[str, Any]) -> None:
 
 
 def surroundings(world: World, control: World) -> dict[str, Any]:
-    """Return on what the measuring was done; every rank has to call this."""
+    """Return the description of hardware and software; every rank must call this."""
     env = TorchrunEnv.read()
     on_gpu = world.device.type == "cuda"
     mine = {

@@ -1,4 +1,4 @@
-"""What is to be measured, as the command line has worked it out."""
+"""The request that the ranks measure, made from the command line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Mode = Literal["latency", "throughput"]
 
 @dataclass(frozen=True)
 class Request:
-    """One benchmark. It travels to the ranks as JSON on the program's command line."""
+    """One benchmark; passed to the ranks as JSON on the program's command line."""
 
     ops: tuple[str, ...]
     """Names of `distrun.bandwidth.DEFINITIONS`, or barrier."""
     sizes: tuple[int, ...]
-    """Bytes, as the definition of each op counts them; rounded to whole elements and parts."""
+    """Bytes, as each op's definition counts them; rounded to whole elements and parts."""
     dtype: str
-    """As torch names it: float32."""
+    """torch's name: float32."""
     redop: str
     root: int
     places: tuple[Place, ...]
@@ -29,21 +29,21 @@ class Request:
     iterations: int
     warmup: int
     check: bool
-    """Compare each result with what is known to be right."""
+    """Compare each result with the known right result."""
     budget_s: float
-    """Iterations are cut so that all of it takes about as long."""
+    """Limits the iterations, so that the whole run takes about this long."""
     backend: str | None
     timeout_s: float
     overlap: str | None = None
-    """matmul: measure every row once more beside one."""
+    """matmul: measure every row again beside a matmul."""
 
     def to_json(self) -> str:
-        """Return it as one line."""
+        """Return the request as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Request:
-        """Return what `to_json` wrote."""
+        """Return the request from `to_json`'s text."""
         values = json.loads(text)
         for name in ("ops", "sizes", "places"):
             values[name] = tuple(values[name])

@@ -28,9 +28,9 @@ class Rows:
 
     Args:
         request: What to measure.
-        world: The ranks, over the backend that is measured.
-        control: The same ranks, over gloo.
-        largest: No row is larger, in bytes.
+        world: The ranks over the measured backend.
+        control: The same ranks over gloo.
+        largest: The largest size of a row in bytes.
     """
 
     def __init__(self, request: Request, world: World, control: World, largest: int) -> None:
@@ -47,7 +47,7 @@ class Rows:
         ]
 
     def _sizes(self, op: str) -> list[tuple[int, Place]]:
-        """Return the sizes of an op, each once after rounding, and where they are measured."""
+        """Return the sizes of an op, without repetition after rounding, and in or out of place."""
         if op == "barrier":
             return [(0, "out")]
         dtype, n = self._dtype, self._world.world_size
@@ -62,7 +62,7 @@ class Rows:
         return dtype
 
     def measure(self) -> Iterator[Line]:
-        """Yield a line for each row, and, after an op's last, one for its model."""
+        """Yield a line for each row and, after the last row of an op, one for its model."""
         fastest: dict[int, float] = {}
         for number, (op, nbytes, place) in enumerate(self.plan):
             row = self._row(op, nbytes, place, rows_left=len(self.plan) - number)
@@ -112,7 +112,7 @@ class Rows:
         }
 
     def _times(self, operation: Operation, rows_left: int) -> tuple[Times, Stats, bool]:
-        """Return the times of a row; a noisy one is measured twice, and the calmer taken."""
+        """Return the times of a row; of a noisy row the less noisy of two measurements."""
         request, control = self._request, self._control
         iterations = self._affordable(operation, rows_left)
         runs = []
@@ -125,30 +125,30 @@ class Rows:
         return times, stats, len(runs) > 1
 
     def _affordable(self, operation: Operation, rows_left: int) -> int:
-        """Return how many iterations this row's share of the time left allows."""
+        """Return the number of iterations that fit into this row's share of the remaining time."""
         request = self._request
         (one,) = measure(operation, self._control, request.mode, 1, warmup=1).seconds
         one *= QUEUED if request.mode == "throughput" else 1
         one *= 2 if request.overlap else 1
         share_s = max(0.0, self._deadline - time.monotonic()) / rows_left
-        allowed = int(share_s / 2 / max(one, 1e-9)) - request.warmup  # it may be repeated
+        allowed = int(share_s / 2 / max(one, 1e-9)) - request.warmup  # it may be measured twice
         ours = max(MIN_ITERATIONS, min(request.iterations, allowed))
         return int(self._control.all_reduce(torch.tensor(min(ours, request.iterations)), "min"))
 
 
 def _places(op: str, asked: tuple[Place, ...]) -> tuple[Place, ...]:
-    """Return where an op is measured: what has two buffers by nature has no in place."""
+    """Return in and out of place; ops that need two buffers have only out of place."""
     if op in ("all_to_all", "gather", "scatter", "sendrecv", "pingpong"):
         return ("out",)
     return asked
 
 
 def _bandwidths(op: str, nbytes: int, stats: Stats, world_size: int) -> Line:
-    """Return bandwidths in bytes a second: each from a time, never from a mean of others."""
+    """Return bandwidths in bytes per second, each from one time, never a mean of bandwidths."""
     if op == "barrier":
         return {"algbw": None, "busbw": None, "best_busbw": None, "wire": None}
     nnodes = TorchrunEnv.read().nnodes
-    collective = op not in ("sendrecv", "pingpong")  # theirs is a wire's already
+    collective = op not in ("sendrecv", "pingpong")  # theirs is already that of one link
     busbw = bandwidth.busbw(op, nbytes, stats.p50_s, world_size)
     spans = nnodes > 1 and collective
     return {

@@ -1,4 +1,4 @@
-"""What the times of a row say: order statistics, and whether they can be trusted."""
+"""Order statistics of a row's times, and whether they are too noisy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ P99_NEEDS = 100
 
 @dataclass(frozen=True)
 class Stats:
-    """Times of one row, in seconds, over its iterations; each is the slowest rank's."""
+    """Times of one row in seconds, over its iterations, each on its slowest rank."""
 
     iterations: int
     min_s: float
     p50_s: float
     p95_s: float
     p99_s: float | None
-    """None below 100 iterations: it would be the maximum under another name."""
+    """None below 100 iterations: it would be the maximum."""
     max_s: float
     mad_s: float
     """Median absolute deviation from p50."""
@@ -30,7 +30,7 @@ class Stats:
 
     @property
     def is_noisy(self) -> bool:
-        """Say whether the times scatter too much to be judged.
+        """Return whether the times scatter too much to be judged.
 
         The thresholds are those of nccl-tests' own analysis
         (https://github.com/NVIDIA/nccl-tests, tools/analyze_perf_json.py).

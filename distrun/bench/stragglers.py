@@ -1,8 +1,8 @@
-"""Which rank is late: the one that waits least, because the others wait for it.
+"""Finds the late rank: the one that waits least, because the others wait for it.
 
-How long a collective takes says nothing of who is slow: it takes long on every rank but the
-late one. So the ranks meet again and again without a barrier, and each tells how long it has
-waited inside.
+The time of a collective does not show which rank is slow: it is long on every rank except the late
+    one. So the ranks call a collective repeatedly without a barrier, and each reports how long it
+    has waited in it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from distrun.comm import World
 
 LATE_S = 0.001
 LATE_TIMES = 2.0
-"""A rank is late if the others wait by a millisecond, and by twice, longer than it does."""
+"""A rank is late if the others wait a millisecond longer than it, and twice as long."""
 
 
 def measure(
     request: Request, world: World, control: World, work: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
-    """Let the ranks meet; return the line that tells who was late.
+    """Run the collectives; return the line that names the late rank.
 
     Args:
-        request: Its iterations count.
+        request: Sets the number of iterations.
         world: The ranks.
-        control: The same, over gloo.
-        work: What a rank does between two meetings.
+        control: The same ranks over gloo.
+        work: What a rank does between two collectives.
     """
     x = torch.zeros(1, device=world.device)
     waits = []
@@ -57,7 +57,7 @@ def measure(
 
 
 def latest(waits_s: list[float]) -> int | None:
-    """Return the rank that is late, from how long each waited; None: nobody stands out."""
+    """Return the late rank, from how long each waited; None if there is none."""
     late = min(range(len(waits_s)), key=waits_s.__getitem__)
     others = [wait for rank, wait in enumerate(waits_s) if rank != late]
     least = min(others, default=0.0)

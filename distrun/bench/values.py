@@ -1,7 +1,7 @@
-"""Inputs whose results are known exactly in the dtype, after the idea of nccl-tests' `-c`.
+"""Inputs whose results are exact in the dtype, like those of nccl-tests' `-c`.
 
-Integers so small that no partial sum is rounded: bfloat16 holds integers up to 256, float16 up
-to 2048, int8 up to 127. So a reduction has one right result, in whatever order it is done.
+They are integers so small that no partial sum is rounded: bfloat16 holds integers up to 256,
+    float16 up to 2048, int8 up to 127. So a reduction has one right result in any order.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 _EXACT_TO = {torch.bfloat16: 256, torch.float16: 2048, torch.int8: 127, torch.uint8: 255}
-_LETTERS = 101  # a prime: neighbours in rank and in place differ
+_LETTERS = 101  # a prime, so that neighbouring ranks and elements differ
 _STEP = 37
 _TURN = 5  # so that the largest summand is not always the last rank's
 
 
 def moved(count: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return what a rank gives to an op that moves data: [count]; others give other values."""
-    # from 1: a zero with its sign turned over would still be equal to zero
+    """Return a rank's input to an op that moves data: [count]; ranks have different values."""
+    # from 1: a zero with a flipped sign would still be equal to zero
     return (1 + (_ramp(count, device) + _STEP * rank) % _LETTERS).to(dtype)
 
 
 def summand(
     count: int, rank: int, world_size: int, dtype: torch.dtype, redop: str, device: torch.device
 ) -> Tensor:
-    """Return what a rank gives to a reduction: [count]."""
-    if redop == "prod":  # one rank gives 2, all others 1: which one, goes round
+    """Return a rank's input to a reduction: [count]."""
+    if redop == "prod":  # one rank gives 2, all others 1; the rank changes with the element
         return torch.where(_ramp(count, device) % world_size == rank, 2, 1).to(dtype)
     return ((_ramp(count, device) + _TURN * rank) % _span(dtype, world_size)).to(dtype)
 
@@ -33,7 +33,7 @@ def summand(
 def reduced(
     count: int, world_size: int, dtype: torch.dtype, redop: str, device: torch.device
 ) -> Tensor:
-    """Return what a reduction of all ranks' summands is: [count]."""
+    """Return the reduction of all ranks' summands: [count]."""
     ramp, span = _ramp(count, device), _span(dtype, world_size)
     if redop == "prod":
         return torch.full((count,), 2, dtype=dtype, device=device)
@@ -50,7 +50,7 @@ def reduced(
 
 
 def tolerance(dtype: torch.dtype, redop: str) -> float:
-    """Return the relative error that is no error: a mean may be rounded twice."""
+    """Return the allowed relative error: a mean may be rounded twice."""
     return 2 * torch.finfo(dtype).eps if redop == "mean" and dtype.is_floating_point else 0.0
 
 

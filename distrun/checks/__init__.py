@@ -1,1 +1,1 @@
-"""One rule a file over what probes have read; a rule raises the error that tells and cures."""
+"""Rules of `distrun check`: each is a pure function from snapshots to findings, one per file."""

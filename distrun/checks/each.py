@@ -1,7 +1,6 @@
-"""Walks over nodes and GPUs, so that a rule only says what it thinks of one of them.
+"""Turns functions that judge one GPU, host or node into rules over all nodes.
 
-A rule about one GPU, or one host, is a function that yields observations without a node or a
-device: both are filled in here.
+Such a function yields observations without the names of node and device; they are filled in here.
 """
 
 from __future__ import annotations
@@ -11,71 +10,71 @@ from dataclasses import replace
 from typing import Protocol
 
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Judge, Observation, Severity
+from distrun.checks.rule import Judge, Observation, Severity, Workload
 from distrun.probe.snapshot import Gpu, Host, Missing, Node
 
-LookAtGpu = Callable[[Gpu, Job, Limits], Iterator[Observation]]
-LookAtHost = Callable[[Host, Job, Limits], Iterator[Observation]]
-LookAtNode = Callable[[Node, Job, Limits], Iterator[Observation]]
+CheckGpu = Callable[[Gpu, Workload, Limits], Iterator[Observation]]
+CheckHost = Callable[[Host, Workload, Limits], Iterator[Observation]]
+CheckNode = Callable[[Node, Workload, Limits], Iterator[Observation]]
 
 
 class Snapshot(Protocol):
-    """An object of a snapshot that says which of its fields could not be read."""
+    """An object of a snapshot with the reasons for its missing fields."""
 
     @property
     def missing(self) -> Missing:
         """Field -> why it is None."""
 
 
-def each_gpu(look: LookAtGpu) -> Judge:
-    """Make a rule of what is to be said of one GPU; lost ones are left to `gpu.lost`."""
+def each_gpu(check: CheckGpu) -> Judge:
+    """Make a rule that judges each GPU by itself; lost GPUs are left to `gpu.lost`."""
 
-    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+    def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
             for gpu in node.nvml.gpus:
                 if not gpu.lost:
-                    for seen in look(gpu, job, limits):
+                    for seen in check(gpu, job, limits):
                         yield replace(seen, node=node.name, device=device(gpu))
 
     return judge
 
 
-def each_gpu_of_a_rank(look: LookAtGpu) -> Judge:
-    """Make a rule of what is to be said of one GPU that the job would take: the first of them."""
+def each_gpu_of_a_rank(check: CheckGpu) -> Judge:
+    """Make a rule that judges each GPU that the job would use: the first ones of a node."""
 
-    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+    def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
             gpus = node.nvml.present
             for gpu in gpus[: job.nproc_per_node] if job.uses_gpus else gpus:
-                for seen in look(gpu, job, limits):
+                for seen in check(gpu, job, limits):
                     yield replace(seen, node=node.name, device=device(gpu))
 
     return judge
 
 
-def each_host(look: LookAtHost) -> Judge:
-    """Make a rule of what is to be said of one host."""
-    return each_node(lambda node, job, limits: look(node.host, job, limits))
+def each_host(check: CheckHost) -> Judge:
+    """Make a rule that judges each host by itself."""
+    return each_node(lambda node, job, limits: check(node.host, job, limits))
 
 
-def each_node(look: LookAtNode) -> Judge:
-    """Make a rule of what is to be said of one node, its GPUs and its host together."""
+def each_node(check: CheckNode) -> Judge:
+    """Make a rule that judges each node by itself, its GPUs and its host together."""
 
-    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+    def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         for node in nodes:
-            for seen in look(node, job, limits):
+            for seen in check(node, job, limits):
                 yield replace(seen, node=node.name)
 
     return judge
 
 
 def device(gpu: Gpu) -> str:
-    """Return `GPU 3 GPU-5f3a12bc 0000:3b:00.0`: CUDA may count in another order than NVML."""
+    """Return `GPU 3 GPU-5f3a12bc 0000:3b:00.0`: CUDA may number GPUs in another order than NVML."""
     return " ".join(part for part in (f"GPU {gpu.index}", gpu.uuid[:12], gpu.pci_id) if part)
 
 
 def unread(of: Snapshot, *fields: str) -> Iterator[Observation]:
-    """Yield a SKIP with the reason why the first of these facts that is missing is not there."""
+    """Yield a SKIP with the reason why the first missing one of these facts is missing."""
     for field in fields:
         if getattr(of, field) is None or field in of.missing:
             reason = of.missing.get(field) or "not read"

@@ -1,4 +1,4 @@
-"""Runs the rules over snapshots: facts in, findings out, worst first."""
+"""Runs the rules over snapshots, and returns their findings, worst first."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from distrun.checks.limits import Limits
 from distrun.checks.nodes import unreachable
-from distrun.checks.rule import Finding, Job, Observation, Rule, Severity, matches
+from distrun.checks.rule import Finding, Observation, Rule, Severity, Workload, matches
 from distrun.checks.skips import merge_skips
 from distrun.probe.snapshot import Node
 
 
 def judge(
     nodes: Sequence[Node],
-    job: Job,
+    job: Workload,
     limits: Limits,
     *,
     ignore: Sequence[str] = (),
@@ -23,15 +23,15 @@ def judge(
     """Judge nodes for a job.
 
     Args:
-        nodes: What the probes read. A node whose probe came to no end is one finding, and
-            no other rule looks at it.
-        job: What they are to run; without GPUs, what is wrong with those is INFO at most.
+        nodes: What the probes read. A node whose probe did not finish gives one finding, and other
+            rules ignore it.
+        job: The job that they will run; if it uses no GPUs, findings about GPUs are INFO at most.
         limits: The thresholds.
         ignore: Ids of rules to leave out, or prefixes of ids: `gpu.*`.
         quick: Only the rules that `distrun launch` runs.
 
     Returns:
-        The worst first; of equal severity in the registry's order. One SKIP a rule and node.
+        The worst first; equal severities in the registry's order. One SKIP per rule and node.
     """
     findings = [
         _finding(rule, seen)
@@ -43,7 +43,7 @@ def judge(
 
 
 def _rules(quick: bool) -> tuple[Rule, ...]:
-    """Return the rules; to import all of them takes longer than a launch should wait."""
+    """Return the rules; the import of all of them is too slow for a launch."""
     if quick:
         from distrun.checks.quick import QUICK
 
@@ -54,7 +54,7 @@ def _rules(quick: bool) -> tuple[Rule, ...]:
 
 
 def _observations(
-    rule: Rule, nodes: Sequence[Node], job: Job, limits: Limits
+    rule: Rule, nodes: Sequence[Node], job: Workload, limits: Limits
 ) -> Iterator[Observation]:
     if rule is not unreachable.RULE:
         nodes = [node for node in nodes if not node.problem]

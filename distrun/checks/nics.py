@@ -1,10 +1,10 @@
-"""Which network interfaces and RDMA ports of a node a job talks over."""
+"""The network interfaces and RDMA ports of a node that a job uses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distrun.checks.rule import Job, Severity
+from distrun.checks.rule import Severity, Workload
 from distrun.probe.snapshot import Host, InfinibandPort, Nic
 
 IFNAMES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
@@ -13,10 +13,10 @@ _VIRTUAL = ("docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "tun", "
 
 
 def chosen_names(variable: str, value: str, names: Sequence[str]) -> list[str]:
-    """Return the interfaces that an *_IFNAME means, by the rules of its library.
+    """Return the interfaces that an *_IFNAME selects, by the rules of its library.
 
-    NCCL takes prefixes (`eth`), whole names (`=eth0`), or what to leave out (`^docker,lo`);
-    gloo takes whole names.
+    NCCL takes prefixes (`eth`), whole names (`=eth0`) or exclusions (`^docker,lo`); gloo takes
+    whole names.
     """
     if not variable.startswith("NCCL_"):
         wanted = [part.strip() for part in value.split(",")]
@@ -33,8 +33,8 @@ def chosen_names(variable: str, value: str, names: Sequence[str]) -> list[str]:
 def data_nics(host: Host) -> tuple[Nic, ...]:
     """Return the interfaces that a job would use.
 
-    Those that an *_IFNAME names; else the fastest ones that are up and have an address,
-    without bridges and the like.
+    Those that an *_IFNAME selects; else the fastest ones that are up and have an address, without
+    bridges and other virtual ones.
     """
     up = [nic for nic in host.nics if nic.up]
     names = [nic.name for nic in up]
@@ -50,24 +50,24 @@ def data_nics(host: Host) -> tuple[Nic, ...]:
 
 
 def rdma_ports(host: Host) -> tuple[InfinibandPort, ...]:
-    """Return the active ports; beside InfiniBand those of Ethernet serve something else."""
+    """Return the active ports; if there are InfiniBand ports, without those of Ethernet."""
     active = tuple(port for port in host.infiniband if is_active(port.state))
     return tuple(port for port in active if port.link_layer == "InfiniBand") or active
 
 
 def has_roce(host: Host) -> bool:
-    """Return whether RDMA would run over Ethernet here."""
+    """Return whether RDMA would use Ethernet on this node."""
     return any(port.link_layer == "Ethernet" for port in rdma_ports(host))
 
 
-def rdma_severity(host: Host, job: Job) -> Severity:
-    """Return how bad it is when RDMA is badly set up.
+def rdma_severity(host: Host, job: Workload) -> Severity:
+    """Return the severity of a wrong RDMA setup.
 
-    Any better network card of today can do RoCE; on one machine that says nothing of a wish.
+    Most current network cards support RoCE; on one machine that does not mean it will be used.
     """
     return Severity.INFO if has_roce(host) and job.nnodes < 2 else Severity.WARN
 
 
 def is_active(state: str) -> bool:
-    """Return whether a port's state, as sysfs has it, lets traffic through."""
+    """Return whether a port's state from sysfs is active."""
     return state.startswith("4")

@@ -1,4 +1,4 @@
-"""Every rule of the project, in the order in which findings of equal severity are told."""
+"""All rules, in the order in which findings of equal severity are reported."""
 
 from __future__ import annotations
 
@@ -151,5 +151,5 @@ RULES_BY_ID = {rule.id: rule for rule in RULES}
 
 
 def known(pattern: str) -> bool:
-    """Return whether an id, or a prefix that ends in `.*`, names any rule at all."""
+    """Return whether an id, or a prefix that ends in `.*`, names any rule."""
     return any(matches(pattern, rule_id) for rule_id in RULES_BY_ID)

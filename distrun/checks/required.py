@@ -1,4 +1,4 @@
-"""What no launch can do without: refused also with --no-check, before anything is planned."""
+"""Requirements of every launch, checked before planning, also with --no-check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def require_torch(torch: TorchFacts) -> None:
 
 
 def require_port(port: int, problem: str) -> None:
-    """Refuse a port that cannot be had; another one is never taken instead.
+    """Refuse a port that cannot be used; another one is never used instead.
 
     Args:
         port: What `--master-port` names.
@@ -35,12 +35,12 @@ def require_port(port: int, problem: str) -> None:
     """
     if problem:
         raise MachineError(
-            f"--master-port {port} {problem}", "leave --master-port out, and a free one is taken"
+            f"--master-port {port} {problem}", "leave --master-port out, and a free port is picked"
         )
 
 
 def require_runs_dir(runs_dir: Path, problem: str) -> None:
-    """Refuse a directory in which no run can be recorded.
+    """Refuse a directory that runs cannot be recorded in.
 
     Args:
         runs_dir: What `--runs-dir` names.

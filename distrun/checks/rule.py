@@ -1,4 +1,4 @@
-"""What a rule is, and what it finds. A rule is pure: snapshots in, findings out."""
+"""The types of rules and findings. A rule is a pure function from snapshots to findings."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ from distrun.probe.snapshot import Node
 
 
 class Severity(enum.IntEnum):
-    """How bad it is; the greater, the worse."""
+    """Severity of a finding; a greater value is worse."""
 
     SKIP = 0
-    """It could not be judged, and why is told: never a pass."""
+    """It could not be judged, with a reason; never counts as passed."""
     INFO = 1
     WARN = 2
     """Slower, or at risk."""
     FAIL = 3
-    """A distributed job would fail, hang or lie."""
+    """A distributed job would fail, hang or compute wrong results."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the snapshots are judged for."""
+class Workload:
+    """The job that the snapshots are judged for, as far as rules need it."""
 
     nproc_per_node: int = 1
     nnodes: int = 1
     uses_gpus: bool = False
-    """The job would run on GPUs; else what is wrong with them is no more than INFO."""
+    """The job would run on GPUs; else findings about GPUs are INFO at most."""
     master_port: int | None = None
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a rule saw that is worth a line."""
+    """One thing that a rule reports."""
 
     severity: Severity
     observed: str
     expected: str
     node: str = ""
-    """"" speaks of all of them."""
+    """"": all nodes."""
     device: str = ""
     """`GPU 3 GPU-5f… 0000:3b:00.0`, `eth0`, `/dev/shm`; "" for the node as a whole."""
 
 
-Judge = Callable[[Sequence[Node], Job, Limits], Iterator[Observation]]
-"""All nodes, the job and the thresholds in; what is worth a line out."""
+Judge = Callable[[Sequence[Node], Workload, Limits], Iterator[Observation]]
+"""From all nodes, the job and the thresholds to observations."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: what it looks for, and why, and what cures it."""
+    """One rule: what it checks, why, and how to fix it."""
 
     id: str
     """Stable and lower-case: `gpu.ecc.uncorrected`, `host.shm`, `nodes.driver`."""
     title: str
     why: str
-    """Why it matters, in a sentence or two."""
+    """Why it matters, in one or two sentences."""
     fix: str
-    """The command or the setting that cures it."""
+    """The command or the setting that fixes it."""
     source: str
-    """Where the rule or its limit comes from."""
+    """The source of the rule or of its limit."""
     judge: Judge
     quick: bool = False
     """`distrun launch` runs it too."""
     gpus_only: bool = False
-    """It matters to jobs on GPUs alone: for others it is INFO at most."""
+    """It matters only to jobs on GPUs: for others it is INFO at most."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation of one rule, with all that a reader needs."""
+    """One observation of one rule, with the rule's texts."""
 
     id: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""The script must be there and must compile."""
+"""The script must exist and compile."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from distrun.probe.script import Script
 
 
 def check_script(name: str, script: Script, *, module: bool, recipes: Collection[str] = ()) -> None:
-    """Refuse what no rank could run.
+    """Refuse a script that no rank could run.
 
     Args:
-        name: As it was typed.
-        script: What was found.
-        module: It is the name of a module.
-        recipes: Names of what could be copied, and then run.
+        name: The name as typed.
+        script: What the probe found.
+        module: Whether it is the name of a module.
+        recipes: Names of recipes, for the hint.
 
     Raises:
         UsageError: It is missing, not runnable, or has a syntax error.
@@ -31,18 +31,18 @@ def _hint(name: str, script: Script, module: bool, recipes: Collection[str]) -> 
     if module:
         if "without a __main__" in script.error:
             return f"-m {name}.MODULE runs one of its modules"
-        return "-m looks in the current directory and in the installed packages"
+        return "-m searches the current directory and the installed packages"
     if "syntax error" in script.error:
-        return "mend that line; no rank was started"
+        return "fix that line; no rank was started"
     if script.error.startswith("is not Python"):
         return "--no-python runs a program that is not Python"
     if script.error == "is no executable program":
-        return "--no-python looks in PATH; a program of your own needs its path and chmod +x"
+        return "--no-python searches PATH; a program of your own needs its path and chmod +x"
     if script.error == "is a directory":
         parts = Path(name).parts
         if parts and all(part.isidentifier() for part in parts):
             return f"-m {'.'.join(parts)} runs a package with a __main__.py"
-        return "name the script in it"
+        return "name a script in it"
     if script.error == "does not exist":
         parent = Path(name).parent
         nearby = [path.name for path in parent.glob("*.py")] if parent.is_dir() else []
@@ -50,4 +50,4 @@ def _hint(name: str, script: Script, module: bool, recipes: Collection[str]) -> 
             return f"`distrun recipes copy {recipe}` writes the recipe of this name"
         if nearby and (near := did_you_mean(Path(name).name, nearby)).startswith("did"):
             return near
-    return "a path is taken from the current directory"
+    return "a path is relative to the current directory"

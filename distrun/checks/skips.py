@@ -1,4 +1,4 @@
-"""Facts that could not be read, told once a rule and node instead of once a device."""
+"""Merges SKIPs, so that there is one per rule and node instead of one per device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distrun.checks.rule import Observation, Severity
 
 
 def merge_skips(observations: Iterable[Observation]) -> Iterator[Observation]:
-    """Pass observations of one rule on, the SKIPs of each node made one, at the end."""
+    """Yield the observations of one rule, with the SKIPs of each node merged at the end."""
     skipped: dict[str, dict[str, list[str]]] = {}
     for seen in observations:
         if seen.severity is Severity.SKIP:
@@ -26,7 +26,7 @@ def merge_skips(observations: Iterable[Observation]) -> Iterator[Observation]:
 
 
 def in_short(devices: Iterable[str]) -> str:
-    """Return `GPUs 0-3, 6` for these GPUs' names, and the names themselves of other devices."""
+    """Return `GPUs 0-3, 6` for names of GPUs, and the names of other devices as they are."""
     named = list(dict.fromkeys(device for device in devices if device))
     found = [re.match(r"GPU (\d+)\b", name) for name in named]
     indexes = sorted({int(match[1]) for match in found if match})

@@ -1,4 +1,4 @@
-"""Numbers and lists as people read them."""
+"""Formats numbers and lists for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def some(texts: Sequence[str], most: int) -> str:
-    """Return the first of them, and how many more there are."""
+    """Return the first few texts, and how many more there are."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
 

@@ -1,4 +1,4 @@
-"""Collectives that can be tested, and that do not go silently wrong.
+"""Process groups, collectives and checked mode.
 
     from distrun import comm
 
@@ -6,7 +6,7 @@
         total = world.all_reduce(loss)
         whole = world.all_gather(part, dim=1)
 
-gloo on the CPU, NCCL on GPUs.
+It uses gloo on the CPU and NCCL on GPUs.
 """
 
 from distrun.comm import functional

@@ -1,7 +1,7 @@
-"""Messages by torch's process groups: gloo on CPU, NCCL on GPU.
+"""The transport over torch's process groups: gloo on CPU, NCCL on GPU.
 
-The single-tensor methods of `torch.distributed.ProcessGroup`, below `torch.distributed`'s
-functions, which cost some 5 µs a call more; never the list forms, which copy.
+It calls the single-tensor methods of `torch.distributed.ProcessGroup`, because the functions of
+`torch.distributed` cost some 5 µs more per call. The list forms are not used: they copy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REDUCE_OPS = {
 
 
 class _Done:
-    """A message that the backend has already seen to."""
+    """A message that the backend has already completed."""
 
     def wait(self) -> bool:
         return True
@@ -56,7 +56,7 @@ _DONE = _Done()
 
 
 class _GlooMessage:
-    """A send or recv of gloo's, which learns that it is done only when somebody waits for it."""
+    """A gloo send or recv: it is completed only while a thread waits for it."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -74,7 +74,7 @@ class _GlooMessage:
     def _wait_for(self, waiting: Future[object]) -> None:
         try:
             waiting.set_result(self._work.wait())
-        except BaseException as error:  # raised where the caller waits
+        except BaseException as error:  # raised again in wait()
             waiting.set_exception(error)
 
 
@@ -96,14 +96,14 @@ class C10dTransport(Transport):
 
     Args:
         group: The process group.
-        device: Where tensors are.
-        backend: What carries those.
-        timeout_s: For groups that are made of parts of it.
+        device: The device of its tensors.
+        backend: The backend for tensors of that device.
+        timeout_s: Timeout of its subgroups.
         owned: Whether `close` destroys it.
     """
 
     _last_serial = 0
-    """Of the parts of parts that this process is in."""
+    """Counts the subgroups of subgroups that this process has made."""
 
     def __init__(
         self,
@@ -159,12 +159,12 @@ class C10dTransport(Transport):
         return self.group.alltoall_base(out, x, list(out_sizes), list(sizes), options) or _DONE
 
     def send(self, x: Tensor, dst: int, tag: int) -> Work:
-        return self._letter(self.group.send([x], dst, tag))
+        return self._message(self.group.send([x], dst, tag))
 
     def recv(self, x: Tensor, src: int, tag: int) -> Work:
-        return self._letter(self.group.recv([x], src, tag))
+        return self._message(self.group.recv([x], src, tag))
 
-    def _letter(self, work: Work) -> Work:
+    def _message(self, work: Work) -> Work:
         return _GlooMessage(work) if self.backend == "gloo" else work
 
     def barrier(self, async_op: bool) -> Work:
@@ -186,7 +186,7 @@ class C10dTransport(Transport):
         return mine
 
     def _new_group(self, members: list[int], serial: int) -> dist.ProcessGroup:
-        """Make a group: of the whole world, every rank makes every one; of a part, its own."""
+        """Make a group: in the whole world every rank makes all, in a part only its own."""
         timeout = timedelta(seconds=self._timeout_s)
         with torch_private.naming_by(serial) if serial else nullcontext():
             group: dist.ProcessGroup = dist.new_group(
@@ -195,7 +195,7 @@ class C10dTransport(Transport):
         return group
 
     def _serial_of_parts(self) -> int:
-        """Agree with the ranks of this group on a number that none of them has used."""
+        """Agree with the ranks of this group on a number that none of them has used before."""
         mine = torch.tensor([C10dTransport._last_serial + 1], device=self.control_device)
         self.all_reduce(mine, "max", False).wait()
         C10dTransport._last_serial = int(mine)
@@ -209,11 +209,11 @@ class C10dTransport(Transport):
         return self._group
 
     def close(self, *, failed: bool) -> None:
-        # Whoever keeps the world must not keep the group: gloo's threads, still there when
-        # the interpreter ends, abort the process.
+        # A user may keep the world, but not the group: gloo's threads abort the process if they
+        # still run when the interpreter ends.
         group, self._group = self._group, None
         if group is None or not self._owned or not dist.is_initialized():
             return
         if failed and self.backend == "nccl":
-            group.abort()  # else it may wait for peers that wait for others
+            group.abort()  # else it may wait for peers that wait for others in turn
         dist.destroy_process_group(group)

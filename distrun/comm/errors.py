@@ -1,22 +1,22 @@
-"""What the comm layer raises on purpose.
+"""The exceptions of the comm layer.
 
     DistrunError
     ├── UsageError
-    │   └── CommUsageError               a call that no rank could carry out: dtype, dim, rank, …
+    │   └── CommUsageError               a call that no rank could complete: dtype, dim, rank, …
     │       ├── ClosedError              … on a group that this rank has closed
     │       └── ForkedError              … in a process that was forked from the rank
     ├── MachineError
     │   └── NoGpuError                   NCCL was asked for, and there is no GPU for this rank
-    └── CommError                        the ranks, taken together, could not carry it out
-        ├── JoinError                    they did not all come together in `init`
-        │   └── PortBusyError            … because another program has MASTER_PORT
-        ├── GroupDeadError               a peer was lost or timed out: the group is of no more use
-        └── CollectiveMismatchError      they called different things (checked mode)
+    └── CommError                        the ranks together could not complete a call
+        ├── JoinError                    not all ranks joined in `init`
+        │   └── PortBusyError            … because another program uses MASTER_PORT
+        ├── GroupDeadError               a peer was lost or timed out: the group is unusable
+        └── CollectiveMismatchError      the ranks made different calls (checked mode)
             ├── TwoThreadsError          … two threads of a rank called at once
             ├── RankLateError            … one did not call within the timeout
-            └── RankLeftError            … one is gone
+            └── RankLeftError            … one has left or ended
 
-A traceback shows their hints.
+Tracebacks show the hints.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distrun.errors import DistrunError, MachineError, ShowsItsHint, UsageError
 
 
 class CommUsageError(ShowsItsHint, UsageError, ValueError):
-    """A call that cannot work, whatever the other ranks do; nothing was sent."""
+    """A call that is wrong whatever the other ranks do; nothing was sent."""
 
 
 class ClosedError(CommUsageError):
@@ -41,28 +41,28 @@ class NoGpuError(ShowsItsHint, MachineError):
 
 
 class CommError(ShowsItsHint, DistrunError, RuntimeError):
-    """The ranks together could not carry out a call."""
+    """The ranks together could not complete a call."""
 
     follows = False
-    """It only tells that another rank was lost, which has a reason of its own."""
+    """The error only reports that another rank was lost; that rank's error is the cause."""
 
 
 class JoinError(CommError):
-    """The ranks did not all come together in `comm.init`."""
+    """Not all ranks joined in `comm.init`."""
 
 
 class PortBusyError(JoinError):
-    """Another program listens where rank 0 should."""
+    """Another program listens on the port of rank 0's store."""
 
 
 class GroupDeadError(CommError):
-    """A peer was lost, or did not answer in time: the group cannot be used any more."""
+    """A peer was lost or did not answer in time; the group is unusable."""
 
     follows = True
 
 
 class CollectiveMismatchError(CommError):
-    """The ranks of a group called different things; nothing was sent."""
+    """The ranks of a group made different calls; nothing was sent."""
 
 
 class TwoThreadsError(CollectiveMismatchError):
@@ -74,6 +74,6 @@ class RankLateError(CollectiveMismatchError):
 
 
 class RankLeftError(CollectiveMismatchError):
-    """A rank has closed the group or ended, and so will never call."""
+    """A rank has closed the group or ended, so it will never call."""
 
     follows = True

@@ -1,7 +1,7 @@
-"""Groups do not live on in a forked child: the threads that carry messages are not there.
+"""Refuses groups in a forked child: the threads that send and receive are missing there.
 
-A DataLoader's worker or a process of multiprocessing has its parent's objects. A collective in
-it would wait for ever, or take a message that is for the parent.
+A DataLoader worker or a multiprocessing child has its parent's objects. A collective there would
+wait for ever, or receive a message meant for the parent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HINT = "make the calls in the rank's own process, or start the child by spawn w
 
 
 def refuse_in_children(group: Group) -> None:
-    """Have every call on this group refused in processes that are forked from this one."""
+    """Make every call on this group fail in processes forked from this one."""
     _groups.add(group)
 
 
@@ -45,7 +45,7 @@ def _in_child() -> None:
     for group in list(_groups):
         group.refuse(
             ForkedError(
-                f"{group.name} is of process {parent}, and this one was forked from it", _HINT
+                f"{group.name} belongs to process {parent}, from which this one was forked", _HINT
             )
         )
 

@@ -1,10 +1,9 @@
-"""Collectives that autograd can go through.
+"""Collectives with gradients.
 
-The gradients are those of the sum of all ranks' losses: a rank's input gets what every rank's
-loss says of it. So backward() makes collectives of its own. Every rank whose forward() took
-part has to call it, and each result has to have a part in that rank's loss, if only as
-`0 * y.sum()`; it then takes part whether its own input requires a gradient or not. They can
-be differentiated twice.
+The gradients are those of the sum of all ranks' losses, so backward() calls collectives itself.
+Every rank that took part in forward() must call backward(), and each result must be part of that
+rank's loss, if only as `0 * y.sum()`. A rank then takes part even if its own input requires no
+gradient. Second derivatives work.
 
 Compare `torch.distributed.nn.functional`, which is deprecated from torch 2.12 on.
 """
@@ -28,8 +27,8 @@ from distrun.torch_private import keep_out_of_graphs
 def all_reduce(x: Tensor, world: World, op: str = "sum") -> Tensor:
     """Reduce x over the ranks: [...] to [...]; see `World.all_reduce`.
 
-    The gradient of sum is the sum of all ranks' gradients. Where several ranks hold the max
-    or min, they share it equally.
+    The gradient of sum is the sum of all ranks' gradients. If several ranks have the max or min,
+    they share the gradient equally.
 
     Args:
         x: [...] on each rank.
@@ -55,7 +54,7 @@ def reduce(x: Tensor, world: World, dst: int = 0, op: str = "sum") -> Tensor:
         op: sum or mean.
 
     Raises:
-        CommUsageError: There is no rank dst, or the reduction is neither.
+        CommUsageError: There is no rank dst, or the reduction is neither sum nor mean.
     """
     return _apply(_Reduce, x, world, dst, _linear("reduce", op))
 
@@ -64,20 +63,20 @@ def broadcast(x: Tensor, world: World, src: int = 0) -> Tensor:
     """Return x of src on every rank: [...] to [...]; see `World.broadcast`.
 
     Args:
-        x: [...] on each rank; only that of src gets a gradient.
+        x: [...] on each rank; only src's x gets a gradient.
         world: The group.
-        src: The rank whose x it is.
+        src: The rank whose x is used.
     """
     return _apply(_Broadcast, x, world, src)
 
 
 def all_gather(x: Tensor, world: World, dim: int = 0) -> Tensor:
-    """Join x of all ranks: [..., l, ...] to [..., sum of l, ...]; see `World.all_gather`.
+    """Concatenate x of all ranks: [..., l, ...] to [..., sum of l, ...]; see `World.all_gather`.
 
     Args:
         x: [..., l, ...] on each rank; l may differ.
         world: The group.
-        dim: The dimension along which they are joined.
+        dim: The dimension to join along.
     """
     x = x.reshape(1) if x.ndim == 0 else x
     dim = require_dim("functional.all_gather", x, dim)
@@ -87,14 +86,14 @@ def all_gather(x: Tensor, world: World, dim: int = 0) -> Tensor:
 def reduce_scatter(
     x: Tensor, world: World, dim: int = 0, op: str = "sum", sizes: Sizes = None
 ) -> Tensor:
-    """Reduce x, and return this rank's part: [..., L, ...] to [..., L / n, ...].
+    """Reduce x over the ranks, and return this rank's part: [..., L, ...] to [..., L / n, ...].
 
     See `World.reduce_scatter`.
 
     Args:
         x: [..., L, ...] on each rank.
         world: The group.
-        dim: The dimension that is cut.
+        dim: The dimension to split.
         op: sum or mean.
         sizes: How much of L each rank gets; None: L / n.
     """
@@ -104,20 +103,20 @@ def reduce_scatter(
 
 
 def all_to_all(x: Tensor, world: World, dim: int = 0, sizes: Sizes = None) -> Tensor:
-    """Send each rank its part of x, and join what comes; see `World.all_to_all`.
+    """Send each rank its part of x, and concatenate the received parts; see `World.all_to_all`.
 
     Args:
         x: [..., L, ...] on each rank.
         world: The group.
-        dim: The dimension that is cut.
-        sizes: How much of L goes to each rank; None, on all ranks: L / n.
+        dim: The dimension to split.
+        sizes: How much of L goes to each rank; None on all ranks: L / n.
     """
     counts = stated("functional.all_to_all", sizes, world.world_size)
     return _apply(_AllToAll, x, world, dim, counts)
 
 
 def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
-    """Join x of all ranks for dst: [..., l, ...] to [..., sum of l, ...], elsewhere [0].
+    """Concatenate x of all ranks on dst: [..., l, ...] to [..., sum of l, ...], elsewhere [0].
 
     See `World.gather`.
 
@@ -125,7 +124,7 @@ def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
         x: [..., l, ...] on each rank; l may differ.
         world: The group.
         dst: The rank that gets the result.
-        dim: The dimension along which they are joined.
+        dim: The dimension to join along.
     """
     x = x.reshape(1) if x.ndim == 0 else x
     dim = require_dim("functional.gather", x, dim)
@@ -135,16 +134,16 @@ def gather(x: Tensor, world: World, dst: int = 0, dim: int = 0) -> Tensor:
 def scatter(
     x: Tensor | None, world: World, src: int = 0, dim: int = 0, sizes: Sizes = None
 ) -> Tensor:
-    """Cut x of src, and return this rank's part: [..., L, ...] to [..., L / n, ...].
+    """Split x of src, and return this rank's part: [..., L, ...] to [..., L / n, ...].
 
     See `World.scatter`.
 
     Args:
         x: [..., L, ...] on src, None elsewhere.
         world: The group.
-        src: The rank whose x it is.
-        dim: The dimension that is cut; on src.
-        sizes: How much of L each rank gets; on src. None: L / n.
+        src: The rank whose x is used.
+        dim: The dimension to split; read on src.
+        sizes: How much of L each rank gets; read on src. None: L / n.
     """
     return _apply(_Scatter, x, world, src, dim, sizes)
 
@@ -155,7 +154,7 @@ keep_out_of_graphs(
 
 
 def _apply(function: type[Function], x: Tensor | None, world: World, *rest: Any) -> Tensor:
-    # The second input makes autograd call backward() on ranks whose x needs no gradient too.
+    # The second input makes autograd call backward() also on ranks whose x needs no gradient.
     anchor = torch.empty(0, requires_grad=True)
     result: Tensor = function.apply(x, anchor, world, *rest)
     return result
@@ -269,7 +268,7 @@ class _AllToAll(Function):
     ) -> Tensor:
         ctx.world, ctx.dim = world, dim
         own = sizes if sizes is not None else [x.shape[dim] // world.world_size] * world.world_size
-        # What came from each rank goes back to it.
+        # The gradient of what each rank sent goes back to it.
         ctx.back = None if sizes is None else [each[world.rank] for each in _all(world, own)]
         return world.all_to_all(x, dim, sizes=sizes)
 
@@ -312,7 +311,7 @@ class _Scatter(Function):
         ctx.world, ctx.src = world, src
         ctx.dim = world.broadcast_object(dim, src)
         part = world.scatter(x, src, dim, sizes=sizes)
-        assert part is not None  # x is, but not on src
+        assert part is not None  # x is None, but not on src
         return part
 
     @staticmethod

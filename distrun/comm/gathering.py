@@ -1,4 +1,4 @@
-"""all_gather, gather, scatter and all_to_all: tensors are moved, and none is changed."""
+"""all_gather and gather."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Tree = TypeVar("Tree")
 
 
 class Gathering(Group):
-    """Collectives that cut tensors into parts, and join the parts of several ranks.
+    """Collectives that concatenate the tensors of several ranks.
 
-    They take any dtype and strides, and dicts, lists and tuples of tensors: all leaves then
-    travel as one message.
+    They take any dtype and strides, and dicts, lists and tuples of tensors, whose leaves are sent
+    as one message.
     """
 
     @overload
@@ -42,26 +42,26 @@ class Gathering(Group):
         sizes: Sizes | Literal["equal"] = None,
         async_op: bool = False,
     ) -> Any:
-        """Join the tensors of all ranks, in rank order; every rank gets the result.
+        """Concatenate the tensors of all ranks, in rank order; every rank gets the result.
 
-        Stands on `torch.distributed.all_gather_single`, before torch 2.12
+        Uses `torch.distributed.all_gather_single`, before torch 2.12
         `all_gather_into_tensor`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_gather_into_tensor).
 
         Args:
             x: [..., l, ...] on each rank, where l may differ from rank to rank; a scalar
                 counts as [1]. Or a dict, list or tuple of such tensors.
-            dim: Where l is: the dimension along which they are joined.
-            sizes: l of each rank, equal on all ranks; "equal" says that all are as here. None:
-                they are found out, which costs one more message of 8 bytes a tensor.
-                Unequal parts are padded to the longest while they travel.
+            dim: Where l is: the dimension to join along.
+            sizes: l of each rank, the same list on all ranks; "equal": l is the same on all ranks.
+                None: the ranks exchange them, which costs one more message of 8 bytes per tensor.
+                Unequal parts are padded to the longest in transit.
             async_op: Return a handle at once.
 
         Returns:
             [..., sum of l, ...]
 
         Raises:
-            CommUsageError: There is no such dim, or `sizes` is not what is here.
+            CommUsageError: There is no such dim, or `sizes` does not match this rank's tensors.
         """
         leaves, dims, tree = self._leaves("all_gather", x, dim)
         lengths = [leaf.shape[d] for leaf, d in zip(leaves, dims, strict=True)]
@@ -106,9 +106,9 @@ class Gathering(Group):
         self, x: Tree, dst: int = ..., dim: int = ..., *, async_op: bool
     ) -> Handle[Tree | None]: ...
     def gather(self, x: Any, dst: int = 0, dim: int = 0, *, async_op: bool = False) -> Any:
-        """Join the tensors of all ranks, in rank order; dst alone gets the result.
+        """Concatenate the tensors of all ranks, in rank order; only dst gets the result.
 
-        Stands on `torch.distributed.all_to_all_single`, where only dst is sent anything
+        Uses `torch.distributed.all_to_all_single`, in which only dst receives data
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single).
 
         Args:
@@ -145,14 +145,14 @@ class Gathering(Group):
         )
 
     def _leaves(self, call: str, x: Any, dim: int) -> tuple[list[Tensor], list[int], Structure]:
-        """Return the leaves of x, scalars as [1], with `dim` of each counted from the front."""
+        """Return the leaves of x, scalars as [1], and the non-negative `dim` of each."""
         leaves, tree = flatten(x)
         self._require_fit(call, leaves)
         leaves = [leaf.reshape(1) if leaf.ndim == 0 else leaf for leaf in leaves]
         return leaves, [require_dim(call, leaf, dim) for leaf in leaves], tree
 
     def _known(self, counts: list[int] | None, lengths: list[int]) -> list[list[int]] | None:
-        """Return every rank's lengths of the leaves, as they were stated: [n][leaves]."""
+        """Return every rank's lengths of the leaves from `sizes`: [n][leaves]."""
         if counts is None:
             return None
         if any(length != counts[self.rank] for length in lengths):
@@ -163,7 +163,7 @@ class Gathering(Group):
         return [[count] * len(lengths) for count in counts]
 
     def _everyones(self, mine: list[int]) -> list[list[int]]:
-        """Return the numbers that each rank gives, as many on each: [n][k]."""
+        """Return the k numbers of each rank: [n][k]."""
         sent = torch.tensor(mine, dtype=torch.int64, device=self.transport.control_device)
         found = sent.new_empty(self.world_size * len(mine))
         self._carry(
@@ -181,6 +181,6 @@ def joined(
     dims: Sequence[int],
     tree: Structure,
 ) -> Any:
-    """Return the tree whose leaves' rows came in blocks, one block of `nbytes` a rank."""
+    """Return the tree whose leaves' rows were received in blocks, one of `nbytes` per rank."""
     rows = packing.unpack_all(blocks, nbytes, lengths)
     return tree.unflatten([from_rows(r, d) for r, d in zip(rows, dims, strict=True)])

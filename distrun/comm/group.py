@@ -1,4 +1,4 @@
-"""What every collective of a group begins and ends with."""
+"""What all collectives of a group share: checks, sending, waiting and errors."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ T = TypeVar("T")
 
 
 class Checker(Protocol):
-    """Compares a call with those of the other ranks, before anything is sent."""
+    """Compares a call with those of the other ranks before anything is sent."""
 
     def check(self, call: str, tensors: Sequence[Tensor], rule: dict[str, Any]) -> None:
         """Return if every rank makes this call, else raise on every rank."""
 
     def absent(self, *, wait: bool) -> str:
-        """Return who has closed the group or ended, and how, or ""; waits for somebody to."""
+        """Return which ranks have closed the group or ended, and how, or ""; may wait for one."""
 
     def leave(self, why: str, *, dead: bool) -> None:
-        """Tell the others that this rank will make no more calls."""
+        """Tell the others that this rank makes no more calls."""
 
 
 class Group:
-    """A group of ranks: who is in it, and whether it can still be used.
+    """A group of ranks: its members, and whether it can still be used.
 
     Args:
         transport: Carries its messages.
@@ -54,7 +54,7 @@ class Group:
         self, transport: Transport, local_rank: int, checker: Checker | None, name: str
     ) -> None:
         self.transport = transport
-        """What carries the messages; for those who extend the layer."""
+        """The transport of the messages; for code that extends this layer."""
         self._checker = checker
         self._unfit: CommError | ClosedError | ForkedError | None = None
         self.name = name
@@ -63,23 +63,23 @@ class Group:
         self.world_size = transport.world_size
         """The number of ranks in the group."""
         self.local_rank = local_rank
-        """This rank's number on its node: which GPU is its own."""
+        """This rank's number on its node, and the index of its GPU."""
         self.device = transport.device
-        """Where tensors must be."""
+        """The device that tensors must be on."""
         self.backend = transport.backend
-        """What carries the messages: gloo, nccl, or threads in tests."""
+        """The backend: gloo, nccl, or threads in tests."""
 
     def refuse(self, why: CommError | ForkedError) -> None:
-        """Refuse every call from now on."""
+        """Make every later call raise this error."""
         self._unfit = why
 
     def _begin(self, call: str, tensors: Sequence[Tensor], **rule: Any) -> None:
-        """Refuse what cannot work; in checked mode, compare the call with the other ranks'.
+        """Refuse a wrong call; in checked mode, compare it with the other ranks' calls.
 
         Args:
             call: The collective's name.
-            tensors: What this rank gives.
-            **rule: What else has to agree: op, root, dim, sizes.
+            tensors: The tensors that this rank passes.
+            **rule: What else must be equal: op, root, dim, sizes.
         """
         self._require_fit(call, tensors)
         if self._checker is not None:
@@ -93,7 +93,7 @@ class Group:
                 raise
 
     def _require_fit(self, call: str, tensors: Sequence[Tensor]) -> None:
-        """Refuse a group that is closed or dead, and tensors that cannot travel."""
+        """Refuse a closed or dead group, and tensors that cannot be sent."""
         if self._unfit is not None:
             raise type(self._unfit)(self._unfit.message, self._unfit.hint)
         for x in tensors:
@@ -109,43 +109,43 @@ class Group:
     def _require_usable(self, call: str, x: Tensor) -> None:
         if hasattr(x, "to_local"):
             raise CommUsageError(
-                f"{call} was given a {type(x).__name__}, which is a part of a tensor on each rank",
-                "x.to_local() is this rank's part, x.full_tensor() the whole",
+                f"{call} was given a {type(x).__name__}, which is sharded over the ranks",
+                "pass x.to_local() (this rank's part) or x.full_tensor()",
             )
         if hasattr(x, "get_mask"):
             raise CommUsageError(
                 f"{call} was given a {type(x).__name__}, which is two tensors",
-                "x.get_data() and x.get_mask() are plain ones; x.to_tensor(0) fills what is masked",
+                "pass x.get_data() and x.get_mask(), or x.to_tensor(0)",
             )
         if x.is_nested:
             raise CommUsageError(
-                f"{call} was given a nested tensor", "x.unbind() is a list of plain ones"
+                f"{call} was given a nested tensor", "pass x.unbind(), a list of plain tensors"
             )
         if x.is_quantized:
-            raise CommUsageError(f"{call} was given a quantized tensor", "x.dequantize() first")
+            raise CommUsageError(f"{call} was given a quantized tensor", "pass x.dequantize()")
         if x.layout != torch.strided:
-            raise CommUsageError(f"{call} was given a {x.layout} tensor", "x.to_dense() first")
+            raise CommUsageError(f"{call} was given a {x.layout} tensor", "pass x.to_dense()")
         if type(x) is not Tensor and x.device == self.device and not _has_memory(x):
             raise CommUsageError(
                 f"{call} was given a {type(x).__name__}, which has no memory of its own",
-                "give the plain tensors that it holds",
+                "pass the plain tensors that it holds",
             )
         if x.device != self.device:
             raise CommUsageError(
-                f"{call} was given a tensor on {x.device}, this group works on {self.device}",
-                "x.to(world.device) first",
+                f"{call} was given a tensor on {x.device}, this group is on {self.device}",
+                "pass x.to(world.device)",
             )
 
     def _require_rank(self, call: str, what: str, rank: int) -> int:
-        """Return a rank of the group as an int, or refuse it."""
+        """Return a rank of the group as an int; refuse anything else."""
         try:
             number = operator.index(rank)
         except TypeError:
             number = -1
         if not 0 <= number < self.world_size:
             raise CommUsageError(
-                f"{call}: {what}={rank!r} is no rank of {self.name},"
-                f" which has ranks 0 to {self.world_size - 1}"
+                f"{call}: {what}={rank!r} is not a rank of {self.name}, which has ranks 0 to"
+                f" {self.world_size - 1}"
             )
         return number
 
@@ -156,11 +156,11 @@ class Group:
         finish: Callable[[], T],
         async_op: bool,
     ) -> T | Handle[T]:
-        """Start messages; wait and return their result, or return a handle to do so."""
+        """Start messages; wait and return their result, or return a handle for it."""
         try:
             works = start()
         except RuntimeError as error:
-            raise self._broken(call, error) from None  # it says all that this did
+            raise self._broken(call, error) from None  # it contains this error's text
         if async_op:
             return Handle(call, works, self._wait, finish, call_site())
         for work in works:
@@ -168,15 +168,15 @@ class Group:
         return finish()
 
     def _wait(self, work: Work, call: str) -> None:
-        if isinstance(self._unfit, ForkedError):  # a handle that was made before the fork
+        if isinstance(self._unfit, ForkedError):  # for a handle made before the fork
             raise ForkedError(self._unfit.message, self._unfit.hint)
         try:
             work.wait()
         except RuntimeError as error:
-            raise self._broken(call, error) from None  # it says all that this did
+            raise self._broken(call, error) from None  # it contains this error's text
 
     def _broken(self, call: str, error: RuntimeError) -> CommError:
-        """Note that the group is dead, and why: c10d's groups do not survive an error."""
+        """Record that the group is dead, and why: c10d's groups are unusable after an error."""
         if isinstance(error, CommError):
             return error
         first, *_ = str(error).splitlines() or [type(error).__name__]
@@ -187,18 +187,22 @@ class Group:
         self._unfit = GroupDeadError(
             f"{call} on rank {self.rank} of {self.name} failed, and the group is dead: {what}"
             f" ({reason})",
-            "look for the rank that failed first; world.rebuild() makes a new group"
-            + ("" if self._checker else "; DISTRUN_COMM_CHECK=1 names the rank late or gone"),
+            "find the rank that failed first; world.rebuild() makes a new group"
+            + (
+                ""
+                if self._checker
+                else "; DISTRUN_COMM_CHECK=1 names the rank that is late or lost"
+            ),
         )
         return self._unfit
 
 
 def _has_memory(x: Tensor) -> bool:
-    if x.numel() == 0 or hasattr(x, "wait"):  # torch's own result of an async collective waits
+    if x.numel() == 0 or hasattr(x, "wait"):  # torch's own async result, which waits
         return True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return x.data_ptr() != 0
-    except RuntimeError:  # as torch says of some of its own
+    except RuntimeError:  # torch raises this for some of its own subclasses
         return False

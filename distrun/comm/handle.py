@@ -1,4 +1,4 @@
-"""The result of a collective that is still under way."""
+"""The handle of an async collective."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 class UnwaitedHandleWarning(UserWarning):
-    """An async collective was started, and nobody waited for it."""
+    """An async collective was started, and its handle was dropped without wait()."""
 
 
 class Handle(Generic[T]):
     """A collective started with `async_op=True`.
 
     Args:
-        call: What was called, for messages.
-        works: The messages under way.
-        wait: Waits for one of them; raises what `world.all_reduce` itself would.
-        finish: Makes the result, after all of them.
-        site: Where the call was made.
+        call: The collective's name, for messages.
+        works: The started messages.
+        wait: Waits for one of them; raises what the collective itself would.
+        finish: Makes the result after all of them.
+        site: The line of code that made the call.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Handle(Generic[T]):
         self._site = site
 
     def wait(self) -> T:
-        """Wait for the collective and return its result; again, and it returns it again."""
+        """Wait for the collective and return its result; later calls return it again."""
         if self._finish is not None:
             try:
                 for work in self._works:
                     self._wait(work, self._call)
                 self._value = self._finish()
-            except Exception as error:  # it is raised again whenever somebody asks
+            except Exception as error:  # raised again by later calls
                 self._error = error
             self._finish, self._works = None, ()
         if self._error is not None:
@@ -58,12 +58,12 @@ class Handle(Generic[T]):
         return self._value
 
     def done(self) -> bool:
-        """Say whether `wait` would return at once. Does not wait, and is no `wait`."""
+        """Return whether `wait` would return at once. Does not replace `wait`."""
         return all(work.is_completed() for work in self._works)
 
     @property
     def result(self) -> T:
-        """The result; waits for it if it is not there yet."""
+        """The result; waits for it if necessary."""
         return self.wait()
 
     def __del__(self) -> None:

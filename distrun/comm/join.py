@@ -1,4 +1,4 @@
-"""How the ranks find one another: the store, and who is missing."""
+"""Joins the ranks at a store, and names the ranks that are missing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from distrun.listen import listen_at
 _HERE, _GONE = "here", "gone"
 _LOOK_S = 0.005
 _ANSWER_S = 0.5
-"""So much later than the store's own timeout, which says more, this layer gives up."""
+"""This layer's timeout is this much longer than the store's, whose error says more."""
 
 
 def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
-    """Return the store at which the ranks of the job meet.
+    """Return the store of the job's ranks.
 
-    Rank 0 keeps it, unless torchrun's agent does; a world of one has it in memory.
+    Rank 0 hosts it, unless torchrun's agent does; a world of one has it in memory.
 
     Raises:
         PortBusyError: Rank 0 cannot listen on MASTER_PORT.
@@ -49,7 +49,7 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
         raise _unreachable(env.rank, address, timeout_s, reason) from None
     except (dist.DistStoreError, RuntimeError) as error:
         raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
-    # A world that was restarted, by torchrun too, must not read the addresses of the last.
+    # A restarted world (by torchrun too) must not read the addresses of the previous one.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return PrefixStore(f"distrun/attempt{attempt}", store)
 
@@ -57,10 +57,10 @@ def open_store(env: TorchrunEnv, timeout_s: float) -> Store:
 def _tcp_store(
     env: TorchrunEnv, timeout_s: float, *, is_master: bool, listener: int | None
 ) -> Store:
-    """Make the store's client, and on its master the server.
+    """Make the client of the store, and on its host the server.
 
-    In a thread of its own: it waits for ever for an answer from a program that accepts
-    connections at the port, and says nothing.
+    In a separate thread: it waits for ever if another program accepts connections on the port and
+        does not answer.
     """
     made: Future[Store] = Future()
 
@@ -73,7 +73,7 @@ def _tcp_store(
                     env.world_size,
                     is_master=is_master,
                     timeout=timedelta(seconds=timeout_s),
-                    wait_for_workers=False,  # that would name nobody: see `require_all`
+                    wait_for_workers=False,  # its error would name no rank: see `require_all`
                     master_listen_fd=listener,
                 )
             )
@@ -84,14 +84,14 @@ def _tcp_store(
     try:
         return made.result(timeout_s + _ANSWER_S)
     except FutureTimeoutError:
-        raise RuntimeError("connected, and no answer") from None
+        raise RuntimeError("connected, but no answer") from None
 
 
 def _listener(env: TorchrunEnv) -> int | None:
-    """Listen at MASTER_ADDR alone; None where the store has to listen at every address.
+    """Listen at MASTER_ADDR only; return None where the store must listen at every address.
 
-    A name may be another address on other machines, as a host's own name often is, and an
-    address may be a router's, which passes connections on.
+    A name may resolve to another address on other machines, as a host's own name often does, and an
+    address may belong to a router that forwards connections.
     """
     try:
         if env.master_addr != "localhost":
@@ -107,9 +107,9 @@ def _listener(env: TorchrunEnv) -> int | None:
 
 def _port_is_busy(env: TorchrunEnv) -> PortBusyError:
     return PortBusyError(
-        f"rank 0 cannot listen at {env.master_addr}:{env.master_port}: another program has that"
-        " port",
-        "MASTER_PORT=… another; `distrun launch` takes a free one by itself",
+        f"rank 0 cannot listen at {env.master_addr}:{env.master_port}: another program uses"
+        " that port",
+        "set MASTER_PORT to another port; `distrun launch` picks a free one",
     )
 
 
@@ -117,16 +117,16 @@ def _unreachable(rank: int, address: str, timeout_s: float, reason: str) -> Join
     return JoinError(
         f"rank {rank} could not reach the ranks' store at {address} within {timeout_s:g} s"
         f" ({reason[:200]})",
-        "rank 0 keeps it: is it running, is MASTER_ADDR its address, is the port open, and"
-        " nobody else's?",
+        "rank 0 hosts it: is it running, is MASTER_ADDR its address, is the port open, and not"
+        " used by another program?",
     )
 
 
 def require_all(store: Store, env: TorchrunEnv, timeout_s: float) -> None:
-    """Wait until every rank has come.
+    """Wait until every rank has joined.
 
     Raises:
-        JoinError: Some did not within the timeout; they are named.
+        JoinError: Some did not join within the timeout; they are named.
     """
     keys = [f"here/{rank}" for rank in range(env.world_size)]
     deadline = time.monotonic() + timeout_s
@@ -135,15 +135,15 @@ def require_all(store: Store, env: TorchrunEnv, timeout_s: float) -> None:
         while not (store.check(keys) and _all_stay(store, keys)):
             if time.monotonic() > deadline:
                 missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
-                store.set(keys[env.rank], _GONE)  # who comes later must not count on this rank
+                store.set(keys[env.rank], _GONE)  # ranks that join later must not wait for this one
                 break
-            time.sleep(_LOOK_S)  # store.wait would print a warning of its own
+            time.sleep(_LOOK_S)  # store.wait would print a warning
         else:
             return
     except dist.DistNetworkError as error:
         address = f"{env.master_addr}:{env.master_port}"
         raise _unreachable(env.rank, address, timeout_s, str(error).splitlines()[0]) from None
-    what = ranks_text(missing) if missing else "the others came, and did not wait so long"
+    what = ranks_text(missing) if missing else "all came, but some gave up earlier"
     raise JoinError(
         f"{len(missing)} of {env.world_size} ranks did not join within {timeout_s:g} s: {what}",
         "are they started, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?",

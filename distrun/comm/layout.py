@@ -1,7 +1,7 @@
-"""How tensors are cut along a dimension into one part a rank, and put together again.
+"""Splits tensors along a dimension into one part per rank, and joins them again.
 
-"Rows" are a tensor with the dimension in question moved to the front, contiguous: the part
-of each rank is then one run of memory.
+"Rows" are a contiguous tensor with that dimension moved to the front: the part of each rank is then
+one block of memory.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from torch import Tensor
 from distrun.comm.errors import CommUsageError
 
 Sizes = Iterable[SupportsIndex] | None
-"""How much each rank gets or gives: a list, an array, a tensor of integers."""
+"""How much each rank gets or sends: a list, an array or a tensor of integers."""
 
 
 def require_dim(call: str, x: Tensor, dim: int) -> int:
-    """Return `dim` counted from the front.
+    """Return `dim` as a non-negative number.
 
     Raises:
         CommUsageError: x has no such dimension.
     """
     if not isinstance(dim, Integral) or not -x.ndim <= dim < x.ndim:
         raise CommUsageError(
-            f"{call}: dim={dim!r:.80} is outside of a tensor with shape {list(x.shape)}",
-            f"from {-x.ndim} to {x.ndim - 1}" if x.ndim else "a scalar has none: x.reshape(1)",
+            f"{call}: dim={dim!r:.80} is out of range for a tensor of shape {list(x.shape)}",
+            f"from {-x.ndim} to {x.ndim - 1}"
+            if x.ndim
+            else "a scalar has no dimension: pass x.reshape(1)",
         )
     return int(dim) % x.ndim
 
@@ -45,7 +47,7 @@ def from_rows(rows: Tensor, dim: int) -> Tensor:
 
 
 def stated(call: str, sizes: object, world_size: int) -> list[int] | None:
-    """Return sizes as a list, or None if they are not stated; see `require_sizes`."""
+    """Return sizes as a list, or None if none are given; see `require_sizes`."""
     return None if sizes is None else require_sizes(call, sizes, world_size)
 
 
@@ -53,15 +55,15 @@ def require_sizes(call: str, sizes: object, world_size: int) -> list[int]:
     """Return sizes as a list.
 
     Raises:
-        CommUsageError: They are not one number from 0 up for each rank.
+        CommUsageError: They are not one number per rank, each 0 or more.
     """
     try:
-        numbers = [operator.index(size) for size in sizes]  # type: ignore[attr-defined] # what cannot be iterated: below
+        numbers = [operator.index(size) for size in sizes]  # type: ignore[attr-defined] # not iterable: refused below
     except TypeError:
         numbers = []
     if len(numbers) != world_size or min(numbers) < 0:
         raise CommUsageError(
-            f"{call}: sizes={sizes!r} has to be {world_size} numbers from 0 up, one a rank"
+            f"{call}: sizes={sizes!r} must be {world_size} numbers, one per rank, each 0 or more"
         )
     return numbers
 
@@ -73,7 +75,7 @@ def cut(call: str, x: Tensor, dim: int, sizes: Sizes, world_size: int) -> list[i
         call: For messages.
         x: [..., L, ...]
         dim: Where L is.
-        sizes: As asked for; None: equal parts.
+        sizes: As the caller passed them; None: equal parts.
         world_size: n.
 
     Raises:
@@ -83,9 +85,10 @@ def cut(call: str, x: Tensor, dim: int, sizes: Sizes, world_size: int) -> list[i
     if sizes is None:
         if length % world_size:
             raise CommUsageError(
-                f"{call}: dim {dim} has {length} rows, which do not divide among"
-                f" {world_size} ranks",
-                f"pad it to {length + -length % world_size}, or say sizes=[…], one number a rank",
+                f"{call}: dim {dim} has {length} rows, which cannot be divided by {world_size}"
+                " ranks",
+                f"pad it to {length + -length % world_size}, or pass sizes=[…], one number per"
+                " rank",
             )
         return [length // world_size] * world_size
     wanted = require_sizes(call, sizes, world_size)
@@ -97,7 +100,7 @@ def cut(call: str, x: Tensor, dim: int, sizes: Sizes, world_size: int) -> list[i
 
 
 def padded(parts: Sequence[Tensor]) -> Tensor:
-    """Put flat parts into one buffer, each in a place as long as the longest: [n * longest]."""
+    """Copy flat parts into one buffer, each padded to the longest: [n * longest]."""
     longest = max(len(part) for part in parts)
     if all(len(part) == longest for part in parts):
         return torch.cat(tuple(parts))

@@ -1,4 +1,4 @@
-"""Named axes over the ranks of the world."""
+"""A grid of the world's ranks with named axes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Mesh(Generic[G]):
     """The ranks of the world as a grid: `mesh["tp"]` is this rank's group along an axis.
 
     Args:
-        sizes: Axis -> its length, the slowest first, complete.
+        sizes: Axis -> its length, the slowest first, without -1.
         groups: Axis -> this rank's group along it.
-        device_mesh: Torch's own, for `fully_shard`, `parallelize_module` and others; None
-            where there are no process groups.
+        device_mesh: Torch's DeviceMesh, for `fully_shard`, `parallelize_module` and others; None if
+            there are no process groups.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Mesh(Generic[G]):
         """Torch's DeviceMesh with these axes and groups.
 
         Raises:
-            CommUsageError: On threads, where there are no process groups.
+            CommUsageError: The ranks are threads, which have no process groups.
         """
         if self._device_mesh is None:
             raise CommUsageError(
@@ -58,7 +58,7 @@ class Mesh(Generic[G]):
 
     @property
     def coordinate(self) -> dict[str, int]:
-        """Axis -> this rank's place along it."""
+        """Axis -> this rank's index along it."""
         return {axis: group.rank for axis, group in self._groups.items()}
 
     def __repr__(self) -> str:
@@ -66,13 +66,13 @@ class Mesh(Generic[G]):
 
 
 def complete(sizes: Mapping[str, int], world_size: int) -> dict[str, int]:
-    """Return the axes with a length of -1 worked out.
+    """Return the axes with a length of -1 replaced.
 
     Raises:
-        CommUsageError: They do not multiply to the world size.
+        CommUsageError: The product of the lengths is not the world size.
     """
     if not isinstance(sizes, Mapping):
-        raise CommUsageError(f"a mesh of {sizes!r:.60}: its axes need names", '{"dp": 2, "tp": 4}')
+        raise CommUsageError(f"a mesh needs named axes, not {sizes!r:.60}", '{"dp": 2, "tp": 4}')
     lengths = dict(sizes)
     open_axes = [axis for axis, length in lengths.items() if length == -1]
     known = prod(length for length in lengths.values() if length != -1)
@@ -83,13 +83,13 @@ def complete(sizes: Mapping[str, int], world_size: int) -> dict[str, int]:
         product = " x ".join(f"{axis}={length}" for axis, length in sizes.items()) or "no axes"
         raise CommUsageError(
             f"a mesh of {product} does not cover {world_size} rank{'s' * (world_size != 1)}",
-            "the lengths have to multiply to the world size; one of them may be -1",
+            "the product of the lengths must be the world size; one length may be -1",
         )
     return lengths
 
 
 def lines_along(axis: int, lengths: list[int]) -> list[list[int]]:
-    """Return the groups of ranks along one axis of a grid in row-major order."""
+    """Return the groups of ranks along one axis of a row-major grid."""
     stride = prod(lengths[axis + 1 :])
     starts = [rank for rank in range(prod(lengths)) if rank // stride % lengths[axis] == 0]
     return [[start + stride * i for i in range(lengths[axis])] for start in starts]

@@ -1,4 +1,4 @@
-"""The same for any Python object, pickled."""
+"""Collectives on picklable Python objects."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from distrun.comm.gathering import Gathering
 class Objects(Gathering):
     """Collectives on Python objects that can be pickled.
 
-    They wait, and they are slow beside tensors: for settings, names and counts. Unpickling
-    runs code of the sender's choice; the ranks of a job trust one another.
+    They are synchronous and slower than tensors: use them for settings, names and counts.
+        Unpickling runs code that the sender chooses; the ranks of a job trust one another.
     """
 
     def all_gather_object(self, value: Any) -> list[Any]:
         """Return the objects of all ranks, in rank order.
 
-        Stands on two `all_gather`s, of lengths and of bytes; compare
+        Uses two `all_gather`s, of lengths and of bytes; compare
         `torch.distributed.all_gather_object`.
 
         Args:
-            value: What this rank gives.
+            value: The object of this rank.
         """
         data = require_picklable(value)
         self._begin("all_gather_object", ())
@@ -48,7 +48,7 @@ class Objects(Gathering):
         """Return the objects of all ranks on dst, in rank order, and None elsewhere.
 
         Args:
-            value: What this rank gives.
+            value: The object of this rank.
             dst: The rank that gets them.
 
         Raises:
@@ -69,8 +69,8 @@ class Objects(Gathering):
         """Return the object of src on every rank.
 
         Args:
-            value: Looked at on src alone.
-            src: The rank whose object it is.
+            value: The object; read on src only.
+            src: The rank whose object is used.
 
         Raises:
             CommUsageError: There is no rank src.
@@ -94,12 +94,12 @@ class Objects(Gathering):
         """Return, on rank i, `values[i]` of src.
 
         Args:
-            values: One object a rank; looked at on src alone.
-            src: The rank whose objects they are.
+            values: One object per rank; read on src only.
+            src: The rank whose objects are used.
 
         Raises:
-            CommUsageError: There is no rank src, or on src are not as many objects as ranks:
-                on every rank.
+            CommUsageError: There is no rank src, or src passed another number of objects than there
+                are ranks (raised on every rank).
         """
         src = self._require_rank("scatter_object", "src", src)
         here = self.rank == src
@@ -109,7 +109,7 @@ class Objects(Gathering):
         count = self._broadcast_object(count, src)
         if count != self.world_size:
             raise CommUsageError(
-                f"scatter_object: rank {src} gave {count} objects for {self.world_size} ranks"
+                f"scatter_object: rank {src} passed {count} objects for {self.world_size} ranks"
             )
         sizes = [len(part) for part in parts] or [0] * self.world_size
         coming = [0] * self.world_size
@@ -139,13 +139,13 @@ def require_picklable(value: Any) -> bytes:
     """Return a value pickled.
 
     Raises:
-        CommUsageError: It cannot be.
+        CommUsageError: It cannot be pickled.
     """
     try:
         return pickle.dumps(value)
-    except Exception as error:  # whatever its __reduce__ raises
+    except Exception as error:  # its __reduce__ may raise anything
         raise CommUsageError(
-            f"a {type(value).__name__} cannot be pickled, and so not be sent: {error}"
+            f"a {type(value).__name__} cannot be pickled, so it cannot be sent: {error}"
         ) from error
 
 

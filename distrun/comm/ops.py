@@ -1,7 +1,7 @@
-"""Reductions: by which c10d op and in which dtype each is carried, and what is refused.
+"""Reductions: the c10d op and the dtype that each is sent in, and which are refused.
 
-gloo drops NaN in MAX and MIN, does not know 16-bit and the large unsigned integers, and
-lets a bool hold 2. So such values travel as integers that order, add and wrap as they do.
+gloo drops NaN in MAX and MIN, lacks 16-bit and large unsigned integers, and lets a bool become 2.
+So such values are sent as integers that compare, add and wrap in the same way.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ Convert = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How one reduction travels: `decode(reduce(encode(x), op))`."""
+    """How one reduction is sent: `decode(reduce(encode(x), op))`."""
 
     op: str
     encode: Convert | None = None
-    """Makes a new tensor to send, or a view of the old one; None: sent as it is."""
+    """Makes a new tensor to send, or a view; None: the tensor is sent as it is."""
     decode: Convert | None = None
 
 
 def op_name(op: object) -> str:
-    """Return the one name of a reduction.
+    """Return the canonical name of a reduction.
 
     Raises:
         CommUsageError: There is no such reduction.
     """
-    if isinstance(op, str | RedOpType):  # whose members equal the numbers 0, 1, …
+    if isinstance(op, str | RedOpType):  # whose members compare equal to 0, 1, …
         name = ALIASES.get(op, op)
         if isinstance(name, str) and name in OPS:
             return name
@@ -74,18 +74,18 @@ def _no_op(op: object) -> CommUsageError:
 
 
 def encoding(op: object, dtype: torch.dtype) -> Encoding:
-    """Say how a reduction of a dtype travels.
+    """Return how a reduction of a dtype is sent.
 
     Args:
         op: A name of `OPS`, or one of `ALIASES`.
         dtype: Of the tensor, before it is encoded.
 
     Raises:
-        CommUsageError: The reduction means nothing for this dtype.
+        CommUsageError: The reduction is not defined for this dtype.
     """
     try:
         return _encoding(op, dtype)
-    except TypeError:  # it cannot be looked up
+    except TypeError:  # it is not hashable
         raise _no_op(op) from None
 
 
@@ -96,7 +96,7 @@ def _encoding(op: object, dtype: torch.dtype) -> Encoding:
         return _bool(name)
     if dtype.is_complex:
         if name not in ("sum", "mean"):
-            raise _refusal(name, dtype, "numbers without an order: only sum and mean")
+            raise _refusal(name, dtype, "complex numbers have no order: only sum and mean work")
         return Encoding(name, torch.view_as_real, _as_complex)
     if dtype.is_floating_point:
         return _float(name, dtype)
@@ -113,7 +113,7 @@ def _bool(name: str) -> Encoding:
 
 
 def _as_complex(x: Tensor) -> Tensor:
-    # in a buffer with others it may begin at an odd place, where no complex number can
+    # in a shared buffer it may begin at an offset that complex numbers do not allow
     return torch.view_as_complex(x.clone() if x.storage_offset() % 2 else x)
 
 
@@ -123,9 +123,9 @@ def _as_bytes(x: Tensor) -> Tensor:
 
 def _float(name: str, dtype: torch.dtype) -> Encoding:
     if name in _BITWISE:
-        raise _refusal(name, dtype, "bits of a float: x.view(torch.int32) if you mean them")
+        raise _refusal(name, dtype, "for the bits of a float, pass x.view(torch.int32)")
     if dtype not in _KEYS:
-        raise _refusal(name, dtype, "too coarse to add up: x.float() first")
+        raise _refusal(name, dtype, "too coarse for sums: pass x.float()")
     if name not in ("max", "min"):
         return Encoding(name)
     wide, integer = _KEYS[dtype]
@@ -137,10 +137,10 @@ def _float(name: str, dtype: torch.dtype) -> Encoding:
 
 
 def _order_key(x: Tensor, integer: torch.dtype, name: str) -> Tensor:
-    """Map floats to integers of the same order, with NaN beyond the end that wins.
+    """Map floats to integers of the same order, with NaN beyond the end that the op selects.
 
-    Bits of IEEE 754 floats, read as integers, are in order but for the negative half, whose
-    order is turned round.
+    The bits of IEEE 754 floats, read as integers, are in order, except that negative values are in
+    reverse order.
     """
     limits = torch.iinfo(integer)
     bits = x.view(integer)
@@ -155,7 +155,11 @@ def _from_order_key(key: Tensor, wide: torch.dtype) -> Tensor:
 
 def _integer(name: str, dtype: torch.dtype) -> Encoding:
     if name == "mean":
-        raise _refusal(name, dtype, 'a mean is no integer: x.float() first, or op="sum" and divide')
+        raise _refusal(
+            name,
+            dtype,
+            'the mean of integers is not an integer: pass x.float(), or use op="sum" and divide',
+        )
     if dtype in _PLAIN_INTEGERS:
         return Encoding(name)
     if dtype in _WIDER:
@@ -163,7 +167,7 @@ def _integer(name: str, dtype: torch.dtype) -> Encoding:
         return Encoding(name, lambda x: x.to(wide), lambda x: x.to(dtype))
     if dtype != torch.uint64:
         raise _refusal(name, dtype, "convert it first")
-    if name in ("max", "min"):  # with the sign bit turned, int64 has the order of uint64
+    if name in ("max", "min"):  # with the sign bit flipped, int64 has the order of uint64
         flip = torch.iinfo(torch.int64).min
         return Encoding(
             name, lambda x: x.view(torch.int64) ^ flip, lambda x: (x ^ flip).view(torch.uint64)

@@ -1,4 +1,4 @@
-"""Rows of several tensors, of any dtypes, as one run of bytes."""
+"""Packs rows of several tensors, of any dtypes, into one block of bytes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from math import prod
 import torch
 from torch import Tensor
 
-_ALIGNMENT = 16  # of complex128, the largest; a view of bytes as a dtype has to begin so
+_ALIGNMENT = 16  # item size of complex128, the largest; a view of bytes as a dtype must be aligned
 NATIVE = {
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int8, torch.uint8),
 }
-"""What gloo and NCCL carry by its own name; the rest travels as bytes."""
+"""The dtypes that gloo and NCCL send as such; others are sent as bytes."""
 
 
 def wire(x: Tensor) -> Tensor:
-    """Return a contiguous tensor as gloo and NCCL can carry it: a flat view of it."""
+    """Return a flat view of a contiguous tensor in a dtype that gloo and NCCL can send."""
     flat = x.view(-1)
     return flat if x.dtype in NATIVE else _octets(flat)
 
 
 def _octets(flat: Tensor) -> Tensor:
-    """Return the bytes of a flat tensor, which if it has one element may have any stride."""
+    """Return the bytes of a flat tensor; with one element it may have any stride."""
     return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def row_nelement(rows: Tensor) -> int:
-    """Return how many elements of `wire(rows)` one row is: rows [L, ...]."""
+    """Return the number of elements of one row in `wire(rows)`: rows [L, ...]."""
     return prod(rows.shape[1:]) * (1 if rows.dtype in NATIVE else rows.dtype.itemsize)
 
 
 class Packing:
-    """The order and the place of several tensors' rows in a block of bytes.
+    """The order and the offsets of several tensors' rows in a block of bytes.
 
     Args:
         dtypes: Of each tensor.
@@ -43,7 +43,7 @@ class Packing:
     def __init__(self, dtypes: Sequence[torch.dtype], row_shapes: Sequence[Sequence[int]]) -> None:
         self._dtypes = dtypes
         self._row_shapes = row_shapes
-        # Large items first: then each dtype's bytes begin at a multiple of its size.
+        # Large items first, so that each dtype's bytes are aligned to its size.
         self._order = sorted(range(len(dtypes)), key=lambda i: -dtypes[i].itemsize)
 
     @classmethod
@@ -66,7 +66,7 @@ class Packing:
         return torch.cat([*parts, parts[0].new_zeros(rest)])
 
     def unpack(self, block: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-        """Return the rows in a block, views of it: [lengths[i], ...] each."""
+        """Return the rows in a block, as views: [lengths[i], ...] each."""
         found: dict[int, Tensor] = {}
         begin = 0
         for i in self._order:
@@ -79,7 +79,7 @@ class Packing:
     def unpack_all(
         self, blocks: Tensor, nbytes: Sequence[int], lengths: Sequence[Sequence[int]]
     ) -> list[Tensor]:
-        """Return the rows of several blocks, joined tensor by tensor.
+        """Return the rows of several blocks, concatenated tensor by tensor.
 
         Args:
             blocks: [sum of nbytes] uint8.

@@ -18,12 +18,12 @@ Tree = TypeVar("Tree")
 
 
 class Reducing(Group):
-    """Collectives that combine one tensor of every rank, element by element.
+    """Collectives that reduce one tensor of every rank, element by element.
 
     Reductions (`op`): sum, mean, prod, max, min, band, bor, bxor. max and min keep NaN;
-    bool has or (sum, max, bor), and (prod, min, band) and bxor; complex numbers have sum and
-    mean; the mean of integers is refused. x may have any shape, strides and dtype but float8.
-    None of them is differentiable: `distrun.comm.functional` is.
+    of bools, sum, max and bor are "or", prod, min and band are "and"; complex numbers have sum and
+    mean; the mean of integers is refused. x may have any shape, strides and dtype except float8.
+    They have no gradients; `distrun.comm.functional` has.
     """
 
     @overload
@@ -37,22 +37,22 @@ class Reducing(Group):
     ) -> Any:
         """Reduce x over the ranks; every rank gets the result.
 
-        Stands on `torch.distributed.all_reduce`
+        Uses `torch.distributed.all_reduce`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_reduce).
 
         Args:
-            x: [...] on each rank; or a dict, list or tuple of such tensors, which then travel
-                as one message a dtype.
+            x: [...] on each rank; or a dict, list or tuple of such tensors, which are sent as one
+                message per dtype.
             op: sum, mean, prod, max, min, band, bor or bxor.
-            out: Takes the result, [...] as x; `out=x` is in place. None: a new tensor.
+            out: Receives the result, [...] as x; `out=x` works in place. None: a new tensor.
             async_op: Return a handle at once.
 
         Returns:
-            [...] as x, without a graph: `comm.functional.all_reduce` has gradients.
+            [...] as x, without gradients: see `comm.functional.all_reduce`.
 
         Raises:
             CommUsageError: The reduction is not defined for the dtype, or `out` does not fit.
-            CommError: See `distrun.comm.errors`; so for every collective.
+            CommError: See `distrun.comm.errors`; this applies to every collective.
         """
         if not isinstance(x, Tensor):
             return self._all_reduce_tree(x, op, out, async_op)
@@ -68,7 +68,7 @@ class Reducing(Group):
                 lambda: decoded(buffer, how, out),
                 True,
             )
-        try:  # the way of every training step: as straight as it can be
+        try:  # the path of every training step: kept short
             self.transport.all_reduce(buffer, how.op, False).wait()
         except RuntimeError as error:
             raise self._broken("all_reduce", error) from None
@@ -112,9 +112,9 @@ class Reducing(Group):
         self, x: Tensor, dst: int = ..., op: str = ..., *, async_op: bool
     ) -> Handle[Tensor | None]: ...
     def reduce(self, x: Tensor, dst: int = 0, op: str = "sum", *, async_op: bool = False) -> Any:
-        """Reduce x over the ranks; dst alone gets the result.
+        """Reduce x over the ranks; only dst gets the result.
 
-        Stands on `torch.distributed.reduce`
+        Uses `torch.distributed.reduce`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.reduce).
 
         Args:
@@ -124,10 +124,10 @@ class Reducing(Group):
             async_op: Return a handle at once.
 
         Returns:
-            [...] on dst, None elsewhere. x is left as it is.
+            [...] on dst, None elsewhere. x is not changed.
 
         Raises:
-            CommUsageError: There is no rank dst, or no such reduction for the dtype.
+            CommUsageError: There is no rank dst, or the reduction is not defined for the dtype.
         """
         require_tensor("reduce", x)
         dst = self._require_rank("reduce", "dst", dst)
@@ -166,24 +166,24 @@ class Reducing(Group):
     ) -> Any:
         """Reduce x over the ranks; each rank gets one part of the result.
 
-        Stands on `torch.distributed.reduce_scatter_single`, before torch 2.12
+        Uses `torch.distributed.reduce_scatter_single`, before torch 2.12
         `reduce_scatter_tensor`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.reduce_scatter_tensor).
 
         Args:
-            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of
-                which is cut. (Torch's lists, one tensor a rank, are `torch.cat(list)` here.)
-            dim: Where L is: the dimension that is cut.
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of which
+                is split. (Torch's lists, one tensor a rank, are `torch.cat(list)` here.)
+            dim: Where L is: the dimension to split.
             op: The reduction.
-            sizes: How much of L each rank gets, equal on all ranks; None: L / n. Unequal
-                parts are padded to the longest while they travel.
+            sizes: How much of L each rank gets, the same list on all ranks; None: L / n. Unequal
+                parts are padded to the longest in transit.
             async_op: Return a handle at once.
 
         Returns:
-            [..., L / n, ...], or sizes[rank] in that place; the parts in rank order.
+            [..., L / n, ...], or sizes[rank] instead of L / n; the parts are in rank order.
 
         Raises:
-            CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
+            CommUsageError: L is not a multiple of n, or `sizes` do not add up to L.
         """
         leaves, structure = flatten(x)
         sizes = stated("reduce_scatter", sizes, self.world_size)
@@ -221,7 +221,7 @@ class Reducing(Group):
 
 
 def _parts(leaves: Sequence[tuple[Tensor, Sequence[int]]]) -> Tensor:
-    """Put what goes to each rank in one place a rank: rows [L, ...] of each leaf -> [n * k]."""
+    """Order the data by destination rank: rows [L, ...] of each leaf -> [n * k]."""
     ((rows, sizes), *more) = leaves
     if not more and len(set(sizes)) == 1:
         return rows.reshape(-1)

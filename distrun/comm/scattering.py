@@ -1,4 +1,4 @@
-"""scatter and all_to_all: a tensor is cut, and each rank is sent its part."""
+"""scatter and all_to_all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tree = TypeVar("Tree")
 
 
 class _Parts(NamedTuple):
-    """What src tells the others of a scatter: how to read their parts."""
+    """What src sends to the other ranks of a scatter first: how to read their parts."""
 
     dtypes: list[torch.dtype]
     row_shapes: list[list[int]]
@@ -31,10 +31,10 @@ class _Parts(NamedTuple):
 
 
 class Scattering(Objects):
-    """Collectives that cut a tensor into one part a rank.
+    """Collectives that split a tensor into one part per rank.
 
-    They take any dtype and strides, and dicts, lists and tuples of tensors: all leaves then
-    travel as one message.
+    They take any dtype and strides, and dicts, lists and tuples of tensors, whose leaves are sent
+    as one message.
     """
 
     @overload
@@ -58,27 +58,27 @@ class Scattering(Objects):
         sizes: Sizes = None,
         async_op: bool = False,
     ) -> Any:
-        """Cut x of src into one part a rank; each rank gets its part.
+        """Split x of src into one part per rank; each rank gets its part.
 
-        Stands on `torch.distributed.all_to_all_single`, where only src sends anything
+        Uses `torch.distributed.all_to_all_single`, in which only src sends data
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single),
-        after a message that tells the others what comes.
+        after a message that describes the parts.
 
         Args:
             x: [..., L, ...] on src, or a dict, list or tuple of such tensors, each of which is
-                cut; elsewhere it is not looked at, and may be None. (Torch's list, one tensor a
-                rank, is `torch.cat(list)` here.)
-            src: The rank whose x it is.
-            dim: Where L is; looked at on src.
-            sizes: How much of L each rank gets; looked at on src. None: L / n.
+                split; ignored elsewhere, and may be None. (Torch's list, one tensor a rank, is
+                `torch.cat(list)` here.)
+            src: The rank whose x is used.
+            dim: Where L is; read on src.
+            sizes: How much of L each rank gets; read on src. None: L / n.
             async_op: Return a handle at once.
 
         Returns:
-            [..., L / n, ...], or sizes[rank] in that place; the parts in rank order.
+            [..., L / n, ...], or sizes[rank] instead of L / n; the parts are in rank order.
 
         Raises:
-            CommUsageError: There is no such rank, or, on every rank, what src gave cannot be
-                cut so.
+            CommUsageError: There is no such rank, or x of src cannot be split so (raised on every
+                rank).
         """
         src = self._require_rank("scatter", "src", src)
         self._begin("scatter", (), src=src)
@@ -92,7 +92,7 @@ class Scattering(Objects):
         nbytes = [packing.nbytes(each) for each in lengths]
         parts = [
             r.split_with_sizes(c) for r, c in zip(rows, layout.cuts, strict=False)
-        ]  # none but on src
+        ]  # None except on src
         blocks = [
             packing.pack(p, n) for p, n in zip(zip(*parts, strict=True), nbytes, strict=False)
         ]
@@ -112,11 +112,11 @@ class Scattering(Objects):
     def _layout(
         self, x: Any, dim: int, sizes: Sizes
     ) -> tuple[list[Tensor], _Parts | CommUsageError]:
-        """Return the rows that src sends, and what it tells the others, or why it cannot."""
+        """Return the rows that src sends, and their description, or why x cannot be split."""
         try:
             leaves, dims, tree = self._leaves("scatter", x, dim)
             if not leaves:
-                raise CommUsageError(f"scatter: {x!r:.80} holds no tensor to cut")
+                raise CommUsageError(f"scatter: {x!r:.80} holds no tensor to split")
             for leaf in leaves:
                 self._require_usable("scatter", leaf)
             sizes = stated("scatter", sizes, self.world_size)
@@ -148,25 +148,25 @@ class Scattering(Objects):
         sizes: Sizes = None,
         async_op: bool = False,
     ) -> Any:
-        """Cut x into one part a rank, send each its part, and join what comes, in rank order.
+        """Send each rank its part of x, and concatenate the received parts in rank order.
 
-        Stands on `torch.distributed.all_to_all_single`
+        Uses `torch.distributed.all_to_all_single`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.all_to_all_single).
 
         Args:
-            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of
-                which is cut. (Torch's list, one tensor a rank, is `torch.cat(list)` here.)
+            x: [..., L, ...] on each rank; or a dict, list or tuple of such tensors, each of which
+                is split. (Torch's list, one tensor a rank, is `torch.cat(list)` here.)
             dim: Where L is.
-            sizes: How much of L goes to each rank; each rank has its own. What comes is then
-                found out by one more message of 8 bytes a rank. None, on all ranks: L / n to
-                each, and L is equal everywhere.
+            sizes: How much of L goes to each rank; may differ between ranks. One more message of 8
+                bytes per rank then exchanges them. None, on all ranks: L / n to each, and L is
+                equal on all ranks.
             async_op: Return a handle at once.
 
         Returns:
-            [..., sum of what is sent here, ...]
+            [..., sum of the received sizes, ...]
 
         Raises:
-            CommUsageError: L does not divide among the ranks, or `sizes` do not add up to L.
+            CommUsageError: L is not a multiple of n, or `sizes` do not add up to L.
         """
         sizes = stated("all_to_all", sizes, self.world_size)
         leaves, dims, tree = self._leaves("all_to_all", x, dim)
@@ -179,7 +179,7 @@ class Scattering(Objects):
             return self._carry("all_to_all", list, lambda: x, async_op)
         rows = [to_rows(dense(leaf), d) for leaf, d in zip(leaves, dims, strict=True)]
         coming = cuts if sizes is None else [self._swapped(cuts[0])] * len(leaves)
-        if len(rows) == 1:  # no copy into a packing
+        if len(rows) == 1:  # avoids the copy of packing
             step = row_nelement(rows[0])
             out = rows[0].new_empty((sum(coming[0]), *rows[0].shape[1:]))
             received, sent = wire(out), wire(rows[0])
@@ -209,7 +209,7 @@ class Scattering(Objects):
         )
 
     def _swapped(self, sizes: Sequence[int]) -> list[int]:
-        """Return what each rank sends here, from what this rank sends to each."""
+        """Return the sizes that each rank sends here, given those that this rank sends."""
         going = torch.tensor(sizes, dtype=torch.int64, device=self.transport.control_device)
         coming, one_each = torch.empty_like(going), [1] * self.world_size
         self._carry(

@@ -20,7 +20,7 @@ _AS_IT_IS = Encoding("broadcast")
 
 
 class Sending(Group):
-    """From one rank to all, from one to one, and nothing at all. Any dtype and strides."""
+    """Broadcast, point-to-point messages and the barrier. Any dtype and strides."""
 
     @overload
     def broadcast(self, x: Tree, src: int = ..., *, out: Tree | None = ...) -> Tree: ...
@@ -31,14 +31,14 @@ class Sending(Group):
     def broadcast(self, x: Any, src: int = 0, *, out: Any = None, async_op: bool = False) -> Any:
         """Return x of src on every rank.
 
-        Stands on `torch.distributed.broadcast`
+        Uses `torch.distributed.broadcast`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.broadcast).
 
         Args:
-            x: [...] on each rank, of one shape and dtype, which outside of src alone counts;
-                or a dict, list or tuple of such tensors, which then travel as one message.
-            src: The rank whose x it is.
-            out: Takes the result, [...] as x; `out=x` is in place. None: a new tensor.
+            x: [...] on each rank, with the same shape and dtype; values are read on src only. Or a
+                dict, list or tuple of such tensors, which are sent as one message.
+            src: The rank whose x is used.
+            out: Receives the result, [...] as x; `out=x` works in place. None: a new tensor.
             async_op: Return a handle at once.
 
         Returns:
@@ -84,7 +84,7 @@ class Sending(Group):
         )
 
     def _buffer(self, x: Tensor, out: Tensor | None, src: int) -> Tensor:
-        """Return contiguous memory for the result, on src with the values of x in it."""
+        """Return a contiguous buffer for the result; on src it holds the values of x."""
         plain = dense(x)
         if out is x:
             return plain
@@ -95,17 +95,17 @@ class Sending(Group):
     @overload
     def send(self, x: Tensor, dst: int, *, tag: int = ..., async_op: bool) -> Handle[None]: ...
     def send(self, x: Tensor, dst: int, *, tag: int = 0, async_op: bool = False) -> Any:
-        """Send x to one rank, which has to call `recv`.
+        """Send x to one rank, which must call `recv`.
 
-        Stands on `torch.distributed.send`
-        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.send). Not
-        compared in checked mode, since the others do not call anything.
+        Uses `torch.distributed.send`
+        (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.send). Not compared
+        in checked mode, because the other ranks make no call.
 
         Args:
             x: [...]
-            dst: The rank it goes to, another than this.
-            tag: Tells messages between the same two ranks apart; gloo only.
-            async_op: Return a handle at once; x must not change until it was waited for.
+            dst: The rank to send to; not this rank.
+            tag: Distinguishes messages between the same two ranks; gloo only.
+            async_op: Return a handle at once; x must not change before wait() has returned.
 
         Raises:
             CommUsageError: There is no rank dst, or it is this one.
@@ -141,16 +141,16 @@ class Sending(Group):
         tag: int = 0,
         async_op: bool = False,
     ) -> Any:
-        """Return the tensor that one rank sends here.
+        """Return the tensor that another rank sends to this one.
 
-        Stands on `torch.distributed.recv`
+        Uses `torch.distributed.recv`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.recv).
 
         Args:
-            like: [...], of the shape and dtype of what is sent; its values do not count.
-            src: The rank it comes from, another than this.
-            out: Takes the result, [...] as like; `out=like` is in place. None: a new tensor.
-            tag: As given to `send`.
+            like: [...], with the shape and dtype of the sent tensor; its values are ignored.
+            src: The rank to receive from; not this rank.
+            out: Receives the result, [...] as like; `out=like` works in place. None: a new tensor.
+            tag: As passed to `send`.
             async_op: Return a handle at once.
 
         Returns:
@@ -175,7 +175,7 @@ class Sending(Group):
     def _require_peer(self, call: str, what: str, rank: int) -> int:
         rank = self._require_rank(call, what, rank)
         if rank == self.rank:
-            raise CommUsageError(f"{call}: {what}={rank} is this rank itself", "take x.clone()")
+            raise CommUsageError(f"{call}: {what}={rank} is this rank itself", "use x.clone()")
         return rank
 
     @overload
@@ -183,9 +183,9 @@ class Sending(Group):
     @overload
     def barrier(self, *, async_op: bool) -> Handle[None]: ...
     def barrier(self, *, async_op: bool = False) -> Any:
-        """Wait until every rank has come here.
+        """Wait until every rank has called barrier.
 
-        Stands on `torch.distributed.barrier`
+        Uses `torch.distributed.barrier`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.barrier).
 
         Args:

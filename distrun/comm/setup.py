@@ -1,4 +1,4 @@
-"""`comm.init`: from torchrun's variables, or none, to the world."""
+"""`comm.init` and `comm.attach`: make the world."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from distrun.env import COMM_CHECK, TorchrunEnv
 WORLD_WAS_GIVEN: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "WORLD_WAS_GIVEN", default=False
 )
-"""Set where a rank was given its world, as `distrun.testing` does on threads."""
+"""Set if a rank was passed its world, as `distrun.testing` does."""
 _BACKENDS = ("gloo", "nccl")
 _LONGEST_S = 86400.0 * 365
 
 
 class Settings(NamedTuple):
-    """What `init` was asked for, complete."""
+    """The arguments of `init`, with defaults filled in."""
 
     backend: str
     device: torch.device
@@ -48,25 +48,25 @@ def init(
 ) -> World:
     """Join the ranks of the job, and return the world of all of them.
 
-    Reads torchrun's variables; without a launcher it is a world of one, which needs no
-    MASTER_PORT. Also makes torch.distributed's default group, so DDP, FSDP and DTensor work on
-    it. Use it as `with comm.init() as world:`, which closes it again, after an exception too;
-    it installs no signal handler, and leaves nothing behind when the process is killed.
+    Reads torchrun's variables; without a launcher the world has one rank and needs no MASTER_PORT.
+    Also makes torch.distributed's default group, so DDP, FSDP and DTensor work. Use it as `with
+    comm.init() as world:`, which closes it, after an exception too. It installs no signal handler,
+    and leaves nothing behind when the process is killed.
 
-    Stands on `torch.distributed.init_process_group`
+    Uses `torch.distributed.init_process_group`
     (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.init_process_group).
 
     Args:
         backend: "nccl" or "gloo"; None: nccl if there is a GPU for every rank of this node,
             else gloo.
         timeout_s: How long to wait for the other ranks, now and in every collective.
-        check: Compare every call before anything is sent; None: what DISTRUN_COMM_CHECK says.
+        check: Compare every call before anything is sent; None: read DISTRUN_COMM_CHECK.
 
     Raises:
-        CommUsageError: There is a world already, or an argument or variable makes no sense.
+        CommUsageError: There is a world already, or an argument or variable is invalid.
         NoGpuError: NCCL was asked for, and there is no GPU for this rank.
-        PortBusyError: Another program has MASTER_PORT.
-        JoinError: The ranks did not all come within `timeout_s`; it names who is missing.
+        PortBusyError: Another program uses MASTER_PORT.
+        JoinError: Not all ranks joined within `timeout_s`; the missing ranks are named.
     """
     env = _environment()
     settings = _settled(backend, timeout_s, check, env)
@@ -75,8 +75,8 @@ def init(
         raise CommUsageError(
             "comm.init: this process has a world already"
             if not WORLD_WAS_GIVEN.get()
-            else "comm.init: this rank was given its world",
-            "pass that world on; comm.attach() makes one of a process group that others made",
+            else "comm.init: this rank was passed its world",
+            "pass that world on; comm.attach() makes a world from an existing process group",
         )
     if settings.device.type == "cuda":
         torch.cuda.set_device(settings.device)
@@ -87,7 +87,7 @@ def init(
 def attach(
     group: dist.ProcessGroup | None = None, *, timeout_s: float = 300.0, check: bool | None = None
 ) -> World:
-    """Return a world on a process group that somebody else made, and will destroy.
+    """Return a world on a process group that other code made and will destroy.
 
     Args:
         group: The group; None: the default group.
@@ -123,12 +123,12 @@ def _environment() -> TorchrunEnv:
         env = TorchrunEnv.read()
     except ValueError as error:
         raise CommUsageError(
-            f"comm.init: a variable of torchrun's is no number ({error})",
-            "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and MASTER_PORT are",
+            f"comm.init: a variable of torchrun is not a number ({error})",
+            "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and MASTER_PORT must be numbers",
         ) from None
     if not 0 <= env.rank < env.world_size:
         raise CommUsageError(
-            f"comm.init: RANK={env.rank} is outside of WORLD_SIZE={env.world_size}",
+            f"comm.init: RANK={env.rank} is out of range for WORLD_SIZE={env.world_size}",
             f"from 0 to {env.world_size - 1}",
         )
     return env
@@ -139,23 +139,24 @@ def _settled(
 ) -> Settings:
     if not isinstance(timeout_s, int | float) or not 0 < timeout_s < _LONGEST_S:
         raise CommUsageError(
-            f"comm.init: timeout_s={timeout_s!r} is no number of seconds from 0 to {_LONGEST_S:.0f}"
+            f"comm.init: timeout_s={timeout_s!r} is not a number of seconds from 0 to"
+            f" {_LONGEST_S:.0f}"
         )
     if backend not in (None, *_BACKENDS):
         raise CommUsageError(
-            f"comm.init: backend={backend!r} is none that distrun knows", '"gloo" or "nccl"'
+            f"comm.init: backend={backend!r} is not known to distrun", '"gloo" or "nccl"'
         )
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if backend == "nccl" and not dist.is_nccl_available():
         raise NoGpuError(
-            f"comm.init: NCCL was asked for, torch {torch.__version__} was built without it",
+            f"comm.init: NCCL was asked for, but torch {torch.__version__} was built without it",
             'backend="gloo", or a CUDA build of torch',
         )
     if backend == "nccl" and env.local_rank >= gpus:
         raise NoGpuError(
-            f"comm.init: NCCL was asked for, this node has {gpus} GPUs, and local rank"
+            f"comm.init: NCCL was asked for, but this node has {gpus} GPUs, and local rank"
             f" {env.local_rank} has none",
-            'backend="gloo", or fewer ranks a node; CUDA_VISIBLE_DEVICES hides GPUs',
+            'backend="gloo", or fewer ranks per node; CUDA_VISIBLE_DEVICES may hide GPUs',
         )
     enough = dist.is_nccl_available() and gpus >= max(env.local_world_size, env.local_rank + 1)
     chosen = backend or ("nccl" if enough else "gloo")
@@ -177,21 +178,21 @@ def join(
     members: Sequence[int] | None = None,
     join_timeout_s: float | None = None,
 ) -> World:
-    """Bring the ranks together at a store, and return the world of all of them.
+    """Join the ranks at a store, and return the world of all of them.
 
     Args:
-        store: Shared by the ranks, and by no others.
-        env: This rank's place.
+        store: A store used by these ranks only.
+        env: This rank's torchrun variables.
         settings: Complete.
-        generation: How often the world was rebuilt at this store.
-        members: Who is in it, as numbered in the first world; None: all.
+        generation: How often the world was rebuilt in this store.
+        members: Its ranks, as numbered in the first world; None: all.
         join_timeout_s: How long to wait for the others; None: as in a collective.
     """
     own = PrefixStore(f"world{generation}/{'-'.join(map(str, members or ()))}", store)
     require_all(own, env, join_timeout_s or settings.timeout_s)
     on_gpu = settings.backend == "nccl"
     dist.init_process_group(
-        # with gloo beside it: numbers that Python wants to see need not pass through a GPU
+        # with gloo too, so that numbers read by Python need not be copied from a GPU
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
         store=own,
         rank=env.rank,
@@ -215,13 +216,13 @@ def join(
 
 
 def _close(world: weakref.ref[World]) -> None:
-    """Close a world that was left open: gloo's threads abort a process that ends with them."""
+    """Close a world that was left open: gloo's threads abort a process that ends before them."""
     if (left_open := world()) is not None:
         left_open.close(failed=True, why="its process is ending")
 
 
 def _checkers(store: Store, settings: Settings) -> Callable[[World], Checker | None]:
-    """Return what makes the checker of a group: nothing, unless the mode is on."""
+    """Return the function that makes the checker of a group; it makes none without checked mode."""
     if not settings.check:
         return lambda group: None
     watch = Watch()

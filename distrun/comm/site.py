@@ -1,4 +1,4 @@
-"""Where in the user's code a call was made."""
+"""Finds the line of the user's code that made a call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Site(NamedTuple):
 
 
 def call_site() -> Site:
-    """Return the line of the user's that called; else the line that called `distrun.comm`."""
+    """Return the user's line that made the call, else the line that called `distrun.comm`."""
     caller: FrameType | None = sys._getframe(1)
     while caller is not None and caller.f_code.co_filename.startswith(_OWN):
         caller = caller.f_back
@@ -35,7 +35,7 @@ def call_site() -> Site:
 
 
 def user_site(frame: FrameType | None) -> Site | None:
-    """Return the innermost line of the user's own code in a stack, if there is one."""
+    """Return the innermost line of the user's code in a stack, or None."""
     while frame is not None:
         if not is_library(frame.f_code.co_filename):
             return Site(frame.f_code.co_filename, frame.f_lineno)

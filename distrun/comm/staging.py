@@ -1,4 +1,4 @@
-"""From the user's tensors to what travels, and back; and what fits neither way."""
+"""Converts the user's tensors to send buffers and back, and refuses those that do not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distrun.comm.tree import Structure, flatten
 
 
 def dense(x: Tensor) -> Tensor:
-    """Return x without a graph, contiguous and with its values in memory; x itself if it is."""
+    """Return x detached, contiguous and with its values in memory; x itself if it is already."""
     if x.requires_grad:
         x = x.detach()
     if x.is_conj() or x.is_neg():
@@ -22,13 +22,13 @@ def dense(x: Tensor) -> Tensor:
 
 
 def encoded(x: Tensor, how: Encoding) -> Tensor:
-    """Return x as it travels, contiguous; it may share memory with x."""
+    """Return x as it is sent, contiguous; it may share memory with x."""
     plain = dense(x)
     return plain if how.encode is None else dense(how.encode(plain))
 
 
 def staged(x: Tensor, how: Encoding, out: Tensor | None) -> Tensor:
-    """Return a buffer that holds x as it travels: memory of its own, or of x if that is `out`."""
+    """Return a buffer that holds x as it is sent: new memory, or that of x if x is `out`."""
     buffer = encoded(x, how)
     if out is not x and buffer.data_ptr() == x.data_ptr():
         return buffer.clone()
@@ -36,7 +36,7 @@ def staged(x: Tensor, how: Encoding, out: Tensor | None) -> Tensor:
 
 
 def decoded(buffer: Tensor, how: Encoding, out: Tensor | None) -> Tensor:
-    """Return what a buffer holds, as the user's dtype; in `out`, if there is one."""
+    """Return the contents of a buffer in the user's dtype; in `out`, if there is one."""
     result = buffer if how.decode is None else how.decode(buffer)
     if out is None or result is out:
         return result
@@ -63,7 +63,7 @@ def targets_of(
 
 
 def require_like(call: str, out: Tensor, x: Tensor) -> None:
-    """Refuse an `out` that cannot take the result as it is."""
+    """Refuse an `out` that cannot receive the result."""
     if out is not x:
         _require_equal(call, out, x)
     if not out.is_contiguous() and any(
@@ -87,7 +87,7 @@ def _require_equal(call: str, out: object, x: Tensor) -> None:
 
 
 def require_tensor(call: str, x: object) -> None:
-    """Refuse what is no tensor."""
+    """Refuse a value that is not a tensor."""
     if not isinstance(x, Tensor):
         raise CommUsageError(
             f"{call} takes a tensor, not a {type(x).__name__}",

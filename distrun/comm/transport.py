@@ -1,7 +1,7 @@
-"""What carries bytes between ranks, as the collectives see it: c10d, or threads in tests.
+"""The interface that the collectives send through: c10d, or threads in tests.
 
-Every tensor that reaches a transport is contiguous, on the transport's device, and of a
-dtype that the op can carry (`distrun.comm.ops` sees to it). Ranks are ranks of the group.
+Every tensor passed to a transport is contiguous, on the transport's device, and of a dtype that the
+op supports (see `distrun.comm.ops`). Ranks are ranks of the group.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 
 class Work(Protocol):
-    """A message under way."""
+    """A started message."""
 
     def wait(self) -> object:
-        """Wait for the message; on CUDA, have the current stream wait."""
+        """Wait for the message; on CUDA, make the current stream wait."""
 
     def is_completed(self) -> bool:
-        """Say whether `wait` would return at once."""
+        """Return whether `wait` would return at once."""
 
 
 class Transport(Protocol):
@@ -31,7 +31,7 @@ class Transport(Protocol):
     device: torch.device
     backend: str
     control_device: torch.device
-    """Where the few numbers and objects travel that Python wants to see: the CPU if it can."""
+    """The device for numbers and objects that Python reads: the CPU if possible."""
 
     def all_reduce(self, x: Tensor, op: str, async_op: bool) -> Work:
         """Reduce x over the ranks, in place on all of them."""
@@ -60,15 +60,15 @@ class Transport(Protocol):
         """Fill x with what src sends."""
 
     def barrier(self, async_op: bool) -> Work:
-        """Wait until every rank has come here."""
+        """Wait until every rank has called barrier."""
 
     def subgroup(self, groups: Sequence[Sequence[int]]) -> Transport | None:
-        """Make a group for each list of ranks; return this rank's, if it is in one."""
+        """Make a group for each list of ranks; return this rank's group, or None."""
 
     @property
     def wrapped(self) -> Transport:
-        """What really carries the messages: itself, but for a test's faults."""
+        """The transport itself; a test's faults wrap another one."""
         return self
 
     def close(self, *, failed: bool) -> None:
-        """Give up what the group holds; waits for nobody where something has `failed`."""
+        """Release the group's resources; does not wait for other ranks if `failed`."""

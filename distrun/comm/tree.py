@@ -1,4 +1,4 @@
-"""Pytrees of tensors, and the flat buffers in which they travel as few messages."""
+"""Pytrees of tensors, and the flat buffers that they are sent in."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ K = TypeVar("K")
 
 
 class Structure:
-    """Where each tensor of a tree stands.
+    """The structure of a tree, and the place of each tensor in it.
 
-    Tensors are numbered by where they stand, not by the order in which a dict was filled: that
-    may differ from rank to rank.
+    Tensors are numbered by their paths, not by the insertion order of dicts, which may differ
+    between ranks.
 
     Args:
         spec: The tree without its leaves; None: a tensor by itself.
-        numbers: Of the tensors, in the order in which the tree has them.
-        paths: The place of each tensor, in the order of their numbers.
+        numbers: The numbers of the tensors, in the tree's order.
+        paths: The path of each tensor, in the order of the numbers.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Structure:
         self.paths = tuple(paths)
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
-        """Return the tree with these in the places of its tensors.
+        """Return the tree with these values in place of its tensors.
 
-        Called with the results alone: a node's class may look at what it is given.
+        Called with results only: the class of a node may inspect its children.
         """
         if self.spec is None:
             return leaves[0]
@@ -61,11 +61,11 @@ class Structure:
     def __setstate__(self, state: tuple[bytes, Sequence[int], tuple[str, ...]]) -> None:
         spec, self.numbers, self.paths = state
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own leaves
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about its own leaves
             self.spec = pickle.loads(spec)
 
     def __str__(self) -> str:
-        """Return a text that differs where the places do; "" for a tensor by itself."""
+        """Return a text that differs if the paths differ; "" for a single tensor."""
         text = "\n".join(self.paths)
         return "#" + hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if text else ""
 
@@ -74,14 +74,14 @@ def flatten(tree: PyTree) -> tuple[list[Tensor], Structure]:
     """Return the tensors of a dict, list, tuple or nest of them, and its structure.
 
     Raises:
-        CommUsageError: A leaf is no tensor.
+        CommUsageError: A leaf is not a tensor.
     """
     if isinstance(tree, Tensor):
         return [tree], Structure(None, [0], [""])
     places = _places(tree)
     for place, leaf in places:
         if not isinstance(leaf, Tensor):
-            what = f"leaf {place} is no tensor: {leaf!r:.60}" if place else f"it is {leaf!r:.80}"
+            what = f"leaf {place} is not a tensor: {leaf!r:.60}" if place else f"it is {leaf!r:.80}"
             raise CommUsageError(
                 f"a collective takes tensors, and dicts, lists and tuples of them; {what}",
                 "for other values: all_gather_object, broadcast_object, …",
@@ -95,9 +95,9 @@ def flatten(tree: PyTree) -> tuple[list[Tensor], Structure]:
 
 
 def _places(tree: PyTree) -> list[tuple[str, Any]]:
-    """Return each leaf with its path, in the order in which the tree has them.
+    """Return each leaf with its path, in the tree's order.
 
-    Below a node whose library says nothing of keys, leaves have numbers.
+    Below a node that is registered without keys, leaves have numbers.
     """
     found: list[tuple[str, Any]] = []
     for path, leaf in tree_flatten_with_path(tree, is_leaf=_has_no_keys)[0]:
@@ -128,7 +128,7 @@ def pack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def unpack(flat: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Return views of a buffer, one a shape; what follows the last is padding."""
+    """Return views of a buffer, one per shape; the rest is padding."""
     counts = [prod(shape) for shape in shapes]
     parts = flat[: sum(counts)].split_with_sizes(counts)
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

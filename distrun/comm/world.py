@@ -1,4 +1,4 @@
-"""A group of ranks with all its collectives: the world, and the parts it is split into."""
+"""`World`: a group of ranks with all collectives; the whole world, or a part of it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from distrun.comm.transport import Transport
 
 
 class World(Reducing, Scattering, Sending):
-    """A group of ranks. `comm.init` makes the first; `split` and `mesh` make parts of it.
+    """A group of ranks. `comm.init` makes the whole world; `split` and `mesh` make parts of it.
 
     Args:
         transport: Carries its messages.
         local_rank: This rank's number on its node.
         name: For messages.
-        make_checker: Makes the checker of a group, which is given to it unchecked; every
-            rank of the group calls it.
-        make_again: Makes the whole world again, for `rebuild`; None for a part of it.
+        make_checker: Makes the checker of a group that has none yet; every rank of the group calls
+            it.
+        make_again: Makes the whole world again, for `rebuild`; None for a part.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class World(Reducing, Scattering, Sending):
         """The c10d process group, for torch's own functions and for DDP.
 
         Raises:
-            CommUsageError: On threads, where there is none.
+            CommUsageError: The ranks are threads, which have none.
         """
         if isinstance(self._unfit, ClosedError | ForkedError):
             raise type(self._unfit)(self._unfit.message, self._unfit.hint)
@@ -71,18 +71,18 @@ class World(Reducing, Scattering, Sending):
         return self.transport.wrapped.group
 
     def split(self, by: int | Sequence[Sequence[int]], *, name: str = "") -> World | None:
-        """Split the group into parts; every rank of it has to call this.
+        """Split the group into parts; every rank of the group must call this.
 
         Args:
-            by: Ranks with the same number form a part, as in MPI_Comm_split; or the parts
-                themselves, as lists of ranks, equal on all ranks. A part has its ranks in order.
+            by: Ranks with the same number form a part, as in MPI_Comm_split. Or the parts as lists
+                of ranks, the same on all ranks. The ranks of a part are in order.
             name: For messages; by default made from the ranks.
 
         Returns:
             This rank's part; None if it is in none of the lists.
 
         Raises:
-            CommUsageError: A list names a rank twice, or one that there is not.
+            CommUsageError: A list names a rank twice, or a rank that does not exist.
         """
         if isinstance(by, int | Integral):
             self._begin("split", ())
@@ -121,20 +121,20 @@ class World(Reducing, Scattering, Sending):
         return part
 
     def mesh(self, sizes: Mapping[str, int]) -> Mesh[World]:
-        """Lay the ranks out on named axes; every rank has to call this.
+        """Arrange the ranks in a grid with named axes; every rank must call this.
 
-        Stands on `torch.distributed.device_mesh.init_device_mesh`
+        Uses `torch.distributed.device_mesh.init_device_mesh`
         (https://docs.pytorch.org/docs/stable/distributed.html#torch.distributed.device_mesh.init_device_mesh).
 
         Args:
-            sizes: Axis -> its length, the slowest first: neighbours on the last axis are
-                neighbours in rank. One length may be -1.
+            sizes: Axis -> its length, the slowest first: ranks along the last axis are consecutive.
+                One length may be -1.
 
         Returns:
             `mesh["tp"]` is this rank's group along an axis, `mesh.device_mesh` torch's object.
 
         Raises:
-            CommUsageError: The lengths do not multiply to the world size.
+            CommUsageError: The product of the lengths is not the world size.
         """
         lengths = complete(sizes, self.world_size)
         self._begin("mesh", (), sizes=lengths)
@@ -142,7 +142,7 @@ class World(Reducing, Scattering, Sending):
         groups: dict[str, World] = {}
         for i, axis in enumerate(axes):
             part = self._part(lines_along(i, list(lengths.values())), axis)
-            assert part is not None  # every rank lies on a line along each axis
+            assert part is not None  # every rank is in one group along each axis
             groups[axis] = part
         return Mesh(lengths, groups, self._device_mesh(groups, lengths))
 
@@ -166,27 +166,27 @@ class World(Reducing, Scattering, Sending):
     def rebuild(
         self, ranks: Sequence[int] | None = None, *, timeout_s: float | None = None
     ) -> World:
-        """Make the whole world again, after a timeout or the loss of a rank.
+        """Make the whole world again after a timeout or the loss of a rank.
 
-        Every rank that is to be in the new world has to call this; the old world and its
-        parts are closed. It needs the store, which rank 0 (or the launcher) keeps.
+        Every rank of the new world must call this; the old world and its parts are closed. It needs
+        the store, which rank 0 (or the launcher) hosts.
 
         Args:
-            ranks: The ranks of this world that are still there, equal on all of them; they
-                are numbered anew, in order. None: all ranks.
+            ranks: The ranks of this world that still run, the same list on all of them; they are
+                renumbered in order. None: all ranks.
             timeout_s: How long to wait for them; None: as long as `init` did.
 
         Returns:
             The new world.
 
         Raises:
-            CommUsageError: This is a part of a world, or was closed or rebuilt.
-            JoinError: They did not all come within the timeout.
+            CommUsageError: This is a part of a world, or it was closed or rebuilt.
+            JoinError: Not all of them joined within the timeout.
         """
         if self._make_again is None:
             raise CommUsageError(
                 f"rebuild: {self.name} was not made by comm.init, or was rebuilt already",
-                "call it on the world that is in use",
+                "call it on the current world",
             )
         if isinstance(self._unfit, ForkedError):
             raise self._unfit
@@ -197,26 +197,26 @@ class World(Reducing, Scattering, Sending):
             self._require_rank("rebuild", "a rank", rank)
         if self.rank not in chosen:
             raise CommUsageError(f"rebuild: this is rank {self.rank}, the ranks are {chosen}")
-        self._rebuilding = True  # if they do not all come, it can be called again
+        self._rebuilding = True  # if not all join, it can be called again
         self.close(failed=True, why="it is rebuilding the world")
         world = self._make_again(chosen, timeout_s)
         self._make_again = None
         return world
 
     def close(self, *, failed: bool = False, why: str = "") -> None:
-        """Leave the group and its parts. Closing twice is no error.
+        """Leave the group and its parts. Closing twice is not an error.
 
         Args:
-            failed: Something went wrong on this rank: wait for nobody.
-            why: What ranks in checked mode are told that still wait for this one; by default
-                the line that calls this.
+            failed: This rank failed: do not wait for other ranks.
+            why: Shown in checked mode to ranks that still wait for this one; by default the line
+                that calls this.
         """
         if isinstance(self._unfit, ClosedError) or os.getpid() != self._pid:
-            return  # a forked child that leaves the `with` must not speak for its parent
+            return  # a forked child that leaves the `with` must not close its parent's group
         failed = failed or self._unfit is not None
         for part in self._parts:
             part.close(failed=failed, why=why)
-        for mesh in self._device_meshes:  # it would keep the groups, and so gloo's threads
+        for mesh in self._device_meshes:  # it would keep the groups and gloo's threads alive
             torch_private.forget_groups(mesh)
         if self._checker is not None:
             how = why or f"it was closed at {call_site()}"

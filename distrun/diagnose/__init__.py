@@ -1,1 +1,1 @@
-"""From how ranks ended to what broke: pure, so that it works on a saved run too."""
+"""Makes the verdict from how ranks ended; pure, so it works on a saved run too."""

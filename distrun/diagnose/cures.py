@@ -1,4 +1,4 @@
-"""What is known to help against an error, by its own words."""
+"""Finds the cure of an error by its text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from distrun.diagnose.cure_table import CURES, Cure
 def cure_of(
     exit_code: int, report: Mapping[str, Any] | None, last_words: str, rank: int | None = None
 ) -> str:
-    """Return the cure of an error in a sentence, "" if none is known.
+    """Return the cure of an error as a sentence, "" if none is known.
 
     Args:
-        exit_code: Of the rank, -n for signal n.
-        report: What it said of an exception that nobody caught.
-        last_words: The end of what it printed, which counts without an exception.
-        rank: Its number; None for one that had the launcher's stdin.
+        exit_code: The exit code of the rank, -n for signal n.
+        report: Its report of an uncaught exception.
+        last_words: The end of its output, used if there is no exception.
+        rank: The rank; None if it had the launcher's stdin.
     """
     if report is None:
         text = f"exit code {exit_code}\n{last_words}"
@@ -32,7 +32,7 @@ def cure_of(
 
 
 def find(text: str, rank: int | None = None) -> tuple[Cure, str] | None:
-    """Return the first cure of the table whose pattern is in a text, with its words."""
+    """Return the first cure of the table whose pattern matches a text, with groups filled in."""
     for cure in CURES:
         for_one_rank = "{rank}" in cure.words
         if (match := cure.pattern.search(text)) and not (for_one_rank and rank is None):

@@ -1,4 +1,4 @@
-"""Did a rank fall in an import, where it can matter that torch was imported before?"""
+"""Tells whether a rank failed in an import, where the order of imports may matter."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.
 _MODULE_LEVEL = re.compile(r'^  File "([^<"][^"]*)", line \d+, in <module>$', re.MULTILINE)
 _IMPORT_ERROR = re.compile(r"^(\w+\.)*ImportError\b", re.MULTILINE)
 _MISSING = re.compile(r"No module named '\w+'$")
-"""A whole package is not installed: nothing else cures that."""
+"""A package is not installed: another import order does not help."""
 _CLASH = re.compile(
     r"compiled (against|using)|binary incompatib|partially initialized module|undefined symbol"
     r"|version `\w+' not found|cannot open shared object|static TLS|_ARRAY_API not found"
     r"|import(ed|ing)?\b.{0,60}\b(before|after)\b.{0,60}\btorch\b|torch\b.{0,60}\bimported\b",
     re.IGNORECASE,
 )
-"""Words of a clash of versions, or of a library that must come before torch."""
+"""Text of a version conflict, or of a library that must be imported before torch."""
 
 
 def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str) -> bool:
-    """Say whether a rank ended in an import or by a clash of versions.
+    """Return whether a rank failed in an import or by a version conflict.
 
     Args:
-        exit_code: Its own code, or -n for signal n.
-        report: What it said of an exception that nobody caught.
-        stacks: What faulthandler wrote when it crashed.
+        exit_code: Its exit code, or -n for signal n.
+        report: Its report of an uncaught exception.
+        stacks: faulthandler's output of its crash.
     """
     if report is None:
         return -exit_code in _CRASHES and "<frozen importlib._bootstrap" in _current(stacks)
@@ -39,7 +39,7 @@ def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str
     importing = _MODULE_LEVEL.findall(traceback)
     return bool(
         report["type"] in ("ImportError", "ModuleNotFoundError")
-        or _IMPORT_ERROR.search(traceback)  # another error was made of it
+        or _IMPORT_ERROR.search(traceback)  # the error was raised from another one
         or _CLASH.search(message)
         or any(is_library(file) for file in importing)
     )

@@ -1,4 +1,4 @@
-"""Where ranks are, from the stacks that faulthandler wrote, in a sentence."""
+"""Where ranks are, as a sentence, from the stacks that faulthandler wrote."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOURCE_LIMIT_NBYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the user's, and what is called there."""
+    """A line of the user's code, and the function that it calls."""
 
     file: str
     line: int
@@ -29,10 +29,10 @@ class Place:
 
 
 def place_of(stacks: str) -> Place | None:
-    """Return the user's innermost line of the thread that took the signal; None without one.
+    """Return the innermost user line of the thread that got the signal, or None.
 
     Args:
-        stacks: What faulthandler wrote of a process
+        stacks: faulthandler's output for a process
             (https://docs.python.org/3/library/faulthandler.html).
     """
     inner = ""
@@ -47,7 +47,7 @@ def place_of(stacks: str) -> Place | None:
 
 
 def _own_thread(stacks: str) -> list[str]:
-    """Return the lines of the current thread; faulthandler writes it among the others."""
+    """Return the lines of the current thread from faulthandler's output."""
     blocks = re.split(r"(?m)^(?=Current thread |Thread )", stacks)
     own = next((b for b in blocks if b.startswith("Current thread ")), blocks[-1])
     return own.splitlines()
@@ -55,8 +55,8 @@ def _own_thread(stacks: str) -> list[str]:
 
 @cache
 def _called_at(file: str, line: int) -> str:
-    """Return the name of the function that a line of source calls, "" if that is not clear."""
-    import ast  # not in a supervisor that has nobody to ask for
+    """Return the name of the function that a source line calls, "" if it is ambiguous."""
+    import ast  # imported only when needed
 
     try:
         path = Path(file)
@@ -77,7 +77,7 @@ def grouped(places: Mapping[int, Place | None]) -> str:
     """Return `rank 1 at data.py:31 (sleep); 3 others at train.py:70 (all_reduce)`.
 
     Args:
-        places: By rank; None for one without a line of the user's.
+        places: Place by rank; None if it has no user line.
     """
     groups: dict[str, list[int]] = {}
     for rank, place in sorted(places.items()):

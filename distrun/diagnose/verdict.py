@@ -1,4 +1,4 @@
-"""Which rank failed first, of what, and who only failed because of it."""
+"""Finds the rank that failed first and its error, and the ranks that failed as a consequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distrun.diagnose.cures import cure_of
 from distrun.diagnose.import_failure import fell_in_import
 from distrun.frames import is_library, shortened
 
-# What a rank says when somebody else is gone (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
+# Errors of a rank that has lost a peer (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
 _VICTIM = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|Application timeout caused pair closure"
     r"|Connection was likely closed|connection closed by remote|failed to (recv|send)"
@@ -22,7 +22,7 @@ _VICTIM = re.compile(
     re.IGNORECASE,
 )
 _TIMEOUT = re.compile(r"\btimed out\b|\btimeout\b", re.IGNORECASE)
-# Only torch's: a download of the user's own may be reset by its peer too.
+# Only torch's errors: a download of the user's script may be reset by its peer too.
 _VICTIM_TYPES = frozenset(
     ("RuntimeError", "DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
 )
@@ -32,7 +32,7 @@ _SIMULTANEOUS_MS = 1.0
 _LEAVING_S = 1.0
 _LAST_LINES = 4
 _MESSAGE_CHARS, _SOURCE_CHARS = 240, 120
-"""Three lines of a terminal, no more; errors/rankN.json has all of it."""
+"""Three lines of a terminal; errors/rankN.json has the whole message."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,37 @@ class RankEnd:
     node: int
     host: str
     exit_code: int
-    """Its own code, or -n for signal n."""
+    """Its exit code, or -n for signal n."""
     at: float
-    """Seconds on a clock that all ends share."""
+    """Seconds on a clock shared by all ranks."""
     after_stop: bool = False
-    """It ended only after the launcher had told it to."""
+    """Whether it ended only after the launcher had stopped it."""
     report: dict[str, Any] | None = None
-    """What it said itself: type, message, traceback, file, line, source."""
+    """Its own report: type, message, traceback, file, line, source."""
     stacks: str = ""
     """Python stacks written by faulthandler when it crashed."""
     stacks_printed: bool = False
-    """They are in its log: the script, or its environment, wanted them there."""
+    """Whether they are in its log, because the script or its environment enabled faulthandler."""
     last_words: str = ""
-    """The end of what it printed."""
+    """The end of its output."""
     could_read: bool = False
-    """It had the launcher's stdin."""
+    """Whether it had the launcher's stdin."""
     code_known: bool = True
     """False: it was on its way out, and was killed before its code could be seen."""
 
     @property
     def failed(self) -> bool:
-        """It ended with something else than 0."""
+        """Whether it ended with an exit code other than 0."""
         return self.exit_code != 0
 
     @property
     def timed_out(self) -> bool:
-        """It had waited for another rank, as far as its own words tell."""
+        """Whether its exception's message mentions a timeout."""
         return bool(self.report and _TIMEOUT.search(str(self.report["message"])))
 
     @property
     def is_victim(self) -> bool:
-        """Its own words say that somebody else went first."""
+        """Whether it was stopped by the launcher, or its error only reports a lost peer."""
         if self.after_stop:
             return True
         return bool(
@@ -84,7 +84,7 @@ class RankEnd:
 
     @property
     def signature(self) -> tuple[Any, ...] | None:
-        """Exception type and place, equal for ranks that met the same error."""
+        """Exception type and line, equal for ranks with the same error."""
         if self.report is None:
             return None
         return self.report["type"], self.report["file"], self.report["line"]
@@ -92,7 +92,7 @@ class RankEnd:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What broke first, ready to be printed and to be read by a program."""
+    """The first failure, for people and for programs."""
 
     rank: int
     node: int
@@ -105,25 +105,25 @@ class Verdict:
     line: int = 0
     source: str = ""
     carrier: str = ""
-    """Where the error was raised, or what has carried it, if not the rank's own code has."""
+    """The place of the error, or the process that raised it for the rank."""
     traceback: str = ""
     last_words: str = ""
-    """The last lines it printed, if it gave no exception."""
+    """The last lines that it printed, if there was no exception."""
     last_words_of: int = -1
-    """The rank that printed them: often one speaks for all that end the same way."""
+    """The rank that printed them: of ranks that ended in the same way, often only one prints."""
     stacks: str = ""
-    """Where the stacks of a crash are: `log`, `file`, or nowhere."""
+    """Where the stacks of a crash are: `log`, `file`, or "" for none."""
     others: int = 0
     """How many other ranks failed."""
     same: int = 0
-    """How many of them met the same error at the same line."""
+    """How many of them had the same error at the same line."""
     within_ms: float = 0.0
-    """How long after the first the last of them failed."""
+    """Time from the first failure to the last."""
     note: str = ""
     cure: str = ""
-    """What is known to help against this error."""
+    """The cure of this error, if one is known."""
     in_import: bool = False
-    """It failed in an import, or by a clash of versions: the order of imports may matter."""
+    """It failed in an import or by a version conflict: the order of imports may matter."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -131,10 +131,10 @@ class Verdict:
 
 
 def judge(ends: Sequence[RankEnd]) -> Verdict | None:
-    """Return the verdict over how ranks ended, or None if none failed.
+    """Return the verdict, or None if no rank failed.
 
-    The first failure is the earliest among ranks that do not just say that a peer is
-    gone; if all say so, the earliest of all.
+    The first failure is the earliest of those that do not only report a lost peer; if all do, the
+    earliest of all.
     """
     failed = sorted((end for end in ends if end.failed), key=lambda end: end.at)
     if not failed:
@@ -170,13 +170,13 @@ def _cure(first: RankEnd, last_words: str) -> str:
 
 
 def _speaker(first: RankEnd, others: Sequence[RankEnd]) -> RankEnd:
-    """Return the rank whose last words tell why the first ended."""
+    """Return the rank whose output shows why the first one ended."""
     alike = (e for e in others if e.exit_code == first.exit_code and not e.after_stop)
     return next((end for end in (first, *alike) if _last_lines(end.last_words)), first)
 
 
 def cause(end: RankEnd) -> str:
-    """Return why one rank ended, in a line."""
+    """Return why one rank ended, in one line."""
     if end.report:
         message = str(end.report["message"]).strip().split("\n")[0]
         name = str(end.report["type"])
@@ -225,8 +225,8 @@ def _place(end: RankEnd) -> dict[str, Any]:
 
 def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
     if first.exit_code == -signal.SIGKILL:
-        return "SIGKILL comes from outside: often the kernel, out of memory"
-    # A peer may see the closed connection before the leaver's own exit is seen.
+        return "SIGKILL comes from outside the rank: often from the kernel, out of memory"
+    # A peer may notice the closed connection before the exit of the other rank is noticed.
     early = [
         e
         for e in ends
@@ -236,7 +236,7 @@ def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) ->
         ranks = ", ".join(str(end.rank) for end in early)
         return f"rank {ranks} had ended with 0 while the others still needed it"
     if first.is_victim and not first.after_stop:
-        return "it only says that a peer is gone; no rank gave a reason of its own"
+        return "it only reports that a peer was lost; no rank reported another error"
     close = [
         end.rank
         for end in failed
@@ -246,12 +246,12 @@ def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) ->
     ]
     if close:
         ranks = ", ".join(map(str, close))
-        return f"rank {ranks} failed within {_SIMULTANEOUS_MS:g} ms: the order is not sure"
+        return f"rank {ranks} failed within {_SIMULTANEOUS_MS:g} ms: the order is uncertain"
     return ""
 
 
 def is_code_bug(attempts: Sequence[Sequence[RankEnd]], world_size: int) -> bool:
-    """Say whether the last two attempts ended in one and the same error on every rank."""
+    """Return whether the last two attempts ended with the same error on every rank."""
     if len(attempts) < 2:
         return False
     signatures = [{end.signature for end in ends} for ends in attempts[-2:]]

@@ -1,1 +1,1 @@
-"""Pure arithmetic: what was asked + what was found -> the plan. Starts nothing, reads nothing."""
+"""Computes the plan of a launch from the job and the facts; it starts and reads nothing."""

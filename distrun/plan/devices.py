@@ -1,4 +1,4 @@
-"""How many ranks a node gets, and which GPUs."""
+"""Chooses the number of ranks and the GPUs of a node."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _ONE_PROCESS = ("dp",)
 
 
 def choose_gpus(draft: Draft) -> list[str] | None:
-    """Return the GPUs to hand out as CUDA_VISIBLE_DEVICES names, None to leave them alone.
+    """Return the GPUs to use as names for CUDA_VISIBLE_DEVICES; None: do not set it.
 
     Raises:
-        MachineError: They are not there, or somebody is on them.
+        MachineError: They do not exist, or are in use.
     """
     wanted = draft.job.gpus
     if wanted is None:
         return None
     if not _present(draft):
         raise MachineError(
-            f"--gpus {wanted} asks for GPUs and there are none: {_why_none(draft)}",
+            f"--gpus {wanted} asks for GPUs, but there are none: {_why_none(draft)}",
             "leave --gpus out to train on the CPU",
         )
     if draft.facts.torch.cuda is None:
         raise MachineError(
-            f"--gpus {wanted} asks for GPUs, and torch {draft.facts.torch.version} is built"
+            f"--gpus {wanted} asks for GPUs, but torch {draft.facts.torch.version} is built"
             " without CUDA",
             "install a CUDA build of torch, or leave --gpus out to train on the CPU",
         )
@@ -59,16 +59,17 @@ def _named(draft: Draft, wanted: str) -> list[str]:
                 "nvidia-smi -L lists them",
             )
     taken = [known[number] for number in numbers if known[number].busy]
-    if taken and draft.job.check is not False and not draft.job.hosts:  # theirs are not seen
+    # processes of others are not visible
+    if taken and draft.job.check is not False and not draft.job.hosts:
         raise MachineError(
             f"--gpus {wanted} names GPUs in use: {'; '.join(gpu.users for gpu in taken)}",
-            f"--gpus free:{len(numbers)} takes unused ones; wait; or --no-check shares them",
+            f"--gpus free:{len(numbers)} picks unused GPUs; or wait; or --no-check shares the GPUs",
         )
     return numbers
 
 
 def _present(draft: Draft) -> tuple[Gpu, ...]:
-    """Return the GPUs that are there: none of a driver that stops answering half-way."""
+    """Return the GPUs; none if the driver stopped answering half-way."""
     found = draft.facts.gpus
     return () if found.problem else found.present
 
@@ -80,20 +81,20 @@ def _why_none(draft: Draft) -> str:
 
 
 def usable_gpus(draft: Draft) -> list[str]:
-    """Return what `auto` may count: GPUs this torch and CUDA_VISIBLE_DEVICES leave."""
+    """Return the GPUs that `auto` counts: usable by this torch and in CUDA_VISIBLE_DEVICES."""
     if draft.facts.torch.cuda is None:
         return []
     return list(draft.facts.gpus.visible(visible_devices(draft)))
 
 
 def ranks_of_node(asked: int | str, strategy: str | None, gpus: int, cores: int) -> int:
-    """Return how many ranks a node gets.
+    """Return the number of ranks of a node.
 
     Args:
         asked: `--nproc-per-node`.
-        strategy: Of the job.
-        gpus: What this node has, and the job may use.
-        cores: The same.
+        strategy: The strategy of the job.
+        gpus: The number of GPUs of this node that the job may use.
+        cores: The same for cores.
     """
     if strategy in _ONE_PROCESS:
         return 1
@@ -105,7 +106,7 @@ def ranks_of_node(asked: int | str, strategy: str | None, gpus: int, cores: int)
 
 
 def visible_devices(draft: Draft) -> str | None:
-    """Return CUDA_VISIBLE_DEVICES as the job or the environment has it."""
+    """Return CUDA_VISIBLE_DEVICES of the job, else of the environment."""
     return draft.job.env.get("CUDA_VISIBLE_DEVICES", draft.facts.visible_devices)
 
 
@@ -113,13 +114,13 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
     """Return the ranks of a node.
 
     Args:
-        draft: Takes down the choice.
+        draft: Records the choice.
         nnodes: Number of nodes.
-        local: They are emulated, and share this machine's cores and GPUs.
-        gpus: What `--gpus` gives, None without it.
+        local: Whether nodes are emulated and share this machine's cores and GPUs.
+        gpus: The GPUs of `--gpus`; None without it.
 
     Raises:
-        UsageError: The strategy is one process and more were asked for.
+        UsageError: The strategy uses one process, and more were asked for.
         MachineError: There are fewer GPUs than asked for.
     """
     job, facts = draft.job, draft.facts
@@ -131,7 +132,7 @@ def choose_nproc(draft: Draft, nnodes: int, local: bool, gpus: list[str] | None)
     source, why = draft.source("nproc_per_node"), "ranks on each node"
     if gpus is not None and not gpus_a_node:
         raise MachineError(
-            f"--gpus {job.gpus} cannot be shared out to {nnodes} nodes", f"--nodes {len(gpus)}"
+            f"--gpus {job.gpus} cannot be divided among {nnodes} nodes", f"--nodes {len(gpus)}"
         )
     if job.strategy in _ONE_PROCESS:
         if asked not in ("auto", 1) or nnodes > 1:

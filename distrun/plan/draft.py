@@ -1,4 +1,4 @@
-"""The choices of a plan while they are being made."""
+"""Records the choices of a plan while it is being made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distrun.spec.job import Job
 
 @dataclass
 class Draft:
-    """The choices while they are being made."""
+    """The choices made so far."""
 
     job: Job
     sources: Mapping[str, str]
@@ -25,6 +25,6 @@ class Draft:
         return self.sources.get(name, fallback)
 
     def choose(self, name: str, value: object, source: str, why: str) -> None:
-        """Note a choice; a later one takes the place of an earlier one."""
+        """Record a choice; a later one replaces an earlier one."""
         self.settings = [setting for setting in self.settings if setting.name != name]
         self.settings.append(Setting(name, str(value), source, why))

@@ -1,4 +1,4 @@
-"""From a job and what was found on the machine to the plan."""
+"""Makes the plan from the job and the facts of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distrun.spec.job import Header, Job
 
 MAX_EMULATED_NODES = 64
 MAX_LOCAL_RANKS = 1024
-_HOSTS_PORT = 29500  # a port free here says nothing about another machine
+_HOSTS_PORT = 29500  # a free port here may be in use on another machine
 
 
 def make_plan(
@@ -33,10 +33,10 @@ def make_plan(
     """Return the plan.
 
     Args:
-        job: What is asked for.
-        sources: Where each field of it came from, if it is no default.
+        job: The job.
+        sources: The source of each of its fields that is not a default.
         header: The recipe's own defaults and constraints.
-        facts: What was found on this machine.
+        facts: The facts of this machine.
         run_id: Name of the run.
         secret_env: Variables of the env file.
         cold_reason: Why ranks must not start warm, "" if they may.
@@ -57,7 +57,7 @@ def make_plan(
     gpus = choose_gpus(draft)
     nproc = choose_nproc(draft, nnodes, local, gpus)
     if gpus is None and local and 1 < nnodes <= len(usable := usable_gpus(draft)):
-        gpus = usable  # each node must see others than its neighbour
+        gpus = usable  # each node must see other GPUs than the next
     _hold_local_ranks(local, nnodes * nproc)
     for count in range(job.nodes.min if local else nnodes, nnodes + 1):
         _hold_constraints(header, job, count, nproc)
@@ -90,17 +90,18 @@ def make_plan(
 
 
 def _hold_limits(job: Job, nnodes: int, local: bool, facts: Facts) -> None:
-    """Refuse nodes that could not be, or could not reach one another."""
+    """Refuse too many nodes, and nodes that could not reach one another."""
     if local and nnodes > MAX_EMULATED_NODES:
         raise UsageError(
-            f"--nodes {job.nodes} is above the {MAX_EMULATED_NODES} that one machine stands for",
+            f"--nodes {job.nodes} is above the limit of {MAX_EMULATED_NODES} emulated nodes on"
+            " one machine",
             "--hosts a,b with --dry-run prints lines for real machines",
         )
     for host, address in facts.addresses.items():
         if nnodes > 1 and address and address.startswith("127."):
             raise MachineError(
                 f"host {host!r} is {address} here, which no other machine can reach",
-                "name it by its address in the network of the others",
+                "use its address in the network of the other nodes",
             )
 
 
@@ -156,7 +157,7 @@ def _nodes(
             "OMP_NUM_THREADS",
             str(threads),
             "detected",
-            f"{facts.host.cores} cores shared out to the ranks",
+            f"{facts.host.cores} cores divided among the ranks",
         )
     if local:
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
@@ -184,14 +185,14 @@ def _nodes(
             "CUDA_VISIBLE_DEVICES",
             ",".join(gpus),
             draft.source("gpus", "detected"),
-            "shared out to the nodes" if share else "on every node",
+            "divided among the nodes" if share else "on every node",
         )
         for name, value in order.items():
-            draft.choose(name, value, "default", "numbers as NVML gives them")
+            draft.choose(name, value, "default", "numbers as in NVML")
     return tuple(nodes)
 
 
 def run_name(program: str, stamp: str, suffix: str) -> str:
-    """Return `<date>-<time>-<recipe>-<4 hex>` with nothing a shell or a path would mind."""
+    """Return `<date>-<time>-<recipe>-<4 hex>` without special characters."""
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", program).strip("-")[:40] or "run"
     return f"{stamp}-{plain}-{suffix}"

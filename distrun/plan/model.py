@@ -1,4 +1,4 @@
-"""The plan of a launch: the very object that `--dry-run` prints and `launch` executes."""
+"""The plan of a launch: the object that `--dry-run` prints and `launch` executes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS_TO_HANDLE = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 @dataclass(frozen=True)
 class Setting:
-    """One choice, where it came from, and what it is for."""
+    """One choice, its source and its purpose."""
 
     name: str
     value: str
@@ -37,26 +37,26 @@ class Program:
 
     @property
     def path(self) -> str:
-        """The script as an argument that cannot be taken for an option."""
+        """The script as an argument that cannot be parsed as an option."""
         return f"./{self.script}" if self.script.startswith("-") else self.script
 
 
 @dataclass(frozen=True)
 class NodePlan:
-    """One node: where it is, and what its environment adds."""
+    """One node: its address, and what is added to its environment."""
 
     number: int
-    """Its place in the first plan: its name and its logs keep it when others are lost."""
+    """Its index in the first plan; its name and its logs keep it if other nodes are lost."""
     host: str
-    """Name to show: `node0` for an emulated one."""
+    """Name to show: `node0` for an emulated node."""
     address: str
-    """IP address the other nodes reach it at."""
+    """IP address at which the other nodes reach it."""
     environ: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Everything that decides a launch; nothing is decided after it."""
+    """Everything that determines a launch; nothing is decided later."""
 
     run_id: str
     program: Program
@@ -73,15 +73,15 @@ class LaunchPlan:
     join_timeout_s: float
     time_limit_s: float | None
     local: bool
-    """All nodes are emulated on this machine."""
+    """Whether all nodes are emulated on this machine."""
     log_max_nbytes: int
     secrets: tuple[str, ...]
-    """Names of variables whose values are never printed or written."""
+    """Names of variables whose values are never printed or saved."""
     settings: tuple[Setting, ...]
     debug_rank: int | None = None
     """The rank that has the terminal."""
     notes: tuple[str, ...] = ()
-    """What the user should know about choices made for them, one line each."""
+    """Notes for the user about choices, one line each."""
 
     @property
     def nnodes(self) -> int:
@@ -90,7 +90,7 @@ class LaunchPlan:
 
     @property
     def world_size(self) -> int:
-        """Number of ranks in all."""
+        """Number of ranks."""
         return self.nnodes * self.nproc_per_node
 
     def torchrun_arguments(self, node_rank: int) -> list[str]:
@@ -113,20 +113,20 @@ class LaunchPlan:
         if program.no_python:
             arguments.append("--no-python")
         script = program.script if program.no_python else _unmacroed(program.path)
-        # Without `--` torchrun's parser takes the script's own `--run` for its `--run-path`.
+        # Without `--` torchrun's parser reads the script's own `--run` as its `--run-path`.
         return [*arguments, "--", script, *map(_unmacroed, program.args)]
 
     def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
-        """Return the plan of a new world: another port and id, maybe fewer nodes."""
+        """Return the plan of the next attempt: another port and id, maybe fewer nodes."""
         base = self.run_id.partition(".")[0]
         return replace(self, run_id=f"{base}.{attempt}", master_port=port, nodes=tuple(nodes))
 
     def with_terminal(self, rank: int) -> LaunchPlan:
-        """Return the plan for a person at a debugger in one rank: no limit of time holds."""
-        note = f"rank {rank} has the terminal: Ctrl-C is for it alone, Ctrl-\\ stops the run"
-        notes = (*self.notes, f"{note}; what other ranks print is in their logs")
+        """Return the plan for debugging one rank on the terminal: time limits are off."""
+        note = f"rank {rank} has the terminal: Ctrl-C goes to it only, Ctrl-\\ stops the run"
+        notes = (*self.notes, f"{note}; the output of other ranks is in their logs")
         if self.time_limit_s:
-            notes = (*notes, f"the time limit of {self.time_limit_s:g} s does not hold meanwhile")
+            notes = (*notes, f"the time limit of {self.time_limit_s:g} s is off")
         return replace(
             self, debug_rank=rank, straggler_notice_s=0.0, time_limit_s=None, notes=notes
         )
@@ -137,7 +137,7 @@ class LaunchPlan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LaunchPlan:
-        """Rebuild a plan from `to_json`'s value."""
+        """Return the plan from `to_json`'s value."""
         program = data["program"]
         return cls(
             **{
@@ -152,5 +152,5 @@ class LaunchPlan:
 
 
 def _unmacroed(word: str) -> str:
-    """Return what torchrun's macros (`${local_rank}`) make into `word`: each dollar twice."""
+    """Escape `word` against torchrun's macros (`${local_rank}`): each dollar twice."""
     return word.replace("$", "$$")

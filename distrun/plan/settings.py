@@ -1,4 +1,4 @@
-"""The choices that follow from the plan itself, for `--explain`."""
+"""Adds the choices that follow from the plan itself, for `--explain`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _what_it_is(address: str) -> str:
     try:
         ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return "a name that is not known here; each node looks it up"
-    return "an address, never a name to guess"
+        return "a name that is unknown here; each node resolves it"
+    return "an address, so that no name is resolved"
 
 
 def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
@@ -45,15 +45,15 @@ def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
             "--master-port",
             str(plan.master_port),
             port_source,
-            "free a moment ago" if port_source == "detected" else "rendezvous on node 0",
+            "free just now" if port_source == "detected" else "rendezvous on node 0",
         ),
-        ("--local-addr", head.address, resolved, "what a node tells the others"),
-        ("--rdzv-id", plan.run_id, "default", "of this run alone"),
+        ("--local-addr", head.address, resolved, "the address that a node announces to the others"),
+        ("--rdzv-id", plan.run_id, "default", "unique to this run"),
         (
             "--rdzv-conf",
             f"timeout={timeout_s}",
             source("join_timeout"),
-            "torch's own would be 900 s of silence",
+            "torch's default is 900 s without a message",
         ),
         (
             "--max-restarts",
@@ -66,7 +66,7 @@ def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
             "--signals-to-handle",
             "SIGTERM,…,SIGUSR2",
             "default",
-            "torchrun alone dies of SIGUSR1 and leaves its ranks",
+            "without it SIGUSR1 kills torchrun and leaves its ranks running",
         ),
     ]
 
@@ -81,23 +81,23 @@ def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, st
             "start method",
             start,
             source("start_method"),
-            "distrun's ranks; a pasted line always starts cold",
+            "of distrun's ranks; a pasted line always starts cold",
         ),
         ("grace", f"{plan.grace_s:g} s", source("grace"), "from SIGTERM to SIGKILL"),
         (
             "linger",
             f"{plan.linger_s:g} s",
             source("linger"),
-            "for what ranks leave behind at a clean end",
+            "for processes that ranks leave behind at a clean end",
         ),
         ("join timeout", f"{plan.join_timeout_s:g} s", source("join_timeout"), "for nodes to join"),
         (
             "straggler notice",
             f"{plan.straggler_notice_s:g} s" if plan.straggler_notice_s else "never",
             source("straggler_notice"),
-            "to tell where ranks are when others have ended",
+            "to report ranks that run on when others have ended",
         ),
         ("time limit", limit, source("time_limit"), "for the whole run"),
         ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
-        ("runs dir", str(job.runs_dir), source("runs_dir"), "where it is recorded"),
+        ("runs dir", str(job.runs_dir), source("runs_dir"), "where the run is recorded"),
     ]

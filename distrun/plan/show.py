@@ -1,4 +1,4 @@
-"""The plan as text: a pasteable line a node, and a line for each choice."""
+"""The plan as text: one line to paste per node, and one line per choice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from distrun.plan.model import LaunchPlan, Setting
 
 
 def torchrun_line(plan: LaunchPlan, node_rank: int) -> str:
-    """Return one line for a POSIX shell that runs this node with plain torchrun.
+    """Return a line for a POSIX shell that runs this node with torchrun.
 
-    Secret values are left out: the line takes them from the shell it is pasted into.
+    Secret values are left out: they must be set in the shell that the line is pasted into.
     """
     environ = plan.nodes[node_rank].environ
     words = ["env"] if environ else []
@@ -25,7 +25,7 @@ def torchrun_line(plan: LaunchPlan, node_rank: int) -> str:
 
 
 def dry_run(plan: LaunchPlan) -> Iterator[str]:
-    """Yield what `--dry-run` prints: comments begin with `#`, the rest can be pasted."""
+    """Yield the lines of `--dry-run`: comments start with `#`, the rest can be pasted."""
     for note in plan.notes:
         yield _comment(note)
     shown = [name for name in plan.secrets if name in plan.nodes[0].environ]
@@ -40,7 +40,7 @@ def dry_run(plan: LaunchPlan) -> Iterator[str]:
 
 
 def explain(settings: tuple[Setting, ...]) -> Iterator[str]:
-    """Yield a line for each flag and variable: value, where it came from, what it is for."""
+    """Yield a line for each flag and variable: value, source, purpose."""
     width = max(len(f"{s.name}={s.value}") for s in settings)
     sources = max(len(s.source) for s in settings)
     for s in settings:
@@ -49,5 +49,5 @@ def explain(settings: tuple[Setting, ...]) -> Iterator[str]:
 
 
 def _comment(text: str) -> str:
-    """Return one line that a shell passes over, whatever stands in a file name."""
+    """Return one comment line for a shell, also if a file name contains line breaks."""
     return "# " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,1 +1,1 @@
-"""Reads this machine into frozen snapshots; never judges what it finds."""
+"""Reads this machine into frozen snapshots; it does not judge them."""

@@ -1,4 +1,4 @@
-"""`python -m distrun.probe`: this machine as one line of JSON, for whoever asks over ssh."""
+"""`python -m distrun.probe`: prints this machine's snapshot as one line of JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from distrun.probe.snapshot import Node
 
 
 def main() -> None:
-    """Read this machine and print it."""
+    """Read this machine and print its snapshot."""
     parser = argparse.ArgumentParser(prog="python -m distrun.probe", description=__doc__)
-    parser.add_argument("--name", default="this machine", help="what the node is called")
-    parser.add_argument("--runs-dir", type=Path, help="look at the disk of this directory too")
-    parser.add_argument("--no-gpus", action="store_true", help="leave NVML alone")
+    parser.add_argument("--name", default="this machine", help="name of the node")
+    parser.add_argument("--runs-dir", type=Path, help="read the disk of this directory too")
+    parser.add_argument("--no-gpus", action="store_true", help="do not use NVML")
     parser.add_argument("--quick", action="store_true", help="leave out links between GPUs")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds for NVML")
+    parser.add_argument(
+        "--deadline", type=float, default=DEADLINE_S, help="timeout of NVML in seconds"
+    )
     parser.add_argument("--serve", action="store_true", help="then answer requests on stdin")
     options = parser.parse_args()
     requests = serve.read_requests() if options.serve else None

@@ -1,4 +1,4 @@
-"""What a script does before it imports torch, read without running it."""
+"""Finds what a script does before it imports torch, without running the script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distrun.probe.import_order import (
 )
 
 _MAX_FILES, _MAX_NBYTES = 200, 1 << 19
-"""What is read of the user's own modules at most: a quarter of a second or so."""
+"""Limit on the user's own modules: reading them takes about a quarter of a second."""
 WARM_BY_FLAG = "--start-method forkserver starts it warm"
 _WARM_BY_ORDER = "import torch first, or give --start-method forkserver, to start warm"
 _MAY_NOT_RUN = (
@@ -34,34 +34,34 @@ _MAY_NOT_RUN = (
 class Reading:
     """The statements of a script and of the user's modules, in the order they would run.
 
-    Whether a branch is taken or a function called is not known. When in doubt torch is
-    taken as not imported yet: a script that starts cold without need is merely slower.
+    It is not known whether a branch is taken or a function called. In doubt torch counts as not
+    imported yet: an unnecessary cold start is only slower.
     """
 
     def __init__(self, import_dir: Path) -> None:
         self.suspicion = ""
-        """Why torch had better not be there before the script, "" if nothing says so."""
+        """Why torch may not be imported before the script, "" if there is no reason."""
         self._variable = ""
-        """The first variable that is set before torch is imported, "" if none."""
+        """The first variable that is set before torch is imported, "" if there is none."""
         self._imported: set[str] = set()
         self._torch = False
         self._import_dir = import_dir
         self._seen: set[Path] = set()
         self._nbytes_left = _MAX_NBYTES
-        importlib.invalidate_caches()  # a file may have been written a moment ago
+        importlib.invalidate_caches()  # a file may have been written just now
 
     @property
     def cold_reason(self) -> str:
-        """Why torch must not be there before the script, "" if nothing says so."""
+        """Why torch must not be imported before the script, "" if there is no reason."""
         if self._variable:
             return f"it sets {self._variable} before it imports torch"
         for name in sorted(self._imported & PRELOADED):
             if any(file.is_file() for file in _files(self._import_dir / name)):
-                return f"{name}.py beside it takes the place of a module that torch imports"
+                return f"{name}.py beside it replaces a module that torch imports"
         return ""
 
     def read(self, tree: ast.Module, directory: Path) -> None:
-        """Read a file that lies in `directory`."""
+        """Read a file in `directory`."""
         torch = self._torch
         try:
             self._follow(tree, directory)
@@ -89,16 +89,16 @@ class Reading:
                 return
             tree = ast.parse(file.read_bytes())
         except (SyntaxError, ValueError):
-            return  # the script itself may say so, or never import it
+            return  # the script itself reports the error, or never imports it
         except (OSError, RecursionError, MemoryError):
             self._suspect_import(file.stem)
             return
         self.read(tree, file.parent)
 
     def _give_up(self) -> None:
-        """Take it that what is not read imports anything."""
+        """Assume that the unread part imports anything."""
         self._imported |= PRELOADED
-        self._suspect("it runs more code than is read", _WARM_BY_ORDER)
+        self._suspect("it runs more code than distrun reads", _WARM_BY_ORDER)
 
     def _follow(self, node: ast.AST, directory: Path) -> None:
         if isinstance(node, ast.Import):
@@ -114,31 +114,31 @@ class Reading:
             elif not (_only_for_checkers(node) and child in node.body):
                 self._follow(child, directory)
         if isinstance(node, _MAY_NOT_RUN):
-            self._torch = torch  # it may never run, or run later
+            self._torch = torch  # it may not run, or run later
 
     def _evaluate(self, expression: ast.expr) -> None:
         if self._torch:
             return
-        for inner in ast.walk(expression):  # it may be too deep to recurse into
+        for inner in ast.walk(expression):  # it may be nested too deeply to recurse
             self._note_write(inner)
             if name := import_call(inner):
                 self._import(name)
             elif called := hidden_code(inner):
                 self._suspect(f"it runs code by {called}", _WARM_BY_ORDER)
         if asks_for_torch(expression):
-            self._suspect("it looks into sys.modules")
+            self._suspect("it reads sys.modules")
 
     def _import_from(self, node: ast.ImportFrom, directory: Path) -> None:
         for _ in range(node.level - 1):
             directory = directory.parent
-        for alias in node.names:  # each may be a module
+        for alias in node.names:  # each name may be a module
             name = f"{node.module or ''}.{alias.name}".removeprefix(".")
             if node.level:
                 self.import_module(directory, name)
             else:
                 self._import(name)
             if name == "sys.modules":
-                self._suspect("it looks into sys.modules")
+                self._suspect("it reads sys.modules")
 
     def _import(self, name: str) -> None:
         top = name.partition(".")[0]
@@ -166,7 +166,7 @@ def _files(module: Path) -> tuple[Path, Path]:
 
 
 def _only_for_checkers(node: ast.AST) -> TypeGuard[ast.If]:
-    """Say whether it is `if TYPE_CHECKING:`, whose body never runs."""
+    """Return whether it is `if TYPE_CHECKING:`, whose body does not run."""
     if not isinstance(node, ast.If):
         return False
     return "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))

@@ -1,7 +1,7 @@
-"""What control groups leave to this process, in version 2 and in version 1.
+"""Limits of control groups on this process, version 1 and version 2.
 
-A limit holds for all that is below it, so every group from ours upwards counts. In a container
-our group's path may be the host's, and what is mounted begins at the container.
+A limit holds for all groups below it, so our group and all groups above count. In a container our
+group's path may be the host's, while the mount starts at the container's group.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _UNLIMITED = 1 << 60
-"""Version 1 has no word for unlimited, and writes a number near 2**63."""
+"""Version 1 writes unlimited as a number near 2**63."""
 
 
 def cores(root: Path = Path("/")) -> float | None:
-    """Return the CPU quota in cores, None if there is none."""
+    """Return the CPU quota in cores, or None."""
     quotas = []
     for group in _groups(root, "cpu"):
         words = _words(group / "cpu.max")
@@ -26,14 +26,14 @@ def cores(root: Path = Path("/")) -> float | None:
 
 
 def memory_limit_nbytes(root: Path = Path("/")) -> int | None:
-    """Return the limit on memory, None if there is none."""
+    """Return the memory limit, or None."""
     return min((limit for limit, _ in _memory_limits(root)), default=None)
 
 
 def memory_left_nbytes(root: Path = Path("/")) -> int | None:
-    """Return what is left below the limits on memory, None if there are none.
+    """Return the unused memory below the limits, or None if there are none.
 
-    What caches files is given up when somebody needs the memory, and counts as left.
+    File cache is freed on demand, so it counts as unused.
     """
     left = []
     for limit, group in _memory_limits(root):
@@ -54,13 +54,13 @@ def _file_cache_nbytes(group: Path) -> int:
     words = _words(group / "memory.stat")
     found = dict(zip(words[::2], words[1::2], strict=False))
     both = ("inactive_file", "active_file")
-    # Version 1 counts the groups below under another name.
+    # Version 1 has another name for the sum over the groups below.
     values = [found.get(f"total_{name}", found.get(name, "")) for name in both]
     return sum(int(value) for value in values if value.isdigit())
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the directories of our groups of a controller, ours first."""
+    """Yield the directories of our group of a controller and of those above, ours first."""
     mount = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -1,19 +1,19 @@
-"""What one statement or expression does that differs once torch has been imported."""
+"""Finds effects of a statement or expression that matter before torch is imported."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-# Read late enough, or by others than torch: setting them first is no reason to start cold.
+# Read later, or not by torch: setting them first is no reason for a cold start.
 _HARMLESS = ("CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM")
 _HARMLESS_PREFIXES = ("HF_", "WANDB_", "MLFLOW_", "MASTER_", "DISTRUN_")
 
 
 def environment_write(node: ast.AST) -> str:
-    """Return the variable that a statement sets and torch may read, "" if there is none.
+    """Return the variable that a statement sets and that torch may read, or "".
 
-    One whose name is not known is `a variable`.
+    A variable with an unknown name is `a variable`.
     """
     name = _variable(node)
     return "" if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) else name
@@ -92,7 +92,7 @@ def hidden_code(node: ast.AST) -> str:
 
 
 def asks_for_torch(expression: ast.expr) -> bool:
-    """Say whether an expression looks into sys.modules, and may look for torch there."""
+    """Return whether an expression reads sys.modules, and may look for torch there."""
     for_others: set[ast.expr] = set()
     for node in ast.walk(expression):  # the outer ones first
         if isinstance(node, ast.Compare):
@@ -120,7 +120,7 @@ def _is_modules(node: ast.AST) -> bool:
 
 
 def _is_another(name: ast.expr) -> bool:
-    """Say whether it is the name of another module than torch, or the module's own."""
+    """Return whether it is the name of a module other than torch, or `__name__`."""
     if isinstance(name, ast.Name):
         return name.id == "__name__"
     return isinstance(name, ast.Constant) and str(name.value).partition(".")[0] != "torch"

@@ -1,11 +1,11 @@
-"""All that a launch looks at before it plans, in one snapshot."""
+"""The snapshot that a launch plans with."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-from distrun.probe.host import Host, free_port, read_host, resolve
+from distrun.probe.host import HostCapacity, free_port, read_host, resolve
 from distrun.probe.nvml import not_read, read_gpus
 from distrun.probe.snapshot import Gpu, Nvml
 from distrun.probe.torch_facts import TorchFacts, read_torch
@@ -15,23 +15,22 @@ from distrun.probe.torch_facts import TorchFacts, read_torch
 class Facts:
     """This machine, its torch, its GPUs, and what the host names mean."""
 
-    host: Host
+    host: HostCapacity
     torch: TorchFacts
     gpus: Nvml
     visible_devices: str | None
-    """CUDA_VISIBLE_DEVICES as it was found."""
+    """CUDA_VISIBLE_DEVICES of this process."""
     addresses: dict[str, str | None]
     free_port: int
     omp_num_threads: str | None
-    """OMP_NUM_THREADS as it was found."""
+    """OMP_NUM_THREADS of this process."""
 
 
 def read_facts(*, want_gpus: bool, hosts: tuple[str, ...] = ()) -> Facts:
     """Take the snapshot.
 
     Args:
-        want_gpus: GPUs were asked for by name; else NVML is left alone when this torch
-            could not use one.
+        want_gpus: The job names GPUs; else NVML is not used if this torch could not use a GPU.
         hosts: Names to resolve.
     """
     torch = read_torch()

@@ -1,4 +1,4 @@
-"""Who the processes on the GPUs are: NVML knows their numbers alone."""
+"""Adds users and commands to the processes on GPUs: NVML only has their pids."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from distrun.probe.snapshot import GpuProcess
 
 _COMMAND_LENGTH = 60
 _FLAGS = ("-u", "-B", "-E", "-I", "-O", "-OO", "-P", "-s", "-S")
-"""Python's own that take no value."""
-Told = Sequence[dict[str, Any]] | None
+"""Python's own options without a value."""
+ProcessFields = Sequence[dict[str, Any]] | None
 
 
-def named(processes: Sequence[Told]) -> list[tuple[GpuProcess, ...] | None]:
+def named(processes: Sequence[ProcessFields]) -> list[tuple[GpuProcess, ...] | None]:
     """Return the processes of each GPU with their users and commands.
 
     Args:
-        processes: Of each GPU, the fields that NVML tells; None where it tells nothing.
+        processes: For each GPU the fields that NVML returns; None if it returns none.
     """
-    pids = {process["pid"] for told in processes for process in told or ()}
+    pids = {process["pid"] for read in processes for process in read or ()}
     who = {pid: _user_and_command(pid) for pid in pids}
     return [
         None
-        if told is None
-        else tuple(GpuProcess(p["pid"], p["used_nbytes"], *who[p["pid"]]) for p in told)
-        for told in processes
+        if read is None
+        else tuple(GpuProcess(p["pid"], p["used_nbytes"], *who[p["pid"]]) for p in read)
+        for read in processes
     ]
 
 
 def _user_and_command(pid: int) -> tuple[str, str]:
-    """Return what this PID namespace knows of a process: nothing, if it is in another."""
+    """Return user and command of a process; empty if it is in another PID namespace."""
     try:
-        import psutil  # only where somebody is on a GPU
-    except ImportError:  # another machine's own Python
+        import psutil  # only if there is a process on a GPU
+    except ImportError:  # another machine's Python may not have it
         return "", ""
     user = command = ""
     try:
         process = psutil.Process(pid)
         user = process.username()
         command = without_arguments(process.cmdline()) or process.name()
-    except psutil.Error:  # gone, or hidden: what is known already counts
+    except psutil.Error:  # ended or hidden: keep what was read before
         pass
     return user, command
 
 
 def without_arguments(words: Sequence[str]) -> str:
-    """Return `python train.py`, or `python -m train`: any other word may be a secret."""
-    title = words[0].split() if words else []  # a process may have put all it likes in there
+    """Return `python train.py`, or `python -m train`: other arguments may be secrets."""
+    title = words[0].split() if words else []  # a process can write anything there
     if not title:
         return ""
     shown = [PurePath(title[0]).name]

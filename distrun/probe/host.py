@@ -1,4 +1,4 @@
-"""What launch needs to know of this machine: cores, addresses, ports."""
+"""What a launch reads of this machine: cores, addresses, ports."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ LOOPBACK_INTERFACE = "lo" if sys.platform.startswith("linux") else "lo0"
 
 
 @dataclass(frozen=True)
-class Host:
-    """This machine as a process of ours may use it."""
+class HostCapacity:
+    """What of this machine the job may use."""
 
     cores: int
-    """Cores that the affinity mask and the cgroup's quota leave."""
+    """Cores within the affinity mask and the cgroup's quota."""
 
 
-def read_host() -> Host:
+def read_host() -> HostCapacity:
     """Take the snapshot."""
-    return Host(cores=max(1, math.ceil(usable_cores())))
+    return HostCapacity(cores=max(1, math.ceil(usable_cores())))
 
 
 def free_port(address: str = LOOPBACK) -> int:
-    """Return a TCP port that is free at this moment."""
+    """Return a TCP port that is free now."""
     with socket.socket() as listener:
         listener.bind((address, 0))
         port: int = listener.getsockname()[1]
@@ -35,17 +35,16 @@ def free_port(address: str = LOOPBACK) -> int:
 
 
 def port_problem(port: int) -> str:
-    """Return why a port cannot be had, as the end of a sentence; "" if it can.
+    """Return why a port cannot be used, as the end of a sentence; "" if it can.
 
-    On all addresses, where the store of a printed torchrun line listens: who has it on one of
-    them has it.
+    Checks all addresses, because the store of a printed torchrun line listens on all of them.
     """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TCPStore does
         try:
             listener.bind(("", port))
         except PermissionError:
-            return "is for root alone"
+            return "can be used by root only"
         except OSError:
             holder = _listener(port)
             return "is in use by another process" + (f" ({holder})" if holder else "")
@@ -55,14 +54,14 @@ def port_problem(port: int) -> str:
 def _listener(port: int) -> str:
     try:
         import psutil
-    except ImportError:  # another machine's own Python: the port is taken all the same
+    except ImportError:  # another machine's Python may not have it: the port is in use anyway
         return ""
     try:
         for c in psutil.net_connections("tcp"):
             if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN and c.pid:
                 return f"{psutil.Process(c.pid).name()}, pid {c.pid}"
     except psutil.Error:
-        pass  # another user's process: nobody may say more
+        pass  # another user's process: no more can be read
     return ""
 
 
@@ -70,5 +69,5 @@ def resolve(name: str) -> str | None:
     """Return the IPv4 address of a host name, or None."""
     try:
         return socket.gethostbyname(name)
-    except (OSError, UnicodeError):  # not known; or no name at all, as the idna codec says
+    except (OSError, UnicodeError):  # unknown, or not a valid name (idna codec)
         return None

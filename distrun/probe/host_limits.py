@@ -1,4 +1,4 @@
-"""Limits of this process, and settings of the kernel that it runs on."""
+"""Limits of this process, and settings of the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STA_UNSYNC = 0x40
 
 
 def usable_cores(root: Path = Path("/")) -> float:
-    """Return the cores that the affinity mask and the control group's quota leave."""
+    """Return the cores within the affinity mask and the control group's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
     return min(count, cgroup.cores(root) or count)
@@ -45,7 +45,7 @@ def nproc_used(root: Path = Path("/")) -> int:
     """
     uid, count = os.getuid(), 0
     if uid == 0:
-        raise Unread("root has no such limit")
+        raise Unread("this limit does not apply to root")
     for task in (root / "proc").iterdir():
         try:
             if task.name.isdigit() and task.stat().st_uid == uid:
@@ -56,26 +56,26 @@ def nproc_used(root: Path = Path("/")) -> int:
 
 
 def numa_nodes(root: Path) -> int:
-    """Return how many memory nodes this machine has.
+    """Return the number of NUMA nodes.
 
     Raises:
-        OSError: The kernel does not say.
+        OSError: The kernel does not report it.
     """
     nodes = (root / "sys/devices/system/node").iterdir()
     return sum(n.name.startswith("node") and n.name[4:].isdigit() for n in nodes)
 
 
 def numa_balancing(root: Path) -> bool:
-    """Say whether the kernel moves pages between memory nodes by itself.
+    """Return whether automatic NUMA balancing is on.
 
     Raises:
-        OSError: The kernel does not say.
+        OSError: The kernel does not report it.
     """
     return (root / "proc/sys/kernel/numa_balancing").read_text().strip() != "0"
 
 
 class _Timex(ctypes.Structure):
-    """The beginning of the kernel's struct timex, and room for its rest."""
+    """The first fields of the kernel's struct timex, and space for the rest."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -89,15 +89,15 @@ class _Timex(ctypes.Structure):
 
 
 def clock_synchronized() -> bool:
-    """Say whether somebody keeps this machine's clock right.
+    """Return whether a time service synchronises this machine's clock.
 
     Raises:
-        Unread: The system does not tell.
+        Unread: The system does not report it.
     """
     if not sys.platform.startswith("linux"):
         raise Unread("NotSupported")
     libc = ctypes.CDLL(None, use_errno=True)
-    timex = _Timex(modes=0)  # ask, and set nothing
+    timex = _Timex(modes=0)  # read only
     state = libc.adjtimex(ctypes.byref(timex))
     if state < 0:
         raise Unread(f"adjtimex: {os.strerror(ctypes.get_errno())}")

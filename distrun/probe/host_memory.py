@@ -1,4 +1,4 @@
-"""Memory of this machine, and what ranks share through /dev/shm."""
+"""Memory of this machine, and /dev/shm."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from distrun.probe.reading import Unread
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
-"""PROC_PID_INIT_INO of the kernel: whoever is in it sees every process."""
+"""PROC_PID_INIT_INO of the kernel: in this PID namespace all processes are visible."""
 
 
 def meminfo_nbytes(root: Path, name: str) -> int:
-    """Return a line of /proc/meminfo, as `MemTotal`.
+    """Return the value of a line of /proc/meminfo, such as `MemTotal`.
 
     Raises:
         OSError: There is no /proc.
@@ -27,7 +27,7 @@ def meminfo_nbytes(root: Path, name: str) -> int:
 
 
 def shm_nbytes(root: Path) -> tuple[int, int]:
-    """Return the size of /dev/shm, and what is free of it.
+    """Return the size of /dev/shm and its free space.
 
     Raises:
         OSError: There is none.
@@ -37,7 +37,7 @@ def shm_nbytes(root: Path) -> tuple[int, int]:
 
 
 def shm_writable(root: Path) -> bool:
-    """Say whether this user may put files into /dev/shm.
+    """Return whether this user may create files in /dev/shm.
 
     Raises:
         OSError: There is none.
@@ -46,12 +46,12 @@ def shm_writable(root: Path) -> bool:
 
 
 def is_writable(directory: Path) -> bool:
-    """Say whether this user may make files in a directory; nothing is made.
+    """Return whether this user may create files in a directory; creates none.
 
     Raises:
-        OSError: It cannot be looked at.
+        OSError: It cannot be read.
     """
-    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY  # which access() hides from root
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY  # access() does not report it to root
     return not read_only and os.access(directory, os.W_OK | os.X_OK)
 
 
@@ -59,7 +59,7 @@ def shm_leftovers(root: Path) -> tuple[str, ...]:
     """Return files of NCCL in /dev/shm that no process has open or mapped.
 
     Raises:
-        Unread: Some process cannot be looked into, so that nobody can say.
+        Unread: Some process cannot be read, so the owners are unknown.
         OSError: There is no /dev/shm.
     """
     files = sorted(f for f in (root / "dev/shm").iterdir() if f.name.startswith("nccl-"))

@@ -1,4 +1,4 @@
-"""All of a node that is not GPUs and versions, in one snapshot."""
+"""Reads the host's part of a node's snapshot: all but GPUs and versions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_host_snapshot(
 
     Args:
         root: Where /proc, /sys and /dev are.
-        runs_dir: Where runs are recorded; None leaves it unread.
-        quick: Leave out the kernel log, who holds files of /dev/shm, and addresses.
+        runs_dir: Where runs are recorded; None: not read.
+        quick: Leave out the kernel log, leftovers in /dev/shm, and addresses.
     """
     found = Reading()
     hostname = socket.gethostname()
@@ -41,7 +41,7 @@ def read_host_snapshot(
     if quick:
         found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
     else:
-        from distrun.probe.kernel_log import read_xids  # its patterns take 1 ms of a launch
+        from distrun.probe.kernel_log import read_xids  # compiling its patterns takes 1 ms
 
         found.take("xids", read_xids, root)
         found.take("shm_leftovers", host_memory.shm_leftovers, root)
@@ -77,7 +77,7 @@ def _read_shm(found: Reading, root: Path) -> None:
 
 def _read_network(found: Reading, root: Path, quick: bool) -> None:
     addresses = Reading()
-    if not quick:  # psutil's import alone takes half of a quick look
+    if not quick:  # importing psutil takes half of a quick probe's time
         addresses.take("addresses", network.ipv4_addresses)
     known, why_none = (
         addresses.values.get("addresses"),
@@ -91,7 +91,7 @@ def _read_network(found: Reading, root: Path, quick: bool) -> None:
 
 
 def shown_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that bear upon a distributed job, without secrets."""
+    """Return the variables that affect a distributed job, with secrets masked."""
     return {
         name: _MASK if is_secret(name) else value
         for name, value in sorted(environ.items())

@@ -1,4 +1,4 @@
-"""Xids and SXids: what NVIDIA's drivers wrote into the kernel log when a GPU or switch failed."""
+"""Reads Xids and SXids, the errors of NVIDIA's drivers in the kernel log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_AGE_S = 2 * 3600.0
 _KMSG_LIMIT_S = 1.0
 _COMMAND_LIMIT_S = 2.0
 _RECORD_NBYTES = 8192
-"""The kernel refuses to give a record to a smaller buffer."""
+"""The kernel refuses to copy a record into a smaller buffer."""
 _MESSAGE_LENGTH = 200
 _JOURNALCTL = ("journalctl", "-k", "-b", "-q", "-n", "20000", "--no-pager", "-o", "short-unix")
 _XID = re.compile(
@@ -34,14 +34,14 @@ def read_xids(root: Path = Path("/")) -> tuple[Xid, ...]:
     """Return the Xids of the last two hours, oldest first.
 
     Raises:
-        Unread: There is an NVIDIA driver, and this user may not read the kernel log.
+        Unread: There is an NVIDIA driver, but this user may not read the kernel log.
     """
     try:
         return _xids(_kmsg(root))
     except (OSError, Unread) as error:
         tried = [reason(error)]
     if not any((root / place).exists() for place in ("proc/driver/nvidia", "sys/module/nvidia")):
-        return ()  # nobody here writes them
+        return ()  # no driver that writes them
     for read in (_journal, _dmesg):
         try:
             return _xids(read())
@@ -62,16 +62,16 @@ def _xids(entries: Iterator[Entry]) -> tuple[Xid, ...]:
 
 
 def _pci_id(place: str) -> str:
-    """Return `0000:3b:00.0`, as GPUs of a snapshot have it, for the log's `0000:3b:00`."""
+    """Return `0000:3b:00.0`, the form in a snapshot, for the log's `0000:3b:00`."""
     return place.lower() if "." in place else f"{place.lower()}.0"
 
 
 def _kmsg(root: Path) -> Iterator[Entry]:
-    """Read /dev/kmsg without waiting for what will come.
+    """Read /dev/kmsg without waiting for later records.
 
     Raises:
-        OSError: It is not there, or not for this user.
-        Unread: It has no end: the newest, which count, would be missing.
+        OSError: It does not exist, or this user may not read it.
+        Unread: Its end is not reached: the newest records would be missing.
     """
     fd = os.open(root / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     deadline = time.monotonic() + _KMSG_LIMIT_S
@@ -80,7 +80,7 @@ def _kmsg(root: Path) -> Iterator[Entry]:
         while time.monotonic() < deadline:
             try:
                 record = os.read(fd, _RECORD_NBYTES)
-            except BrokenPipeError:  # it was overwritten; the next read gives the next one
+            except BrokenPipeError:  # it was overwritten; the next read returns the next one
                 continue
             except BlockingIOError:
                 break  # that was the last one
@@ -113,8 +113,8 @@ def _lines(command: tuple[str, ...], pattern: re.Pattern[str]) -> Iterator[tuple
     """Run a program that prints the kernel log.
 
     Raises:
-        Unread: It cannot, or prints nothing: to a user without the right, journalctl shows an
-            empty log and says that all is well.
+        Unread: It fails or prints nothing: without permission journalctl shows an empty log and
+            exits with 0.
     """
     try:
         done = subprocess.run(

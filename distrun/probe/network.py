@@ -1,4 +1,4 @@
-"""Network interfaces, InfiniBand ports, and what the machine's own name means."""
+"""Network interfaces, InfiniBand ports, and the addresses of the hostname."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PEER_MEMORY_MODULES = (
 
 
 def hostname_addresses(hostname: str) -> tuple[str, ...]:
-    """Return what the machine's own name resolves to; nothing if it does not.
+    """Return the addresses that the hostname resolves to; empty if it does not.
 
     Raises:
         Unread: The resolver is too slow.
@@ -33,7 +33,7 @@ def hostname_addresses(hostname: str) -> tuple[str, ...]:
 def _resolve(name: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # not known; or no name at all, as the idna codec says
+    except (OSError, UnicodeError):  # unknown, or not a valid name (idna codec)
         return ()
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -42,7 +42,7 @@ def ipv4_addresses() -> dict[str, tuple[str, ...]]:
     """Return the IPv4 addresses of each network interface.
 
     Raises:
-        Unread: Another machine's own Python has no psutil.
+        Unread: Another machine's Python has no psutil.
     """
     try:
         import psutil
@@ -55,7 +55,7 @@ def ipv4_addresses() -> dict[str, tuple[str, ...]]:
 
 
 def loopback_problem() -> str:
-    """Return why a port of 127.0.0.1 cannot be connected to; "" if it can."""
+    """Return why connecting to 127.0.0.1 fails; "" if it works."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=1).close()
@@ -67,15 +67,15 @@ def loopback_problem() -> str:
 def read_nics(
     root: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none: str = LEFT_OUT
 ) -> tuple[Nic, ...]:
-    """Return the network interfaces but the loopback.
+    """Return the network interfaces except the loopback.
 
     Args:
         root: Where /sys is.
-        addresses: Those of each interface; None if they were not read.
-        why_none: Why they were not.
+        addresses: The addresses of each interface; None if they were not read.
+        why_none: Why they were not read.
 
     Raises:
-        OSError: The kernel does not list them.
+        OSError: The kernel does not list the interfaces.
     """
     folders = sorted((root / "sys/class/net").iterdir())
     nics = [f for f in folders if f.name != "lo" and f.is_dir()]  # bonding_masters is a file
@@ -94,11 +94,11 @@ def _nic(folder: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none
 
 
 def _is_up(folder: Path) -> bool:
-    """Say whether packets can flow; a driver that does not know its state may know the carrier."""
+    """Return whether packets can flow; without a known state the carrier decides."""
     try:
         state = _text(folder / "operstate")
         return state == "up" or (state == "unknown" and _text(folder / "carrier") == "1")
-    except OSError:  # the carrier of an interface that is down cannot be read
+    except OSError:  # the carrier cannot be read if the interface is down
         return False
 
 
@@ -113,7 +113,7 @@ def _speed_mbps(folder: Path) -> int:
 
 
 def read_infiniband(root: Path) -> tuple[InfinibandPort, ...]:
-    """Return the ports of InfiniBand and RoCE adapters, of which there may be none."""
+    """Return the ports of InfiniBand and RoCE adapters; there may be none."""
     ports = sorted((root / "sys/class/infiniband").glob("*/ports/*"))
     return tuple(InfinibandPort(**_infiniband_port(port)) for port in ports)
 
@@ -137,10 +137,10 @@ def _infiniband_port(port: Path) -> dict[str, Any]:
 
 
 def peer_memory(root: Path) -> bool:
-    """Say whether a module for GPUDirect RDMA is loaded.
+    """Return whether a module for GPUDirect RDMA is loaded.
 
     Raises:
-        Unread: This system has no such modules.
+        Unread: This system has no kernel modules.
     """
     if not sys.platform.startswith("linux"):
         raise Unread("NotSupported")
@@ -148,7 +148,7 @@ def peer_memory(root: Path) -> bool:
 
 
 def has_open_driver(root: Path) -> bool:
-    """Say whether NVIDIA's kernel module is the open one, which exports GPU memory by DMA-BUF.
+    """Return whether NVIDIA's kernel module is the open one, which supports DMA-BUF.
 
     Raises:
         OSError: The module is not loaded.

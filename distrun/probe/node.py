@@ -1,4 +1,4 @@
-"""One node, read into a snapshot: the driver by a child process, the host meanwhile."""
+"""Reads one node into a snapshot: the driver in a child process, the host meanwhile."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def read_node(
     """Take the snapshot of this machine; never raises.
 
     Args:
-        name: What the caller calls it.
-        runs_dir: Where runs are recorded; None leaves it unread.
-        want_gpus: Ask NVML too.
-        quick: Leave out what neither a launch nor a live screen needs: NVLinks, the fabric,
-            pairs of GPUs, what seldom changes, the kernel log.
-        deadline_s: Time that the driver has to answer.
+        name: The name of the node.
+        runs_dir: Where runs are recorded; None: not read.
+        want_gpus: Read NVML too.
+        quick: Leave out what neither a launch nor a live screen needs: NVLinks, the fabric, pairs
+            of GPUs, fields that seldom change, the kernel log.
+        deadline_s: Time limit of the driver.
     """
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         nvml, host, software = _read(runs_dir, want_gpus, quick, deadline_s)
-    except Exception as error:  # a probe that fails is one more thing to tell of a node
+    except Exception as error:  # a failed probe is reported as a fact of the node
         problem = f"the probe failed: {error!r}"
         return Node(name, taken_at, not_read(problem, "failed"), Host(), Software(), (), problem)
     return Node(name, taken_at, nvml, host, software)

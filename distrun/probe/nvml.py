@@ -1,7 +1,7 @@
-"""The GPUs of this machine as NVML tells them.
+"""Reads the GPUs of this machine with NVML.
 
-NVML can hang in the driver, so a child process asks it, with a deadline; what the child told
-before a hang is kept. pynvml is imported in that child alone.
+NVML can hang in the driver, so a child process calls it, with a deadline. What the child wrote
+before a hang is kept. Only that child imports pynvml.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ sys.path[:] = path
 from distrun.probe.nvml_child import main
 main(*arguments)
 """
-"""The child finds the packages that this process finds, and nothing in the current directory."""
+"""The child has this process's sys.path, and does not search the current directory."""
 
 
 def read_gpus(deadline_s: float = LAUNCH_DEADLINE_S, *, quick: bool = False) -> Nvml:
-    """Take the snapshot; a driver that fails or hangs is told in `problem`."""
+    """Take the snapshot; `problem` reports a driver that fails or hangs."""
     with NvmlReader(deadline_s, quick=quick) as reader:
         return reader.result()
 
 
 def not_read(problem: str, kind: str) -> Nvml:
-    """Return the snapshot of a driver that tells nothing."""
+    """Return the snapshot of a driver that was not read."""
     fields = ("driver_version", "cuda_driver_version", "excluded_gpus")
     return Nvml(problem, kind, missing=dict.fromkeys(fields, problem))
 
 
 class NvmlReader:
-    """The child at work; `result` waits for it, and other work can be done before.
+    """The running child; `result` waits for it.
 
     Args:
-        deadline_s: Time that it has, from now on.
-        quick: Leave out NVLinks, the fabric, pairs, and what seldom changes.
+        deadline_s: Its time limit, from now on.
+        quick: Leave out NVLinks, the fabric, pairs, and fields that seldom change.
     """
 
     def __init__(self, deadline_s: float, *, quick: bool = False) -> None:
@@ -59,7 +59,7 @@ class NvmlReader:
         self._child: subprocess.Popen[bytes] | None = None
         self._fd = -1
         try:
-            ctypes.CDLL("libnvidia-ml.so.1")  # a machine without it needs no child
+            ctypes.CDLL("libnvidia-ml.so.1")  # without NVML no child is needed
         except OSError:
             return
         self._fd, theirs = os.pipe()
@@ -67,7 +67,7 @@ class NvmlReader:
         try:
             self._child = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, arguments],
-                # A pipe of its own: what a library prints is no fact.
+                # Facts have their own pipe: libraries may print to stdout.
                 pass_fds=(theirs,),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -80,7 +80,7 @@ class NvmlReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the child; one that the driver holds cannot be killed, and is left to itself."""
+        """End the child; one that hangs in the driver cannot be killed and is abandoned."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -92,7 +92,7 @@ class NvmlReader:
                 pass
 
     def result(self) -> Nvml:
-        """Wait for the end of the child or its deadline, and return what it has told."""
+        """Wait for the end of the child or its deadline, and return what it has written."""
         if self._child is None:
             return not_read("no NVIDIA driver is installed", "absent")
         parts = _Parts()
@@ -104,7 +104,7 @@ class NvmlReader:
         return parts.nvml(LEFT_OUT if self._quick else "")
 
     def _more(self) -> bytes:
-        """Return what the child has written; nothing at its end, and at the deadline."""
+        """Return what the child has written; empty at its end and at the deadline."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._fd, selectors.EVENT_READ)
             ready = selector.select(max(0.0, self._deadline - time.monotonic()))
@@ -118,13 +118,13 @@ class NvmlReader:
         try:
             code = self._child.wait(_KILL_LIMIT_S)
         except subprocess.TimeoutExpired:
-            code = 0  # it has closed its pipe and lives on
-        died = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            code = 0  # it has closed its pipe but still runs
+        died = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return f"the NVML reader {died}{f' in {at}' if at else ''}", "failed"
 
 
 class _Parts:
-    """What the child has told so far."""
+    """What the child has written so far."""
 
     def __init__(self) -> None:
         self.done, self.at = False, ""
@@ -144,7 +144,7 @@ class _Parts:
             self.at = part["at"]
         elif "driver" in part:
             self.driver.update(part["driver"])
-        elif "gpu" in part:  # a later one knows more
+        elif "gpu" in part:  # a later part is more complete
             self.gpus[part["gpu"]["index"]] = part["gpu"]
         elif "pair" in part:
             self.pairs.append(part["pair"])
@@ -178,7 +178,7 @@ def _gpu(fields: dict[str, Any]) -> Gpu:
 
 
 def _explain_none(thing: Nvml | Gpu, why: str) -> None:
-    """Say of every fact that is not there, and of which nothing is known, why."""
+    """Add the reason to every missing fact that has none."""
     for field in dataclasses.fields(thing):
         if why and getattr(thing, field.name) is None:
             thing.missing.setdefault(field.name, why)

@@ -1,7 +1,7 @@
-"""The one door to pynvml, for the child process alone: calls, and why they fail.
+"""Calls pynvml, for the child process only, and converts its errors.
 
-What pynvml raises stays behind this door: an NVMLError can be neither hashed nor compared,
-and its mismatch error is no NVMLError.
+pynvml's exceptions do not leave this module: an NVMLError can be neither hashed nor compared, and
+its mismatch error is not an NVMLError.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 from distrun.probe.reading import Reading, Unread
 
 _VALUE_TYPES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-"""The member of a field value's union, by its valueType."""
+"""valueType -> the member of a field value's union."""
 _PREFIX = "NVMLError_"
 
 
 class Failure(Unread):
-    """NVML or pynvml refused a call; the text is the error's name, as `NotSupported`."""
+    """NVML or pynvml refused a call; the text is the error's name, such as `NotSupported`."""
 
 
 class NvmlReading(Reading):
-    """Facts that NVML tells of one thing.
+    """Reads NVML's facts of one object.
 
     Args:
-        subject: What they are of, as in `GPU 3`.
-        announce: Told each call before it is made, because it may be the last.
+        subject: The object, such as `GPU 3`.
+        announce: Called with each call before it is made, because it may hang.
     """
 
     def __init__(self, subject: str, announce: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class NvmlReading(Reading):
         """Call a function of pynvml.
 
         Raises:
-            Failure: It failed, or this driver or this pynvml does not have it.
+            Failure: It failed, or this driver or pynvml does not have it.
         """
         import pynvml
 
@@ -51,7 +51,7 @@ class NvmlReading(Reading):
             raise self._failure(type(error).__name__, int(error.value)) from None
         except pynvml.NVMLLibraryMismatchError:
             raise Failure("LibraryMismatch") from None
-        except UnicodeDecodeError:  # pynvml decodes what a broken infoROM holds
+        except UnicodeDecodeError:  # pynvml decodes text that a broken infoROM may garble
             raise Failure("CorruptedText") from None
 
     def _failure(self, name: str, code: int) -> Failure:
@@ -61,7 +61,7 @@ class NvmlReading(Reading):
         return Failure(name.removeprefix(_PREFIX) if known else f"NVML error {code}")
 
     def ask(self, name: str, /, *arguments: Any, **fields: Callable[[Any], Any]) -> bool:
-        """Call a function for fields, each with what makes its value of the answer.
+        """Call a function for one or more fields, each with a converter of the answer.
 
         Returns:
             Whether it answered.
@@ -77,10 +77,10 @@ class NvmlReading(Reading):
         return True
 
     def field_values(self, handle: Any, *ids: int, scope: int = 0) -> list[int | str]:
-        """Return NVML's field values; the name of the error for one that it does not tell.
+        """Return NVML's field values; for a field without value the name of the error.
 
         Raises:
-            Failure: NVML tells none of them.
+            Failure: NVML returns none of them.
         """
         found = self.call("nvmlDeviceGetFieldValues", handle, [(id_, scope) for id_ in ids])
         return [self._field_value(value) for value in found]
@@ -97,11 +97,11 @@ class NvmlReading(Reading):
 
 
 def text(value: bytes | str) -> str:
-    """Return what pynvml gives as bytes or text, by its version and the call."""
+    """Return text that pynvml returns as bytes or str, depending on version and call."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def pci_id(info: Any) -> str:
-    """Return a device's place as the kernel writes it: `0000:3b:00.0`."""
+    """Return a device's PCI address in the kernel's form: `0000:3b:00.0`."""
     domain, _, rest = text(info.busId).lower().partition(":")
     return f"{domain[-4:] if domain[:-4].strip('0') == '' else domain}:{rest}" if rest else domain

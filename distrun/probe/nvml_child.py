@@ -1,7 +1,7 @@
-"""The process that asks NVML, because a call may hang in the driver for ever.
+"""The process that calls NVML, because a call may hang in the driver for ever.
 
-It writes a line of JSON for each part and each call, so that what was read before a hang is
-not lost, and the hang has a name. `probe.nvml` is the other end of the pipe.
+It writes a line of JSON for each part and each call, so that facts read before a hang are kept and
+the hanging call is known. `probe.nvml` reads the pipe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def main(parent_pid: int, fd: int, quick: bool) -> None:
-    """Read everything, and end."""
+    """Read everything, then end."""
     die_with_parent(parent_pid)
 
     def write(part: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def main(parent_pid: int, fd: int, quick: bool) -> None:
 
     try:
         _read(write, quick)
-    except Exception as error:  # the parent has to hear of it, and stderr has no reader
+    except Exception as error:  # the parent must get it, and stderr has no reader
         write({"problem": f"the NVML reader failed: {error!r}", "problem_kind": "failed"})
     write({"done": True})
 
@@ -69,8 +69,9 @@ def _read(write: Write, quick: bool) -> None:
         gpu.values["index"] = index
         try:
             handles[index] = gpu.call("nvmlDeviceGetHandleByIndex", index)
-        except Failure as failure:  # it does not hide the others
-            if str(failure) == "NoPermission":  # NVML counts what a container may not open
+        except Failure as failure:  # the other GPUs are still read
+            # NVML also counts GPUs that a container may not open
+            if str(failure) == "NoPermission":
                 write({"refused": index})
                 continue
             gpu.values["lost"] = str(failure)

@@ -1,4 +1,4 @@
-"""What NVML tells of one GPU by itself: who it is, who is on it, how it fares."""
+"""Reads one GPU with NVML: identity, processes, health, load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from distrun.probe.nvml_call import Failure, NvmlReading, pci_id, text
 
-_GET_GPU_RECOVERY_ACTION = 230  # older pynvml does not name the field
+_GET_GPU_RECOVERY_ACTION = 230  # older pynvml does not have the name
 _MEMORY_V2 = 0x02000028
 _UNCORRECTED = 1
 _VOLATILE, _AGGREGATE = 0, 1
@@ -17,7 +17,7 @@ _RETIREMENT_CAUSES = (0, 1)
 
 
 def read_identity(gpu: NvmlReading, handle: Any) -> None:
-    """Read who the GPU is, and who is on it."""
+    """Read the GPU's identity and its processes."""
     gpu.ask("nvmlDeviceGetUUID", handle, uuid=text)
     gpu.ask("nvmlDeviceGetPciInfo", handle, pci_id=pci_id)
     gpu.ask("nvmlDeviceGetName", handle, name=text)
@@ -25,7 +25,7 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
         "memory_total_nbytes": lambda found: int(found.total),
         "memory_used_nbytes": lambda found: int(found.used),
     }
-    # The first knows what the driver keeps for itself; older drivers have the second alone.
+    # The first also returns memory reserved by the driver; older drivers only have the second.
     if not gpu.ask("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2, **memory):
         gpu.ask("nvmlDeviceGetMemoryInfo", handle, **memory)
     gpu.take("processes", _computing, gpu, handle)
@@ -36,7 +36,7 @@ def read_identity(gpu: NvmlReading, handle: Any) -> None:
 
 
 def read_health(gpu: NvmlReading, handle: Any) -> None:
-    """Read what says that the GPU is broken, or about to be."""
+    """Read the fields about faults of the GPU."""
     gpu.take("recovery_action", _field, gpu, handle, _GET_GPU_RECOVERY_ACTION)
     gpu.ask("nvmlDeviceGetEccMode", handle, ecc_mode=_first, ecc_mode_pending=_second)
     total, uncorrected = "nvmlDeviceGetTotalEccErrors", _UNCORRECTED
@@ -67,14 +67,14 @@ def _read_heat(gpu: NvmlReading, handle: Any) -> None:
 
 
 def read_load(gpu: NvmlReading, handle: Any) -> None:
-    """Read how busy the GPU is."""
+    """Read the GPU's utilisation."""
     gpu.ask("nvmlDeviceGetUtilizationRates", handle, utilization_percent=lambda u: int(u.gpu))
     gpu.ask("nvmlDeviceGetPowerUsage", handle, power_w=_watt)
     gpu.ask("nvmlDeviceGetEnforcedPowerLimit", handle, power_limit_w=_watt)
 
 
 def read_rest(gpu: NvmlReading, handle: Any) -> None:
-    """Read what neither a launch nor a live screen needs."""
+    """Read fields that neither a launch nor a live screen needs."""
     gpu.ask("nvmlDeviceGetCudaComputeCapability", handle, compute_capability=_dotted)
     gpu.ask("nvmlDeviceGetVbiosVersion", handle, vbios_version=text)
     default_limit = "nvmlDeviceGetPowerManagementDefaultLimit"
@@ -104,7 +104,7 @@ def _field(gpu: NvmlReading, handle: Any, field: int) -> int:
 def _sram_threshold_exceeded(gpu: NvmlReading, handle: Any) -> bool:
     import pynvml
 
-    status = pynvml.c_nvmlEccSramErrorStatus_v1_t()  # which sets the version
+    status = pynvml.c_nvmlEccSramErrorStatus_v1_t()  # sets the version
     gpu.call("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
     return bool(status.bThresholdExceeded)
 
@@ -116,10 +116,10 @@ def _retired_pages(gpu: NvmlReading, handle: Any) -> int:
 
 def _computing(gpu: NvmlReading, handle: Any) -> list[dict[str, Any]]:
     found = gpu.call("nvmlDeviceGetComputeRunningProcesses", handle)
-    try:  # under MPS the first list may hold the server alone
+    try:  # under MPS the first list may contain only the server
         found += gpu.call("nvmlDeviceGetMPSComputeRunningProcesses", handle)
     except Failure:
-        pass  # a GPU or a driver without MPS
+        pass  # GPU or driver without MPS
     return list({process["pid"]: process for process in _processes(found)}.values())
 
 

@@ -1,4 +1,4 @@
-"""What NVML tells of the ways between GPUs: NVLinks, the fabric, PCIe and P2P."""
+"""Reads connections between GPUs with NVML: NVLinks, the fabric, PCIe and P2P."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REMOTE: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("nvmlDeviceGetNvLinkRemotePciInfo", "remote_pci_id", pci_id),
     ("nvmlDeviceGetNvLinkRemoteDeviceType", "remote_type", lambda k: _REMOTE_TYPES.get(k, "")),
 )
-"""Each call, the field that it fills, and how."""
+"""Each call, the field that it fills, and the converter."""
 _COUNTERS = {
     "receive_errors": 208,
     "link_recovery_failed": 214,
@@ -22,19 +22,19 @@ _COUNTERS = {
     "effective_errors": 219,
     "retry_blocks": 295,
 }
-"""Counter -> its field id (NVML_FI_DEV_NVLINK_…), which older pynvml does not name."""
+"""Counter -> its field id (NVML_FI_DEV_NVLINK_…); older pynvml lacks the names."""
 _OLD_COUNTERS = {"replay": 0, "recovery": 1, "crc_flit": 2}
-"""Counter -> its number for the call of drivers before those fields."""
+"""Counter -> its number in the call of older drivers without those fields."""
 _FABRIC_V2, _FABRIC_V3 = 0x02000024, 0x03000028
 _FABRIC = (
     *("fabric_state", "fabric_status", "fabric_clique_id", "fabric_cluster_uuid"),
     *("fabric_health_mask", "fabric_health_summary"),
 )
-_READ, _WRITE, _NVLINK = 0, 1, 2  # pynvml's own constant for the first is a tuple by mistake
+_READ, _WRITE, _NVLINK = 0, 1, 2  # pynvml's constant for the first is a tuple by mistake
 
 
 def read_nvlinks(gpu: NvmlReading, handle: Any) -> None:
-    """Read every NVLink of a GPU; none is an empty list, and not missing."""
+    """Read every NVLink of a GPU; no links give an empty list, not a missing field."""
     links: list[dict[str, Any]] = []
     for number in range(_MAX_LINKS):
         try:
@@ -50,11 +50,11 @@ def read_nvlinks(gpu: NvmlReading, handle: Any) -> None:
 
 def _link(gpu: NvmlReading, handle: Any, number: int, active: bool) -> dict[str, Any]:
     link = {"link": number, "active": active, "errors": _errors(gpu, handle, number)}
-    if active:  # one that is down does not know where it leads
+    if active:  # the remote end of an inactive link is unknown
         for name, field, convert in _REMOTE:
             try:
                 link[field] = convert(gpu.call(name, handle, number))
-            except Failure:  # in a virtual machine switches are hidden
+            except Failure:  # switches are hidden in a virtual machine
                 continue
     return link
 
@@ -65,7 +65,7 @@ def _errors(gpu: NvmlReading, handle: Any, number: int) -> dict[str, int]:
         values = gpu.field_values(handle, *_COUNTERS.values(), scope=number)
         found.update(zip(_COUNTERS, values, strict=True))
     except Failure:
-        pass  # a driver without the call: the older one is left
+        pass  # the driver lacks the call: try the older one
     if not any(isinstance(value, int) for value in found.values()):
         for name, counter in _OLD_COUNTERS.items():
             try:
@@ -78,7 +78,7 @@ def _errors(gpu: NvmlReading, handle: Any, number: int) -> dict[str, int]:
 class _FabricInfo(ctypes.Structure):
     """nvmlGpuFabricInfo_v3_t; version 2 is the same without its last field.
 
-    Pynvml's own were different from one release to the next.
+    pynvml's own definition differs between releases.
     """
 
     _fields_ = (
@@ -93,7 +93,7 @@ class _FabricInfo(ctypes.Structure):
 
 
 def read_fabric(gpu: NvmlReading, handle: Any) -> None:
-    """Read what the fabric manager made of a GPU behind NVSwitches."""
+    """Read the fabric state of a GPU behind NVSwitches."""
     gpu.take(_FABRIC, _fabric, gpu, handle)
     if gpu.values.get("fabric_health_summary", 0) is None:
         gpu.missing["fabric_health_summary"] = "FunctionNotFound"
@@ -113,7 +113,7 @@ def _fabric(gpu: NvmlReading, handle: Any) -> tuple[Any, ...]:
 
 
 def read_pair(pair: NvmlReading, a: Any, b: Any) -> None:
-    """Read how two GPUs reach one another."""
+    """Read the connection of two GPUs."""
     pair.ask("nvmlDeviceGetTopologyCommonAncestor", a, b, topology=int)
     pair.ask("nvmlDeviceGetP2PStatus", a, b, _READ, p2p_read=int)
     pair.ask("nvmlDeviceGetP2PStatus", a, b, _WRITE, p2p_write=int)
@@ -124,10 +124,10 @@ def links_between(a: Mapping[str, Any], b: Mapping[str, Any], p2p_nvlink: int | 
     """Return the active NVLinks between two GPUs, direct or through switches.
 
     Args:
-        a: Fields of one.
-        b: Fields of the other.
-        p2p_nvlink: 0 if NVML says that NVLink joins them: then links whose end is hidden lead
-            to switches, as NCCL has it too.
+        a: Fields of one GPU.
+        b: Fields of the other GPU.
+        p2p_nvlink: 0 if NVML reports NVLink between them: links with a hidden end then lead to
+            switches, as NCCL assumes too.
     """
     direct = min(_links(a, remote_pci_id=b.get("pci_id")), _links(b, remote_pci_id=a.get("pci_id")))
     if direct:

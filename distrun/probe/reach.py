@@ -1,4 +1,4 @@
-"""Whether nodes can connect to one another: one listens, another connects."""
+"""Tests connections between nodes: one listens, another connects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distrun.probe.host import port_problem
 from distrun.probe.reading import Unread, begun, reason
 
 _BACKLOG = 1024
-"""The kernel completes that many connections by itself: nobody has to accept them."""
+"""The kernel completes this many connections without accept()."""
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -20,12 +20,12 @@ def listen(port: int = 0) -> socket.socket:
         port: 0 for a free one.
 
     Raises:
-        Unread: The port cannot be had; the text ends a sentence that names it.
+        Unread: The port cannot be used; the text is the end of a sentence about it.
     """
     try:
         return _listen(port)
     except OSError as error:
-        raise Unread(port_problem(port) or f"cannot be had: {reason(error)}") from None
+        raise Unread(port_problem(port) or f"cannot be used: {reason(error)}") from None
 
 
 def _listen(port: int) -> socket.socket:
@@ -33,17 +33,17 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(
             ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
         )
-    except (OSError, ValueError) as error:  # ValueError: Python knows of no dual stack here
+    except (OSError, ValueError) as error:  # ValueError: no dual stack on this system
         if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
 def connecting(address: str, port: int, timeout_s: float) -> Callable[[], str]:
-    """Begin to connect to a port of another node.
+    """Start connecting to a port of another node.
 
     Returns:
-        What waits for the end, and returns why the port cannot be reached; "" if it can.
+        A function that waits for the result: why the port cannot be reached, "" if it can.
     """
     connected = begun(timeout_s, "the other side", lambda: _connect(address, port, timeout_s))
     return lambda: _problem(connected)
@@ -56,7 +56,7 @@ def _problem(connected: Callable[[], None]) -> str:
         return "timed out"
     except ConnectionRefusedError:
         return "refused"
-    except (socket.gaierror, UnicodeError):  # UnicodeError: it can be no name at all
+    except (socket.gaierror, UnicodeError):  # UnicodeError: not a valid name
         return "the name does not resolve"
     except OSError as error:
         return reason(error).lower()

@@ -1,4 +1,4 @@
-"""Facts as they come in: each is read apart, and one that fails leaves the others alone."""
+"""Collects facts that are read separately: a failure does not affect the others."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, Generic, TypeVar
 from distrun.probe.snapshot import NO_ANSWER
 
 T = TypeVar("T")
-LEFT_OUT = "left out of a quick look"
-"""Why a fact is missing that was not asked for."""
+LEFT_OUT = "left out of a quick probe"
+"""The reason of a fact that was not requested."""
 
 
 class Unread(Exception):
-    """A fact cannot be had; the text says why, as `missing` of a snapshot has it."""
+    """A fact cannot be read; the text is the reason for `missing` of the snapshot."""
 
 
 class Reading:
-    """Values of the fields of one object of the snapshot, and why others are missing."""
+    """Field values of one object of the snapshot, and the reasons of missing ones."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
 
     def take(self, fields: str | tuple[str, ...], function: Callable[..., Any], *args: Any) -> None:
-        """Read one field, or several that one answer tells in their order."""
+        """Read one field, or several fields that one call returns in order."""
         names = (fields,) if isinstance(fields, str) else fields
         try:
             found = function(*args)
@@ -37,30 +37,30 @@ class Reading:
             self.values.update(zip(names, values, strict=True))
 
     def fields(self) -> dict[str, Any]:
-        """Return the arguments of the dataclass that is read."""
+        """Return the arguments for the snapshot's dataclass."""
         return {**self.values, "missing": self.missing}
 
 
 def reason(error: Exception) -> str:
-    """Say why a fact is missing."""
+    """Return the reason why a fact is missing."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
 
 
 def within(limit_s: float, what: str, function: Callable[[], T]) -> T:
-    """Call a function that may hang in the kernel or a resolver, and wait so long for it.
+    """Call a function that may hang in the kernel or a resolver, with a time limit.
 
     Raises:
         Unread: It has not answered in time, and its thread is left to itself; or none can be
             started.
-        Exception: What the function raised.
+        Exception: The exception of the function.
     """
     return begun(limit_s, what, function)()
 
 
 def begun(limit_s: float, what: str, function: Callable[[], T]) -> Callable[[], T]:
-    """Begin to call such a function; what is returned waits for it, and raises as `within`."""
+    """Start such a call; the returned function waits for it and raises as `within`."""
     call = _Call(function)
     thread = threading.Thread(target=call.run, daemon=True)
     deadline = time.monotonic() + limit_s
@@ -89,5 +89,5 @@ class _Call(Generic[T]):
     def run(self) -> None:
         try:
             self.results.append(self._function())
-        except Exception as error:  # whatever it is, it is the caller's to see
+        except Exception as error:  # the caller must see any exception
             self.error = error

@@ -1,4 +1,4 @@
-"""The disk that records the runs; it may be a network disk, and hang."""
+"""The disk of the runs directory; a network disk may hang."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LIMIT_S = 2.0
 
 
 def read_runs_disk(runs_dir: Path) -> tuple[bool, int, int]:
-    """Return whether runs can be recorded there, the disk's size, and what is free.
+    """Return whether runs can be recorded there, the disk's size, and its free space.
 
-    The directory need not exist: then the place where it would be made is looked at.
+    If the directory does not exist, the nearest existing parent is checked.
 
     Raises:
         Unread: The disk does not answer.
-        OSError: It cannot be looked at.
+        OSError: It cannot be read.
     """
     return within(_LIMIT_S, f"the disk of {runs_dir}", lambda: _look_at(runs_dir))
 
@@ -43,7 +43,7 @@ def _look_at(runs_dir: Path) -> tuple[bool, int, int]:
 
 
 def _nearest(runs_dir: Path) -> Path:
-    """Return the directory, or the one that exists of those above it."""
+    """Return the directory, or its nearest existing parent."""
     while not runs_dir.exists() and runs_dir != runs_dir.parent:
         runs_dir = runs_dir.parent
     return runs_dir

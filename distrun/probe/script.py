@@ -1,4 +1,4 @@
-"""What a script says of itself without being run: does it compile, may it start warm."""
+"""Reads a script without running it: does it compile, may it start warm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IS_A_TOOL = f"an installed module may have to come before torch; {WARM_BY_FLAG}
 
 
 _OWN_DESCRIPTOR = re.compile(r"/dev/(stdin|fd)|/proc/[^/]+/fd")
-"""Though a file may be behind it, a rank has another one there, or none."""
+"""It may be a file here, but a rank has another file there, or none."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Script:
     """One script, module or program, before it is run."""
 
     path: Path | None
-    """The file; None if there is none."""
+    """The file, or None."""
     error: str = ""
     """Why it cannot be run, as the end of a sentence."""
     cold_reason: str = ""
-    """Why an interpreter that has imported torch already would not be the same to it."""
+    """Why it would behave differently if torch were already imported."""
     suspicion: str = ""
-    """Why it might not be the same."""
+    """Why it might behave differently."""
 
 
 def read_script(name: str, *, module: bool, no_python: bool) -> Script:
-    """Take the snapshot of `name` as seen from the current directory."""
+    """Read the script `name`, relative to the current directory."""
     if no_python:
         found = shutil.which(name)
-        return Script(Path(found)) if found else Script(None, "is no executable program")
+        return Script(Path(found)) if found else Script(None, "is not an executable program")
     if module:
         return _read_module(name)
     path = Path(name)
@@ -54,7 +54,7 @@ def read_script(name: str, *, module: bool, no_python: bool) -> Script:
 
 
 def _read_module(name: str) -> Script:
-    """Find a module as `python -m` would, importing none of its packages."""
+    """Find a module as `python -m` would, without importing its packages."""
     search: list[str] | None = [str(Path.cwd()), *sys.path]
     spec = None
     package = name.rpartition(".")[0]
@@ -63,7 +63,7 @@ def _read_module(name: str) -> Script:
         done = f"{done}.{part}".removeprefix(".")
         spec = importlib.machinery.PathFinder.find_spec(done, search) if part else None
         if spec is None:
-            return Script(None, f"is no module: {done!r} was not found")
+            return Script(None, f"is not a module: {done!r} was not found")
         search = list(spec.submodule_search_locations or ()) or [os.devnull]
     assert spec is not None
     if spec.submodule_search_locations:
@@ -75,7 +75,7 @@ def _read_module(name: str) -> Script:
         return Script(None, "is not a module written in Python")
     script = _read_python(Path(spec.origin), Path.cwd(), package)
     if is_library(spec.origin) and not is_distrun(spec.origin):
-        return replace(script, suspicion=_IS_A_TOOL)  # what it runs is not seen
+        return replace(script, suspicion=_IS_A_TOOL)  # what it runs is not read
     return script
 
 
@@ -92,11 +92,11 @@ def _read_python(path: Path, import_dir: Path, package: str = "") -> Script:
             compile(source, str(path), "exec", dont_inherit=True)
             tree = ast.parse(source)
     except SyntaxError as error:
-        if error.lineno is None:  # NUL bytes, no known encoding
+        if error.lineno is None:  # NUL bytes or an unknown encoding
             return Script(path, f"is not Python: {error.msg}")
         text = (error.text or "").strip()
         return Script(path, f"has a syntax error in line {error.lineno}: {error.msg}: {text}")
-    except (ValueError, UnicodeDecodeError) as error:  # what older Pythons say of the same
+    except (ValueError, UnicodeDecodeError) as error:  # older Pythons raise this for the same
         return Script(path, f"is not Python: {error}")
     except (RecursionError, MemoryError):
         return Script(path, "is nested too deeply for Python's own parser")

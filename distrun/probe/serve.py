@@ -1,13 +1,13 @@
-"""The probe of a node as a small server on its own pipes: facts first, then answers.
+"""The probe as a server on its pipes: it writes the snapshot, then answers requests.
 
-The command on the other end of ssh or srun writes a line of JSON for each request and reads a
-line for each answer:
+The command at the other end of ssh or srun writes a line of JSON per request and reads a line per
+answer:
 
     {"listen": true}                    {"port": 40123}
     {"listen": true, "port": 29500}     {"problem": "is in use by another process (…)"}
-    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}; many are on their way at once
+    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}; many run at once
     {"clock": true}                     {"now": 1767225600.25}
-    {"read": true, "quick": true}       the facts anew; quick leaves out links between GPUs
+    {"read": true, "quick": true}       a new snapshot; quick leaves out links between GPUs
 
 Answers come in the order of the requests. Ports stay open until standard input ends, and the
 process ends with it.
@@ -31,17 +31,17 @@ from distrun.probe.reading import Unread
 from distrun.probe.snapshot import Node
 
 MOST_AT_ONCE = 128
-"""So many connections are on their way at once, each with a thread."""
+"""The maximum number of connections at once, each with a thread."""
 _CONNECT_TIMEOUT_S = 3.0
 _END_LIMIT_S = 4.0
-"""Time for the requests that came before the end of standard input."""
+"""Time limit for requests that were read before the end of standard input."""
 
-_Begun = Callable[[], dict[str, Any]]
-"""An answer, when it is called; it may have to be waited for."""
+_Answer = Callable[[], dict[str, Any]]
+"""A function that returns the answer; it may wait."""
 
 
 def read_requests() -> queue.Queue[str]:
-    """Start to read standard input; at its end comes "", and soon the end of this process."""
+    """Start to read standard input; its end is put as "", and soon ends this process."""
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     return requests
@@ -52,18 +52,18 @@ def _read(requests: queue.Queue[str]) -> None:
         requests.put(line)
     requests.put("")
     time.sleep(_END_LIMIT_S)
-    os._exit(0)  # something hangs, and nobody is left who wants to know
+    os._exit(0)  # a request hangs, and the reader has gone
 
 
 def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
     """Answer every request until standard input ends.
 
     Args:
-        requests: Their lines.
+        requests: The lines of the requests.
         read: Takes a snapshot, a quick one or not.
     """
     listeners: list[socket.socket] = []
-    begun: queue.Queue[_Begun | None] = queue.Queue(MOST_AT_ONCE)
+    begun: queue.Queue[_Answer | None] = queue.Queue(MOST_AT_ONCE)
     teller = threading.Thread(target=_tell_all, args=(begun,))
     teller.start()
     try:
@@ -76,18 +76,18 @@ def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
             listener.close()
 
 
-def _tell_all(begun: queue.Queue[_Begun | None]) -> None:
+def _tell_all(begun: queue.Queue[_Answer | None]) -> None:
     while (answered := begun.get()) is not None:
         tell(answered())
 
 
 def end_line_of_shell() -> None:
-    """End the line that a login shell may have begun: a title for the terminal, a prompt."""
+    """End a line that a login shell may have started: a terminal title or a prompt."""
     sys.stdout.write("\n")
 
 
 def tell(answer: Any) -> None:
-    """Write one line of JSON; if nobody reads any more, end."""
+    """Write one line of JSON; end the process if the reader has gone."""
     try:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -95,34 +95,34 @@ def tell(answer: Any) -> None:
         os._exit(1)
 
 
-def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Node]) -> _Begun:
-    """Do what a request asks for; return what waits for that which takes long."""
+def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Node]) -> _Answer:
+    """Start a request; return a function that waits for its answer."""
     try:
         request = json.loads(line)
         if isinstance(request, dict) and "listen" in request:
             listeners.append(listen(_port(request.get("port", 0))))
-            return _told({"port": listeners[-1].getsockname()[1]})
+            return _ready({"port": listeners[-1].getsockname()[1]})
         if isinstance(request, dict) and "connect" in request:
             address, port = request["connect"]
             connected = connecting(str(address), _port(port), _CONNECT_TIMEOUT_S)
             return lambda: {"problem": connected()}
         if isinstance(request, dict) and "clock" in request:
-            return _told({"now": time.time()})
+            return _ready({"now": time.time()})
         if isinstance(request, dict) and "read" in request:
-            return _told(dataclasses.asdict(read(bool(request.get("quick")))))
-    except (Unread, RuntimeError) as error:  # RuntimeError: there can be no more threads
-        return _told({"problem": str(error)})
+            return _ready(dataclasses.asdict(read(bool(request.get("quick")))))
+    except (Unread, RuntimeError) as error:  # RuntimeError: no more threads can be started
+        return _ready({"problem": str(error)})
     except (ValueError, TypeError):
         pass
-    return _told({"problem": f"not understood: {line.strip()[:200]}"})
+    return _ready({"problem": f"not understood: {line.strip()[:200]}"})
 
 
-def _told(answer: dict[str, Any]) -> _Begun:
+def _ready(answer: dict[str, Any]) -> _Answer:
     return lambda: answer
 
 
 def _port(value: Any) -> int:
     port = int(value)
-    if not 0 <= port < 1 << 16:  # the resolver would take it, and another one
+    if not 0 <= port < 1 << 16:  # the resolver would accept it, and use another port
         raise ValueError(port)
     return port

@@ -1,8 +1,8 @@
-"""One node as it was read at one moment: facts alone, no judgement.
+"""The snapshot of one node: facts without judgement.
 
-A fact that could not be read is None, and `missing` of the object it belongs to says why, by
-the field's name. What is not there at all (no InfiniBand) is an empty tuple, and not missing.
-Plain dataclasses: `--save` writes them as JSON, and `spec` reads that back.
+A fact that could not be read is None, and `missing` of its object has the reason under the field's
+name. Hardware that does not exist (no InfiniBand) is an empty tuple, not missing. Plain
+dataclasses: `--save` writes them as JSON, and `spec` reads that back.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SCHEMA = 1
-"""Raised when a field changes its meaning or goes; a new one that may be None raises nothing."""
+"""Increased if a field is removed or changes its meaning, not for a new field that may be None."""
 
 BUSY_NBYTES = 1 << 30
-"""More memory in use than that, and a GPU counts as somebody's."""
+"""With more memory in use than this a GPU counts as busy."""
 
 MPS_SERVER = "nvidia-cuda-mps-server"
 """The program of NVIDIA's Multi-Process Service that stays on a GPU."""
 
 NO_ANSWER = "did not answer within"
-"""Part of why a fact is missing that was waited for in vain."""
+"""Part of the reason of a fact that was not read in time."""
 
 Missing = dict[str, str]
 """Field -> why it is None: NotSupported, NoPermission, FunctionNotFound, or a sentence."""
@@ -32,12 +32,12 @@ class GpuProcess:
     pid: int
     used_nbytes: int | None
     user: str = ""
-    """"" where the process is in another PID namespace."""
+    """"" if the process is in another PID namespace."""
     command: str = ""
 
     @property
     def is_mps_server(self) -> bool:
-        """It lets processes share the GPU, and computes nothing itself."""
+        """Whether it is the MPS server, which computes nothing itself."""
         return self.command.startswith(MPS_SERVER)
 
     def __str__(self) -> str:
@@ -58,18 +58,18 @@ class NvLink:
     active: bool
     remote_pci_id: str = ""
     remote_type: str = ""
-    """gpu, switch or npu; "" where the driver does not know."""
+    """gpu, switch or npu; "" if the driver does not know."""
     errors: dict[str, int] = field(default_factory=dict)
-    """Counter -> value, for those that this driver tells."""
+    """Counter -> value, for counters that this driver has."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as NVML tells of it; all but `index` may be None."""
+    """One GPU as NVML reports it; all fields but `index` may be None."""
 
     index: int
     lost: str = ""
-    """Why NVML gives no handle (it fell off the bus, has no power); all else is None then."""
+    """Why NVML returns no handle (it fell off the bus, has no power); all else is then None."""
     uuid: str = ""
     pci_id: str = ""
     name: str = ""
@@ -82,7 +82,7 @@ class Gpu:
     temperature_slowdown_c: int | None = None
     temperature_max_c: int | None = None
     temperature_margin_c: int | None = None
-    """How far it is below the heat at which it slows down; newer drivers may tell this alone."""
+    """Margin below the slowdown temperature; newer drivers may report only this."""
     memory_temperature_c: int | None = None
     memory_temperature_max_c: int | None = None
     power_w: float | None = None
@@ -122,28 +122,28 @@ class Gpu:
     fabric_health_summary: int | None = None
     nvlinks: tuple[NvLink, ...] | None = None
     processes: tuple[GpuProcess, ...] | None = None
-    """Those that compute on it, MPS or not; the ones of other PID namespaces may be missing."""
+    """Processes that compute on it, also under MPS; other PID namespaces may be missing."""
     graphics_processes: tuple[GpuProcess, ...] | None = None
-    """Those that draw on it: a desktop."""
+    """Graphics processes, such as a desktop."""
     missing: Missing = field(default_factory=dict)
 
     @property
     def busy(self) -> bool:
-        """Somebody computes on it, or holds more than 1 GiB of its memory."""
+        """Whether a process computes on it, or more than 1 GiB of its memory is in use."""
         return bool(self.company) or (self.memory_used_nbytes or 0) > BUSY_NBYTES
 
     def answers_to(self, name: str) -> bool:
-        """Say whether CUDA_VISIBLE_DEVICES means it by this name: a number, or part of a UUID."""
+        """Return whether a name in CUDA_VISIBLE_DEVICES, an index or part of a UUID, means it."""
         return name == str(self.index) or (name.startswith("GPU-") and self.uuid.startswith(name))
 
     @property
     def company(self) -> tuple[GpuProcess, ...]:
-        """The processes that compute on it: the server of MPS is none of them."""
+        """The processes that compute on it, without the MPS server."""
         return tuple(p for p in self.processes or () if not p.is_mps_server)
 
     @property
     def users(self) -> str:
-        """`GPU 1: ` and who is on it, for a GPU that is busy."""
+        """`GPU 1: ` and its processes, for a busy GPU."""
         if self.company:
             return f"GPU {self.index}: {', '.join(map(str, self.company))}"
         used = (self.memory_used_nbytes or 0) / 2**30
@@ -152,7 +152,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuPair:
-    """How two GPUs of a node reach one another; `a` < `b`, by index."""
+    """The connection of two GPUs of a node; `a` < `b` are indexes."""
 
     a: int
     b: int
@@ -169,18 +169,18 @@ class GpuPair:
 
 @dataclass(frozen=True)
 class Nvml:
-    """What the driver says."""
+    """What the driver reports."""
 
     problem: str = ""
-    """"" if it answered; else why it did not, as a sentence."""
+    """"" if it answered; else the reason, as a sentence."""
     problem_kind: str = ""
-    """absent, not_loaded, mismatch, hang, or failed; not_asked if nobody wanted GPUs."""
+    """absent, not_loaded, mismatch, hang or failed; not_asked if GPUs were not requested."""
     driver_version: str | None = None
     cuda_driver_version: int | None = None
     """13000 is CUDA 13.0."""
     excluded_gpus: int | None = None
     refused_gpus: tuple[int, ...] = ()
-    """Indexes of those that this user or container may not open: not among `gpus`."""
+    """Indexes of GPUs that this user or container may not open; not in `gpus`."""
     gpus: tuple[Gpu, ...] = ()
     pairs: tuple[GpuPair, ...] = ()
     missing: Missing = field(default_factory=dict)
@@ -191,9 +191,9 @@ class Nvml:
         return tuple(gpu for gpu in self.gpus if not gpu.lost)
 
     def visible(self, devices: str | None) -> tuple[str, ...]:
-        """Return the names in `devices`, CUDA_VISIBLE_DEVICES, that CUDA takes; None: all GPUs.
+        """Return the names in `devices` (CUDA_VISIBLE_DEVICES) that CUDA accepts; None: all GPUs.
 
-        It stops at the first that it does not know, and takes nothing if a GPU is named twice.
+        CUDA stops at the first unknown name, and accepts none if a GPU is named twice.
         """
         present = () if self.problem else self.present
         if devices is None:
@@ -211,17 +211,17 @@ class Nvml:
 
 @dataclass(frozen=True)
 class Nic:
-    """One network interface, without the loopback."""
+    """One network interface; the loopback is left out."""
 
     name: str
     up: bool
     mtu: int | None = None
     speed_mbps: int | None = None
-    """None where the driver does not know it (virtio says -1)."""
+    """None if the driver does not know it (virtio reports -1)."""
     addresses: tuple[str, ...] = ()
     """IPv4."""
     physical: bool | None = None
-    """A device is behind it, real or a virtual machine's; a bridge or a veth has none."""
+    """It has a device, real or virtual; a bridge or a veth has none."""
     missing: Missing = field(default_factory=dict)
 
 
@@ -232,15 +232,15 @@ class InfinibandPort:
     device: str
     port: int
     state: str
-    """As sysfs has it: `4: ACTIVE`."""
+    """As in sysfs: `4: ACTIVE`."""
     physical_state: str
     rate: str
     link_layer: str
     link_downed: int | None = None
     nics: tuple[str, ...] = ()
-    """The network interfaces of its adapter that are seen from here: RoCE has their MTU."""
+    """The visible network interfaces of its adapter: RoCE uses their MTU."""
     board: str = ""
-    """What the adapter is, to the letter: `MT_0000000838`."""
+    """The exact model of the adapter: `MT_0000000838`."""
 
 
 @dataclass(frozen=True)
@@ -252,55 +252,55 @@ class Xid:
     age_s: float
     message: str
     part: str = ""
-    """Of a GPU in MIG mode: `GPU-I:05`."""
+    """The instance of a GPU in MIG mode: `GPU-I:05`."""
     of_switch: bool = False
 
 
 @dataclass(frozen=True)
 class Host:
-    """What is not the GPUs: kernel, network, limits, disk, software."""
+    """All but the GPUs: kernel, network, limits, disk, software."""
 
     hostname: str = ""
     hostname_addresses: tuple[str, ...] = ()
-    """What the machine's own name resolves to; empty if it does not."""
+    """The addresses that the hostname resolves to; empty if it does not."""
     kernel: str = ""
     cpu_count: int | None = None
     usable_cores: float | None = None
-    """What affinity and the cgroup's quota leave."""
+    """Cores within the affinity mask and the cgroup's quota."""
     memory_total_nbytes: int | None = None
     memory_limit_nbytes: int | None = None
-    """The cgroup's; None with nothing missing: unlimited."""
+    """The cgroup's limit; None without an entry in `missing`: unlimited."""
     memory_limit_left_nbytes: int | None = None
-    """What the cgroup's limit leaves, or one above it that leaves less; file cache is left."""
+    """Unused memory below the tightest cgroup limit; file cache counts as unused."""
     memory_available_nbytes: int | None = None
     shm_total_nbytes: int | None = None
     shm_free_nbytes: int | None = None
     shm_writable: bool | None = None
     shm_leftovers: tuple[str, ...] = ()
-    """/dev/shm files of NCCL whose owners are gone."""
+    """NCCL's files in /dev/shm whose owners have ended."""
     memlock_nbytes: int | None = None
     """Soft limit; -1 is unlimited."""
     nofile: int | None = None
     nproc: int | None = None
     nproc_used: int | None = None
-    """Processes and threads that this user has, where the limit counts them: not for root."""
+    """Processes and threads of this user, as the limit counts them; not for root."""
     numa_nodes: int | None = None
     numa_balancing: bool | None = None
     clock_synchronized: bool | None = None
     clock_offset_s: float | None = None
-    """To the machine that asked, half of the round trip taken off; None there itself."""
+    """Offset to the checking machine, corrected by half of the round trip; None on that machine."""
     clock_offset_error_s: float | None = None
-    """Half of that round trip: the offset is not known better."""
+    """Half of that round trip: the error of the offset."""
     loopback_problem: str | None = None
-    """Why a port of 127.0.0.1 cannot be connected to; "" if it can."""
+    """Why connecting to 127.0.0.1 fails; "" if it works."""
     nics: tuple[Nic, ...] = ()
     infiniband: tuple[InfinibandPort, ...] = ()
     peermem: bool | None = None
-    """A module for GPUDirect RDMA is loaded."""
+    """Whether a module for GPUDirect RDMA is loaded."""
     open_driver: bool | None = None
-    """NVIDIA's kernel module is the open one."""
+    """Whether NVIDIA's kernel module is the open one."""
     xids: tuple[Xid, ...] | None = None
-    """Of the last two hours; None if the kernel log cannot be read."""
+    """Xids of the last two hours; None if the kernel log cannot be read."""
     runs_dir: str = ""
     runs_dir_writable: bool | None = None
     runs_dir_total_nbytes: int | None = None
@@ -317,23 +317,23 @@ class Software:
     distrun: str = ""
     python: str = ""
     torch: str = ""
-    """"" where torch is not installed."""
+    """"" if torch is not installed."""
     torch_cuda: str | None = None
-    """CUDA that torch was built for, `13.0`; None for a CPU build."""
+    """The CUDA version of torch's build, `13.0`; None for a CPU build."""
     nccl: str | None = None
     missing: Missing = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Whether one node could connect to a port that another listened on."""
+    """The result of one node's connection to a port of another."""
 
     source: str
     target: str
     address: str
     port: int
     problem: str = ""
-    """"" if the connection came about."""
+    """"" if the connection was made."""
 
 
 @dataclass(frozen=True)
@@ -343,9 +343,9 @@ class MeasuredRank:
     rank: int
     device: str
     matmul_flops: float
-    """FLOP/s of the fastest; float16 on a GPU, float32 on one thread of a CPU."""
+    """Best FLOP/s; float16 on a GPU, float32 on one thread of a CPU."""
     copy_bandwidth: float | None
-    """Bytes a second from pinned memory to the GPU; None on a CPU."""
+    """Bytes per second from pinned memory to the GPU; None on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class MeasuredLink:
     a: int
     b: int
     bandwidth: float
-    """Bytes a second."""
+    """Bytes per second."""
 
 
 @dataclass(frozen=True)
@@ -363,17 +363,17 @@ class Measured:
     """What `distrun check --deep` measured with a small job."""
 
     problem: str = ""
-    """Why the job did not come to its end; "" if it did."""
+    """Why the job did not finish; "" if it did."""
     backend: str = ""
     ranks: tuple[MeasuredRank, ...] = ()
     all_reduce_s: float | None = None
-    """Median of eight bytes over all ranks."""
+    """Median time of an all_reduce of eight bytes over all ranks."""
     all_reduce_right: bool | None = None
     links: tuple[MeasuredLink, ...] = ()
     links_over: str = "rank"
-    """node or rank: what `a` and `b` number."""
+    """node or rank: what `a` and `b` count."""
     slow: tuple[str, ...] = ()
-    """What stands out among the links, as a sentence each; as `bench-comm --op pairs` has it."""
+    """Slow links and nodes, one sentence each, as in `bench-comm --op pairs`."""
 
 
 @dataclass(frozen=True)
@@ -381,15 +381,15 @@ class Node:
     """One node."""
 
     name: str
-    """As it was asked for: a host, or `this machine`."""
+    """The name it was requested by: a host, or `this machine`."""
     taken_at: str
     """UTC, ISO 8601."""
     nvml: Nvml
     host: Host
     software: Software
     reaches: tuple[Reach, ...] = ()
-    """From this node to others."""
+    """Connections from this node to others."""
     problem: str = ""
-    """Why the probe could not finish here; all else is empty then."""
+    """Why the probe could not finish; all else is then empty."""
     measured: Measured | None = None
     schema: int = SCHEMA

@@ -1,4 +1,4 @@
-"""Versions of what a job runs on, read from files: nothing is imported."""
+"""Reads versions of software from files, without importing it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def read_software(root: Path = Path("/")) -> Software:
 
 
 def nccl_version(root: Path, torch: Path | None) -> str:
-    """Return the version of the NCCL that torch loads.
+    """Return the version of NCCL that torch loads.
 
-    Torch's wheels bring theirs as a package beside torch; other builds take the system's.
+    torch's wheels depend on a package with NCCL; other builds use the system's.
 
     Raises:
-        Unread: Its version is in no file's name; it may be linked into torch.
+        Unread: No file name contains its version; it may be linked into torch.
     """
     site = torch.parent if torch else root / "none"
     for entry in sorted(site.glob("nvidia_nccl_cu*.dist-info")):
@@ -51,7 +51,7 @@ def nccl_version(root: Path, torch: Path | None) -> str:
         for library in sorted(folder.glob("libnccl.so*")):
             if named := _LIBRARY.fullmatch(library.resolve().name):
                 return named[1]
-    raise Unread("no file's name tells its version")
+    raise Unread("no file name contains its version")
 
 
 def _library_folders(root: Path, torch: Path | None) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Facts of the installed torch, read from its files: importing it would take a second."""
+"""Reads facts of the installed torch from its files: importing it would take a second."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class TorchFacts:
     version: str
     """`2.13.0+cpu`; "" if torch is not installed."""
     cuda: str | None
-    """The CUDA version it was built for, None for a CPU build."""
+    """The CUDA version of its build; None for a CPU build."""
 
 
 def torch_directory() -> Path | None:
-    """Return where torch is installed, without importing it."""
+    """Return the directory of torch, without importing it."""
     spec = importlib.util.find_spec("torch")
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 

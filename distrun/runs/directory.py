@@ -1,4 +1,4 @@
-"""The paths of one run's record."""
+"""The paths of a run directory."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from distrun.runs.files import OpenDirectory, RunFile, open_directory
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """`runs/<date>-<time>-<recipe>-<4 hex>/`; holds all that a later command needs."""
+    """`runs/<date>-<time>-<recipe>-<4 hex>/`; contains everything that later commands need."""
 
     path: Path
     held: OpenDirectory | None = field(default=None, repr=False, compare=False)
-    """Its descriptor, where it was made by this run; else it is opened at each use."""
+    """Its descriptor if this process made it; else it is opened at each use."""
 
     @property
     def run_id(self) -> str:
-        """The run's name is its directory's."""
+        """The id of the run: the name of its directory."""
         return self.path.name
 
     @property
     def record(self) -> RunFile:
-        """What was run, on what, and how it ended."""
+        """The record: what was run, where, and how it ended."""
         return self._file("run.json")
 
     @property
     def events(self) -> RunFile:
-        """Everything that happened, a line each."""
+        """All events, one per line."""
         return self._file("events.jsonl")
 
     @property
     def metrics(self) -> RunFile:
-        """The numbers the recipe logged, a line a step."""
+        """The metrics that the recipe logged, one line per step."""
         return self._file("metrics.jsonl")
 
     @property
     def verdict(self) -> RunFile:
-        """What broke first."""
+        """The verdict: what failed first."""
         return self._file("verdict.json")
 
     @property
     def supervisor_log(self) -> RunFile:
-        """What the supervisor itself had to complain about; usually not there."""
+        """Errors of the supervisor itself; usually missing."""
         return self._file("supervisor.log")
 
     def log(self, node: int, rank: int) -> RunFile:
-        """Everything one rank printed."""
+        """The output of one rank."""
         return self._file("logs", f"node{node:d}", f"rank{rank:d}.log")
 
     def streams(self, node: int, rank: int) -> RunFile:
-        """Which part of that is of stdout and which of stderr."""
+        """The marks that tell stdout from stderr in a rank's log."""
         return self._file("logs", f"node{node:d}", f"rank{rank:d}.streams")
 
     def agent_log(self, node: int) -> RunFile:
-        """What torch's agent on one node printed."""
+        """The output of torch's agent on one node."""
         return self._file("logs", f"node{node:d}", "agent.log")
 
     def error(self, rank: int) -> RunFile:
@@ -67,11 +67,11 @@ class RunDirectory:
         return self._file("errors", f"rank{rank:d}.json")
 
     def stacks(self, rank: int) -> RunFile:
-        """Where one rank was when it crashed or was stopped by the time limit."""
+        """The stacks of one rank when it crashed or was stopped by the time limit."""
         return self._file("stacks", f"rank{rank:d}.txt")
 
     def rank_logs(self) -> Iterator[tuple[int, int]]:
-        """Yield (node, rank) of every rank log there is, in rank order."""
+        """Yield (node, rank) of every existing rank log, in rank order."""
         found = []
         for path in self.path.glob("logs/node*/rank*.log"):
             node, rank = path.parent.name[4:], path.stem[4:]
@@ -90,14 +90,14 @@ def new_stamp() -> tuple[str, str]:
 
 
 def create(runs_dir: Path, run_id: str) -> RunDirectory:
-    """Make the directory of a new run, readable by this user alone.
+    """Make the directory of a new run, readable by this user only.
 
     Raises:
         OSError: It cannot be made.
     """
     for place in reversed((runs_dir, *runs_dir.parents)):
         if not place.is_dir():
-            place.mkdir(mode=0o755, exist_ok=True)  # whatever the umask: for nobody else to write
+            place.mkdir(mode=0o755, exist_ok=True)  # with any umask: not writable by others
     path = runs_dir / run_id
     path.mkdir(mode=0o700)
     held = open_directory(path)

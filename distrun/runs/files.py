@@ -1,7 +1,7 @@
-"""Files below a run directory: opened relative to its descriptor, and through no link.
+"""Files in a run directory, opened relative to its descriptor and never through links.
 
-A path is looked up anew at each use, and whoever may write a directory above can put a
-link in its place. A descriptor stays with the directory that it was opened for.
+A path is resolved at each use, and a user who may write a parent directory can replace it by a
+link. A descriptor always refers to the directory that was opened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class OpenDirectory:
-    """A directory's descriptor, closed when nobody holds it any more."""
+    """A directory's descriptor, closed when this object is freed."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -28,19 +28,19 @@ class OpenDirectory:
 
 
 def open_directory(path: Path) -> OpenDirectory:
-    """Open a directory that was just made here.
+    """Open a directory that was just made.
 
     Raises:
-        OSError: It is not there, or is a link.
+        OSError: It does not exist, or is a link.
     """
     return OpenDirectory(os.open(path, _DIRECTORY))
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """One file: the run directory, and the names that lead from there to it.
+    """One file: the run directory, and the path from there.
 
-    Where the directory is not held open, it and the file must be this user's or root's.
+    If the directory is not held open, it and the file must belong to this user or root.
     """
 
     root: Path
@@ -49,22 +49,22 @@ class RunFile:
 
     @property
     def path(self) -> Path:
-        """Its path, to be shown."""
+        """Its path, for messages."""
         return self.root.joinpath(*self.parts)
 
     @property
     def rotated(self) -> RunFile:
-        """What it is called after `rotate`."""
+        """The file after `rotate`."""
         return replace(self, parts=(*self.parts[:-1], self.parts[-1] + ".1"))
 
     def __str__(self) -> str:
         return str(self.path)
 
     def open(self, flags: int, *, make_parents: bool = False) -> int:
-        """Open it and return the descriptor; a file that is made is this user's alone.
+        """Open it and return the descriptor; a new file is readable by this user only.
 
         Raises:
-            OSError: It cannot be opened, is another user's, a link, or no regular file.
+            OSError: It cannot be opened, is another user's, a link, or not a regular file.
         """
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would block for ever
         with self._parent(make=make_parents) as parent:
@@ -76,7 +76,7 @@ class RunFile:
                 raise
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             self._require_ours(fd)
         except OSError:
             os.close(fd)
@@ -84,7 +84,7 @@ class RunFile:
         return fd
 
     def read(self, limit_nbytes: int) -> bytes:
-        """Return what is in it.
+        """Return its contents.
 
         Raises:
             OSError: As for `open`, or it is larger than the limit.
@@ -96,7 +96,7 @@ class RunFile:
         return data
 
     def replace_text(self, text: str) -> None:
-        """Write it so that a reader sees the old text or the new one, whole.
+        """Replace its text atomically: a reader sees the old text or the new one.
 
         Raises:
             OSError: It cannot be written.
@@ -127,7 +127,7 @@ class RunFile:
             os.replace(name, name + ".1", src_dir_fd=parent, dst_dir_fd=parent)
 
     def inode(self, suffix: str = "") -> int | None:
-        """Return the inode of `<name><suffix>`, None if there is no such file."""
+        """Return the inode of `<name><suffix>`, or None if there is no such file."""
         try:
             with self._parent() as parent:
                 name = self.parts[-1] + suffix
@@ -136,10 +136,10 @@ class RunFile:
             return None
 
     def remove_if_empty(self) -> None:
-        """Remove it if nothing was written into it.
+        """Remove it if it is empty.
 
         Raises:
-            OSError: It is not there, or cannot be removed.
+            OSError: It does not exist, or cannot be removed.
         """
         with self._parent() as parent:
             if not os.stat(self.parts[-1], dir_fd=parent, follow_symlinks=False).st_size:
@@ -147,7 +147,7 @@ class RunFile:
 
     @contextmanager
     def _parent(self, *, make: bool = False) -> Iterator[int]:
-        """Open the directory that it is in, one name at a time."""
+        """Open its parent directory, one path component at a time."""
         fd = os.open(self.root, _DIRECTORY) if self.held is None else os.dup(self.held.fd)
         try:
             self._require_ours(fd)

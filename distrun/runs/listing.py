@@ -1,4 +1,4 @@
-"""All runs of a runs directory, and the one that a word on the command line means."""
+"""Lists the runs of a directory, and finds the run that an argument names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def list_runs(runs_dir: Path, tell: Tell = lambda _: None) -> list[Found]:
 
     Args:
         runs_dir: Where runs are recorded.
-        tell: Gets a line for each that cannot be read.
+        tell: Called with a line about each run that cannot be read.
 
     Raises:
         UsageError: The directory cannot be read.
@@ -31,7 +31,7 @@ def list_runs(runs_dir: Path, tell: Tell = lambda _: None) -> list[Found]:
         try:
             found.append((run, record.read(run)))
         except FileNotFoundError:
-            continue  # no run of ours, or one that is being made
+            continue  # not a run, or one that is being created
         except (OSError, ValueError) as error:
             tell(_not_read(run, error))
     return sorted(found, key=lambda pair: pair[1].started_at, reverse=True)
@@ -64,11 +64,11 @@ def find(runs_dir: Path, word: str, tell: Tell = lambda _: None) -> Found:
 
     Args:
         runs_dir: Where runs are recorded.
-        word: What was typed.
-        tell: Gets a line for each run that cannot be read.
+        word: The user's argument.
+        tell: Called with a line about each run that cannot be read.
 
     Raises:
-        UsageError: No run is meant, or more than one, or one that cannot be read.
+        UsageError: No run matches, or several do, or the run cannot be read.
     """
     path = Path(word)
     if os.path.lexists(path / "run.json"):
@@ -88,5 +88,5 @@ def find(runs_dir: Path, word: str, tell: Tell = lambda _: None) -> Found:
         return matches[0]
     names = [run.run_id for run, _ in matches or runs]
     if not matches:
-        raise UsageError(f"no run is called {word!r}", did_you_mean(word, names[:10]))
-    raise UsageError(f"{word!r} could be {len(matches)} runs", "one of: " + ", ".join(names[:10]))
+        raise UsageError(f"no run has the name {word!r}", did_you_mean(word, names[:10]))
+    raise UsageError(f"{word!r} matches {len(matches)} runs", "one of: " + ", ".join(names[:10]))

@@ -1,7 +1,7 @@
-"""Which process the supervisor of a run is: a pid means something in one place only.
+"""Identifies the supervisor process of a run; a pid is valid on one machine only.
 
-A run directory may be on a disk that many machines share, and its record may have been
-written by anybody: nothing is signalled that is not this very supervisor.
+A run directory may be on a disk that many machines share, and its record may have been written by
+anyone. So a signal is sent only to a process that is verified to be the supervisor.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from distrun.processes import LINUX, send, start_time
 from distrun.signal_masks import survives
 
 PROGRAM = "supervise/__main__.py"
-"""How the program of a supervisor ends; the next word of its command line is its run."""
+"""End of the supervisor's program in its command line; the next argument is its run."""
 _MAX_PID = 2**31 - 1
 _STARTING_S = 5.0
-"""In so long a supervisor that has just been started has its handlers."""
+"""A newly started supervisor installs its handlers within this time."""
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True)
 class Place:
-    """One user, in one PID namespace, of one boot of one machine."""
+    """One user in one PID namespace of one boot of one machine."""
 
     host: str = ""
     boot_id: str = ""
@@ -37,11 +37,11 @@ class Place:
 
     @property
     def is_here(self) -> bool:
-        """Its pids are ours."""
+        """Whether its pids are valid in this process."""
         return self == here()
 
     def is_before_boot_of_this_host(self, at: float) -> bool:
-        """Say whether this machine has been booted since a time in that place."""
+        """Return whether this is the same machine, booted again since a time."""
         now = here()
         return (
             LINUX
@@ -58,13 +58,13 @@ def here() -> Place:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        pass  # not every system, and not every sandbox, has them
+        pass  # missing on some systems and in some sandboxes
     return Place(socket.gethostname(), boot_id, namespace, os.getuid())
 
 
 @dataclass(frozen=True)
 class SupervisorProcess:
-    """A supervisor of this place, as a record names it."""
+    """A supervisor in this place, as its record names it."""
 
     pid: int
     start: str
@@ -73,7 +73,7 @@ class SupervisorProcess:
 
     @property
     def is_alive(self) -> bool:
-        """That process, and no other under its number, lives and supervises this run."""
+        """Whether that process, not another one with its pid, runs and supervises this run."""
         return (
             1 < self.pid <= _MAX_PID
             and self.start != ""
@@ -82,7 +82,7 @@ class SupervisorProcess:
         )
 
     def signal(self, signum: int) -> bool:
-        """Send it a signal, as soon as that does not end it unheard; False if it is not alive."""
+        """Send it a signal when its handler is installed; return False if it is not alive."""
         deadline = time.monotonic() + _STARTING_S
         while self.is_alive and LINUX and not survives(self.pid, signum):
             if time.monotonic() > deadline:
@@ -96,10 +96,10 @@ class SupervisorProcess:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return False
-        except OSError:  # the kernel has none, or a sandbox forbids it
+        except OSError:  # the kernel has no pidfds, or a sandbox forbids them
             return send(self.pid, signum)
         try:
-            if not self.is_alive:  # now the number cannot pass to another process
+            if not self.is_alive:  # from now on the pid cannot be reused
                 return False
             signal.pidfd_send_signal(fd, signum)
         except (ProcessLookupError, PermissionError):

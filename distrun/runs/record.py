@@ -1,4 +1,4 @@
-"""`run.json`: what was run, on what, and how it ended."""
+"""`run.json`: what was run, where, and how it ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distrun.runs.place import Place, SupervisorProcess
 MASK = "***"
 _LIMIT_NBYTES = 16 << 20
 _MAX_DEPTH = 32
-_MAX_TIME = 1e11  # the year 5138: localtime(3) still knows it
+_MAX_TIME = 1e11  # the year 5138: localtime(3) still accepts it
 _GRACE_S = 30.0
 
 
@@ -34,18 +34,18 @@ class RunRecord:
     """Seconds since the epoch."""
     command: list[str] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
-    """Without secret values."""
+    """The plan as JSON, without secret values."""
     versions: dict[str, str] = field(default_factory=dict)
     git: str = ""
-    """Revision the recipe was at, with `+changes` if the tree was not clean."""
+    """Git revision of the recipe, with `+changes` if the tree was not clean."""
     supervisor_pid: int = 0
     supervisor_start: str = ""
-    """With the pid it names one process of its place for ever."""
+    """pid and start time identify one process."""
     host: str = ""
     boot_id: str = ""
     pid_namespace: str = ""
     uid: int = -1
-    """The place of the supervisor's pid."""
+    """The place where the supervisor's pid is valid."""
     ended_at: float | None = None
     outcome: str = ""
     """succeeded, failed, interrupted, terminated, hung up, time limit, nodes missing, …"""
@@ -53,13 +53,13 @@ class RunRecord:
     attempts: int = 1
     summary: str = ""
     hint: str = ""
-    """What cures it, and where ranks were that had to be stopped."""
+    """The cure, and where ranks were that had to be stopped."""
 
     @property
     def state(self) -> str:
-        """ended, running, `running on HOST` (it cannot be told from here), or lost.
+        """ended, running, `running on HOST` (unknown from here), or lost.
 
-        A run is lost when its supervisor is gone without a word.
+        A run is lost if its supervisor has ended without a record of the end.
         """
         if self.ended_at is not None:
             return "ended"
@@ -72,17 +72,17 @@ class RunRecord:
 
     @property
     def is_over(self) -> bool:
-        """Nothing will happen in it any more."""
+        """Whether it has ended or is lost."""
         return self.state in ("ended", "lost")
 
     @property
     def supervisor(self) -> SupervisorProcess:
-        """Its process, which means something in the run's own place only."""
+        """Its supervisor process, valid in the run's own place only."""
         return SupervisorProcess(self.supervisor_pid, self.supervisor_start, self.run_id)
 
     @property
     def grace_s(self) -> float:
-        """How long its ranks have to end by themselves."""
+        """Time that its ranks have to end by themselves."""
         grace_s = self.plan.get("grace_s")
         return float(grace_s) if grace_s is not None and _is_number(grace_s) else _GRACE_S
 
@@ -97,11 +97,11 @@ def write(run: RunDirectory, record: RunRecord) -> None:
 
 
 def read(run: RunDirectory) -> RunRecord:
-    """Read the record; whoever wrote it, its fields are what they are said to be.
+    """Read the record, and validate the types of its fields.
 
     Raises:
-        OSError: There is none, or none that this user or root has written.
-        ValueError: It is not one of ours.
+        OSError: There is none, or it belongs to another user than this one or root.
+        ValueError: It is not a run record.
     """
     text = run.record.read(_LIMIT_NBYTES).decode()
     try:
@@ -109,14 +109,14 @@ def read(run: RunDirectory) -> RunRecord:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(data, dict) or _is_deep(data, _MAX_DEPTH):
-        raise ValueError("it is no run record")
+        raise ValueError("it is not a run record")
     for entry in fields(RunRecord):
         if entry.name in data and not _HOLDS[str(entry.type)](data[entry.name]):
-            raise ValueError(f"its {entry.name} is no {entry.type}")
+            raise ValueError(f"its {entry.name} is not {entry.type}")
     try:
         return RunRecord(**data)
-    except TypeError as error:  # a field that is missing, or that we do not know
-        raise ValueError(f"it is no run record: {error}") from None
+    except TypeError as error:  # a missing or unknown field
+        raise ValueError(f"it is not a run record: {error}") from None
 
 
 def _refuse(word: str) -> None:
@@ -150,7 +150,7 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "dict[str, str]": lambda value: isinstance(value, dict) and _are_texts(value.values()),
     "dict[str, Any]": lambda value: isinstance(value, dict),
 }
-"""What a field of a record must hold, by its annotation."""
+"""Annotation of a field -> check of its value."""
 
 
 def ended(
@@ -192,7 +192,7 @@ def masked_command(command: Sequence[str], secrets: Collection[str]) -> list[str
 
 
 def versions(torch: str, distrun: str) -> dict[str, str]:
-    """Return the versions that a bug report would ask for."""
+    """Return the versions that a bug report needs."""
     return {
         "distrun": distrun,
         "torch": torch,
@@ -202,7 +202,7 @@ def versions(torch: str, distrun: str) -> dict[str, str]:
 
 
 def git_revision(directory: Path) -> str:
-    """Return the revision of the tree a recipe lives in, "" outside of git."""
+    """Return the git revision of a recipe's repository, "" outside git."""
 
     def git(*words: str) -> str:
         try:

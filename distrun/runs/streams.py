@@ -1,7 +1,7 @@
-"""Which part of a rank's log is of stdout and which of stderr, and when each came.
+"""Splits a rank's log into parts of stdout and stderr, with times.
 
-The log holds both, in order. Beside it `rankR.streams` has a line for each place where the
-stream changes, and some ten a second while there is output: offset, stream, time.
+The log contains both in order. `rankR.streams` in the same directory has a line for each change of
+the stream, and about ten lines per second while there is output: offset, stream, time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMES = {name: name for name in (BOTH, STDERR, STDOUT)}
 
 
 class Mark(NamedTuple):
-    """From this offset of the log on, until the next mark."""
+    """The stream and time from this offset of the log to the next mark."""
 
     at: int
     stream: str = BOTH
@@ -26,7 +26,7 @@ class Mark(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Bytes of a log, whose they are, and when they came; 0 if that is not known."""
+    """Bytes of a log, their stream and their time; 0 if the time is unknown."""
 
     stream: str
     time: float
@@ -34,22 +34,22 @@ class Part(NamedTuple):
 
 
 def first_line(inode: int) -> bytes:
-    """Return what stands at the top: the log that the marks are of, whatever its name is now."""
+    """Return the first line: it identifies the log of the marks, also after a rename."""
     return b"log %d\n" % inode
 
 
 def line_of(mark: Mark) -> bytes:
-    """Return a mark as it is written."""
+    """Return the line of a mark."""
     return f"{mark.at} {mark.stream} {mark.time:.2f}\n".encode()
 
 
 class Marks:
-    """Reads the marks of one log while they are written, each before the bytes it is for.
+    """Reads the marks of one log while they are written; each mark precedes its bytes.
 
     Args:
-        file: Their file.
-        inode: The log's.
-        rotated: The log has its rotated name.
+        file: The file of the marks.
+        inode: The inode of the log.
+        rotated: Whether the log has its rotated name.
     """
 
     def __init__(self, file: RunFile, inode: int, *, rotated: bool) -> None:
@@ -61,7 +61,7 @@ class Marks:
         self._next: deque[Mark] = deque()
 
     def cut(self, at: int, data: bytes) -> Iterator[Part]:
-        """Cut what was read from the log at an offset into the parts of each stream."""
+        """Split bytes of the log, read at an offset, into the parts of each stream."""
         self._read()
         begin, end = at, at + len(data)
         while begin < end:
@@ -86,13 +86,13 @@ class Marks:
             self._next.extend(mark for line in lines if (mark := _mark(line)))
 
     def _open(self) -> int | None:
-        """Open those whose first line names the log; in a copied run, those of its name."""
+        """Open the file whose first line identifies the log; in a copied run, go by its name."""
         top, otherwise = first_line(self._inode), None
         for name in self._names:
             try:
                 fd = name.open(os.O_RDONLY)
             except OSError:
-                continue  # a run of before there were any: nobody knows which it is
+                continue  # a run of an older version without marks: the stream is unknown
             if os.pread(fd, len(top), 0) == top:
                 if otherwise is not None:
                     os.close(otherwise)
@@ -109,4 +109,4 @@ def _mark(line: bytes) -> Mark | None:
         at, stream, time = line.decode().split(" ")
         return Mark(int(at), _NAMES[stream], float(time))
     except (ValueError, KeyError):
-        return None  # the first line, or one torn by a full disk
+        return None  # the first line, or a line truncated by a full disk

@@ -1,1 +1,1 @@
-"""Where a plan is carried out: each scheduler has the same functions."""
+"""Where a plan runs; every scheduler has the same functions."""

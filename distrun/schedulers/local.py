@@ -1,4 +1,4 @@
-"""This machine: every node is an agent here, a child of the run's supervisor."""
+"""The local scheduler: every node is an agent on this machine, a child of the run's supervisor."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def submit(
     detached: bool = False,
     streams: Streams = NOTHING_HANDED,
 ) -> SupervisorClient:
-    """Start the run; its supervisor reports to the client that is returned."""
+    """Start the run; its supervisor reports to the returned client."""
     return start_supervisor(plan, run, record, detached=detached, streams=streams)
 
 
 def cancel(record: RunRecord) -> bool:
-    """Ask a running run to end, as SIGTERM would; asked again, it kills its ranks.
+    """Stop a run as SIGTERM does; the second call kills its ranks.
 
     Returns:
         False if it is not running here.

@@ -1,1 +1,1 @@
-"""What users write, parsed once: every pydantic model of the project is in this room."""
+"""Everything users write, parsed and validated once: all pydantic models of the project."""

@@ -1,4 +1,4 @@
-"""What `bench-comm` is asked to measure, and the report that it writes and reads again."""
+"""The request of `bench-comm`, and the report that it writes and reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distrun.errors import UsageError, did_you_mean
 
 SCHEMA = 1
 OPS = (*DEFINITIONS, "barrier", "pairs", "stragglers")
-"""`all` are those with rows: without the last two, which are questions of their own."""
+"""`all` means the ops with rows, so not the last two."""
 REDOPS = ("sum", "mean", "prod", "max", "min")
 ITEM_NBYTES = {
     "float32": 4,
@@ -25,7 +25,7 @@ ITEM_NBYTES = {
     "int32": 4,
     "int64": 8,
 }
-"""dtype -> bytes of an element."""
+"""dtype -> bytes per element."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _MAX_SIZES = 200
 _LONGEST_S = 86400.0 * 7
@@ -38,11 +38,11 @@ _OPTIONS = {
     "backend": ("--backend", "gloo or nccl"),
     "overlap": ("--overlap", "matmul"),
 }
-"""Field -> the option that sets it, and what it takes."""
+"""Field -> the option that sets it, and its values."""
 
 
 class Strict(BaseModel):
-    """A model that is exact and never changes."""
+    """An immutable model without extra fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ Nbytes = Annotated[int, BeforeValidator(_nbytes)]
 
 
 class BenchRequest(Strict):
-    """What to measure. The ranks get it as JSON."""
+    """What to measure; passed to the ranks as JSON."""
 
     ops: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -90,15 +90,15 @@ def ops_of(text: str) -> tuple[str, ...]:
     names = OPS[:-2] if text == "all" else tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in OPS:
-            raise UsageError(f"--op {name!r} is none that can be measured", did_you_mean(name, OPS))
+            raise UsageError(f"--op {name!r} cannot be measured", did_you_mean(name, OPS))
     return tuple(dict.fromkeys(names))
 
 
 def sizes_of(begin: str, end: str, factor: float, listed: str | None) -> tuple[int, ...]:
-    """Return sizes in bytes: those listed, or from begin to end, each `factor` times the last.
+    """Return sizes in bytes: those listed, or from begin to end, each `factor` times the previous.
 
     Raises:
-        UsageError: They make no sense.
+        UsageError: They are invalid.
     """
     if listed is not None:
         sizes = [_size(part) for part in listed.split(",")]
@@ -107,9 +107,7 @@ def sizes_of(begin: str, end: str, factor: float, listed: str | None) -> tuple[i
         if first > last:
             raise UsageError(f"-b {begin} is above -e {end}", f"-b {end} -e {begin}")
         if not 1 < factor < float("inf"):
-            raise UsageError(
-                f"-f {factor:g} has to be above 1, and finite", "-f 2 doubles each size"
-            )
+            raise UsageError(f"-f {factor:g} must be above 1 and finite", "-f 2 doubles each size")
         sizes = [first]
         while (larger := max(sizes[-1] + 1, round(sizes[-1] * factor))) <= last:
             sizes.append(larger)
@@ -122,30 +120,29 @@ def sizes_of(begin: str, end: str, factor: float, listed: str | None) -> tuple[i
 
 def _size(text: str) -> int:
     size = _nbytes(text)
-    assert isinstance(size, int)  # _nbytes has made one of a text, or raised
+    assert isinstance(size, int)  # _nbytes has parsed a text, or raised
     if size < 1:
         raise UsageError(f"size {text!r} is below 1 byte", "-b 8")
     return size
 
 
 def request_of(**values: Any) -> BenchRequest:
-    """Return a request whose parts go together.
+    """Return a request whose parts are compatible.
 
     Raises:
-        UsageError: A value is none, or two do not go together.
+        UsageError: A value is invalid, or two are incompatible.
     """
     dtype, redop = values["dtype"], values["redop"]
     if dtype.startswith("float8"):
         raise UsageError(
-            f"--dtype {dtype}: gloo has no 8-bit floats, and c10d's reductions of them are rounded"
-            " as they go",
-            "--dtype uint8 moves as many bytes",
+            f"--dtype {dtype}: gloo has no 8-bit floats, and c10d rounds partial sums of them",
+            "--dtype uint8 sends as many bytes",
         )
     if dtype not in ITEM_NBYTES:
         raise UsageError(f"--dtype {dtype!r} cannot be measured", did_you_mean(dtype, ITEM_NBYTES))
     redop = {"avg": "mean", "product": "prod"}.get(redop, redop)
     if redop not in REDOPS:
-        raise UsageError(f"--redop {redop!r} is no reduction", did_you_mean(redop, REDOPS))
+        raise UsageError(f"--redop {redop!r} is not a reduction", did_you_mean(redop, REDOPS))
     if redop == "mean" and "float" not in dtype:
         raise UsageError(
             f"--redop mean of {dtype} is no {dtype}", "--redop sum, or --dtype float32"
@@ -165,37 +162,37 @@ def request_of(**values: Any) -> BenchRequest:
 
 
 class Definition(Strict):
-    """How an op is counted."""
+    """How the size and the bandwidth of an op are defined."""
 
     size: str
     busbw_factor: str
 
 
 class RankPlace(Strict):
-    """Where a rank was."""
+    """The node and the device of a rank."""
 
     rank: int
     node: int
     host: str
     device: str
     pid: int | None = None
-    """None in reports of older versions; so for the two below."""
+    """None in reports of older versions, as the two below."""
     local_rank: int | None = None
     pci_id: str = ""
 
 
 class WrongElements(Strict):
-    """Elements that were wrong on one rank."""
+    """The wrong elements of one rank."""
 
     rank: int
     count: int
     first_index: int
     source: int | None
-    """The rank that the first came from; None: from all."""
+    """The rank that the first one came from; None: from all ranks."""
 
 
 class Overlap(Strict):
-    """A row beside a matmul. Losses are shares of the speed that each has alone."""
+    """A row measured beside a matmul. Losses are fractions of the speed that each has alone."""
 
     p50_s: float
     collective_loss: float
@@ -203,7 +200,7 @@ class Overlap(Strict):
 
 
 class Row(Strict):
-    """One op, at one size, in one place. Times are seconds, bandwidths bytes a second."""
+    """One op, at one size, in or out of place. Times in seconds, bandwidths in bytes per second."""
 
     op: str
     place: Literal["out", "in"]
@@ -230,17 +227,17 @@ class Row(Strict):
     """None: not checked."""
     overlap: Overlap | None
     host_p50_s: float | None
-    """On a GPU: p50 by the host's clock, where the others are by CUDA events."""
+    """On a GPU: p50 by the host's clock; the others are by CUDA events."""
     times_s: list[float]
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What has to be equal for two rows to be compared."""
+        """What must be equal to compare two rows."""
         return self.op, self.place, self.nbytes, self.dtype, self.redop
 
     @property
     def wrong_count(self) -> int:
-        """Wrong elements on all ranks."""
+        """The number of wrong elements on all ranks."""
         return sum(each.count for each in self.wrong or ())
 
 
@@ -281,7 +278,7 @@ class Suspect(Strict):
 
 
 class Pairs(Strict):
-    """All pairs, each with messages of `nbytes`."""
+    """All pairs, measured with messages of `nbytes`."""
 
     over: Literal["node", "rank"]
     nbytes: int
@@ -298,20 +295,20 @@ class Stragglers(Strict):
 
 
 class BenchReport(Strict):
-    """All that one `bench-comm` found."""
+    """The results of one `bench-comm`."""
 
     schema_version: Literal[1] = Field(alias="schema")
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     started_at: float
     complete: bool
-    """False: it was interrupted, or a rank was lost; the rows are those that were done."""
+    """False: it was interrupted, or a rank was lost; only the finished rows are there."""
     backend: str
     world_size: int
     nnodes: int
     ranks: list[RankPlace]
     versions: dict[str, str]
     environment: dict[str, str]
-    """Variables NCCL_*, GLOO_* and TORCH_NCCL_*, and no others."""
+    """Only the variables NCCL_*, GLOO_* and TORCH_NCCL_*."""
     definitions: dict[str, Definition]
     request: BenchRequest
     rows: list[Row]
@@ -325,19 +322,19 @@ def read_report(path: Path) -> BenchReport:
     """Read a report.
 
     Raises:
-        UsageError: It cannot be read, or is no report of this version.
+        UsageError: It cannot be read, or is not a report of this version.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"{path} cannot be read: {why}", "is that its name?") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"{path} cannot be read: {why}", "check its name") from None
     try:
         return BenchReport.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(
-            f"{path} is no report of bench-comm: {where + ': ' if where else ''}{first['msg']}",
+            f"{path} is not a report of bench-comm: {where + ': ' if where else ''}{first['msg']}",
             "distrun bench-comm -o FILE.json writes one",
         ) from None

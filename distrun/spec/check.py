@@ -23,7 +23,7 @@ _WHERE = "[tool.distrun.check]"
 
 
 class CheckTable(BaseModel):
-    """`ignore`, and any limit: which there are, the rules say, and `limits_of` holds."""
+    """`ignore`, and any limit; `limits_of` validates the limits."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -32,7 +32,7 @@ class CheckTable(BaseModel):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Limits that differ from the default, as they were written."""
+        """The limits in the table, as written."""
         return {name.replace("-", "_"): value for name, value in (self.model_extra or {}).items()}
 
 
@@ -40,18 +40,18 @@ Check = Annotated[
     Annotated[StrictBool, Tag("<switch>")] | Annotated[CheckTable, Tag("<table>")],
     Discriminator(lambda v: "<table>" if isinstance(v, (dict, CheckTable)) else "<switch>"),
 ]
-"""Whether to check, or by what limits; told apart so that a message speaks of one of them."""
+"""Whether to check, or a table of limits; a tagged union, so that an error names one member."""
 
 
 def limits_of(check: bool | CheckTable, limits_type: type[_Limits]) -> _Limits:
-    """Return the limits of a table over the defaults.
+    """Return the limits of a table, with defaults for the rest.
 
     Args:
-        check: The table, or whether there is a check at all.
+        check: The table, or whether to check.
         limits_type: The dataclass of all limits, each with a default.
 
     Raises:
-        UsageError: There is no such limit, or its value is of another type.
+        UsageError: There is no such limit, or its value has another type.
     """
     given = {} if isinstance(check, bool) else check.limits
     known = [field.name for field in dataclasses.fields(limits_type)]  # type: ignore[arg-type]
@@ -60,9 +60,10 @@ def limits_of(check: bool | CheckTable, limits_type: type[_Limits]) -> _Limits:
             hint = did_you_mean(name, [*known, "ignore"])
             raise UsageError(f"unknown key {name!r} in {_WHERE}", hint)
     if not given:
-        return limits_type()  # pydantic takes 10 ms to learn the dataclass
+        return limits_type()  # pydantic takes 10 ms to build the validator
     try:
-        text = json.dumps(given, default=str)  # as JSON, a list will do for a tuple
+        # as JSON, because there a list is accepted for a tuple
+        text = json.dumps(given, default=str)
         return TypeAdapter(limits_type).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

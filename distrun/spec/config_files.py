@@ -1,7 +1,7 @@
-"""Which config files are read, and who else could have written them.
+"""Finds the config files to read, and refuses one that another user could have written.
 
-A config file sets variables such as LD_PRELOAD, so whoever may write it runs code as the
-user. Git's rule for a repository (safe.directory) holds for one that was merely found.
+A config file sets variables such as LD_PRELOAD, so anyone who may write it can run code as the
+user. Git's rule for repositories (safe.directory) applies to a file that was found, not named.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _LOOKED_AT_NBYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A config file that is to be read."""
+    """A config file to read."""
 
     path: Path
     named: bool
-    """With --config: the user's own choice, whoever may write it."""
+    """Named by --config: read even if others may write it."""
 
 
 def config_files(named: Path | None, tell: Callable[[str], None]) -> Iterator[ConfigFile]:
-    """Yield the nearest pyproject.toml, if nobody else may write it, and the named file.
+    """Yield the nearest pyproject.toml, if no other user may write it, and the named file.
 
     Args:
-        named: With --config.
-        tell: Gets a line on a file that somebody else may write.
+        named: The file of --config.
+        tell: Called with a line about a file that other users may write.
     """
     here = Path.cwd()
     paths = (directory / "pyproject.toml" for directory in (here, *here.parents))
@@ -41,17 +41,17 @@ def config_files(named: Path | None, tell: Callable[[str], None]) -> Iterator[Co
     if found is not None and not (danger := _danger(found)):
         yield ConfigFile(found, named=False)
     elif found is not None and not _same(found, named) and _is_about_us(found):
-        tell(f"{found} is not read: {danger}; to read it all the same: --config {found}")
+        tell(f"{found} is not read: {danger}; to read it anyway: --config {found}")
     if named is not None:
-        if named.is_file() and (danger := _danger(named)):  # and no pipe of the user's shell
+        if named.is_file() and (danger := _danger(named)):  # and not a pipe of the user's shell
             tell(f"warning: {named} is read because --config names it, but {danger}")
         yield ConfigFile(named, named=True)
 
 
 def _danger(path: Path) -> str:
-    """Return why somebody beside this user and root could change a file; "" if nobody could.
+    """Return why users other than this one and root could change a file; "" if none could.
 
-    Every directory and link on the way counts: who may rename one may replace the file.
+    Every directory and link in the path counts: a user who may rename one can replace the file.
     """
     try:
         for place, seen in _way_to(path):
@@ -61,12 +61,12 @@ def _danger(path: Path) -> str:
             if _is_writable_by_others(place, seen):
                 return f"{which} can be written by others (mode {stat.S_IMODE(seen.st_mode):o})"
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"
+        return f"it cannot be read: {error.strerror}"
     return ""
 
 
 def _way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield everything that a path leads through, from the root on, links included."""
+    """Yield every directory and link in a path, from the root on."""
     place, links = Path("/"), 0
     left = list(path.absolute().parts[1:])
     yield place, place.lstat()
@@ -90,14 +90,14 @@ def _way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _is_writable_by_others(place: Path, seen: os.stat_result) -> bool:
     mode = seen.st_mode
     if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
-        return False  # in a sticky directory nobody renames what is another's
+        return False  # in a sticky directory users cannot rename another user's files
     if mode & stat.S_IWOTH:
         return True
     return bool(mode & stat.S_IWGRP) and not (_is_users_alone(seen.st_gid) and not _has_acl(place))
 
 
 def _is_users_alone(gid: int) -> bool:
-    """Say whether a group is the user's private one, as many systems make for each user."""
+    """Return whether a group is the user's private group, as many systems create per user."""
     try:
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
     except KeyError:
@@ -107,7 +107,7 @@ def _is_users_alone(gid: int) -> bool:
 
 
 def _has_acl(place: Path) -> bool:
-    """Say whether others may be named beside the group; its bits are then those of all of them."""
+    """Return whether the file has an ACL; the group bits then hold for all of its entries."""
     if not hasattr(os, "listxattr"):
         return False
     try:
@@ -121,7 +121,7 @@ def _same(found: Path, named: Path | None) -> bool:
 
 
 def _is_about_us(path: Path) -> bool:
-    """Say whether there is anything to tell: most pyproject.toml never mention distrun."""
+    """Return whether the file is about distrun: most pyproject.toml are not."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return b"distrun" in file.read(_LOOKED_AT_NBYTES)

@@ -1,4 +1,4 @@
-"""Field types that read what people type: node ranges, durations, GPU choices."""
+"""Field types that parse what people type: node ranges, durations, GPU choices."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def _hosts(value: Any) -> tuple[str, ...]:
 
 
 def is_variable(name: str) -> bool:
-    """Say whether env(1) and a shell take `name` for a variable, and for nothing else."""
+    """Return whether env(1) and shells accept `name` as the name of a variable."""
     return bool(re.fullmatch(r"[^\s=\0-][^\s=\0]*", name))
 
 
 def without_secret(word: str) -> str:
-    """Return what may be shown of a word that should have been a name, and may be NAME=VALUE."""
+    """Return the part of a wrong variable name that may be shown: it may be NAME=VALUE."""
     name, equals, _ = word.partition("=")
     return f"{name}=…" if equals and is_secret(name) else word
 

@@ -1,4 +1,4 @@
-"""The job: what a launch is asked to do. `Settings` may stand in a config file."""
+"""The job: what to launch and how. `Settings` may be in a config file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _kebab(name: str) -> str:
 
 
 class Frozen(BaseModel):
-    """A model that is exact and never changes; keys may be written kebab-case."""
+    """An immutable model without extra fields; keys may be written in kebab-case."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, alias_generator=_kebab
@@ -70,19 +70,19 @@ class Settings(Frozen):
     grace: Grace = 30.0
     """Time that ranks have to end by themselves when the run is stopped."""
     linger: Grace | None = None
-    """Time that what the ranks have left behind has to finish after a clean end [grace]."""
+    """Time that processes left by the ranks have to finish after a clean end [grace]."""
     join_timeout: PositiveSeconds = 300.0
     """Time that nodes have to join, and their ranks to start (exit code 4)."""
     straggler_notice: Grace = 60.0
-    """Say where ranks are that go on for this long after others have ended; 0 for never."""
+    """Report where ranks are that still run this long after others have ended; 0 for never."""
     start_method: Literal["forkserver", "spawn"] = "forkserver"
-    """Fork ranks from one import of torch, or start each afresh."""
+    """Fork ranks from one import of torch, or start each as a new process."""
     log_max_mib: NonNegativeInt = 0
-    """Rotate a rank's log when it reaches this size; 0 keeps all of it in one file."""
+    """Rotate a rank's log when it reaches this size; 0 keeps one file."""
     check: Check = True
     """Check the machine before the start; a table holds `ignore` and limits of the rules."""
     strict: StrictBool = False
-    """Warnings of the check refuse the start too."""
+    """Refuse the start on warnings of the check too."""
 
     @field_validator("env")
     @classmethod
@@ -94,7 +94,7 @@ class Settings(Frozen):
 
 
 class Job(Settings):
-    """A whole job: settings, and the program they are for.
+    """A whole job: settings and a program.
 
     Build it directly for the Python API: `Job(script="train.py", nodes=2)`.
     """
@@ -102,11 +102,11 @@ class Job(Settings):
     script: str
     """Script, module (with `module`) or program (with `no_python`) that every rank runs."""
     args: tuple[str, ...] = ()
-    """Arguments of the script, untouched."""
+    """Arguments of the script, unchanged."""
     module: bool = False
     """`script` is a module name, as in `python -m`."""
     no_python: bool = False
-    """`script` is a program of its own, not Python."""
+    """`script` is a program that is not Python."""
 
 
 class Range(Frozen):
@@ -117,7 +117,7 @@ class Range(Frozen):
     multiple_of: int | None = Field(default=None, ge=1)
 
     def broken_by(self, value: int) -> str:
-        """Return what `value` breaks, as the end of a sentence; "" if nothing."""
+        """Return the bound that `value` violates, as the end of a sentence; "" if none."""
         if self.min is not None and value < self.min:
             return f"at least {self.min}"
         if self.max is not None and value > self.max:
@@ -128,7 +128,7 @@ class Range(Frozen):
 
 
 class Constraints(Frozen):
-    """What a recipe needs to hold; a launch that breaks it is refused before it starts."""
+    """Constraints of a recipe; a launch that violates them is refused before it starts."""
 
     world_size: Range = Range()
     nproc_per_node: Range = Range()
@@ -137,22 +137,22 @@ class Constraints(Frozen):
 
 
 class Layout(Frozen):
-    """A way to share a script's training among ranks."""
+    """A way to distribute a script's training over ranks."""
 
     ranks: PositiveInt
     args: tuple[str, ...] = ()
-    """Arguments of the script that make it so."""
+    """Arguments of the script for this layout."""
     alone: tuple[str, ...] | None = None
-    """Arguments of the one rank that it is compared with, if not the script's `alone`."""
+    """Arguments of the one rank that it is compared with; None: the script's `alone`."""
 
 
 class Verify(Frozen):
     """What `distrun verify` compares."""
 
     reference: str | None = Field(default=None, pattern=r"^\w+$")
-    """A script beside this one, without .py, that trains the same on one rank."""
+    """A script in the same directory, without .py, that trains the same on one rank."""
     alone: tuple[str, ...] = ()
-    """Where there is no such file: arguments that make this script itself run on one rank."""
+    """Without such a file: arguments that make this script run on one rank."""
     args: tuple[str, ...] = ()
     """Arguments of every training, such as a shorter warm-up, so that steps come after it."""
     layouts: dict[str, Layout] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Numbers in a recorded snapshot that no machine can have: the file was edited or damaged."""
+"""Refuses impossible numbers in a recorded snapshot: the file was edited or damaged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _RANGES = {
     "offset_s": (-math.inf, math.inf),
     "port": (0, 65535),
 }
-"""How a field's name ends -> the least and the greatest value. Other numbers begin at 0."""
+"""Suffix of a field's name -> its minimum and maximum. Other numbers start at 0."""
 _UNLIMITED = ("memlock_nbytes", "nofile", "nproc")
-"""Limits, which may be -1."""
+"""Limits that may be -1."""
 _AT_MOST = {
     "memory_used_nbytes": "memory_total_nbytes",
     "memory_available_nbytes": "memory_total_nbytes",
@@ -25,25 +25,25 @@ _AT_MOST = {
     "shm_free_nbytes": "shm_total_nbytes",
     "runs_dir_free_nbytes": "runs_dir_total_nbytes",
 }
-"""Field -> the one beside it that is no less."""
+"""Field -> the field of the same object that is an upper bound for it."""
 
 
 def require_possible(data: Any, source: str) -> None:
-    """Refuse a node's JSON with a number that cannot be.
+    """Refuse a node's JSON with an impossible number.
 
     Args:
         data: The JSON, parsed.
-        source: Where it came from, for the message.
+        source: The file or node that it came from, for the message.
 
     Raises:
         UsageError: It names the key, the value and the limit.
     """
     if problem := _impossible(data):
-        raise UsageError(f"{source}: {problem}", "it was edited, or damaged: save it again")
+        raise UsageError(f"{source}: {problem}", "it was edited or damaged: save it again")
 
 
 def _impossible(value: Any, name: str = "") -> str:
-    """Return the path of the first number that cannot be, and what is wrong with it, or ""."""
+    """Return the path of the first impossible number and its problem, or ""."""
     items: Iterable[tuple[Any, Any]]
     if isinstance(value, dict):
         items, problem = value.items(), _too_much(value)
@@ -53,7 +53,7 @@ def _impossible(value: Any, name: str = "") -> str:
         return ""
     if problem:
         return problem
-    for key, each in items:  # a cluster has millions of them
+    for key, each in items:  # a cluster has millions of numbers
         kind = type(each)
         if kind is int or kind is float:
             least, most = _range(key if isinstance(key, str) else name)
@@ -72,7 +72,7 @@ def _range(name: str) -> tuple[float, float]:
 
 def _what(value: float, least: float, most: float) -> str:
     if not math.isfinite(value):
-        return "which is no number"
+        return "which is not a number"
     return f"below {least}" if value < least else f"above {most}"
 
 
@@ -87,4 +87,4 @@ def _too_much(fields: dict[str, Any]) -> str:
 def _twice(values: list[Any]) -> str:
     indexes = [each.get("index") for each in values if isinstance(each, dict)]
     twice = next((index for index in indexes if indexes.count(index) > 1), None)
-    return "" if twice is None else f" has two GPUs of index {twice}"
+    return "" if twice is None else f" has two GPUs with index {twice}"

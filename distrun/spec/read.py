@@ -1,4 +1,4 @@
-"""Read what users write: config files, a recipe's header, env files, and flags over them."""
+"""Reads config files, a recipe's header, env files, and flags that override them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HINTS = {
     "nproc_per_node": "auto, gpu, cpu, or a number from 1",
     "gpus": "for example 0,2 or free:4",
     "max_restarts": "a number from 0",
-    "master_port": "a number from 1 to 65535, or none for a free one",
+    "master_port": "a number from 1 to 65535; without it a free port is picked",
     "start_method": "forkserver or spawn",
     "hosts": "for example a,b",
     "env": "a name of letters, digits and _, and its value",
@@ -39,9 +39,9 @@ _HINTS = {
         ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"), _DURATION
     ),
 }
-"""What would do, by setting."""
+"""Setting -> valid values, for hints."""
 _TABLES = ("env", "check")
-"""Settings that are tables: a key of one file does not take the place of those of another."""
+"""Settings that are tables: the keys of several files are merged."""
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -51,7 +51,7 @@ class ConfigTable(NamedTuple):
 
     path: Path
     source: str
-    """What it is called in messages."""
+    """Its name in messages."""
     values: dict[str, Any]
 
 
@@ -67,7 +67,7 @@ def job(
     Args:
         flags: Fields of `Job` that were given on the command line.
         config: The file named with `--config`; the nearest pyproject.toml is read before it.
-        tell: Gets a line on which files were read, and on each that was not.
+        tell: Called with a line about the files that were read, and about each that was not.
 
     Returns:
         The job, the source of each field that is not a default, and the header.
@@ -89,7 +89,7 @@ def job(
 def settings(
     flags: Mapping[str, Any], config: Path | None = None, tell: Tell = _tell_nobody
 ) -> Settings:
-    """Merge flags over the config file over the defaults, where no program is named.
+    """Merge flags over the config file over the defaults, without a program.
 
     Raises:
         UsageError: A file cannot be read, or a key or a value is wrong.
@@ -146,7 +146,7 @@ def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         if not required and b"tool.distrun" not in path.read_bytes():
-            return source, {}  # somebody else's broken pyproject.toml is not our concern
+            return source, {}  # a broken pyproject.toml of another project is ignored
         raise UsageError(
             f"config file {str(path)!r} is not TOML: {error}", "https://toml.io shows the format"
         ) from None
@@ -157,7 +157,7 @@ def _table(path: Path, *, required: bool) -> tuple[str, dict[str, Any]]:
             return source, {}
         raise UsageError(
             f"config file {str(path)!r} has no table [tool.distrun]",
-            "`distrun config schema` shows what may stand in it",
+            "`distrun config schema` shows its keys",
         )
     return source, table
 
@@ -166,13 +166,13 @@ def recipe_header(script: Path) -> Header:
     """Return the recipe's own `[tool.distrun]` table, or an empty one."""
     try:
         if not script.is_file():
-            return Header()  # a pipe or a device has no end, and no header
+            return Header()  # a pipe or a device may have no end, and has no header
         text = script.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
-        return Header()  # checks say what is wrong with the script itself
+        return Header()  # the checks report errors of the script itself
     match = _BLOCK.search(text)
     if match is None and re.search(r"(?m)^# /// script$", text) and "tool.distrun" in text:
-        raise UsageError(f"the header of {script.name} has no end", "a line `# ///` ends it")
+        raise UsageError(f"the header of {script.name} has no end", "end it with a line `# ///`")
     if match is None:
         return Header()
     lines = match["content"].splitlines()
@@ -182,7 +182,8 @@ def recipe_header(script: Path) -> Header:
         tool = tomllib.loads(body).get("tool", {})
     except tomllib.TOMLDecodeError as error:
         raise UsageError(
-            f"{source} is not TOML: {error}", "the block is TOML, each line behind `# ` (PEP 723)"
+            f"{source} is not TOML: {error}",
+            "the block must be TOML, with `# ` before each line (PEP 723)",
         ) from None
     table = tool.get("distrun", {}) if isinstance(tool, dict) else None
     if not isinstance(table, dict):
@@ -191,7 +192,7 @@ def recipe_header(script: Path) -> Header:
 
 
 def env_file(path: Path) -> dict[str, str]:
-    """Read KEY=VALUE lines, quoted as in a shell; `#` begins a comment.
+    """Read KEY=VALUE lines, quoted as in a shell; `#` starts a comment.
 
     Raises:
         UsageError: The file cannot be read, or a line is not an assignment.
@@ -213,7 +214,7 @@ def env_file(path: Path) -> dict[str, str]:
             continue
         name, equals, value = words[0].partition("=")
         if len(words) > 1 or not equals or not is_variable(name) or "\0" in value:
-            # The line itself may be a secret: only its number is told.
+            # The line may contain a secret: only its number is shown.
             raise UsageError(
                 f"env file {str(path)!r}, line {number} is not KEY=VALUE",
                 "put quotes around a value with spaces",
@@ -223,12 +224,13 @@ def env_file(path: Path) -> dict[str, str]:
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:
-    """Build a model, or raise a UsageError that names key, value, and what would do."""
+    """Build a model, or raise a UsageError that names key, value and valid values."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        keys = [str(key) for key in first["loc"] if not str(key).startswith("<")]  # a union's tags
+        # the tags of unions
+        keys = [str(key) for key in first["loc"] if not str(key).startswith("<")]
         raise _usage_error(model, keys, first, source) from None
 
 
@@ -236,9 +238,9 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
     where = "" if source == "flag" else f" in the {source}"
     key = ".".join([keys[0].replace("_", "-"), *keys[1:]])
     if error["type"] == "extra_forbidden":
-        inner: Any = model  # down to the table that the key stands in
+        inner: Any = model  # down to the table of the key
         for outer in keys[:-1]:
-            if get_origin(inner) is dict:  # of any names
+            if get_origin(inner) is dict:  # keys are free names
                 inner = get_args(inner)[1]
             else:
                 inner = inner.model_fields[outer.replace("-", "_")].annotation
@@ -252,13 +254,11 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
     said = str(error["msg"]).removeprefix("Value error, ")
     reason = said if error["type"] == "value_error" else f"is refused: {said}"
-    hint = _HINTS.get(
-        keys[0].replace("-", "_"), "`distrun config schema` shows what may stand there"
-    )
+    hint = _HINTS.get(keys[0].replace("-", "_"), "`distrun config schema` shows the valid values")
     return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()), hint)
 
 
 def _may_hold_secret(keys: list[str]) -> bool:
-    """Say whether a value is that of a secret variable, or of any number of variables."""
+    """Return whether a value belongs to a secret variable, or to a table of variables."""
     of_variables = keys[0] in ("env", "env_file", "env-file")
     return of_variables and (len(keys) == 1 or is_secret(keys[-1]))

@@ -10,7 +10,7 @@ from distrun.spec.job import Settings
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the schema, with the string below each field of `Settings` as its description."""
+    """Return the schema; the docstring of each field of `Settings` is its description."""
     schema = Settings.model_json_schema(by_alias=True)
     for name, text in field_docstrings(Settings).items():
         schema["properties"][name.replace("_", "-")]["description"] = text
@@ -19,8 +19,8 @@ def config_schema() -> dict[str, Any]:
 
 
 def field_docstrings(model: type) -> dict[str, str]:
-    """Return the string below each field of a class that has one."""
-    # pydantic's use_attribute_docstrings does the same on every start, for 20 ms.
+    """Return the docstrings of a class's fields."""
+    # pydantic's use_attribute_docstrings does the same, but takes 20 ms on every start.
     (tree,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(tree, ast.ClassDef)
     found = {}

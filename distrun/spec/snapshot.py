@@ -1,4 +1,4 @@
-"""Recorded snapshots of nodes: what `distrun check --save` wrote, and what a probe sends."""
+"""Reads snapshots of nodes: from files of `distrun check --save`, and from probes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _Node = TypeVar("_Node")
 
 
 def read_snapshots(path: Path, node_type: type[_Node]) -> list[_Node]:
-    """Return the nodes of a file: one, or a list.
+    """Return the nodes of a file, which holds one node or a list.
 
     Args:
         path: The file, or a pipe.
-        node_type: The dataclass of a node; its field `schema` has its number for a default.
+        node_type: The dataclass of a node; the default of its field `schema` is the version.
 
     Raises:
-        UsageError: It cannot be read, or a key or a value in it is wrong.
+        UsageError: It cannot be read, or a key or a value is wrong.
     """
     try:
         with open(path, "rb") as file:
@@ -43,7 +43,7 @@ def read_snapshots(path: Path, node_type: type[_Node]) -> list[_Node]:
         raise UsageError(f"snapshot {str(path)!r} is not JSON: {error}", _HINT) from None
     nodes = data if isinstance(data, list) else [data]
     if not nodes:
-        raise UsageError(f"snapshot {str(path)!r} holds no node", _HINT)
+        raise UsageError(f"snapshot {str(path)!r} contains no node", _HINT)
     source = f"snapshot {str(path)!r}"
     for node in nodes:
         require_possible(node, source)
@@ -56,42 +56,42 @@ def node_of(data: Any, node_type: type[_Node], source: str) -> _Node:
     Args:
         data: The JSON, parsed.
         node_type: The dataclass of a node.
-        source: Where it came from, for the message.
+        source: The file or node that it came from, for the message.
 
     Raises:
-        UsageError: It is of another schema, or a key or a value in it is wrong.
+        UsageError: It has another schema, or a key or a value is wrong.
     """
     if not isinstance(data, dict):
-        raise UsageError(f"{source} holds {type(data).__name__}, not a node", _HINT)
+        raise UsageError(f"{source} contains {type(data).__name__}, not a node", _HINT)
     own = next(f.default for f in dataclasses.fields(node_type) if f.name == "schema")  # type: ignore[arg-type]
     if data.get("schema") != own or isinstance(data["schema"], bool):
         raise UsageError(
             f"{source} has schema {data.get('schema')!r}, not {own}",
-            "it is of another version of distrun, or no snapshot at all; " + _HINT,
+            "it was written by another version of distrun, or is not a snapshot; " + _HINT,
         )
     try:
-        # A name of bytes that are no text must not cost the whole node.
+        # Names with bytes that are not text must not make the node unreadable.
         text = json.dumps(data, ensure_ascii=False).encode(errors="replace")
-        node: _Node = _adapter(node_type).validate_json(text, strict=True)  # type: ignore[arg-type] # a class can be hashed
+        node: _Node = _adapter(node_type).validate_json(text, strict=True)  # type: ignore[arg-type] # a class is hashable
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"{source}: {key}: {first['msg']}", _HINT) from None
     if unknown := _unknown_key(data, node):
         raise UsageError(
-            f"{source}: unknown key {unknown!r}", "it is of a newer distrun, or edited"
+            f"{source}: unknown key {unknown!r}", "it was written by a newer distrun, or edited"
         )
     return node
 
 
 @functools.cache
 def _adapter(node_type: type[Any]) -> TypeAdapter[Any]:
-    """Return the validator of a dataclass; to make it takes 0.1 s."""
+    """Return the validator of a dataclass; building it takes 0.1 s."""
     return TypeAdapter(node_type)
 
 
 def _unknown_key(given: Any, known: Any) -> str:
-    """Return the path of the first key that was dropped on the way into the dataclass."""
+    """Return the path of the first key that the dataclass does not have."""
     if isinstance(given, dict):
         fields = known if isinstance(known, dict) else vars(known)
         for key, value in given.items():

@@ -1,8 +1,8 @@
-"""Functions that travel to ranks by value, with the classes of their module.
+"""Pickles functions by value for ranks, with the classes of their module.
 
-The server that ranks are forked from has not imported the caller's module, and a rank does not
-import it either: that would run the module again. But pickle looks for a class by its name in
-its module, whoever uses pickle: so a rank has a module of that name, with what came.
+The server that ranks are forked from has not imported the caller's module. A rank does not import
+it either, because that would run the module again. But pickle finds a class by its name in its
+module, so a rank has a module of that name that holds what was sent.
 """
 
 from __future__ import annotations
@@ -35,31 +35,33 @@ def pickled(value: Any, fn: Callable[..., Any]) -> bytes:
 
 def _dumps(value: Any, modules: Iterable[str]) -> bytes:
     with io.BytesIO() as file:
-        pickler = _Noting(file, modules)
+        pickler = _RecordingPickler(file, modules)
         pickler.dump(value)
-        pickler.dump(pickler.noted)  # the same pickler: they are the objects of the value
+        pickler.dump(
+            pickler.recorded
+        )  # the same pickler: they refer to the same objects as the value
         return file.getvalue()
 
 
-class _Noting(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
-    """Notes the classes and functions of some modules, and keeps the file of each function."""
+class _RecordingPickler(cloudpickle.CloudPickler):  # type: ignore[misc] # it has no types
+    """Records the classes and functions of some modules, and keeps the file of each function."""
 
     def __init__(self, file: io.BytesIO, modules: Iterable[str]) -> None:
         super().__init__(file)
         self._modules = set(modules)
-        self.noted: list[Any] = []
+        self.recorded: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, CodeType):  # cloudpickle 3.1.3 leaves the file out
             return marshal.loads, (marshal.dumps(obj),)
         is_theirs = isinstance(obj, type | FunctionType) and obj.__module__ in self._modules
         if is_theirs and _named(obj) is obj:
-            self.noted.append(obj)
+            self.recorded.append(obj)
         return super().reducer_override(obj)
 
 
 def _named(obj: type | FunctionType) -> object:
-    """Return what has the name of a class or function in its module, as pickle looks it up."""
+    """Return what pickle finds under the name of a class or function in its module."""
     found: object = sys.modules.get(obj.__module__)
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -67,7 +69,7 @@ def _named(obj: type | FunctionType) -> object:
 
 
 def unpickled(data: bytes) -> Any:
-    """Undo `pickled`, on a rank; what came can be found by its name from then on."""
+    """Undo `pickled`, on a rank; pickle can then find what was sent by its name."""
     unpickler = pickle.Unpickler(io.BytesIO(data))
     value = unpickler.load()
     for obj in unpickler.load():
@@ -78,7 +80,7 @@ def unpickled(data: bytes) -> Any:
 
 
 class _Module(ModuleType):
-    """Stands for a module; is run when somebody asks for something that did not come."""
+    """Takes the place of a module; runs it when something that was not sent is read."""
 
     def __getattr__(self, name: str) -> Any:
         spec = None if name.startswith("__") else self._spec()
@@ -93,7 +95,7 @@ class _Module(ModuleType):
         return getattr(self, name)
 
     def _spec(self) -> ModuleSpec | None:
-        del sys.modules[self.__name__]  # else it is asked for its spec
+        del sys.modules[self.__name__]  # else find_spec reads its __spec__
         try:
             return find_spec(self.__name__)
         except ImportError:
@@ -103,7 +105,7 @@ class _Module(ModuleType):
 
 
 def _modules_of(fn: object) -> set[ModuleType]:
-    """Return the modules in which a function, and those that a partial holds, are defined."""
+    """Return the modules that define a function, or the functions that a partial holds."""
     found: set[ModuleType] = set()
     parts = [fn]
     while parts:

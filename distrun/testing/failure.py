@@ -1,4 +1,4 @@
-"""The one error of a run on several ranks, with every rank's traceback or stack."""
+"""The error of a run on several ranks, with every rank's traceback or stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distrun.frames import is_distrun
 
 @dataclass(frozen=True)
 class RankFailure:
-    """How one rank ended, or where it was when the others had."""
+    """How one rank ended, or where it was when the others had ended."""
 
     rank: int
     what: str
@@ -23,11 +23,11 @@ class RankFailure:
     trace: str
     """Its traceback; of a rank that was still running, the stacks of its threads."""
     at_s: float
-    """When, on a monotonic clock that the ranks share; infinite if it was still running."""
+    """Time of the failure on a monotonic clock that the ranks share; infinite if still running."""
     error: BaseException | None = None
-    """The exception itself, where it could be brought here."""
+    """The exception itself, if it could be unpickled here."""
     follows: bool = False
-    """It only says that another rank was lost."""
+    """The error only reports that another rank was lost."""
 
 
 class RunRanksError(ShowsItsHint, UsageError):
@@ -35,22 +35,22 @@ class RunRanksError(ShowsItsHint, UsageError):
 
 
 class RanksFailed(DistrunError):
-    """At least one rank raised, was killed, or did not come to an end.
+    """At least one rank raised, was killed, or did not end.
 
     Args:
-        failures: Of the ranks that failed, in any order.
-        world_size: Ranks in all.
+        failures: One per rank that failed, in any order.
+        world_size: Number of ranks.
     """
 
     def __init__(self, failures: Sequence[RankFailure], world_size: int) -> None:
         self.failures = sorted(failures, key=_order)
-        """The first failure first; those that only tell of another come after the others."""
+        """In order of time, but those that only report another rank's loss come last."""
         self.world_size = world_size
         super().__init__(self._headline())
 
     @property
     def first(self) -> RankFailure:
-        """The failure that came first; the others may follow from it."""
+        """The first failure; the others may be its consequences."""
         return self.failures[0]
 
     def _headline(self) -> str:
@@ -63,7 +63,7 @@ class RanksFailed(DistrunError):
         return "\n".join([self.message, *map(self._section, self._alike())])
 
     def _alike(self) -> list[list[RankFailure]]:
-        """Return the failures, those with the same trace together."""
+        """Return the failures, grouped by trace."""
         groups: dict[str, list[RankFailure]] = {}
         for failure in self.failures:
             groups.setdefault(failure.trace, []).append(failure)
@@ -84,7 +84,7 @@ def _order(failure: RankFailure) -> tuple[bool, bool, float, int]:
 
 
 class RanksTimedOut(RanksFailed, TimeoutError):
-    """The ranks were not done within the timeout."""
+    """Some ranks did not finish within the timeout."""
 
     def __init__(self, failures: Sequence[RankFailure], world_size: int, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -93,13 +93,13 @@ class RanksTimedOut(RanksFailed, TimeoutError):
     def _headline(self) -> str:
         running = [f.rank for f in self.failures if f.at_s == float("inf")]
         return (
-            f"{len(running)} of {self.world_size} ranks were not done after {self.timeout_s:g} s:"
+            f"{len(running)} of {self.world_size} ranks did not finish within {self.timeout_s:g} s:"
             f" {', '.join(map(str, sorted(running)))}; this is where they were"
         )
 
 
 def failure_of(rank: int, error: BaseException) -> RankFailure:
-    """Return what an exception says of a rank, without distrun's own frames."""
+    """Return the failure of a rank from its exception, without distrun's own frames."""
     text = str(error)
     return RankFailure(
         rank,
@@ -112,9 +112,9 @@ def failure_of(rank: int, error: BaseException) -> RankFailure:
 
 
 def _shortened(error: traceback.TracebackException) -> traceback.TracebackException:
-    """Take distrun's frames out of a traceback and of those it came from."""
+    """Remove distrun's frames from a traceback, its causes and its contexts."""
     kept = without_own(error.stack)
-    if kept:  # else the fault is distrun's, and its frames are all there is
+    if kept:  # else the error is distrun's own, and there are no other frames
         error.stack[:] = kept
     for before in (error.__cause__, error.__context__):
         if before is not None:
@@ -123,27 +123,27 @@ def _shortened(error: traceback.TracebackException) -> traceback.TracebackExcept
 
 
 def without_own(stack: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    """Return the frames that are neither distrun's nor those that begin a thread."""
+    """Return the frames that are neither distrun's nor the start of a thread."""
     return [frame for frame in stack if not is_own(frame.filename)]
 
 
 def is_own(file: str) -> bool:
-    """Say whether a frame of this file is distrun's, or begins a thread."""
+    """Return whether a frame of this file is distrun's, or the start of a thread."""
     return is_distrun(file) or file.startswith(("<string>", threading.__file__))
 
 
 def still_running(rank: int, stack: str) -> RankFailure:
-    """Return what is said of a rank that did not come to an end."""
+    """Return the failure of a rank that did not end."""
     return RankFailure(rank, "still running", stack, float("inf"))
 
 
 def ending(failure: RankFailure | None) -> str:
-    """Return how a rank's function ended, for the ranks that wait for it."""
+    """Return how a rank's function ended, for ranks that wait for this rank."""
     return f"it raised {failure.what}" if failure else "its function has returned"
 
 
 def raise_for(failures: Sequence[RankFailure], world_size: int, timeout_s: float) -> NoReturn:
-    """Raise the one error for a run. It shows the ranks' own errors, and so has no cause."""
+    """Raise the error of a run. It shows the ranks' own errors, so it has no cause."""
     __tracebackhide__ = True  # pytest then shows the caller's frames alone
     if all(failure.at_s == float("inf") for failure in failures):
         raise RanksTimedOut(failures, world_size, timeout_s) from None

@@ -1,8 +1,8 @@
-"""Faults that a test brings about, to show that the code under test notices.
+"""Injects faults, so that a test can show that the code under test detects them.
 
     run_ranks(train, world_size=4, faults=[faults.delay(rank=2, seconds=0.5)])
 
-or, inside of a function that every rank runs,
+or, inside a function that every rank runs,
 
     with faults.corrupt(rank=1).on(world):
         world.broadcast(weights)
@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that befalls one rank in one of its messages.
+    """A fault that is injected into one message of one rank.
 
     `delay`, `kill` and `corrupt` make them.
     """
@@ -43,20 +43,21 @@ class Fault:
     kind: str
     rank: int
     at: int | None
-    """Befalls this message of the rank, counted from 1 since the fault is there; None: each."""
+    """The rank's message that it is injected into, counted from 1; None: every message."""
     seconds: float = 0.0
     where: Where = "result"
 
     @contextmanager
     def on(self, world: World, *, must_occur: bool = True) -> Iterator[None]:
-        """Have the fault befall a group, and its parts, for as long as the context lasts.
+        """Inject the fault into a group and its parts until the context ends.
 
         Args:
             world: The group.
-            must_occur: Whether it is an error if it does not.
+            must_occur: Whether it is an error if the fault did not occur.
 
         Raises:
-            UsageError: It ended, and there were too few messages for it to befall.
+            UsageError: The context ended, and the rank sent too few messages for the fault to
+                occur.
         """
         if world.rank != self.rank:
             yield
@@ -70,50 +71,50 @@ class Fault:
             world.transport = before
         if must_occur and self.at is not None and faulty.count < self.at:
             raise UsageError(
-                f"{self.kind}(rank={self.rank}, at={self.at}) never befell: that rank sent"
+                f"{self.kind}(rank={self.rank}, at={self.at}) never occurred: that rank sent"
                 f" {faulty.count} messages"
             )
 
 
 def delay(rank: int, seconds: float, *, at: int | None = 1) -> Fault:
-    """Have a rank sleep before it sends a message.
+    """Make a rank sleep before it sends a message.
 
     Args:
         rank: The rank.
-        seconds: How long.
-        at: Before its which message, counted from 1; None: each.
+        seconds: How long it sleeps.
+        at: The message, counted from 1; None: every message.
     """
     return Fault("delay", rank, at, seconds=seconds)
 
 
 def kill(rank: int, *, at: int | None = 1) -> Fault:
-    """Have a rank end by SIGKILL when it is about to send a message; a thread ends at once.
+    """Kill a rank by SIGKILL just before it sends a message; a thread ends by an exception.
 
     Args:
         rank: The rank.
-        at: At its which message, counted from 1; None: each.
+        at: The message, counted from 1; None: every message.
     """
     return Fault("kill", rank, at)
 
 
 def corrupt(rank: int, *, at: int | None = 1, where: Where = "result") -> Fault:
-    """Turn over one bit of a message: the highest of the first element's last byte.
+    """Flip one bit of a message: the highest of the first element's last byte.
 
     Args:
         rank: The rank.
-        at: In its which message, counted from 1; None: each.
-        where: "result": what this rank receives; "input": what it gives to the others.
+        at: The message, counted from 1; None: every message.
+        where: "result": what this rank receives; "input": what it sends to the others.
     """
     return Fault("corrupt", rank, at, where=where)
 
 
 class Faulty:
-    """A transport that a fault befalls. What it does not name goes through.
+    """A transport with an injected fault. It passes on all attributes that it does not define.
 
     Args:
         transport: Carries the messages.
-        fault: Befalls them.
-        counter: One number: how many there were, over a group and its parts.
+        fault: Injected into one message or all.
+        counter: One element: the number of messages of the group and its parts.
     """
 
     def __init__(self, transport: Transport, fault: Fault, counter: list[int]) -> None:
@@ -123,11 +124,11 @@ class Faulty:
 
     @property
     def count(self) -> int:
-        """How many messages there were."""
+        """The number of messages so far."""
         return self._counter[0]
 
     def subgroup(self, groups: Sequence[Sequence[int]]) -> Faulty | None:
-        """Make parts that the fault befalls too."""
+        """Make subgroups that have the fault too."""
         part = self.wrapped.subgroup(groups)
         return None if part is None else Faulty(part, self._fault, self._counter)
 
@@ -152,7 +153,7 @@ class Faulty:
 
     def _die(self) -> None:
         if self.wrapped.backend == "threads":
-            raise Killed(f"rank {self._fault.rank} was killed by a fault of the test")
+            raise Killed(f"rank {self._fault.rank} was killed by an injected fault")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _corrupt(self, name: str, send: Callable[..., Work], args: tuple[Any, ...]) -> Work:
@@ -166,7 +167,7 @@ class Faulty:
 
 
 class _Corrupting:
-    """A message whose result is wrong once it is there."""
+    """A message whose result is corrupted when it has arrived."""
 
     def __init__(self, work: Work, result: Tensor) -> None:
         self._work = work
@@ -202,7 +203,7 @@ _MESSAGES: dict[str, Callable[[Sequence[Any]], _Buffers]] = {
     "reduce_scatter": _out_and_in,
     "all_to_all": _out_and_in,
 }
-"""Method of a transport -> which of its arguments take the result, and hold what is given."""
+"""Method of a transport -> the arguments that receive the result and hold the input."""
 
 
 def _flip(x: Tensor) -> None:

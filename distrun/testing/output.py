@@ -1,4 +1,4 @@
-"""What ranks print, with the rank before each line."""
+"""Prints the output of ranks, with the rank before each line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def prefixed(rank: int, text: str) -> str:
 
 
 class RankStream:
-    """Stands in for sys.stdout while ranks are threads of this process.
+    """Replaces sys.stdout while ranks are threads of this process.
 
     Args:
-        stream: What it stands for.
-        ranks: Thread identifier -> rank. Other threads, and a debugger, print as ever.
+        stream: The stream that it replaces.
+        ranks: Thread identifier -> rank. Output of other threads and of a debugger is not changed.
     """
 
     def __init__(self, stream: TextIO, ranks: Mapping[int, int]) -> None:
@@ -29,7 +29,7 @@ class RankStream:
         self._begun: dict[int, str] = {}
 
     def write(self, text: str) -> int:
-        """Write text; a line of a rank's is held back until it is whole."""
+        """Write text; a rank's line is held back until it is complete."""
         rank = self._ranks.get(threading.get_ident())
         if rank is None or sys._getframe(1).f_globals.get("__name__") in _DEBUGGERS:
             return self._stream.write(text)
@@ -39,7 +39,7 @@ class RankStream:
         return len(text)
 
     def finish(self) -> None:
-        """Write what did not end with a line end."""
+        """Write lines that did not end with a newline."""
         for rank, text in sorted(self._begun.items()):
             self._stream.write(prefixed(rank, text))
         self._begun.clear()

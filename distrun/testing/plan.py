@@ -1,4 +1,4 @@
-"""What is to be run on the ranks, and within which limits."""
+"""The function that ranks run, and its limits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class RankPlan:
     world_size: int
     backend: str
     timeout_s: float
-    """Of the whole run."""
+    """Timeout of the whole run."""
     comm_timeout_s: float
-    """Of one collective."""
+    """Timeout of one collective."""
     check: bool
     faults: Sequence[Fault] = ()
 
     def run(self, world: World) -> Any:
-        """Run the function on one rank, with the faults that it is to meet."""
+        """Run the function on one rank, with its faults injected."""
         with ExitStack() as stack:
             for fault in self.faults:
                 stack.enter_context(fault.on(world))
@@ -38,10 +38,10 @@ class RankPlan:
 
 
 def run_to_its_end(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what a function returns, but refuse what only begins to run when it is awaited.
+    """Return what a function returns; refuse a result that only runs when awaited or iterated.
 
     Raises:
-        RunRanksError: It returned a coroutine, a generator or the like: its body did not run.
+        RunRanksError: It returned a coroutine or a generator, so its body did not run.
     """
     result = fn(*args, **kwargs)
     lazy = inspect.isawaitable(result) or inspect.isasyncgen(result) or inspect.isgenerator(result)
@@ -51,5 +51,5 @@ def run_to_its_end(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result.close()  # else Python warns that nobody awaited it
     raise RunRanksError(
         f"the function of the ranks returned a {type(result).__name__}, so its body did not run",
-        "make it a plain function; asyncio.run(…) inside of it runs a coroutine",
+        "make it a plain function; asyncio.run(…) inside it runs a coroutine",
     )

@@ -6,8 +6,8 @@ The test's body runs on every rank, with its `world` as an argument:
     def test_mean(world):
         assert world.all_reduce(torch.ones(1), "mean") == 1
 
-Other fixtures are made once, in pytest's own process, and given to every rank. Imports no
-torch until such a test runs.
+Other fixtures are made once, in pytest's own process, and passed to every rank. torch is not
+imported until such a test runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEYWORDS = ("backend", "timeout_s", "comm_timeout_s", "check", "faults")
 
 @dataclass(frozen=True)
 class Case:
-    """One number of ranks, on one backend."""
+    """One world size, on one backend."""
 
     world_size: int
     backend: str
@@ -36,7 +36,7 @@ class Case:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "ranks(*world_sizes, backend='threads', timeout_s=60, comm_timeout_s=None, check=True,"
@@ -55,12 +55,14 @@ def world(request: pytest.FixtureRequest) -> Case:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each number of ranks and backend."""
+    """Make one test for each world size and backend."""
     marker = metafunc.definition.get_closest_marker("ranks")
     if marker is None:
         return
     if "world" not in metafunc.fixturenames:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: a test of ranks takes `world`")
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: a test with @pytest.mark.ranks must take `world`"
+        )
     asked = marker.kwargs.get("backend", "threads")
     backends = [asked] if isinstance(asked, str) else list(asked)
     wrong = [
@@ -78,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse a marked test that pytest makes no cases of: it would run on no rank."""
+    """Refuse a marked test that pytest does not parametrize: it would run on no rank."""
     is_marked = isinstance(item, pytest.Function) and item.get_closest_marker("ranks") is not None
     if is_marked and _case(item) is None:
         pytest.fail(
@@ -127,7 +129,7 @@ def _on_ranks(
     if isinstance(first, Exception) and xfails:
         raise first  # the marker may name its type
     if failed:
-        pytest.fail(failed, pytrace=False)  # it has every rank's traceback already
+        pytest.fail(failed, pytrace=False)  # it contains every rank's traceback
     _skip_or_xfail(outcomes)
 
 
@@ -147,11 +149,11 @@ def _call(test: Any, arguments: dict[str, Any], world: Any) -> tuple[str, str]:
 
 
 def _skip_or_xfail(outcomes: list[tuple[str, str]]) -> None:
-    """Do for the whole test what all of its ranks asked for."""
+    """Skip or xfail the whole test if all ranks asked for it."""
     kinds = [kind for kind, _ in outcomes]
     if len(set(kinds)) > 1:
         told = ", ".join(f"rank {rank}: {kind or 'passed'}" for rank, kind in enumerate(kinds))
-        pytest.fail(f"the ranks do not agree: {told}", pytrace=False)
+        pytest.fail(f"the ranks disagree: {told}", pytrace=False)
     if kinds[0] == "skip":
         pytest.skip(outcomes[0][1])
     if kinds[0] == "xfail":
@@ -169,6 +171,6 @@ def _skip_without_gpus(case: Case) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """End the server that ranks were forked from, if there was need of one."""
+    """End the server that ranks were forked from, if it was started."""
     if warm := sys.modules.get("distrun.testing.warm"):
         warm.stop_server()

@@ -22,25 +22,25 @@ from distrun.testing.by_value import pickled
 from distrun.testing.failure import RankFailure, RunRanksError, is_own, raise_for, still_running
 from distrun.testing.output import prefixed
 from distrun.testing.plan import RankPlan
-from distrun.testing.server import Errand, Outcome
+from distrun.testing.server import Outcome, RankTask
 from distrun.testing.warm import Server, warm_server
 
 _GRACE_S = 5.0
-"""After the first failure, the others have this long to find out by themselves."""
+"""After the first failure, the other ranks have this long to fail by themselves."""
 _STACKS_S = 1.0
 _ONE_AT_A_TIME = threading.Lock()
-"""The server's answers are for one run."""
+"""The server's answers belong to one run at a time."""
 
 
 class _Rank:
-    """One process, seen from the caller.
+    """One rank's process, as the caller sees it.
 
     Args:
-        server: Forks it.
-        plan: Pickled.
+        server: The server that forks it.
+        plan: The pickled plan.
         rank: Its number.
-        world_size: Ranks in all.
-        folder: Of this run.
+        world_size: Number of ranks.
+        folder: The directory of this run.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class _Rank:
         self._output, self._stacks = folder / f"output{rank}", folder / f"stacks{rank}"
         order = folder / f"order{rank}"
         order.write_bytes(
-            pickle.dumps(Errand(plan, rank, str(folder / "store"), sys.path, str(Path.cwd())))
+            pickle.dumps(RankTask(plan, rank, str(folder / "store"), sys.path, str(Path.cwd())))
         )
         self.report, theirs = os.pipe()
         with (
@@ -68,7 +68,7 @@ class _Rank:
         widen_pipe(self.report)
 
     def read(self) -> bool:
-        """Read what there is of its report; False at the end of it."""
+        """Read the available part of its report; return False at the end."""
         try:
             while more := os.read(self.report, 1 << 20):
                 self._data += more
@@ -77,34 +77,38 @@ class _Rank:
         return False
 
     def outcome(self) -> Outcome:
-        """Return what came of it; called when its report has come to its end."""
+        """Return its outcome; called at the end of its report."""
         try:
-            self.read()  # a process that it left behind may keep the pipe open: no end to wait for
+            # a child that it left behind may keep the pipe open: do not wait for the end
+            self.read()
             outcome: Outcome = pickle.loads(self._data)
             return outcome
-        except Exception:  # cut off, or a class whose unpickling fails here
+        except Exception:  # truncated, or a class that cannot be unpickled here
             return Outcome(
-                None, RankFailure(self.rank, self._death(), self._last_words(), self.ended_s or 0.0)
+                None,
+                RankFailure(
+                    self.rank, self._how_it_ended(), self._last_lines(), self.ended_s or 0.0
+                ),
             )
 
-    def _death(self) -> str:
+    def _how_it_ended(self) -> str:
         if os.WIFSIGNALED(self.status):
             return f"killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
         return f"ended with exit code {os.waitstatus_to_exitcode(self.status)}"
 
-    def _last_words(self) -> str:
-        """Return the stacks of a crash, else the last lines it printed."""
+    def _last_lines(self) -> str:
+        """Return the stacks of a crash, else the last lines that it printed."""
         lines = self._output.read_text(errors="replace").splitlines()[-20:]
         return self._stacks.read_text(errors="replace") or "\n".join(lines) or "(no output)"
 
     def stack(self) -> str:
-        """Return where it is."""
+        """Return the stack of the running process."""
         if STACKS_SIGNAL:
             send(self.pid, STACKS_SIGNAL)
             deadline = time.monotonic() + _STACKS_S
             while not self._stacks.stat().st_size and time.monotonic() < deadline:
-                time.sleep(0.01)  # the clock only paces the looking
-        return _own_stack(self._stacks.read_text(errors="replace")) or "(it shows no stack)"
+                time.sleep(0.01)  # the pause is only between two polls
+        return _own_stack(self._stacks.read_text(errors="replace")) or "(it wrote no stack)"
 
     def printed(self) -> str:
         """Return what it printed."""
@@ -112,7 +116,7 @@ class _Rank:
 
 
 def run_in_processes(plan: RankPlan) -> list[Any]:
-    """Run a plan in processes; see `run_ranks`."""
+    """Run a plan on ranks that are processes; see `run_ranks`."""
     __tracebackhide__ = True
     if plan.backend == "nccl":
         _require_gpus(plan.world_size)
@@ -163,9 +167,9 @@ def _wait(plan: RankPlan, server: Server, ranks: list[_Rank]) -> dict[int, Outco
         for each in ranks:
             selector.register(each.report, selectors.EVENT_READ, each)
         while True:
-            for death in server.deaths():  # some may have come with the answers to the forks
-                if rank := by_pid.get(death.pid):  # else of a run before
-                    rank.ended_s, rank.status = death.at_s, death.status
+            for ended in server.exits():  # some may have arrived with the answers to the forks
+                if rank := by_pid.get(ended.pid):  # else it belongs to an earlier run
+                    rank.ended_s, rank.status = ended.at_s, ended.status
                     outcomes[rank.rank] = rank.outcome()
             if any(outcome.failure for outcome in outcomes.values()):
                 deadline = min(deadline, time.monotonic() + _GRACE_S)
@@ -181,7 +185,7 @@ def _environ(rank: int, world_size: int) -> dict[str, str]:
     loopback = "lo" if sys.platform.startswith("linux") else "lo0"
     return {
         "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": loopback,  # works offline, whatever the hostname resolves to
+        "GLOO_SOCKET_IFNAME": loopback,  # works offline, and with any hostname
         **scrubbed(os.environ),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -191,7 +195,7 @@ def _environ(rank: int, world_size: int) -> dict[str, str]:
 
 
 def _own_stack(text: str) -> str:
-    """Return what faulthandler wrote without distrun's frames, and threads that have no others."""
+    """Return faulthandler's output without distrun's frames and without threads of distrun."""
     threads = []
     for block in text.split("\n\n"):
         if not block.strip():
@@ -200,17 +204,19 @@ def _own_stack(text: str) -> str:
         files = [frame.partition('"')[2].partition('"')[0] for frame in frames]
         own = [f for f, file in zip(frames, files, strict=True) if not is_own(file)]
         if own:
-            threads.append("\n".join(reversed(own)))  # faulthandler begins with the last
+            threads.append(
+                "\n".join(reversed(own))
+            )  # faulthandler writes the most recent call first
     return "\n\n".join(threads)
 
 
 def _pickled(plan: RankPlan) -> bytes:
     try:
         return pickled(plan, plan.fn)
-    except Exception as error:  # whatever an object's __reduce__ raises
+    except Exception as error:  # an object's __reduce__ may raise anything
         raise RunRanksError(
-            f"run_ranks: what the function refers to cannot be pickled: {error}",
-            'make it inside of the function, or backend="threads"',
+            f"run_ranks: an object that the function uses cannot be pickled: {error}",
+            'create it inside the function, or backend="threads"',
         ) from error
 
 
@@ -218,6 +224,7 @@ def _require_gpus(world_size: int) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus < world_size:
         raise RunRanksError(
-            f'run_ranks: backend="nccl" needs a GPU a rank, and there are {gpus} for {world_size}',
+            f'run_ranks: backend="nccl" needs one GPU per rank, there are {gpus} GPUs for'
+            f" {world_size} ranks",
             'backend="gloo"',
         )

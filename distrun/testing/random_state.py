@@ -1,4 +1,4 @@
-"""The random numbers of ranks that are threads: each has its own, as processes have."""
+"""Random numbers of ranks that are threads: each rank has its own generators, as processes do."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 
 
 class RandomState(NamedTuple):
-    """Where the generators of torch, `random` and numpy stand."""
+    """State of the generators of torch, `random` and numpy."""
 
     torch: torch.Tensor
     python: Any
     numpy: Any
-    """None where numpy was not imported."""
+    """None if numpy was not imported."""
 
     @classmethod
     def now(cls) -> RandomState:
-        """Return the state of this moment."""
+        """Return the current state."""
         numpy = sys.modules.get("numpy")
         state = numpy.random.get_state() if numpy else None
         return cls(torch.get_rng_state(), random.getstate(), state)
 
     def restore(self) -> None:
-        """Go on from this state."""
+        """Set the generators to this state."""
         torch.set_rng_state(self.torch)
         random.setstate(self.python)
         numpy = sys.modules.get("numpy")
@@ -34,9 +34,9 @@ class RandomState(NamedTuple):
 
 
 def states_of_ranks(world_size: int) -> list[RandomState]:
-    """Return a state for each rank, all different, and the same again after torch.manual_seed.
+    """Return a different state for each rank; the same states again after torch.manual_seed.
 
-    Leaves the generators as they are.
+    Does not change the generators.
     """
     before = RandomState.now()
     seeds = torch.randint(2**32, (world_size,)).tolist()

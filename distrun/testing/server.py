@@ -1,7 +1,7 @@
-"""The process that has imported torch once, and that every rank of a test is forked from.
+"""The server: it has imported torch once, and every rank of a test is forked from it.
 
-It is the agent's forkserver with another program: a rank reads what it is to do from its
-standard input, and writes what came of it to its report pipe.
+It is the agent's forkserver with another program: a rank reads its task from its standard input and
+writes its outcome to its report pipe.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from distrun.testing.by_value import unpickled
 from distrun.testing.failure import RankFailure, ending, failure_of
 
 
-class Errand(NamedTuple):
-    """What one rank is to do."""
+class RankTask(NamedTuple):
+    """The task of one rank."""
 
     plan: bytes
     """A `RankPlan`, pickled by value."""
     rank: int
     store: str
-    """A file, for the ranks to meet at."""
+    """The file of the ranks' FileStore."""
     path: list[str]
     """sys.path of the caller."""
     cwd: str
 
 
 class Outcome(NamedTuple):
-    """What came of it."""
+    """The outcome of a task."""
 
     result: bytes | None
     """Pickled; None if the rank failed."""
@@ -49,39 +49,39 @@ class Outcome(NamedTuple):
 
 
 def main(channel_fd: int) -> None:
-    """Fork ranks for the process at the other end, and be those ranks."""
+    """Fork ranks for the process at the other end of the channel; the forked ranks run on here."""
     Forkserver(socket.socket(fileno=channel_fd), warm=True).serve()
     report_fd = env.report_fd()
     assert report_fd is not None  # the forkserver has set it
     with os.fdopen(0, "rb", closefd=False) as order:
-        errand = pickle.load(order)
+        task = pickle.load(order)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    outcome = _be_rank(errand)
+    outcome = _be_rank(task)
     with os.fdopen(os.dup(report_fd), "wb") as report:
         report.write(_portable(outcome))
 
 
-def _be_rank(errand: Errand) -> Outcome:
-    sys.path[:] = errand.path
+def _be_rank(task: RankTask) -> Outcome:
+    sys.path[:] = task.path
     sys.breakpointhook = _no_debugger
     failure, result, world = None, None, None
     errors_of_threads = _note_errors_of_threads()
     try:
-        os.chdir(errand.cwd)
-        plan = unpickled(errand.plan)
-        world = _world(plan, errand)
+        os.chdir(task.cwd)
+        plan = unpickled(task.plan)
+        world = _world(plan, task)
         result = cloudpickle.dumps(plan.run(world))
         if errors_of_threads:
             raise min(errors_of_threads, key=lambda error: error.follows)
-    except BaseException as error:  # whatever it is, the caller is to see it
-        failure = failure_of(errand.rank, error)
+    except BaseException as error:  # the caller must see any exception
+        failure = failure_of(task.rank, error)
     if world is not None:
         world.close(failed=failure is not None, why=ending(failure))
     return Outcome(None if failure else result, failure)
 
 
 def _note_errors_of_threads() -> list[CommError]:
-    """Return a list that gets the collectives' errors which end a thread, as Python goes on."""
+    """Return a list that collects the collectives' errors that end a thread."""
     noted: list[CommError] = []
     show = threading.excepthook
 
@@ -94,27 +94,27 @@ def _note_errors_of_threads() -> list[CommError]:
     return noted
 
 
-def _world(plan: Any, errand: Errand) -> distrun.comm.World:
+def _world(plan: Any, task: RankTask) -> distrun.comm.World:
     from distrun.comm.setup import WORLD_WAS_GIVEN, Settings, join
 
     WORLD_WAS_GIVEN.set(True)
     on_gpu = plan.backend == "nccl"
-    device = torch.device("cuda", errand.rank) if on_gpu else torch.device("cpu")
+    device = torch.device("cuda", task.rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     store = torch.distributed.FileStore(  # type: ignore[attr-defined] # public all the same
-        errand.store, plan.world_size
+        task.store, plan.world_size
     )
     settings = Settings(plan.backend, device, plan.comm_timeout_s, plan.check)
     return join(store, env.TorchrunEnv.read(), settings)
 
 
 def _portable(outcome: Outcome) -> bytes:
-    """Pickle an outcome; an exception that cannot be is left out."""
+    """Pickle an outcome; an exception that cannot be pickled is left out."""
     if outcome.failure is not None:
         try:
             pickle.loads(cloudpickle.dumps(outcome.failure))
-        except Exception:  # an exception's __reduce__ may be the user's own
+        except Exception:  # an exception's __reduce__ may raise anything
             outcome = Outcome(None, replace(outcome.failure, error=None))
     return bytes(cloudpickle.dumps(outcome))
 

@@ -1,30 +1,30 @@
-"""What the ranks of one group share when they are threads: their messages and their calls."""
+"""What ranks that are threads share: the messages and the calls of each group."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from distrun.testing.baton import Baton
+from distrun.testing.turns import Turns
 
 
-class Meeting:
-    """The exchanges of one group, numbered by each rank for itself.
+class Exchanges:
+    """The exchanges of one group; each rank counts its own.
 
     Args:
-        baton: Decides who runs.
+        turns: Decides which rank runs.
         ranks: The group's ranks, as numbered in the world.
     """
 
-    def __init__(self, baton: Baton, ranks: Sequence[int]) -> None:
-        self.baton = baton
+    def __init__(self, turns: Turns, ranks: Sequence[int]) -> None:
+        self.turns = turns
         self.ranks = list(ranks)
         self.left: dict[int, str] = {}
         """Rank of the group -> where it closed the group."""
         self.gave_up: set[int] = set()
         self._parts: dict[tuple[str, int], dict[int, Any]] = {}
         self._taken: dict[tuple[str, int], int] = {}
-        self._posts: dict[tuple[int, int, int], Post] = {}
+        self._queues: dict[tuple[int, int, int], MessageQueue] = {}
 
     @property
     def size(self) -> int:
@@ -32,25 +32,25 @@ class Meeting:
         return len(self.ranks)
 
     def put(self, kind: str, number: int, rank: int, value: Any) -> None:
-        """Give this rank's part of an exchange."""
+        """Add this rank's part of an exchange."""
         self._parts.setdefault((kind, number), {})[rank] = value
 
     def parts(self, kind: str, number: int) -> dict[int, Any]:
-        """Return what was given so far, by rank."""
+        """Return the parts added so far, by rank."""
         return self._parts.get((kind, number), {})
 
     def settled(self, kind: str, number: int) -> bool:
-        """Say whether all have given their part, or one never will."""
+        """Return whether all ranks have added their part, or one never will."""
         missing = self.ranks_without(kind, number)
         return not missing or any(rank in self.left for rank in missing)
 
     def ranks_without(self, kind: str, number: int) -> list[int]:
-        """Return the ranks that have not given their part."""
+        """Return the ranks that have not added their part."""
         there = self.parts(kind, number)
         return [rank for rank in range(self.size) if rank not in there]
 
     def take(self, kind: str, number: int) -> list[Any]:
-        """Return all parts, in rank order; the last rank to take them clears them away."""
+        """Return all parts, in rank order; the last rank to take them removes them."""
         key = kind, number
         parts = [self._parts[key][rank] for rank in range(self.size)]
         self._taken[key] = self._taken.get(key, 0) + 1
@@ -58,39 +58,39 @@ class Meeting:
             del self._parts[key], self._taken[key]
         return parts
 
-    def post(self, src: int, dst: int, tag: int) -> Post:
-        """Return the letters from one rank to another."""
-        return self._posts.setdefault((src, dst, tag), Post())
+    def queue(self, src: int, dst: int, tag: int) -> MessageQueue:
+        """Return the queue of messages from one rank to another."""
+        return self._queues.setdefault((src, dst, tag), MessageQueue())
 
 
-class Post:
-    """Letters from one rank to another, numbered by each of the two for itself."""
+class MessageQueue:
+    """Messages from one rank to another; both ranks count them."""
 
     def __init__(self) -> None:
-        self.letters: dict[int, Any] = {}
-        """Number -> what was sent, and not yet taken."""
+        self.messages: dict[int, Any] = {}
+        """Number -> a message that was sent and not yet received."""
         self._sent = self._awaited = 0
 
-    def send(self, letter: Any) -> None:
-        """Send the next letter."""
-        self.letters[self._sent] = letter
+    def send(self, message: Any) -> None:
+        """Send the next message."""
+        self.messages[self._sent] = message
         self._sent += 1
 
     def await_next(self) -> int:
-        """Return the number of the next letter that is waited for."""
+        """Return the number of the next message to receive."""
         self._awaited += 1
         return self._awaited - 1
 
 
 class Hub:
-    """All meetings of one run."""
+    """The exchanges of all groups of one run."""
 
-    def __init__(self, baton: Baton) -> None:
-        self.baton = baton
-        self._meetings: dict[tuple[object, ...], Meeting] = {}
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self._groups: dict[tuple[object, ...], Exchanges] = {}
 
-    def meeting(self, key: tuple[object, ...], ranks: Sequence[int]) -> Meeting:
-        """Return the meeting of a group; all of its ranks come with the same key."""
-        if key not in self._meetings:
-            self._meetings[key] = Meeting(self.baton, ranks)
-        return self._meetings[key]
+    def exchanges(self, key: tuple[object, ...], ranks: Sequence[int]) -> Exchanges:
+        """Return the exchanges of a group; all of its ranks pass the same key."""
+        if key not in self._groups:
+            self._groups[key] = Exchanges(self.turns, ranks)
+        return self._groups[key]

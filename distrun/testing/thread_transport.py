@@ -1,4 +1,4 @@
-"""Messages between threads: every rank leaves a copy, and works out the result from all."""
+"""Messages between threads: every rank adds a copy, and computes the result from all copies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distrun.comm.transport import Transport, Work
-from distrun.testing.baton import Stalled
 from distrun.testing.thread_hub import Hub
+from distrun.testing.turns import Stalled
 
 _COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": operator.add,
@@ -30,8 +30,8 @@ class ThreadTransport(Transport):
     """The messages of one group, on one rank.
 
     Args:
-        hub: Of the run.
-        key: Names the group.
+        hub: The hub of the run.
+        key: Identifies the group.
         ranks: The group's ranks, as numbered in the world.
         rank: This rank, as numbered in the group.
         timeout_s: How long a message may take.
@@ -44,7 +44,7 @@ class ThreadTransport(Transport):
         self.world_size = len(ranks)
         self.device = self.control_device = torch.device("cpu")
         self.backend = "threads"
-        self.meeting = hub.meeting(key, ranks)
+        self.exchanges = hub.exchanges(key, ranks)
         self._hub = hub
         self._key = key
         self._timeout_s = timeout_s
@@ -88,22 +88,22 @@ class ThreadTransport(Transport):
         return self._exchange("all_to_all", x.clone().split_with_sizes(list(sizes)), finish)
 
     def send(self, x: Tensor, dst: int, tag: int) -> Work:
-        self.meeting.post(self.rank, dst, tag).send(x.clone())
-        return _Work(self, lambda: True, lambda: None, "send")  # there is always room for it
+        self.exchanges.queue(self.rank, dst, tag).send(x.clone())
+        return _Work(self, lambda: True, lambda: None, "send")  # the queue has no limit
 
     def recv(self, x: Tensor, src: int, tag: int) -> Work:
-        post = self.meeting.post(src, self.rank, tag)
-        number = post.await_next()
+        queue = self.exchanges.queue(src, self.rank, tag)
+        number = queue.await_next()
 
-        def land() -> None:
-            if number not in post.letters:
+        def complete() -> None:
+            if number not in queue.messages:
                 self.fail("recv", [src])
-            x.copy_(post.letters.pop(number))
+            x.copy_(queue.messages.pop(number))
 
         return _Work(
             self,
-            lambda: number in post.letters or src in self.meeting.left,
-            land,
+            lambda: number in queue.messages or src in self.exchanges.left,
+            complete,
             f"recv from rank {src}",
         )
 
@@ -115,73 +115,76 @@ class ThreadTransport(Transport):
         for index, ranks in enumerate(groups):
             if self.rank in ranks:
                 key = (*self._key, self._splits, index)
-                names = [self.meeting.ranks[rank] for rank in ranks]
+                names = [self.exchanges.ranks[rank] for rank in ranks]
                 place = list(ranks).index(self.rank)
                 return ThreadTransport(self._hub, key, names, place, self._timeout_s)
         return None
 
     def close(self, *, failed: bool) -> None:
-        self.meeting.left.setdefault(self.rank, "")
+        self.exchanges.left.setdefault(self.rank, "")
 
     def _exchange(self, kind: str, value: Any, finish: Callable[[list[Any]], object]) -> Work:
         self._number += 1
         number = self._number
         copy = value.clone() if isinstance(value, Tensor) else value
-        self.meeting.put("message", number, self.rank, (kind, copy))
+        self.exchanges.put("message", number, self.rank, (kind, copy))
 
-        def land() -> None:
-            if missing := self.meeting.ranks_without("message", number):
+        def complete() -> None:
+            if missing := self.exchanges.ranks_without("message", number):
                 self.fail(kind, missing)
-            parts = self.meeting.take("message", number)
+            parts = self.exchanges.take("message", number)
             if any(other != kind for other, _ in parts):
-                raise RuntimeError(f"the ranks called {', '.join(k for k, _ in parts)} together")
+                raise RuntimeError(
+                    f"the ranks made different calls at once: {', '.join(k for k, _ in parts)}"
+                )
             finish([part for _, part in parts])
 
-        return _Work(self, lambda: self.meeting.settled("message", number), land, kind)
+        return _Work(self, lambda: self.exchanges.settled("message", number), complete, kind)
 
     def fail(self, kind: str, missing: Sequence[int]) -> None:
-        """Say that a message will never come."""
+        """Raise: a message will never arrive."""
         raise RuntimeError(f"{kind}: connection closed by rank {', '.join(map(str, missing))}")
 
     def give_way(self) -> None:
-        """Let the others run, as far as they can."""
-        self.meeting.baton.give_way(self.meeting.ranks[self.rank])
+        """Let the other ranks run as far as they can."""
+        self.exchanges.turns.give_way(self.exchanges.ranks[self.rank])
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Let the others run until a condition holds."""
-        me = self.meeting.ranks[self.rank]
+        """Let the other ranks run until a condition holds."""
+        me = self.exchanges.ranks[self.rank]
         try:
-            if not self.meeting.baton.wait_until(me, condition, self._timeout_s):
+            if not self.exchanges.turns.wait_until(me, condition, self._timeout_s):
                 raise RuntimeError(f"{what} timed out after {self._timeout_s:g} s")
         except Stalled:
-            raise RuntimeError(f"{what} will never end: every rank waits for another") from None
+            raise RuntimeError(f"{what} is in a deadlock: every rank waits for another") from None
 
 
 class _Work:
-    """A message that lands when somebody waits for it."""
+    """A message whose result is copied when it is waited for."""
 
     def __init__(
         self,
         transport: ThreadTransport,
         ready: Callable[[], bool],
-        land: Callable[[], object],
+        finish: Callable[[], object],
         what: str,
     ) -> None:
         self._transport = transport
         self._ready = ready
-        self._land: Callable[[], object] | None = land
+        self._finish: Callable[[], object] | None = finish
         self._what = what
 
     def wait(self) -> None:
-        if self._land is not None:
+        if self._finish is not None:
             self._transport.wait(self._ready, self._what)
-            land, self._land = self._land, None
-            land()
+            finish, self._finish = self._finish, None
+            finish()
 
     def is_completed(self) -> bool:
-        if self._land is not None and not self._ready():
-            self._transport.give_way()  # or nobody else ever gets to run, and it never is
-        return self._land is None or self._ready()
+        if self._finish is not None and not self._ready():
+            # else no other rank would run, and a loop around this call would never end
+            self._transport.give_way()
+        return self._finish is None or self._ready()
 
 
 def _combined(parts: Sequence[Tensor], op: str) -> Tensor:

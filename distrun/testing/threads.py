@@ -17,7 +17,6 @@ from distrun.comm.checked.checker import BoardChecker
 from distrun.comm.errors import CommUsageError
 from distrun.comm.setup import WORLD_WAS_GIVEN
 from distrun.comm.world import World
-from distrun.testing.baton import Aborted, Baton, in_debugger
 from distrun.testing.failure import (
     RankFailure,
     ending,
@@ -32,16 +31,17 @@ from distrun.testing.random_state import RandomState, states_of_ranks
 from distrun.testing.thread_board import ThreadBoard
 from distrun.testing.thread_hub import Hub
 from distrun.testing.thread_transport import ThreadTransport
+from distrun.testing.turns import Aborted, Turns, in_debugger
 
 _LOOK_S = 0.5
 _ONE_AT_A_TIME = threading.Lock()
-"""A run stands in for sys.stdout, and for the generators of random numbers."""
+"""A run replaces sys.stdout and the state of the random number generators: one at a time."""
 _GRACE_S = 2.0
-"""After the first failure, the others have this long to find out by themselves."""
+"""After the first failure, the other ranks have this long to fail by themselves."""
 
 
 class _Run:
-    """One run: its threads, and what came of them."""
+    """One run: its threads, their results and failures."""
 
     def __init__(self, plan: RankPlan) -> None:
         self.plan = plan
@@ -50,8 +50,8 @@ class _Run:
         self.idents: dict[int, int] = {}
         self.ranks: dict[int, int] = {}
         self._states = states_of_ranks(plan.world_size)
-        self.baton = Baton(plan.world_size, self._switch)
-        self._hub = Hub(self.baton)
+        self.turns = Turns(plan.world_size, self._switch)
+        self._hub = Hub(self.turns)
         self._ended = threading.Condition()
         self._left = set(range(plan.world_size))
         self.threads = [
@@ -65,7 +65,7 @@ class _Run:
         ]
 
     def _switch(self, before: int, after: int) -> None:
-        """Give each rank random numbers to itself, as a process has them."""
+        """Give each rank its own random numbers, as a process has."""
         self._states[before] = RandomState.now()
         self._states[after].restore()
 
@@ -81,23 +81,23 @@ class _Run:
         self.idents[rank] = threading.get_ident()
         world = None
         try:
-            self.baton.begin(rank)
+            self.turns.begin(rank)
             world = self._world(range(self.plan.world_size), rank)
             self.results[rank] = self.plan.run(world)
         except Aborted:
             pass
-        except BaseException as error:  # whatever it is, the caller is to see it
+        except BaseException as error:  # the caller must see any exception
             self.failures[rank] = failure_of(rank, error)
         finally:
             if world is not None:
                 world.close(failed=rank in self.failures, why=ending(self.failures.get(rank)))
-            self.baton.end(rank)
+            self.turns.end(rank)
             with self._ended:
                 self._left.discard(rank)
                 self._ended.notify()
 
     def _world(self, members: Sequence[int], rank: int, generation: int = 0) -> World:
-        """Return the world of some of the ranks, for one of them as numbered among them."""
+        """Return the world of `members`, for the one at index `rank`."""
         timeout_s = self.plan.comm_timeout_s
         key = "world", generation, tuple(members)
         transport = ThreadTransport(self._hub, key, members, rank, timeout_s)
@@ -112,7 +112,7 @@ class _Run:
         if not self.plan.check:
             return None
         carrier = cast(ThreadTransport, group.transport.wrapped)
-        board = ThreadBoard(carrier.meeting, group.rank, self.idents)
+        board = ThreadBoard(carrier.exchanges, group.rank, self.idents)
         return BoardChecker(board, group.name, self.plan.comm_timeout_s)
 
     def wait(self) -> None:
@@ -133,11 +133,11 @@ class _Run:
         left = sorted(self._left)
         for rank, thread in enumerate(self.threads):
             if rank not in left:
-                thread.join()  # it has told its end, and takes a moment to go
+                thread.join()  # it has reported its end, and takes a moment to exit
         frames = sys._current_frames()
         stacks = {rank: _stack(frames.get(cast(int, self.threads[rank].ident))) for rank in left}
-        self.baton.abort()
-        for rank in stacks:  # one that waits for nobody: ends at its next line of Python
+        self.turns.abort()
+        for rank in stacks:  # one that does not wait ends at its next line of Python
             ident = ctypes.c_ulong(self.idents.get(rank, 0))
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Aborted))
         return stacks
@@ -147,7 +147,7 @@ def run_on_threads(plan: RankPlan) -> list[Any]:
     """Run a plan on threads; see `run_ranks`."""
     __tracebackhide__ = True
     if WORLD_WAS_GIVEN.get():
-        raise CommUsageError("run_ranks: this is a rank of another run_ranks already")
+        raise CommUsageError("run_ranks: this is already a rank of another run_ranks")
     with _ONE_AT_A_TIME:
         return _run(plan)
 
@@ -172,7 +172,7 @@ def _run(plan: RankPlan) -> list[Any]:
 
 def _stack(frame: FrameType | None) -> str:
     kept = without_own(traceback.extract_stack(frame)) if frame else []
-    return "".join(traceback.format_list(kept)) or "(it has not had its turn)"
+    return "".join(traceback.format_list(kept)) or "(it has not run yet)"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The caller's end of the warm server: started once, used by every run, gone with the caller."""
+"""The caller's end of the warm server: started once, used by every run, ended with the caller."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from distrun.errors import DistrunError
 
 _START_LIMIT_S = 120.0
 _PYTHON = os.path.abspath(sys.executable)  # noqa: PTH100 # a link of a venv is not resolved
-"""As the server sees it: how it was started may have `..` in it, or be relative."""
+"""The interpreter's path as the server has it: absolute and without `..`."""
 
 
 class Ended(NamedTuple):
-    """The death of a rank's process."""
+    """The exit of a rank's process."""
 
     pid: int
     status: int
@@ -58,7 +58,7 @@ class Server:
         self.channel.settimeout(_START_LIMIT_S)
 
     def is_usable(self) -> bool:
-        """Say whether it is alive, and this process the one that started it."""
+        """Return whether it is alive and was started by this process."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def fork(self, environ: dict[str, str], fds: Sequence[int]) -> int:
@@ -66,7 +66,7 @@ class Server:
 
         Args:
             environ: Its whole environment.
-            fds: Its stdin, stdout and stderr, its report pipe and its file for stacks.
+            fds: Its stdin, stdout, stderr, report pipe and file for stacks.
 
         Returns:
             Its pid.
@@ -88,11 +88,11 @@ class Server:
         except OSError:
             raise self._gone() from None
         except KeyboardInterrupt:
-            self.stop()  # its answer would be taken for that to the next request
+            self.stop()  # its answer would be read as the answer to the next request
             raise
 
-    def deaths(self) -> list[Ended]:
-        """Return the deaths that were told since the last time; does not wait."""
+    def exits(self) -> list[Ended]:
+        """Return the exits reported since the last call; does not wait."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.channel, selectors.EVENT_READ)
             while b"\n" in self._buffer or selector.select(0):
@@ -107,7 +107,7 @@ class Server:
         self._errors.close()
 
     def _note(self, message: dict[str, Any]) -> None:
-        if message:  # else a beat, which says that the server lives
+        if message:  # else a heartbeat of the server
             self._ended.append(Ended(message["ended"], message["status"], message["monotonic"]))
 
     def _message(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_a_way_that_is_blocked_is_found_and_the_way_back_is_not(
     ip("-n", A, "route", "add", "unreachable", ADDRESSES[1])
     ((node, text),) = of_rule(check(checked, tmp_path), "nodes.reach")
     assert node == A
-    assert f"{A} does not reach {B}, {B}:" in text
+    assert f"{A} cannot reach {B}, {B}:" in text
     assert text.endswith("no route to host")
 
 

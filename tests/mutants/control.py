@@ -289,7 +289,7 @@ API = (
     ),
     Patch(
         "api/runs.py",
-        "over = _read(run).is_over  # before the read: nothing can be missed\n"
+        "over = _read(run).is_over  # checked before the read, so that no event is missed\n"
         "        data = _from(run.events, offset)",
         "data = _from(run.events, offset)\n        over = _read(run).is_over",
         "wrong order",

@@ -241,12 +241,12 @@ TESTING = (
         ("unit/testing/test_run_ranks.py",),
     ),
     Patch(
-        "testing/baton.py",
+        "testing/turns.py",
         "for step in range(1, count + 1):",
         "for step in range(1, count):",
         "off by one",
         "A rank whose own condition holds counts as stalled.",
-        ("unit/testing/test_baton.py",),
+        ("unit/testing/test_turns.py",),
     ),
     Patch(
         "testing/processes.py",

@@ -67,15 +67,15 @@ WRONG = {
         "broken.py", "script 'broken.py' has a syntax error in line 4: invalid syntax: retrun 1"
     ),
     "module missing": Wrong(
-        "-m pkg.nope", "module 'pkg.nope' is no module: 'pkg.nope' was not found", "-m looks in"
+        "-m pkg.nope", "module 'pkg.nope' is not a module: 'pkg.nope' was not found", "-m searches"
     ),
     "module without main": Wrong("-m pkg", "module 'pkg' is a package without a __main__ module"),
-    "module by file name": Wrong("-m train.py", "module 'train.py' is no module"),
+    "module by file name": Wrong("-m train.py", "module 'train.py' is not a module"),
     "module and program": Wrong(
         "-m --no-python train", "-m and --no-python exclude each other", "leave one of them out"
     ),
     "program missing": Wrong(
-        "--no-python no-such-program", "script 'no-such-program' is no executable program"
+        "--no-python no-such-program", "script 'no-such-program' is not an executable program"
     ),
     # numbers and words
     "nodes 0": Wrong("--nodes 0 train.py", "--nodes '0' is below 1"),

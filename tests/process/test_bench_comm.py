@@ -222,7 +222,7 @@ class Wrong(NamedTuple):
 
 WRONG = {
     "begin above end": Wrong("-b 1M -e 8", "-b 1M is above -e 8", "-b 8 -e 1M"),
-    "factor": Wrong("-f 1", "-f 1 has to be above 1", "-f 2"),
+    "factor": Wrong("-f 1", "-f 1 must be above 1", "-f 2"),
     "endless factor": Wrong("-f inf", "-f inf", ""),
     "size of no element": Wrong("-b 3", "size 3 holds no element of float32", "-b 4"),
     "no size": Wrong("--sizes 64,soon", "'soon' is not a size", "for example 8, 64K"),
@@ -232,8 +232,8 @@ WRONG = {
     "mean of int32": Wrong("--redop mean --dtype int32", "--redop mean of int32", "--redop sum"),
     "iterations": Wrong("-n 0", "-n 0", ""),
     "endless budget": Wrong("--budget inf", "--budget inf", ""),
-    "root": Wrong("--root 2", "--root 2 is not among the ranks 0 to 1", ""),
-    "root below 0": Wrong("--root -1", "--root -1 is not among the ranks 0 to 1", ""),
+    "root": Wrong("--root 2", "--root 2 is not one of the ranks 0 to 1", ""),
+    "root below 0": Wrong("--root -1", "--root -1 is not one of the ranks 0 to 1", ""),
     "one rank": Wrong("--nproc-per-node 1", "bench-comm has one rank", "--nproc-per-node 2"),
     "place": Wrong("--place inside", "--place 'inside' is none", "out, in or both"),
     "mode": Wrong("--mode fast", "--mode 'fast'", ""),
@@ -246,7 +246,7 @@ WRONG = {
         " .json, .csv, .md, .txt, .svg, .png, .pdf",
         "-o r.json",
     ),
-    "broken baseline": Wrong("--baseline broken.json", "broken.json is no report of", "distrun be"),
+    "broken baseline": Wrong("--baseline broken.json", "broken.json is not a report", "distrun be"),
     "missing baseline": Wrong("--baseline none.json", "none.json cannot be read: No such", ""),
     "tolerance": Wrong("--tolerance -1", "--tolerance -1 is not from 0 to 100", "0.1 is 10 %"),
 }

@@ -54,9 +54,9 @@ WRONG = {
     "a value of another type": Wrong(["--from", "typed.json"], "nvml.gpus.3.temperature_c: "),
     "a key too few": Wrong(["--from", "lacking.json"], "host: Field required"),
     "no JSON": Wrong(["--from", "text.json"], "snapshot 'text.json' is not JSON"),
-    "a number": Wrong(["--from", "number.json"], "'number.json' holds int, not a node"),
-    "a list of numbers": Wrong(["--from", "list.json"], "'list.json' holds int, not a node"),
-    "no nodes": Wrong(["--from", "none.json"], "'none.json' holds no node"),
+    "a number": Wrong(["--from", "number.json"], "'number.json' contains int, not a node"),
+    "a list of numbers": Wrong(["--from", "list.json"], "'list.json' contains int, not a node"),
+    "no nodes": Wrong(["--from", "none.json"], "'none.json' contains no node"),
     "blank": Wrong(["--from", "blank.json"], "'blank.json' is empty"),
     "nested without end": Wrong(["--from", "deep.json"], "'deep.json' is not JSON"),
     "bytes": Wrong(["--from", "bytes.json"], "'bytes.json' is not JSON"),
@@ -67,14 +67,14 @@ WRONG = {
     "the second of two": Wrong(["--from", str(HEALTHY), "half.json"], "'half.json' is not JSON"),
     "a file without --from": Wrong(["half.json"], "'half.json' is not asked for", "--from FILE"),
     "a rule with a typo": Wrong(
-        ["--ignore", "host.shn"], "--ignore 'host.shn' is no rule", "did you mean 'host.shm'?"
+        ["--ignore", "host.shn"], "--ignore 'host.shn' is not a rule", "did you mean 'host.shm'?"
     ),
     "a rule that is none": Wrong(
-        ["--ignore", "xyzzy"], "--ignore 'xyzzy' is no rule", "`distrun check --explain list`"
+        ["--ignore", "xyzzy"], "--ignore 'xyzzy' is not a rule", "`distrun check --explain list`"
     ),
-    "an empty rule": Wrong(["--ignore", ""], "--ignore '' is no rule"),
+    "an empty rule": Wrong(["--ignore", ""], "--ignore '' is not a rule"),
     "explaining a typo": Wrong(
-        ["--explain", "gpu.eccc.mode"], "--explain 'gpu.eccc.mode' is no rule", "did you mean"
+        ["--explain", "gpu.eccc.mode"], "--explain 'gpu.eccc.mode' is not a rule", "did you mean"
     ),
     "a limit with a typo": Wrong(
         [],
@@ -90,7 +90,7 @@ WRONG = {
     ),
     "a config that ignores a typo": Wrong(
         [],
-        "ignore in [tool.distrun.check]: 'host.shn' is no rule",
+        "ignore in [tool.distrun.check]: 'host.shn' is not a rule",
         "did you mean 'host.shm'?",
         "[tool.distrun.check]\nignore = ['host.shn']\n",
     ),
@@ -103,10 +103,12 @@ WRONG = {
     "a host that is an option": Wrong(["--hosts", "-oProxyCommand=touch owned"], "--hosts "),
     "a second host that is one": Wrong(["--hosts", "a,-oProxyCommand=x"], "is not a list of host"),
     "a host twice": Wrong(["--hosts", "a,a"], "--hosts 'a,a' names a host twice"),
-    "a place that is none": Wrong(["--on", "shs"], "--on 'shs' is none", "did you mean 'ssh'?"),
-    "ssh without hosts": Wrong(["--on", "ssh"], "--on ssh has no hosts", "--hosts a,b"),
-    "hosts here": Wrong(["--on", "local", "--hosts", "a"], "--on local has no use for --hosts"),
-    "slurm in no allocation": Wrong(["--on", "slurm"], "--on slurm is in no allocation", "--nodes"),
+    "a place that is none": Wrong(["--on", "shs"], "--on 'shs' is unknown", "did you mean 'ssh'?"),
+    "ssh without hosts": Wrong(["--on", "ssh"], "--on ssh needs hosts", "--hosts a,b"),
+    "hosts here": Wrong(["--on", "local", "--hosts", "a"], "--on local does not use --hosts"),
+    "slurm in no allocation": Wrong(
+        ["--on", "slurm"], "--on slurm: there is no allocation", "--nodes"
+    ),
     "two screens": Wrong(["--json", "--watch"], "--json and --watch exclude each other"),
     "two other screens": Wrong(["--json", "--report"], "--json and --report exclude each other"),
     "a watch that saves": Wrong(

@@ -6,7 +6,7 @@ import pytest
 
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job
+from distrun.checks.rule import Workload
 from distrun.probe.node import read_node
 from tests.fakes.driver import has_real_driver
 
@@ -31,6 +31,6 @@ def test_a_real_driver_tells_each_fact_or_says_why_not() -> None:
 
 def test_a_real_machine_is_judged() -> None:
     node = read_node(want_gpus=True)
-    found = judge([node], Job(len(node.nvml.present), uses_gpus=True), Limits())
+    found = judge([node], Workload(len(node.nvml.present), uses_gpus=True), Limits())
     assert "gpu.driver" not in {finding.id for finding in found}
     assert all(finding.observed for finding in found)

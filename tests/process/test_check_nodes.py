@@ -200,11 +200,11 @@ def test_too_many_nodes_are_refused_and_so_are_others_than_the_allocation_has(
 ) -> None:
     result = distrun("check", "--on", "slurm", "--nodes", "5", env=environ)
     assert result.returncode == 3
-    assert "Slurm gives no 5 nodes" in result.stderr
+    assert "Slurm does not grant 5 nodes" in result.stderr
     allocation = {"SLURM_JOB_ID": "55", "SLURM_JOB_NODELIST": "n[1-3]"}
     result = distrun("check", "--on", "slurm", "--nodes", "2", env={**environ, **allocation})
     assert result.returncode == 2
-    assert "--nodes 2 are not the 3 of this allocation" in result.stderr
+    assert "--nodes 2 differs from the 3 nodes of this allocation" in result.stderr
 
 
 @pytest.mark.parametrize("words", [("--on", "slurm", "--nodes", "2"), ("--hosts", "localhost,b")])
@@ -246,7 +246,7 @@ def test_why_slurm_gives_no_nodes_is_told_at_once(
     environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
     result = distrun("check", "--on", "slurm", "--nodes", "2", env=environ, timeout_s=20)
     assert result.returncode == 3
-    assert f"distrun: error: Slurm gives no 2 nodes: salloc: {said}\n" in result.stderr
+    assert f"distrun: error: Slurm does not grant 2 nodes: salloc: {said}\n" in result.stderr
 
 
 @pytest.mark.parametrize("scontrol", ["exit 1", "echo n1; exit 1", "exit 0", "echo; echo ' '"])
@@ -259,7 +259,7 @@ def test_an_allocation_whose_hosts_nobody_names_is_no_healthy_one(
     allocation = {"SLURM_JOB_ID": "55", "SLURM_JOB_NODELIST": "n[1-3];x"}
     result = distrun("check", "--on", "slurm", *strict, env={**environ, **allocation})
     assert (result.returncode, result.stdout) == (3, "")
-    assert "scontrol names no hosts of this allocation, 'n[1-3];x'" in result.stderr
+    assert "scontrol lists no hosts of this allocation, 'n[1-3];x'" in result.stderr
     assert "`scontrol show hostnames 'n[1-3];x'` must" in result.stderr
 
 

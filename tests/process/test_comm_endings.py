@@ -221,7 +221,7 @@ def test_the_launchers_verdict_names_the_users_line_and_shows_no_frame_of_distru
     )
     done = distrun("launch", "--nproc-per-node", 2, "train.py")
     assert done.returncode == 1
-    assert "CollectiveMismatchError: the ranks of the world called different things" in done.stderr
+    assert "CollectiveMismatchError: the ranks of the world made different calls" in done.stderr
     assert "at train.py:4: world.all_reduce(torch.ones(2 + world.rank))" in done.stderr
     assert "distrun/comm" not in done.stderr
 

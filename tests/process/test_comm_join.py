@@ -90,7 +90,7 @@ SAID = [
         "<the world: rank 0 of 2, gloo on cpu> has 3.0",
         "<the world: rank 1 of 2, gloo on cpu> has 3.0",
     ),
-    *["the ranks of the world called different things as call #2; nothing was sent"] * 2,
+    *["the ranks of the world made different calls as call #2; nothing was sent"] * 2,
 ]
 
 
@@ -149,12 +149,17 @@ def test_an_exception_inside_with_closes_the_world_and_propagates(
 @pytest.mark.parametrize(
     ("variables", "options", "kind", "said"),
     [
-        ({"RANK": 5, "WORLD_SIZE": 2}, {}, "CommUsageError", "RANK=5 is outside of WORLD_SIZE=2"),
-        ({"RANK": -1, "WORLD_SIZE": 2}, {}, "CommUsageError", "RANK=-1 is outside of"),
-        ({"RANK": "x"}, {}, "CommUsageError", "a variable of torchrun's is no number"),
-        ({"MASTER_PORT": ""}, {}, "CommUsageError", "a variable of torchrun's is no number"),
-        ({}, {"backend": "mpi"}, "CommUsageError", "backend='mpi' is none that distrun knows"),
-        ({}, {"timeout_s": 0}, "CommUsageError", "timeout_s=0 is no number of seconds"),
+        (
+            {"RANK": 5, "WORLD_SIZE": 2},
+            {},
+            "CommUsageError",
+            "RANK=5 is out of range for WORLD_SIZE=2",
+        ),
+        ({"RANK": -1, "WORLD_SIZE": 2}, {}, "CommUsageError", "RANK=-1 is out of range"),
+        ({"RANK": "x"}, {}, "CommUsageError", "a variable of torchrun is not a number"),
+        ({"MASTER_PORT": ""}, {}, "CommUsageError", "a variable of torchrun is not a number"),
+        ({}, {"backend": "mpi"}, "CommUsageError", "backend='mpi' is not known to distrun"),
+        ({}, {"timeout_s": 0}, "CommUsageError", "timeout_s=0 is not a number of seconds"),
         # more GPUs than any machine has, so that this holds on one with GPUs too
         ({"LOCAL_RANK": 999}, {"backend": "nccl"}, "NoGpuError", "NCCL was asked for"),
     ],
@@ -207,7 +212,7 @@ def test_a_busy_port_is_told_at_once(place: Callable[..., None]) -> None:
         with pytest.raises(comm.PortBusyError) as refused:
             comm.init("gloo", timeout_s=30)
         assert time.monotonic() - begun < 5
-    assert f"rank 0 cannot listen at 127.0.0.1:{port}: another program has" in str(refused.value)
+    assert f"rank 0 cannot listen at 127.0.0.1:{port}: another program uses" in str(refused.value)
 
 
 def test_ranks_that_do_not_come_are_named(place: Callable[..., None]) -> None:

@@ -198,7 +198,7 @@ def assert_as_the_table_says(row: Row, found: Sequence[Found]) -> None:
     odd_line, usual_line = row.lines()
     for each in told:
         assert _table(each.text)[:2] == [f"rank 2 | {odd_line}", f"ranks 0-1 | {usual_line}"]
-        assert "mixed up" in each.text if row.caught_at else "nothing was sent" in each.text
+        assert "swapped" in each.text if row.caught_at else "nothing was sent" in each.text
         assert "\n  hint: " in each.text
     if row.caught_at:
         paths = [

@@ -68,7 +68,7 @@ def test_a_busy_gpu_is_refused_with_who_is_on_it(
     user, command = psutil.Process().username(), Path(psutil.Process().cmdline()[0]).name
     assert f"names GPUs in use: GPU 1: pid {os.getpid()} ({user}, {command}" in result.stderr
     assert "40.0 GiB)" in result.stderr
-    assert "free:2 takes unused ones; wait; or --no-check" in result.stderr
+    assert "free:2 picks unused GPUs; or wait; or --no-check" in result.stderr
 
 
 def test_of_busy_gpus_that_nobody_named_a_launch_warns_and_goes_on(

@@ -68,14 +68,14 @@ def broken(run: Path) -> dict[str, str]:
     forge(run, "types2", started_at="soon")
     (runs / "types" / "run.json").write_text("3")
     return {
-        "fifo": "it is no regular file",
+        "fifo": "it is not a regular file",
         "huge": "it is larger than 16 MiB",
         "deep": "it is nested too deeply",
-        "types": "it is no run record",
+        "types": "it is not a run record",
         "types2": "its started_at is no float",
         "text": "codec can't decode",
         "link": "it is a symbolic link",
-        "directory": "it is no regular file",
+        "directory": "it is not a regular file",
     }
 
 

@@ -35,7 +35,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("source", "words", "why"),
     [
         ("import sim", ["train.py"], "imports sim before torch"),
-        ("import refuses", ["train.py"], "looks into sys.modules before torch"),
+        ("import refuses", ["train.py"], "reads sys.modules before torch"),
         ("", ["-m", "tool", "train.py"], "an installed module may have to come before torch"),
     ],
     ids=["installed", "beside the script", "a tool"],

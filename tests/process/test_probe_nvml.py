@@ -18,7 +18,7 @@ import pytest
 import distrun.probe
 
 Probe = Callable[..., dict[str, Any]]
-QUICK_LOOK = "left out of a quick look"
+QUICK_LOOK = "left out of a quick probe"
 NEWER_THAN_OLD = {
     "ecc_sram_threshold_exceeded",
     *(f"fabric_{f}" for f in ("state", "status", "clique_id", "cluster_uuid")),
@@ -254,7 +254,11 @@ def test_a_driver_that_hangs_half_way_is_named_and_what_came_before_is_kept(
         ({"FAKE_INIT": 999}, "failed", "NVML cannot be used: Unknown"),
         ({"FAKE_INIT": 4711}, "failed", "NVML cannot be used: NVML error 4711"),
         ({"FAKE_HANG": 1}, "hang", "it hangs in nvmlInit of the driver"),
-        ({"FAKE_CRASH_AT": "nvmlDeviceGetName"}, "failed", "died of SIGABRT in nvmlDeviceGetName"),
+        (
+            {"FAKE_CRASH_AT": "nvmlDeviceGetName"},
+            "failed",
+            "was killed by SIGABRT in nvmlDeviceGetName",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and "_" in value else "",
 )

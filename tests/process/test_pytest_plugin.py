@@ -275,7 +275,7 @@ def test_a_failure_shows_each_ranks_traceback_and_output(tmp_path: Path) -> None
     ("test", "message"),
     [
         ("def test_it(world): pass", "needs @pytest.mark.ranks"),
-        ("@pytest.mark.ranks(2)\ndef test_it(): pass", "takes `world`"),
+        ("@pytest.mark.ranks(2)\ndef test_it(): pass", "must take `world`"),
         ("@pytest.mark.ranks(2, backends='gloo')\ndef test_it(world): pass", "not take backends="),
         ("@pytest.mark.ranks(0)\ndef test_it(world): pass", "not take 0"),
         ("@pytest.mark.ranks(2, backend='glo')\ndef test_it(world): pass", "backend='glo'"),

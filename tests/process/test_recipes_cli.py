@@ -148,7 +148,7 @@ def test_nothing_is_overwritten_unless_forced(distrun: Run, tmp_path: Path) -> N
     (tmp_path / "model.py").write_text("# mine\n")
     refused = distrun("recipes", "copy", "fsdp")
     assert refused.returncode == 2
-    assert "error: model.py is there already, and is another file" in refused.stderr
+    assert "error: model.py exists and is a different file" in refused.stderr
     assert "--force" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.py"], "all or nothing"
     assert (tmp_path / "model.py").read_text() == "# mine\n"
@@ -159,16 +159,20 @@ def test_nothing_is_overwritten_unless_forced(distrun: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (("copy", "fdsp"), "no recipe is called 'fdsp'", "did you mean 'fsdp'?"),
-        (("show", "data"), "no recipe is called 'data'", ""),
-        (("path", "../setup"), "no recipe is called '../setup'", ""),
+        (("copy", "fdsp"), "no recipe has the name 'fdsp'", "did you mean 'fsdp'?"),
+        (("show", "data"), "no recipe has the name 'data'", ""),
+        (("path", "../setup"), "no recipe has the name '../setup'", ""),
         (("diff", "fsdp", "gone.py"), "script 'gone.py' does not exist", "recipes list"),
-        (("diff", "fsdp", "binary.py"), "binary.py cannot be read: it is no text", ""),
+        (("diff", "fsdp", "binary.py"), "binary.py cannot be read: it is not text", ""),
         (("copy", "fsdp", "x/y.py"), "'x/y.py': there is no directory 'x'", "mkdir -p x"),
-        (("copy", "fsdp", "train"), "'train' is no directory, and no name of a script", ".py"),
-        (("copy", "fsdp", "data.py"), "data.py would take the place of the module 'data'", "my_"),
-        (("copy", "fsdp", "torch.py"), "torch.py would take the place of the module", "my_torch"),
-        (("copy", "fsdp", "queue.py"), "queue.py would take the place of the module", "my_queue"),
+        (
+            ("copy", "fsdp", "train"),
+            "'train' is neither a directory nor the name of a script",
+            ".py",
+        ),
+        (("copy", "fsdp", "data.py"), "data.py would replace the module 'data'", "my_"),
+        (("copy", "fsdp", "torch.py"), "torch.py would replace the module", "my_torch"),
+        (("copy", "fsdp", "queue.py"), "queue.py would replace the module", "my_queue"),
         (("copy", "fsdp", "folder.py"), "folder.py/fsdp.py is there already", "--force"),
     ],
 )
@@ -236,7 +240,7 @@ def run(tmp_path: Path) -> Path:
     [
         (("latest", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
         (("af7f", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
-        (("nope", "m.safetensors"), "no run is called 'nope'", 2),
+        (("nope", "m.safetensors"), "no run has the name 'nope'", 2),
         (("folder", "m.safetensors"), "there is no checkpoint in folder", 2),
         (("broken", "m.pt"), "-o m.pt: the ending names the format, and '.pt' is none of", 2),
         (("latest", "x/m.safetensors"), "x/m.safetensors cannot be written", 2),

@@ -138,7 +138,7 @@ def test_ctrl_c_ends_the_run_at_hand_and_leaves_nothing(
     ("words", "said"),
     [
         ("none.py", "script 'none.py' does not exist"),
-        ("fdsp", "no recipe is called 'fdsp'"),
+        ("fdsp", "no recipe has the name 'fdsp'"),
         ("silent.py", "silent.py logged no loss on 1 rank: there is nothing to compare"),
         ("plain.py", "plain.py lists no layouts to compare"),
         ("train.py --strategy four", "--strategy 'four' is no layout"),

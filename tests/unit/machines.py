@@ -9,7 +9,7 @@ from typing import Any
 from distrun.plan.layout import make_plan
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.probe.facts import Facts
-from distrun.probe.host import Host
+from distrun.probe.host import HostCapacity
 from distrun.probe.snapshot import Gpu, GpuProcess, Nvml
 from distrun.probe.torch_facts import TorchFacts
 from distrun.spec import read
@@ -38,7 +38,7 @@ def machine(
     """Return the facts of a machine; its free port is always 40000."""
     found = tuple(gpu(index, busy=index in busy) for index in range(gpus))
     return Facts(
-        host=Host(cores),
+        host=HostCapacity(cores),
         torch=TorchFacts("2.13.0", cuda),
         gpus=Nvml("" if gpus else "no NVIDIA driver is installed", gpus=found),
         visible_devices=visible,

@@ -1,1 +1,1 @@
-"""Rules over what `distrun check --deep` has measured; without it they have nothing to say."""
+"""Rules over the measurements of `distrun check --deep`."""

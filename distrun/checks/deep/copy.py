@@ -1,4 +1,4 @@
-"""Copies from the host to each GPU, beside its siblings'."""
+"""Compares the rate of copies from the host to each GPU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     ranks = node.measured.ranks if node.measured else ()
     rates = {rank: rank.copy_bandwidth for rank in ranks if rank.copy_bandwidth is not None}
     if len(rates) < 2:
@@ -31,11 +31,12 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="deep.copy",
     title="Copies to each GPU",
-    why="Batches go that way, and NCCL's traffic to a NIC or through shared memory too: a PCIe"
-    " link of half its width, or memory of the other socket, holds all ranks up.",
-    fix="Look at gpu.pcie.width and gpu.pcie.generation; bind ranks to the socket of their GPU"
+    why="Batches are copied this way, and so is NCCL's traffic to a NIC or through shared"
+    " memory: a PCIe link of half its width, or memory on the other socket, slows all ranks"
+    " down.",
+    fix="See gpu.pcie.width and gpu.pcie.generation; bind ranks to the socket of their GPU"
     " (torchrun --numa-binding node).",
     source="distrun's own rule; Azure/azurehpc-health-checks has floors for its own machines",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""A device that multiplies slower than its siblings holds all of them up."""
+"""Compares the speed of matrix products between devices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.measured is None or len(node.measured.ranks) < 2:
         return
     usual = statistics.median(rank.matmul_flops for rank in node.measured.ranks)
@@ -29,10 +29,10 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="deep.matmul",
     title="Matrix products of each device",
-    why="All ranks wait for the slowest in every step: one GPU at 70 % makes all of them run at"
-    " 70 %. Heat, power, another user or a broken card slow one down.",
-    fix="`distrun check` may tell why (clocks, temperature, processes); else move the job, and"
-    " run `--deep` again when the GPU is cool.",
+    why="All ranks wait for the slowest in every step: one GPU at 70 % makes all of them run"
+    " at 70 %. Causes are heat, power, another user or a broken card.",
+    fix="`distrun check` may show the cause (clocks, temperature, processes); else move the"
+    " job, and run `--deep` again when the GPU is cool.",
     source="distrun's own rule; stas00/ml-engineering on finding slow GPUs",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

@@ -1,4 +1,4 @@
-"""Clocks that the hardware itself holds down."""
+"""Clocks that the hardware has reduced."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 _REASONS = {
@@ -16,24 +16,24 @@ _REASONS = {
 }
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.clock_events is None:
         yield from unread(gpu, "clock_events")
         return
     reasons = [name for bit, name in _REASONS.items() if gpu.clock_events & bit]
     if reasons:
-        yield Observation(Severity.FAIL, ", ".join(reasons), "clocks that are not held down")
+        yield Observation(Severity.FAIL, ", ".join(reasons), "clocks that are not reduced")
 
 
 RULE = Rule(
     id="gpu.clocks.hardware",
-    title="Clocks held down by the hardware",
-    why="Heat, or a power supply that asks for relief, has cut the clocks to a half or less: the"
+    title="Clocks reduced by the hardware",
+    why="Heat or a power supply's brake signal has reduced the clocks to half or less: the"
     " whole job runs at the speed of this GPU.",
-    fix="`nvidia-smi -q -d PERFORMANCE -i N` tells the reason; look at cooling, power cables and"
-    " the power supplies of the node.",
+    fix="`nvidia-smi -q -d PERFORMANCE -i N` shows the reason; check the node's cooling, power"
+    " cables and power supplies.",
     source="nvmlClocksEventReasonHw*; Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

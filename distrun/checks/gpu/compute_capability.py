@@ -1,4 +1,4 @@
-"""GPUs of one node ought to be of one generation."""
+"""The GPUs of a node should have one compute capability."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from distrun.checks.each import device, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
         found: Counter[str] = Counter()
         for gpu in node.nvml.gpus:
@@ -28,9 +28,9 @@ def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observat
 RULE = Rule(
     id="gpu.capability",
     title="Mixed compute capabilities",
-    why="Every step waits for the slowest GPU, NCCL picks the algorithm that all of them can do,"
-    " and kernels and number formats of the newer ones are missing on the older.",
-    fix="Choose equal GPUs with CUDA_VISIBLE_DEVICES, or `distrun launch --gpus` by index.",
+    why="Every step waits for the slowest GPU, NCCL uses only algorithms that all of them"
+    " support, and kernels and dtypes of newer GPUs are missing on older ones.",
+    fix="Choose equal GPUs by index, with CUDA_VISIBLE_DEVICES or `distrun launch --gpus`.",
     source="stas00/ml-engineering, gpu-test",
     judge=_judge,
     gpus_only=True,

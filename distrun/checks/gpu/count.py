@@ -1,4 +1,4 @@
-"""Each rank of a node needs a GPU of its own."""
+"""Each rank of a node needs its own GPU."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.nvml.problem or not job.uses_gpus:
-        return  # gpu.driver says why there are none; ranks on the CPU need none
+        return  # gpu.driver gives the reason if there are none; ranks on the CPU need none
     visible = node.host.environ.get("CUDA_VISIBLE_DEVICES")
     count = len(node.nvml.visible(visible))
     if count < job.nproc_per_node:
@@ -30,12 +30,12 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.count",
     title="As many GPUs as ranks",
-    why="Two ranks on one GPU deadlock in NCCL or are refused as duplicates, and a rank without"
-    " a GPU fails with an invalid device ordinal.",
+    why="Two ranks on one GPU deadlock in NCCL or are refused as duplicates; a rank without a"
+    " GPU fails with an invalid device ordinal.",
     fix="Lower --nproc-per-node to the number of GPUs, widen CUDA_VISIBLE_DEVICES, or ask the"
     " scheduler for more GPUs a node.",
     source="NCCL: `Duplicate GPU detected`",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""The driver must be new enough for the CUDA that torch was built for."""
+"""The driver must be new enough for torch's CUDA version."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     wanted = _version(node.software.torch_cuda)
     if node.nvml.problem or wanted is None:
-        return  # gpu.driver and host.torch say so
+        return  # reported by gpu.driver and host.torch
     if node.nvml.missing.get("cuda_driver_version") == "LibraryNotFound":
-        yield Observation(Severity.FAIL, "libcuda.so.1 is not here", "the driver's libcuda.so.1")
+        yield Observation(Severity.FAIL, "libcuda.so.1 is missing", "the driver's libcuda.so.1")
         return
     driver = _version(node.nvml.driver_version)
     if driver is None:
@@ -29,8 +29,8 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         speaks += f" runs CUDA {runs // 1000}.{runs % 1000 // 10}"
     too_old = driver[0] < least
     if runs is not None and least == usual:
-        # With the cuda-compat package libcuda is newer than the driver, and what it runs counts;
-        # a limit that somebody has set is meant as it stands.
+        # With the cuda-compat package libcuda is newer than the driver, so its CUDA version counts.
+        # A limit set by the user always applies.
         too_old = runs // 1000 < wanted[0]
     if too_old:
         need = f"driver {least} or later, for" if least else "a driver for"
@@ -56,14 +56,15 @@ def _dotted(version: tuple[int, int]) -> str:
 RULE = Rule(
     id="gpu.cuda",
     title="Driver against torch's CUDA",
-    why="A driver of an older CUDA generation cannot start this torch at all; one that is older"
-    " within the generation lacks newer functions and cannot compile PTX of newer toolkits."
-    " Without libcuda.so.1 no rank gets a GPU, though `nvidia-smi` shows them all.",
+    why="With a driver for an older CUDA major version this torch does not start. A driver"
+    " that is older within the major version lacks newer functions and cannot compile PTX of"
+    " newer toolkits. Without libcuda.so.1 no rank gets a GPU, though `nvidia-smi` shows all"
+    " of them.",
     fix="Upgrade the driver, or install the torch build for the driver's CUDA: pip install torch"
     " --index-url https://download.pytorch.org/whl/cu126 (cu118, cu128, cu130, …)."
-    " No libcuda.so.1: NVIDIA_DRIVER_CAPABILITIES=compute,utility for the container.",
+    " No libcuda.so.1: set NVIDIA_DRIVER_CAPABILITIES=compute,utility for the container.",
     source="https://docs.nvidia.com/deploy/cuda-compatibility/",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""The NVIDIA driver must be there and answer."""
+"""The NVIDIA driver must be installed and answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     nvml = node.nvml
     if nvml.problem_kind == "absent":
         yield Observation(
@@ -23,13 +23,13 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.driver",
     title="NVIDIA driver and its library",
-    why="Without a driver that answers no rank gets a GPU: CUDA fails to start, or hangs as this"
-    " probe did.",
+    why="Without a driver that answers, no rank gets a GPU: CUDA fails to initialize, or hangs"
+    " as this probe did.",
     fix="Missing: install the driver until `nvidia-smi` works; in a container, `docker run --gpus"
     " all`. Not loaded: `modprobe nvidia`. Library and kernel module of different versions:"
     " reboot, or reload the module. No answer: reboot, and read `dmesg | grep NVRM`.",
     source="NVML return codes 9, 12 and 18; NVIDIA/go-nvml#152",
-    judge=each_node(_look),
+    judge=each_node(_check),
     quick=True,
     gpus_only=True,
 )

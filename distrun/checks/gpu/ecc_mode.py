@@ -1,4 +1,4 @@
-"""Data-centre GPUs are meant to run with ECC."""
+"""ECC should be on, on data-centre GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 _DATACENTRE = re.compile(
@@ -16,7 +16,7 @@ _DATACENTRE = re.compile(
 )
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     pending = gpu.ecc_mode_pending
     if gpu.ecc_mode is None:
         yield from unread(gpu, "ecc_mode")
@@ -30,10 +30,10 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.ecc.mode",
     title="ECC mode",
-    why="Without ECC a flipped bit in a weight or a gradient goes unseen; a change that waits"
-    " for a reset makes this GPU differ from its siblings after the next one.",
+    why="Without ECC a flipped bit in a weight or a gradient is not detected. A pending change"
+    " of the mode makes this GPU differ from the others after its next reset.",
     fix="`nvidia-smi -i N -e 1`, then `nvidia-smi --gpu-reset -i N` or a reboot.",
     source="distrun's own rule",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""Errors of the GPU's caches and registers, past the vendor's threshold."""
+"""Errors of the GPU's caches and registers above NVIDIA's threshold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.ecc_sram_threshold_exceeded is None:
         yield from unread(gpu, "ecc_sram_threshold_exceeded")
     elif gpu.ecc_sram_threshold_exceeded:
@@ -20,10 +20,10 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.ecc.sram",
     title="SRAM errors",
-    why="SRAM has no spare rows to remap to: past its threshold the GPU will go on failing, and"
-    " NVIDIA takes it back.",
+    why="SRAM has no spare rows to remap to: above the threshold the GPU will keep failing,"
+    " and NVIDIA replaces it.",
     fix="Run NVIDIA's field diagnostic and have the GPU replaced.",
     source="NVIDIA GPU memory error management, RMA policy",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""GPUs that the driver was told to leave out."""
+"""GPUs that are excluded by a driver option."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     excluded = node.nvml.excluded_gpus
     if node.nvml.problem:
         return
@@ -24,11 +24,11 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.excluded",
     title="GPUs excluded from use",
-    why="Somebody took a GPU out by a module option, most often because it was broken: this node"
-    " has fewer than its siblings.",
-    fix="Look for NVreg_ExcludedGpus in /etc/modprobe.d; have the card replaced, then take the"
-    " option out and reload the driver.",
+    why="A GPU was excluded by a module option, most often because it was broken: this node"
+    " has fewer GPUs than others.",
+    fix="Look for NVreg_ExcludedGpus in /etc/modprobe.d; have the card replaced, then remove"
+    " the option and reload the driver.",
     source="nvmlGetExcludedDeviceCount",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""What the fabric says of a GPU's health."""
+"""The health of a GPU as the NVSwitch fabric reports it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 _TRUE, _FALSE = 1, 2
 _BITS = (
     (0, _TRUE, Severity.WARN, "degraded bandwidth"),
-    (2, _TRUE, Severity.WARN, "route recovery under way"),
+    (2, _TRUE, Severity.WARN, "route recovery in progress"),
     (4, _TRUE, Severity.FAIL, "route unhealthy"),
-    (6, _TRUE, Severity.WARN, "access timeout recovery under way"),
+    (6, _TRUE, Severity.WARN, "access timeout recovery in progress"),
     (12, _FALSE, Severity.WARN, "in no partition"),
     (14, _FALSE, Severity.WARN, "no contact with the fabric manager"),
 )
-"""Where two bits begin, in which 0 is not supported; their value that is a fault; what it means."""
+"""Offset of a two-bit field (0: not supported), its value for a fault, and the fault's name."""
 _CONFIGURATION_SHIFT = 8
 _CONFIGURATION = {
     2: "wrong system GUID",
@@ -32,7 +32,7 @@ _CONFIGURATION = {
 _SUMMARY = {2: (Severity.FAIL, "unhealthy"), 3: (Severity.WARN, "limited capacity")}
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.fabric_state == 0:
         return  # no NVSwitch
     mask, summary = gpu.fabric_health_mask, gpu.fabric_health_summary
@@ -60,9 +60,9 @@ RULE = Rule(
     title="Health of the NVSwitch fabric",
     why="Traffic between GPUs goes through the switches: a bad route makes collectives fail,"
     " a degraded one makes all of them slow.",
-    fix="`nvidia-smi -q -i N` under Fabric, /var/log/fabricmanager.log; then have the switch tray"
-    " or the cable looked at.",
+    fix="`nvidia-smi -q -i N` under Fabric, /var/log/fabricmanager.log; then have the switch"
+    " tray or the cable inspected.",
     source="NVML_GPU_FABRIC_HEALTH_MASK_*; leptonai/gpud",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""GPUs that are cut into MIG instances."""
+"""GPUs that are split into MIG instances."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import replace
 
 from distrun.checks.each import device, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu, Node
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
         gpus = node.nvml.present
         modes = {gpu.mig_mode for gpu in gpus} - {None}
         for gpu in gpus:
-            for seen in _look(gpu, mixed=len(modes) > 1):
+            for seen in _check(gpu, mixed=len(modes) > 1):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, *, mixed: bool) -> Iterator[Observation]:
+def _check(gpu: Gpu, *, mixed: bool) -> Iterator[Observation]:
     pending = gpu.mig_mode_pending
     if gpu.mig_mode is None:
         yield from unread(gpu, "mig_mode")
@@ -36,9 +36,10 @@ def _look(gpu: Gpu, *, mixed: bool) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.mig",
     title="Multi-instance GPUs (MIG)",
-    why="A process sees one MIG instance at most, instances have neither P2P nor NVLink between"
-    " them, and NCCL refuses two ranks on one GPU unless NCCL_MULTI_RANK_GPU_ENABLE is set.",
-    fix="`nvidia-smi -i N -mig 0`, with nobody on the GPU (some need a reset after it).",
+    why="A process can use one MIG instance at most, instances have neither P2P nor NVLink"
+    " between them, and NCCL refuses two ranks on one GPU unless NCCL_MULTI_RANK_GPU_ENABLE is"
+    " set.",
+    fix="`nvidia-smi -i N -mig 0`, with no process on the GPU (some GPUs need a reset after it).",
     source="NVIDIA/nccl#1716, NVIDIA/nccl#418",
     judge=_judge,
     gpus_only=True,

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu
 
 _NORMAL = {"retry_blocks"}
-"""Counts what the link layer has mended: it grows on a healthy link too."""
+"""Counts errors that the link layer has corrected: it grows on a healthy link too."""
 _NEVER = {"link_recovery_failed"}
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.nvlinks is None:
         yield from unread(gpu, "nvlinks")
         return
@@ -34,11 +34,11 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.nvlink.errors",
     title="NVLink errors",
-    why="A link that has errors sends its data again, or falls out in the middle of a collective"
-    " (Xid 74). The counters run since the last reset: see whether they still grow.",
-    fix="`nvidia-smi nvlink -e -i N` twice, some minutes apart; if they grow, reset the GPUs of"
-    " the node and have bridge or baseboard reseated.",
+    why="A link with errors resends data, or fails in the middle of a collective (Xid 74). The"
+    " counters start at the last reset: check whether they still grow.",
+    fix="`nvidia-smi nvlink -e -i N` twice, some minutes apart; if they grow, reset the GPUs"
+    " of the node and have the bridge or the baseboard reseated.",
     source="NVIDIA/nvidia-resiliency-ext (above 15)",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""GPUs that cannot read or write one another's memory."""
+"""GPUs without peer-to-peer access to one another's memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import some
 from distrun.probe.snapshot import GpuPair, Node
 
@@ -20,7 +20,7 @@ _STATUS = {
 }
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     without: dict[int, list[GpuPair]] = {}
     for pair in node.nvml.pairs:
         worst = pair.p2p_read or pair.p2p_write
@@ -36,22 +36,22 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         named = some([f"{pair.a}-{pair.b}" for pair in pairs], 4)
         why = _STATUS.get(status, f"status {status}")
         yield Observation(
-            # One rank talks to no other GPU of its node; and GeForce was never made for it.
+            # A single rank uses no other GPU of its node, and GeForce does not support it.
             Severity.WARN if job.nproc_per_node > 1 and not geforce else Severity.INFO,
             f"{len(pairs)} of {len(node.nvml.pairs)} pairs without P2P ({why}): {named}",
-            "P2P reads and writes between all",
+            "P2P reads and writes between all GPUs",
         )
 
 
 RULE = Rule(
     id="gpu.p2p",
     title="Peer-to-peer access",
-    why="Without it NCCL copies through the host's memory (/dev/shm), which takes longer and"
-    " loads the CPUs.",
-    fix="GeForce cards do not have it: nothing to mend. Others: turn off ACS in the BIOS, boot"
-    " with iommu=pt, and remove NVreg_RegistryDwords that disable it; `nvidia-smi topo -p2p r`"
-    " shows it.",
+    why="Without it NCCL copies through the host's memory (/dev/shm), which is slower and uses"
+    " the CPUs.",
+    fix="GeForce cards do not support it: nothing to fix. Others: disable ACS in the BIOS,"
+    " boot with iommu=pt, and remove NVreg_RegistryDwords that disable it; `nvidia-smi topo"
+    " -p2p r` shows it.",
     source="NCCL asks the same two of NVML; NVIDIA/nccl troubleshooting, PCI access control",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

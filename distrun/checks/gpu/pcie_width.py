@@ -1,4 +1,4 @@
-"""A GPU that sits on fewer PCIe lanes than it could."""
+"""A GPU with fewer PCIe lanes than it supports."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import replace
 
 from distrun.checks.each import device, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu, Node
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
         gpus = node.nvml.present
         alike = len(gpus) > 1 and len({gpu.pcie_width for gpu in gpus}) == 1
         for gpu in gpus:
-            for seen in _look(gpu, alike=alike):
+            for seen in _check(gpu, alike=alike):
                 yield replace(seen, node=node.name, device=device(gpu))
 
 
-def _look(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
+def _check(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
     width, most = gpu.pcie_width, gpu.pcie_width_max
     if width is None or most is None:
         yield from unread(gpu, "pcie_width", "pcie_width_max")
     elif width < most:
-        # All of them: so the board is made, as a workstation that shares 16 lanes between two.
+        # If it is all GPUs, the board is built so, like a workstation that shares 16 lanes.
         severity = Severity.INFO if alike else Severity.WARN
         yield Observation(severity, f"PCIe x{width}", f"x{most}")
 
@@ -33,9 +33,9 @@ def _look(gpu: Gpu, *, alike: bool) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.pcie.width",
     title="PCIe lanes",
-    why="Half of the lanes is half of the bandwidth to the host, and where there is no NVLink,"
-    " to the other GPUs too: every all_reduce runs at the speed of this slot.",
-    fix="Reseat the card and its riser, and look at the slot's setting in the BIOS (bifurcation);"
+    why="Half of the lanes is half of the bandwidth to the host and, without NVLink, to the"
+    " other GPUs: every all_reduce runs at the speed of this slot.",
+    fix="Reseat the card and its riser, and check the slot's setting in the BIOS (bifurcation);"
     " `nvidia-smi -q -d PCIE` shows both widths.",
     source="Azure/azurehpc-health-checks",
     judge=_judge,

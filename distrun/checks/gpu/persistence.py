@@ -1,4 +1,4 @@
-"""The driver ought to stay loaded between two jobs."""
+"""Persistence mode should be on, so that the driver stays loaded between jobs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.persistence_mode is None:
         yield from unread(gpu, "persistence_mode")
     elif not gpu.persistence_mode:
@@ -20,10 +20,10 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.persistence",
     title="Persistence mode",
-    why="When the last process leaves, the driver shuts the GPU down: each start then takes"
-    " seconds longer, settings are forgotten, and NVLinks train anew.",
+    why="When the last process ends, the driver shuts the GPU down: each start then takes"
+    " seconds longer, settings are lost, and NVLinks are trained again.",
     fix="`systemctl enable --now nvidia-persistenced`, or `nvidia-smi -pm 1`.",
     source="leptonai/gpud, Azure/azurehpc-health-checks",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""What the driver itself says must be done before a GPU is used again."""
+"""A recovery action that the driver asks for before a GPU is used again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 _ACTIONS = {
@@ -20,7 +20,7 @@ _ACTIONS = {
 }
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     action = gpu.recovery_action
     if action is None:
         yield from unread(gpu, "recovery_action")
@@ -32,12 +32,12 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.recovery",
     title="Recovery action pending",
-    why="The driver has seen a fault that it cannot clear while running; other health counters"
-    " may look fine, and the next kernel or NCCL call fails.",
-    fix="Do what the driver asks: `nvidia-smi --gpu-reset -i N` with nobody on the GPU, or reboot"
-    " the node; then check again.",
+    why="The driver has found a fault that it cannot clear while running. Other health"
+    " counters may look fine, but the next kernel or NCCL call fails.",
+    fix="Do what the driver asks: `nvidia-smi --gpu-reset -i N` with no process on the GPU, or"
+    " reboot the node; then check again.",
     source="NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; NVIDIA/DCGM#263",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

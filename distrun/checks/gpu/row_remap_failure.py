@@ -1,4 +1,4 @@
-"""Broken memory rows that could not be replaced."""
+"""Memory rows that could not be remapped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     if gpu.remapped_rows_failure is None:
         yield from unread(gpu, "remapped_rows_failure")
     elif gpu.remapped_rows_failure:
@@ -20,11 +20,11 @@ def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="gpu.remap.failure",
     title="Row remapping failed",
-    why="A memory row is broken and no spare one is left in its bank: kernels that touch it die"
-    " of an uncorrectable error, again and again.",
+    why="A memory row is broken and no spare row is left in its bank: kernels that use it fail"
+    " with an uncorrectable error each time.",
     fix="Drain the node and have the GPU replaced; this is a reason for an RMA by itself.",
     source="NVIDIA GPU memory error management, RMA policy",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     quick=True,
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""How near a GPU is to the heat at which it slows down or stops."""
+"""How close a GPU is to the temperature at which it slows down or stops."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_gpu, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Gpu
 
 
-def _look(gpu: Gpu, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(gpu: Gpu, job: Workload, limits: Limits) -> Iterator[Observation]:
     heat, slows, most = gpu.temperature_c, gpu.temperature_slowdown_c, gpu.temperature_max_c
-    # It is not reliable below 1, as on some H100 (leptonai/gpud).
+    # Values below 1 are not reliable, as on some H100 (leptonai/gpud).
     margin = gpu.temperature_margin_c if (gpu.temperature_margin_c or 0) > 0 else None
     near = limits.temperature_margin_c
     if heat is not None and slows is not None and heat >= slows:
@@ -41,10 +41,10 @@ RULE = Rule(
     id="gpu.temperature",
     title="Temperature",
     why="A GPU that is too hot lowers its clocks, and every other rank waits for it at each"
-    " step; hotter still, it switches itself off.",
-    fix="Look at fans, dust, coolant and the air of the rack; until then lower the power limit:"
+    " step. At a still higher temperature it switches off.",
+    fix="Check fans, dust, coolant and the rack's air flow; meanwhile lower the power limit:"
     " `nvidia-smi -i N -pl WATTS`.",
     source="NVML's own thresholds; the margin is leptonai/gpud's example",
-    judge=each_gpu(_look),
+    judge=each_gpu(_check),
     gpus_only=True,
 )

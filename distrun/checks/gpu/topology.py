@@ -1,4 +1,4 @@
-"""GPUs that reach one another only across the sockets."""
+"""GPUs that are connected only across CPU sockets."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import some
 from distrun.probe.snapshot import Node
 
 _ACROSS_SOCKETS = 50
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     pairs = node.nvml.pairs
     for pair in pairs:
         if pair.topology is None:
@@ -23,10 +23,10 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
     if far:
         named = some([f"{pair.a}-{pair.b}" for pair in far], 4)
         yield Observation(
-            # One rank talks to no other GPU of its node.
+            # A single rank uses no other GPU of its node.
             Severity.WARN if job.nproc_per_node > 1 else Severity.INFO,
             f"{len(far)} of {len(pairs)} pairs across the sockets (SYS): {named}",
-            "NVLink, or a PCIe switch or root in common",
+            "NVLink, or a common PCIe switch or root",
         )
 
 
@@ -34,10 +34,10 @@ RULE = Rule(
     id="gpu.topology",
     title="GPUs on different sockets without NVLink",
     why="Their traffic goes through both CPUs and the link between them, at a fraction of the"
-    " bandwidth, and disturbs data loading.",
-    fix="If fewer GPUs will do, choose those of one socket (`nvidia-smi topo -m`) by"
+    " bandwidth, and slows data loading.",
+    fix="If fewer GPUs are enough, choose those of one socket (`nvidia-smi topo -m`) by"
     " CUDA_VISIBLE_DEVICES or --gpus; else keep tensor parallelism within a socket.",
     source="stas00/ml-engineering, network",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""What the driver wrote into the kernel log within the last two hours."""
+"""Xid and SXid errors in the kernel log of the last two hours."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node, Xid
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     if node.host.xids is None:
         if node.nvml.gpus:
             yield from unread(node.host, "xids")
@@ -31,12 +31,12 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 
 
 def _is_fatal(xid: Xid, limits: Limits) -> bool:
-    """Say whether it is of the kind that does not go away by itself; of a switch, as it says."""
+    """Return whether it needs a reset: by its code for a GPU, by its own text for a switch."""
     return _text(xid).startswith("Fatal") if xid.of_switch else xid.code in limits.xids_fatal
 
 
 def _text(xid: Xid) -> str:
-    """Return what follows the number: the rest is in the finding already."""
+    """Return the text after the code; the finding already contains the rest."""
     return (xid.message.partition(f"): {xid.code}, ")[2] or xid.message).rstrip(".")
 
 
@@ -53,12 +53,12 @@ def _device(node: Node, xid: Xid) -> str:
 RULE = Rule(
     id="gpu.xid",
     title="Xid and SXid errors in the kernel log",
-    why="An Xid is the driver's word for a fault of a GPU, an SXid for one of an NVSwitch."
-    " Some Xids come from a program (13, 31, 43), others (48, 63, 74, 79, 92, 119, 120, …) from"
-    " hardware that will fail again.",
+    why="An Xid is the driver's code for an error of a GPU, an SXid for one of an NVSwitch."
+    " Some Xids are caused by a program (13, 31, 43), others (48, 63, 74, 79, 92, 119, 120, …)"
+    " by hardware that will fail again.",
     fix="Look the number up in NVIDIA's list (https://docs.nvidia.com/deploy/xid-errors/); for"
-    " the hardware ones drain the node and reset or replace the GPU.",
-    source="Azure/azurehpc-health-checks, with its two hours",
-    judge=each_node(_look),
+    " hardware errors drain the node and reset or replace the GPU.",
+    source="Azure/azurehpc-health-checks, also for the two hours",
+    judge=each_node(_check),
     gpus_only=True,
 )

@@ -1,4 +1,4 @@
-"""Cores that affinity and the container leave to the ranks."""
+"""The ranks need enough cores within the affinity mask and the container's quota."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     cores, ranks, plenty = host.usable_cores, job.nproc_per_node, limits.cores_per_rank_warn
     if cores is None:
         yield from unread(host, "usable_cores")
@@ -19,8 +19,8 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
     of = f" of {host.cpu_count}" if host.cpu_count and host.cpu_count > cores else ""
     observed = f"{cores:g}{of} cores for {counted(ranks, 'rank')}"
     if cores < ranks:
-        # Ranks on the CPU merely share: to try out 4 of them on 2 cores is daily bread.
-        severity = Severity.WARN if job.uses_gpus else Severity.INFO  # slow, and right
+        # Ranks on the CPU may share cores: trying out 4 ranks on 2 cores is common.
+        severity = Severity.WARN if job.uses_gpus else Severity.INFO  # slow but correct
         yield Observation(severity, observed, "a core for each rank")
     elif job.uses_gpus and cores < plenty * ranks:
         yield Observation(Severity.WARN, observed, f"{plenty:g} cores for each rank")
@@ -29,11 +29,11 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.cpu",
     title="Cores for the ranks",
-    why="A rank launches kernels, feeds its GPU and runs NCCL's proxy thread: without a core of"
-    " its own it stalls, and all others wait. Inside a container os.cpu_count() tells too many.",
+    why="A rank launches kernels, feeds its GPU and runs NCCL's proxy thread: without its own"
+    " core it stalls, and all others wait. In a container os.cpu_count() returns too many.",
     fix="docker run --cpus N, Slurm --cpus-per-task N, Kubernetes resources.limits.cpu; or start"
     " fewer ranks (--nproc-per-node).",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

@@ -1,4 +1,4 @@
-"""Settings that slow a job down, or break it, and are easily left behind."""
+"""Debug settings that slow a job down or break it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 _ON = ("1", "true", "yes", "on", "y")
 _GPU_TRAPS = {
-    "CUDA_LAUNCH_BLOCKING": (_ON, "every kernel is waited for"),
+    "CUDA_LAUNCH_BLOCKING": (_ON, "waits for every kernel"),
     "NCCL_P2P_DISABLE": (_ON, "no NVLink and no PCIe P2P"),
-    "NCCL_SHM_DISABLE": (_ON, "ranks of a node talk through the network"),
+    "NCCL_SHM_DISABLE": (_ON, "ranks of a node use the network"),
     "NCCL_IB_DISABLE": (_ON, "no RDMA"),
     "NCCL_NVLS_ENABLE": (("0",), "no NVLink SHARP"),
     "NCCL_DEBUG": (("trace",), "a line for every call"),
@@ -24,12 +24,12 @@ _TRAPS = {
 """Variable -> its bad values, in lower case, and what they do."""
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     traps = _TRAPS | _GPU_TRAPS if job.uses_gpus else _TRAPS
     for variable, (bad, effect) in traps.items():
         value = host.environ.get(variable, "")
         if variable == "NCCL_IB_DISABLE" and not host.infiniband:
-            continue  # there is nothing to turn off
+            continue  # there is nothing to disable
         if value.lower() in bad:
             yield Observation(Severity.WARN, f"{variable}={value}: {effect}", "unset")
 
@@ -37,10 +37,10 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.environ",
     title="Suspicious NCCL_*, CUDA_* and TORCH_* settings",
-    why="Set once to hunt a fault and left in a profile or an image, they make every later job"
-    " slow, and nothing says so.",
+    why="Set once for debugging and left in a profile or an image, they slow down every later"
+    " job without a message.",
     fix="`unset NAME` in the shell, and look for it in ~/.bashrc, /etc/nccl.conf and the image.",
     source="stas00/ml-engineering, network and debug",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

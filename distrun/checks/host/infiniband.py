@@ -1,4 +1,4 @@
-"""Ports of RDMA adapters ought to be active."""
+"""Ports of RDMA adapters should be active."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host
 from distrun.checks.limits import Limits
 from distrun.checks.nics import is_active
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host, InfinibandPort
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     any_active = any(is_active(port.state) for port in host.infiniband)
     for port in host.infiniband:
         name = f"{port.device}:{port.port}"
@@ -29,19 +29,19 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 def _severity(port: InfinibandPort, host: Host, *, any_active: bool) -> Severity:
     if _is_asked_for(port, host.environ.get("NCCL_IB_HCA", "")):
         return Severity.FAIL
-    linked = port.physical_state.startswith("5")  # and yet not active: no subnet manager
-    # A second port without a cable is nothing unusual.
+    linked = port.physical_state.startswith("5")  # link up but not active: no subnet manager
+    # A second port without a cable is common.
     alone = _is_polling(port) and _siblings_are_up(port, host)
     return Severity.WARN if linked or alone or not any_active else Severity.INFO
 
 
 def _is_polling(port: InfinibandPort) -> bool:
-    """Return whether it looks for a link: nobody has disabled it."""
+    """Return whether it is enabled and looks for a link."""
     return port.physical_state.startswith("2")
 
 
 def _siblings_are_up(port: InfinibandPort, host: Host) -> bool:
-    """Return whether most ports of adapters like this one are up, and all at one rate."""
+    """Return whether most ports of the same adapter model are up, all at one rate."""
     alike = [p for p in host.infiniband if port.board and p.board == port.board]
     up = [p for p in alike if is_active(p.state)]
     return 2 * len(up) > len(alike) and len({(p.rate, p.link_layer) for p in up}) == 1
@@ -67,10 +67,10 @@ def _word(text: str) -> str:
 RULE = Rule(
     id="host.infiniband",
     title="InfiniBand ports",
-    why="NCCL leaves out a port that is not active, and without any it falls back to sockets, ten"
-    " times slower; a port that NCCL_IB_HCA names must be there.",
-    fix="`ibstat` shows the ports; INIT means that no subnet manager answers (opensm), DOWN with"
-    " Polling a cable or the switch's port.",
+    why="NCCL does not use an inactive port; without any active port it falls back to sockets,"
+    " which are ten times slower. A port that NCCL_IB_HCA names must exist.",
+    fix="`ibstat` shows the ports; INIT means that no subnet manager (opensm) answers; DOWN"
+    " with Polling means a fault of the cable or the switch port.",
     source="NVIDIA/nvidia-resiliency-ext, Azure/azurehpc-health-checks",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

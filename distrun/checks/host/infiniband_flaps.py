@@ -1,4 +1,4 @@
-"""Links that go down and come back."""
+"""InfiniBand links that go down and up again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host
 from distrun.checks.limits import Limits
 from distrun.checks.nics import is_active
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     most = limits.link_downed_warn
     for port in host.infiniband:
         name = f"{port.device}:{port.port}"
         if not is_active(port.state):
-            continue  # host.infiniband tells of it
+            continue  # reported by host.infiniband
         if port.link_downed is None:
             yield Observation(
                 Severity.SKIP, "the counter link_downed was not read", "", device=name
@@ -30,9 +30,9 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.infiniband.flaps",
     title="InfiniBand links that flap",
-    why="Each time the link goes down NCCL waits for its retries, and gives up when they are"
-    " spent (IBV_WC_RETRY_EXC_ERR). The counter runs since boot: see whether it still grows.",
+    why="Each time the link goes down NCCL retries, and fails when its retries are used up"
+    " (IBV_WC_RETRY_EXC_ERR). The counter starts at boot: check whether it still grows.",
     fix="Reseat or change the cable or the transceiver; `mlxlink -d DEVICE -m` shows its state.",
     source="leptonai/gpud, NVIDIA/nvidia-resiliency-ext (link_downed)",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

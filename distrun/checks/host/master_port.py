@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     for reach in node.reaches:
         if reach.source == reach.target and reach.problem:
             yield Observation(Severity.FAIL, f"port {reach.port} {reach.problem}", "a free port")
@@ -19,10 +19,11 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.port",
     title="Rendezvous port",
-    why="All ranks meet at this port of the first node; if another process has it, they fail"
-    " with `Address already in use`, or meet a stranger and wait for each other in vain.",
-    fix="--master-port names another; on one machine leave it out, and a free one is taken;"
-    " `ss -ltnp` shows who has it.",
+    why="All ranks connect to this port of the first node. If another process uses it, they"
+    " fail with `Address already in use`, or connect to that process and wait until their"
+    " timeout.",
+    fix="Choose another port with --master-port; on one machine leave it out, and a free port"
+    " is picked; `ss -ltnp` shows the process.",
     source="torchrun",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

@@ -1,4 +1,4 @@
-"""Memory that the machine and the container leave to the ranks."""
+"""The ranks need enough memory within the machine's and the container's limits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import mib
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     available, limit = host.memory_available_nbytes, host.memory_limit_nbytes
     if available is None:
         yield from unread(host, "memory_available_nbytes")
@@ -34,11 +34,11 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.memory",
     title="Memory for the ranks",
-    why="torch takes 250 MB in each rank before it has done anything, half of it shared at best;"
-    " when memory runs out the kernel kills a rank without a traceback (signal 9).",
-    fix="docker run --memory, Slurm --mem, Kubernetes resources.limits.memory: ask for more; or"
-    " start fewer ranks (--nproc-per-node).",
+    why="torch takes 250 MB in each rank at import, at best half of it shared. When memory"
+    " runs out the kernel kills a rank without a traceback (signal 9).",
+    fix="docker run --memory, Slurm --mem, Kubernetes resources.limits.memory: ask for more;"
+    " or start fewer ranks (--nproc-per-node).",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

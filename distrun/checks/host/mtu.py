@@ -1,4 +1,4 @@
-"""RoCE wants packets larger than Ethernet's default."""
+"""RoCE needs an MTU above Ethernet's default."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.nics import rdma_ports, rdma_severity
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     known = {nic.name: nic for nic in host.nics}
     names: dict[str, None] = {}
     for port in rdma_ports(host):
@@ -20,7 +20,7 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
             names.update(dict.fromkeys(port.nics))
             if not known.keys() & port.nics:
                 device = f"{port.device}:{port.port}"
-                yield Observation(Severity.SKIP, "its interface is not seen", "", device=device)
+                yield Observation(Severity.SKIP, "its interface is not visible", "", device=device)
     for nic in (known[name] for name in names if name in known):
         if nic.mtu is None:
             for seen in unread(nic, "mtu"):
@@ -34,8 +34,8 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.mtu",
     title="MTU under RoCE",
-    why="RDMA packets are then cut down to 1024 bytes, and the headers eat bandwidth.",
-    fix="`ip link set NAME mtu 9000` on every node, and jumbo frames on the switches between.",
+    why="RDMA packets are then limited to 1024 bytes, and their headers cost bandwidth.",
+    fix="`ip link set NAME mtu 9000` on every node, and jumbo frames on the switches.",
     source="NVIDIA/nccl#1524, NVIDIA/nccl#2135",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

@@ -1,4 +1,4 @@
-"""A node of several needs an interface that is up."""
+"""A job on several nodes needs an interface that is up."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.nics import data_nics
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if job.nnodes < 2:
         return
     if "nics" in host.missing:
@@ -25,8 +25,8 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.nic",
     title="Network interface",
-    why="Without one no other node is reached.",
-    fix="`ip -br link` shows the state; `ip link set NAME up`, and see to cable and DHCP.",
+    why="Without one the node cannot reach the others.",
+    fix="`ip -br link` shows the state; `ip link set NAME up`, and check the cable and DHCP.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

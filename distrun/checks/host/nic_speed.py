@@ -1,4 +1,4 @@
-"""The network between nodes ought to be faster than an office's."""
+"""The network between nodes should be fast enough for gradients."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.nics import data_nics, is_active
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import rate
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if job.nnodes < 2 or any(is_active(port.state) for port in host.infiniband):
-        return  # nothing goes over it, or next to nothing
+        return  # no or almost no traffic goes over it
     least = limits.nic_speed_warn_mbps
     for nic in data_nics(host):
         if nic.speed_mbps is None:
@@ -30,10 +30,10 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.nic.speed",
     title="Speed of the network interface",
-    why="The gradients of every step go through it: at 1 Gb/s those of 100 million parameters"
+    why="The gradients of every step go over it: at 1 Gb/s those of 100 million parameters"
     " take more than three seconds.",
-    fix="Choose the faster interface (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME); if the link should"
-    " be faster, `ethtool NAME` and the switch port tell why it is not.",
+    fix="Choose the faster interface (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME); if the link"
+    " should be faster, check `ethtool NAME` and the switch port.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
 )

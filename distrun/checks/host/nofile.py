@@ -1,4 +1,4 @@
-"""How many files and sockets a process may have open."""
+"""The limit of open files must be high enough."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     world_size = job.nnodes * job.nproc_per_node
     need = limits.nofile_per_rank * world_size + limits.nofile_base
     if host.nofile is None:
@@ -28,10 +28,10 @@ RULE = Rule(
     id="host.nofile",
     title="Limit of open files",
     why="gloo and NCCL hold sockets to many other ranks, and a DataLoader passes a descriptor"
-    " for each tensor: past the limit a rank dies with `Too many open files`.",
-    fix="`ulimit -n 65536` before the launch; docker run --ulimit nofile=65536; on a host nofile"
-    " in /etc/security/limits.conf, LimitNOFILE for slurmd or sshd.",
-    source="distrun's own rule: gloo connects all ranks with all",
-    judge=each_host(_look),
+    " for each tensor: above the limit a rank fails with `Too many open files`.",
+    fix="Run `ulimit -n 65536` before the launch; docker run --ulimit nofile=65536; on a host"
+    " nofile in /etc/security/limits.conf, LimitNOFILE for slurmd or sshd.",
+    source="distrun's own rule: gloo connects all pairs of ranks",
+    judge=each_host(_check),
     quick=True,
 )

@@ -1,4 +1,4 @@
-"""How many processes and threads a user may have."""
+"""The limit of processes and threads must be high enough."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted
 from distrun.probe.snapshot import Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     need = limits.nproc_per_rank * job.nproc_per_node + limits.nproc_base
     least = limits.nproc_least_per_rank * job.nproc_per_node
     used = host.nproc_used or 0
@@ -28,11 +28,11 @@ def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.nproc",
     title="Limit of processes and threads",
-    why="Threads of OpenMP, NCCL and DataLoader workers count; past the limit a rank dies with"
-    " `Resource temporarily unavailable`, often in the middle of an epoch.",
+    why="Threads of OpenMP, NCCL and DataLoader workers count. Above the limit a rank fails"
+    " with `Resource temporarily unavailable`, often in the middle of an epoch.",
     fix="`ulimit -u 65536`; docker run --pids-limit=-1; on a host nproc in"
     " /etc/security/limits.conf.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

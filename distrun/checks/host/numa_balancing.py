@@ -1,4 +1,4 @@
-"""The kernel ought not to move a rank's memory about."""
+"""Automatic NUMA balancing should be off."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     host = node.host
     if not node.nvml.present or host.numa_nodes == 1:
         return
@@ -23,11 +23,11 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.numa_balancing",
     title="Automatic NUMA balancing",
-    why="The kernel unmaps pages to see who uses them and moves them: the pauses are seen as"
-    " jitter of single ranks, for which all others wait.",
-    fix="`sysctl kernel.numa_balancing=0`, and for good in /etc/sysctl.d; bind ranks with"
+    why="The kernel unmaps pages to find out which node uses them, and moves them. The pauses"
+    " show as jitter of single ranks, and all others wait.",
+    fix="`sysctl kernel.numa_balancing=0`, and permanently in /etc/sysctl.d; bind ranks with"
     " torchrun's --numa-binding instead.",
     source="stas00/ml-engineering; RCCL, net_ib.cc",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

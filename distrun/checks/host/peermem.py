@@ -1,4 +1,4 @@
-"""The kernel module that lets network cards read GPU memory."""
+"""A kernel module for GPUDirect RDMA should be loaded."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from distrun.checks.each import each_node, unread
 from distrun.checks.limits import Limits
 from distrun.checks.nics import rdma_ports, rdma_severity
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 _WITH_DMABUF = (5, 12)
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     host = node.host
     if not node.nvml.present or not rdma_ports(host):
         return
@@ -24,7 +24,7 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         dmabuf = bool(host.open_driver) and _version(host.kernel) >= _WITH_DMABUF
         yield Observation(
             Severity.INFO if dmabuf else rdma_severity(host, job),
-            "no module for GPUDirect RDMA" + (": NCCL takes DMA-BUF" if dmabuf else ""),
+            "no module for GPUDirect RDMA" + (": NCCL uses DMA-BUF" if dmabuf else ""),
             "nvidia_peermem loaded",
         )
 
@@ -37,10 +37,10 @@ def _version(kernel: str) -> tuple[int, ...]:
 RULE = Rule(
     id="host.peermem",
     title="GPUDirect RDMA",
-    why="Without it everything between nodes is copied through the host's memory: half of the"
-    " bandwidth, or less. On kernel 5.12 with the open driver NCCL does it by DMA-BUF.",
-    fix="`modprobe nvidia_peermem`; NCCL_DEBUG=INFO says `GDRDMA` for each channel that has it.",
+    why="Without it all data between nodes is copied through the host's memory, at half of the"
+    " bandwidth or less. From kernel 5.12 on, with the open driver, NCCL uses DMA-BUF instead.",
+    fix="`modprobe nvidia_peermem`; NCCL_DEBUG=INFO prints `GDRDMA` for each channel that uses it.",
     source="NCCL, gdr.cc; NVIDIA/nccl#897, NVIDIA/nccl#1939",
-    judge=each_node(_look),
+    judge=each_node(_check),
     gpus_only=True,
 )

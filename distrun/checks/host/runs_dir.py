@@ -1,4 +1,4 @@
-"""The run directory must take the run's files."""
+"""The run directory must be writable and have free space."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import gib
 from distrun.probe.snapshot import NO_ANSWER, Host
 
 
-def _look(host: Host, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     for seen in _in_it(host, limits):
         yield replace(seen, device=host.runs_dir)
 
@@ -34,11 +34,11 @@ def _in_it(host: Host, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.runs_dir",
     title="Run directory",
-    why="Logs, the record of the run and what a verdict is made of go there; when it fills up,"
-    " they are lost, and checkpoints beside it fail half-written.",
-    fix="`distrun ps --prune` removes old runs; --runs-dir names another place. No answer: `mount`"
-    " shows the server of the disk, and `dmesg` what is wrong with it.",
+    why="Logs, the record of the run and the data for verdicts are written there. When the"
+    " disk is full they are lost, and checkpoints on it fail half-written.",
+    fix="`distrun ps --prune` removes old runs; --runs-dir names another place. No answer:"
+    " `mount` shows the disk's server, and `dmesg` its errors.",
     source="distrun's own rule",
-    judge=each_host(_look),
+    judge=each_host(_check),
     quick=True,
 )

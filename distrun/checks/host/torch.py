@@ -1,4 +1,4 @@
-"""torch must be there, and able to use the GPUs."""
+"""torch must be installed, and be able to use the GPUs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from distrun.checks.each import each_node
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted
 from distrun.probe.snapshot import Node
 
 
-def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
+def _check(node: Node, job: Workload, limits: Limits) -> Iterator[Observation]:
     software = node.software
     if not software.torch:
         if reason := software.missing.get("torch"):
@@ -25,7 +25,7 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
         gpus = counted(len(node.nvml.present), "GPU")
         yield Observation(
             Severity.FAIL if job.uses_gpus else Severity.WARN,
-            f"torch {software.torch} is a CPU build, with {gpus} here",
+            f"torch {software.torch} is a CPU build, and this node has {gpus}",
             "a CUDA build",
         )
 
@@ -33,9 +33,9 @@ def _look(node: Node, job: Job, limits: Limits) -> Iterator[Observation]:
 RULE = Rule(
     id="host.torch",
     title="torch for this machine",
-    why="No rank starts without torch, and a CPU build leaves the GPUs idle without a word.",
+    why="No rank starts without torch, and a CPU build leaves the GPUs unused without a message.",
     fix="`pip install torch --index-url https://download.pytorch.org/whl/cu126` (or the index of"
     " your driver's CUDA), in the environment that the job uses.",
     source="https://pytorch.org/get-started/locally/",
-    judge=each_node(_look),
+    judge=each_node(_check),
 )

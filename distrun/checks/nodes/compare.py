@@ -1,4 +1,4 @@
-"""Compares a fact over nodes: the minority is named, and a tie names both sides."""
+"""Compares a fact between nodes: names the nodes that differ, or in a tie both groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from distrun.checks.limits import Limits
 from distrun.checks.nics import data_nics
-from distrun.checks.rule import Job, Judge, Observation, Severity
+from distrun.checks.rule import Judge, Observation, Severity, Workload
 from distrun.checks.words import some
 from distrun.probe.snapshot import Gpu, Host, Nic, Node, Nvml, Software
 
@@ -18,10 +18,10 @@ _VERBS = {"run": "runs", "have": "has"}
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact of each node, as text, and how a sentence says it."""
+    """A fact of each node as text, and the words for a sentence about it."""
 
     read: Callable[[Node], str | None]
-    """None: it is not known, and `missing` says why."""
+    """None: it is unknown, and `missing` has the reason."""
     verb: str = "run"
     """run or have."""
     noun: str = ""
@@ -30,7 +30,7 @@ class Fact:
 
 
 def field(part: Callable[[Node], Nvml | Host | Software], name: str, noun: str) -> Fact:
-    """Return a fact that is a text of one part of a node; "" is as good as None."""
+    """Return a fact that is one text field of a part of a node; "" counts as None."""
 
     def why(node: Node) -> str:
         return part(node).missing.get(name) or f"{noun} not read"
@@ -39,12 +39,12 @@ def field(part: Callable[[Node], Nvml | Host | Software], name: str, noun: str) 
 
 
 def gpu_field(name: str, noun: str, show: Callable[[Any], str]) -> Fact:
-    """Return a fact that is a field of all GPUs of a node, each value said once."""
+    """Return a fact that is a field of all GPUs of a node, each value once."""
     return _of_all(lambda node: node.nvml.present, name, noun, show)
 
 
 def nic_field(name: str, noun: str, show: Callable[[Any], str]) -> Fact:
-    """Return a fact that is a field of the interfaces that a job talks over."""
+    """Return a fact that is a field of the interfaces that a job uses."""
     return _of_all(lambda node: data_nics(node.host), name, noun, show)
 
 
@@ -72,37 +72,37 @@ def compared(fact: Fact, severity: Severity, among: Callable[[Node], bool] | Non
 
     Args:
         fact: What is compared.
-        severity: How bad a difference is.
-        among: Whether a node takes part; None for all.
+        severity: The severity of a difference.
+        among: Whether a node is compared; None for all.
     """
 
-    def judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+    def judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
         return compare([node for node in nodes if among is None or among(node)], fact, severity)
 
     return judge
 
 
 def has_driver(node: Node) -> bool:
-    """Return whether NVML answered; if it did not, `gpu.driver` says so."""
+    """Return whether NVML answered; if not, `gpu.driver` reports it."""
     return not node.nvml.problem
 
 
 def has_gpus(node: Node) -> bool:
-    """Return whether there are GPUs; `nodes.gpu.count` tells who has none."""
+    """Return whether there are GPUs; `nodes.gpu.count` reports nodes without."""
     return bool(node.nvml.present)
 
 
 def compare(nodes: Sequence[Node], fact: Fact, severity: Severity) -> Iterator[Observation]:
-    """Yield what differs, if anything does.
+    """Yield the difference, if there is one.
 
     Args:
-        nodes: All of them; of one alone there is nothing to compare.
+        nodes: All nodes; a single one is not compared.
         fact: What is compared.
-        severity: How bad a difference is.
+        severity: The severity of a difference.
 
     Yields:
-        `3 of 4 nodes run driver 580.159; node2 runs 575.57`, and a SKIP for each node whose
-        fact is not known.
+        `3 of 4 nodes run driver 580.159; node2 runs 575.57`, and a SKIP for each node whose fact is
+        unknown.
     """
     if len(nodes) < 2:
         return
@@ -117,7 +117,7 @@ def compare(nodes: Sequence[Node], fact: Fact, severity: Severity) -> Iterator[O
         return
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     (usual, most), rest = ordered[0], ordered[1:]
-    if len(most) == len(rest[0][1]):  # a tie: nobody is the odd one
+    if len(most) == len(rest[0][1]):  # a tie: there is no minority
         text = "; ".join(
             _clause(some(names, _MAX_NAMES), value, fact, names) for value, names in ordered
         )
@@ -125,7 +125,7 @@ def compare(nodes: Sequence[Node], fact: Fact, severity: Severity) -> Iterator[O
         return
     known = sum(map(len, groups.values()))
     clauses = [_clause(f"{len(most)} of {known} nodes", usual, fact, most)]
-    # What the first clause has named, the others need not.
+    # The later clauses need not repeat the noun.
     short = Fact(fact.read, fact.verb)
     clauses += [_clause(some(names, _MAX_NAMES), value, short, names) for value, names in rest]
     odd = [name for _, names in rest for name in names]

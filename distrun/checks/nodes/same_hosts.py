@@ -1,4 +1,4 @@
-"""What ought to be the same of the networks, cores and memory of all nodes."""
+"""Networks, cores and memory that should be equal on all nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from distrun.checks.limits import Limits
 from distrun.checks.nics import has_roce, is_active
 from distrun.checks.nodes.compare import Fact, compare, compared, nic_field
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.checks.words import counted, rate
 from distrun.probe.snapshot import Node
 
@@ -22,7 +22,7 @@ def _rates(node: Node) -> str | None:
     return " and ".join(sorted({port.rate for port in ports if port.rate})) or None
 
 
-def _mtu(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _mtu(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     roce = any(has_roce(node.host) for node in nodes)
     fact = nic_field("mtu", "MTU", str)
     yield from compare(nodes, fact, Severity.FAIL if roce else Severity.WARN)
@@ -34,7 +34,7 @@ def _cores(node: Node) -> str | None:
 
 
 _STEP_GIB = 8
-"""Kernels keep a little for themselves, each its own: nodes of one kind differ by that."""
+"""The memory that kernels reserve differs slightly between equal nodes."""
 
 
 def _memory(node: Node) -> str | None:
@@ -48,9 +48,9 @@ RULES = (
     Rule(
         id="nodes.infiniband.count",
         title="InfiniBand ports, over nodes",
-        why="NCCL pairs the adapters of one node with those of the other: with one missing, a rank"
-        " falls back to sockets or shares another's port.",
-        fix="`ibstat` on the node with fewer; host.infiniband tells which port is down.",
+        why="NCCL pairs the adapters of one node with those of another: if one is missing, a"
+        " rank falls back to sockets or shares a port.",
+        fix="`ibstat` on the node with fewer; host.infiniband reports which port is down.",
         source="leptonai/gpud, NVIDIA/nvidia-resiliency-ext",
         judge=compared(Fact(_active, "have"), Severity.FAIL),
         gpus_only=True,
@@ -72,10 +72,10 @@ RULES = (
     Rule(
         id="nodes.mtu",
         title="MTU, over nodes",
-        why="Packets larger than the other side takes are lost: small messages work, and a large"
-        " all_reduce hangs. RDMA has no way to make them smaller on the road.",
-        fix="`ip link set NAME mtu 9000` (or 1500) alike on every node and on the switches between;"
-        " `ping -M do -s 8972 HOST` tries it.",
+        why="Packets larger than the receiver's MTU are dropped: small messages work, and a"
+        " large all_reduce hangs. RDMA does not fragment packets.",
+        fix="`ip link set NAME mtu 9000` (or 1500) on every node and the same on the switches;"
+        " `ping -M do -s 8972 HOST` tests it.",
         source="NVIDIA/nccl#1524, NVIDIA/nccl#2135",
         judge=_mtu,
     ),
@@ -84,7 +84,7 @@ RULES = (
         title="Network speed, over nodes",
         why="A ring is as fast as its slowest link: one port that came up at a lower speed slows"
         " every all_reduce.",
-        fix="`ethtool NAME` on the slow node; reseat or change its cable, and look at the switch"
+        fix="`ethtool NAME` on the slow node; reseat or change its cable, and check the switch"
         " port.",
         source="distrun's own rule",
         judge=compared(nic_field("speed_mbps", "a network of", rate), Severity.WARN),
@@ -92,8 +92,8 @@ RULES = (
     Rule(
         id="nodes.cpu",
         title="Cores, over nodes",
-        why="The node with fewer cores loads its data more slowly, and the others wait for it.",
-        fix="Ask for the same of every node: Slurm --cpus-per-task, Kubernetes"
+        why="A node with fewer cores loads its data more slowly, and the others wait for it.",
+        fix="Request the same number on every node: Slurm --cpus-per-task, Kubernetes"
         " resources.limits.cpu.",
         source="distrun's own rule",
         judge=compared(
@@ -108,8 +108,8 @@ RULES = (
     Rule(
         id="nodes.memory",
         title="Memory, over nodes",
-        why="What fits on one node, such as a data set in memory, may not fit on the other.",
-        fix="Choose nodes of one kind; memory that is less than it should be is a broken module"
+        why="Data that fits into one node's memory may not fit into another's.",
+        fix="Choose nodes of one kind; less memory than installed means a broken module"
         " (`dmidecode -t memory`).",
         source="distrun's own rule",
         judge=compared(

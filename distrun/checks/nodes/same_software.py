@@ -1,4 +1,4 @@
-"""Programs and versions that ought to be the same on all nodes."""
+"""Versions of software that should be equal on all nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _torch(node: Node) -> str | None:
     if not software.torch:
         return None
     cuda = software.torch_cuda
-    # Wheels of PyPI do not carry their CUDA in the version.
+    # Versions of PyPI wheels do not contain the CUDA version.
     return software.torch + (f" (CUDA {cuda})" if cuda and "+" not in software.torch else "")
 
 
@@ -20,8 +20,8 @@ RULES = (
     Rule(
         id="nodes.torch",
         title="torch, over nodes",
-        why="The wire formats of c10d and of torchrun's rendezvous are not promised between"
-        " versions: ranks hang at the first collective, or compute different things.",
+        why="The wire formats of c10d and of torchrun's rendezvous are not compatible between"
+        " versions: ranks hang in the first collective, or compute different results.",
         fix="Install the same version on every node, from one lock file or one image.",
         source="distrun's own rule",
         judge=compared(
@@ -36,10 +36,10 @@ RULES = (
     Rule(
         id="nodes.nccl",
         title="NCCL, over nodes",
-        why="Ranks of different NCCL versions do not understand one another: they hang in the first"
+        why="Ranks with different NCCL versions are not compatible: they hang in the first"
         " collective, or fail with an internal error.",
-        fix="Install the same torch wheel everywhere; look at LD_LIBRARY_PATH and LD_PRELOAD on the"
-        " node that differs, which may bring in another libnccl.so.2.",
+        fix="Install the same torch wheel on every node; check LD_LIBRARY_PATH and LD_PRELOAD"
+        " on the node that differs: they may load another libnccl.so.2.",
         source="NVIDIA/nccl: all ranks of a communicator must run one version",
         judge=compared(
             field(lambda node: node.software, "nccl", "NCCL"),
@@ -52,7 +52,7 @@ RULES = (
         id="nodes.python",
         title="Python, over nodes",
         why="Objects are pickled from rank to rank, and compiled packages are built for one"
-        " version: a script that runs here may not there.",
+        " version: a script that runs on one node may fail on another.",
         fix="Use one environment or one image on all nodes; --python names the interpreter.",
         source="distrun's own rule",
         judge=compared(field(lambda node: node.software, "python", "Python"), Severity.WARN),
@@ -60,17 +60,17 @@ RULES = (
     Rule(
         id="nodes.distrun",
         title="distrun, over nodes",
-        why="The agents of a run talk to the launcher: between versions a message may not be"
-        " understood.",
-        fix="pip install the same version of distrun on every node.",
+        why="The agents of a run exchange messages with the launcher, whose format may differ"
+        " between versions.",
+        fix="Install the same version of distrun on every node.",
         source="distrun's own rule",
         judge=compared(field(lambda node: node.software, "distrun", "distrun"), Severity.WARN),
     ),
     Rule(
         id="nodes.kernel",
         title="Kernel, over nodes",
-        why="Network and RDMA drivers, and faults, come with the kernel: a node that was not"
-        " rebooted after an update behaves unlike the others.",
+        why="Network and RDMA drivers are part of the kernel: a node that was not rebooted"
+        " after an update may behave differently.",
         fix="Install the same kernel on every node, and reboot those that run an older one.",
         source="distrun's own rule",
         judge=compared(field(lambda node: node.host, "kernel", "kernel"), Severity.WARN),
@@ -78,8 +78,8 @@ RULES = (
     Rule(
         id="nodes.driver",
         title="Driver, over nodes",
-        why="NCCL chooses its ways by what each driver can do, and faults that only one version has"
-        " show on some nodes alone.",
+        why="NCCL chooses algorithms by what each driver supports, and bugs of one version"
+        " appear on some nodes only.",
         fix="Install the same driver on every node, and reboot them.",
         source="stas00/ml-engineering; docs.nvidia.com/deploy/cuda-compatibility",
         judge=compared(

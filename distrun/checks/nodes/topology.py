@@ -1,4 +1,4 @@
-"""GPUs ought to be wired alike on all nodes."""
+"""The GPU topology should be equal on all nodes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Iterator, Sequence
 
 from distrun.checks.limits import Limits
 from distrun.checks.nodes.compare import Fact, compare
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import GpuPair, Node
 
 _WAYS = {0: "self", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     alike: dict[int, list[Node]] = {}
     for node in nodes:
-        if node.nvml.pairs:  # nodes of other sizes have another matrix; nodes.gpu.count tells
+        # with other GPU counts the matrix differs; nodes.gpu.count reports that
+        if node.nvml.pairs:
             alike.setdefault(len(node.nvml.present), []).append(node)
     for group in alike.values():
         yield from compare(group, Fact(_matrix, "have", missing=_why), Severity.WARN)
 
 
 def _matrix(node: Node) -> str | None:
-    """Return `pairs 0-1, 2-3 by PIX, other pairs by SYS`: all of the matrix, and short."""
+    """Return `pairs 0-1, 2-3 by PIX, other pairs by SYS`: the whole matrix in short form."""
     if any(pair.topology is None for pair in node.nvml.pairs):
         return None
     ways: dict[str, list[str]] = {}
@@ -48,10 +49,10 @@ def _why(node: Node) -> str:
 RULE = Rule(
     id="nodes.topology",
     title="Topology of GPUs, over nodes",
-    why="NCCL builds one plan for all nodes: where they differ it takes what the worst one can"
-    " do, and a binding of ranks to GPUs that fits one node is wrong on the other.",
-    fix="`nvidia-smi topo -m` on both; look for cards in other slots, NVLink bridges that are"
-    " missing, or virtual machines with another PCI layout.",
+    why="NCCL builds one plan for all nodes: if they differ, it uses what the slowest one"
+    " supports, and a binding of ranks to GPUs that fits one node is wrong on another.",
+    fix="Run `nvidia-smi topo -m` on both; look for cards in other slots, missing NVLink"
+    " bridges, or virtual machines with another PCI layout.",
     source="stas00/ml-engineering",
     judge=_judge,
     gpus_only=True,

@@ -1,15 +1,15 @@
-"""A node whose probe came to no end cannot be judged, nor trusted with ranks."""
+"""Every node's probe must finish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Observation, Rule, Severity
+from distrun.checks.rule import Observation, Rule, Severity, Workload
 from distrun.probe.snapshot import Node
 
 
-def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observation]:
+def _judge(nodes: Sequence[Node], job: Workload, limits: Limits) -> Iterator[Observation]:
     for node in nodes:
         if node.problem:
             yield Observation(Severity.FAIL, node.problem, "a finished probe", node.name)
@@ -18,12 +18,12 @@ def _judge(nodes: Sequence[Node], job: Job, limits: Limits) -> Iterator[Observat
 RULE = Rule(
     id="nodes.unreachable",
     title="Every node answers",
-    why="A node that cannot be looked at cannot be started on either: the others would wait for"
-    " its ranks until the join timeout.",
-    fix="Try the same way by hand: `ssh -o BatchMode=yes NODE true`, or in Slurm's job `srun"
-    " --overlap --nodes=1 --nodelist=NODE true`, must end at once and ask for nothing. If Python"
-    " or distrun is what is missing there, --python names an interpreter that has it. If it hangs,"
-    " look at the node's `dmesg`.",
+    why="Ranks cannot start on a node whose probe fails: the other nodes would wait for them"
+    " until the join timeout.",
+    fix="Try the same connection by hand: `ssh -o BatchMode=yes NODE true`, or in Slurm's job `srun"
+    " --overlap --nodes=1 --nodelist=NODE true`, must end at once without a prompt. If Python"
+    " or distrun is missing there, name an interpreter with --python. If it hangs, read the"
+    " node's `dmesg`.",
     source="distrun's own rule",
     judge=_judge,
     quick=True,

@@ -1,1 +1,1 @@
-"""Checked mode: before anything is sent, the ranks of a group compare what they call."""
+"""Checked mode: the ranks of a group compare their calls before anything is sent."""

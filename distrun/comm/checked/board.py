@@ -1,4 +1,4 @@
-"""Where the ranks of a group put their calls for one another to see."""
+"""The interface of a board: it shows each rank of a group the calls of the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class State(enum.Enum):
-    """How a rank stands to the call in question."""
+    """State of a rank with respect to one call."""
 
     CALLED = "called"
     LATE = "late"
@@ -18,36 +18,36 @@ class State(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """What the board says of one rank."""
+    """The board's entry for one rank."""
 
     state: State
     record: bytes = b""
-    """Its call, if it has called."""
+    """Its encoded call, if it has called."""
     place: str = ""
-    """Where it is or was last seen, as file:line, or how it ended."""
+    """Its last known line of code, as file:line, or how it ended."""
 
 
 class Board(Protocol):
-    """One group's board. Calls are numbered from 1, and made in order by every rank."""
+    """The board of one group. Every rank numbers its calls from 1."""
 
     def exchange(self, number: int, record: bytes, timeout_s: float) -> list[Entry] | None:
-        """Put up this rank's call, and wait for those of the others.
+        """Post this rank's call, and wait for those of the others.
 
         Returns:
-            None if all ranks put up the very same; else one entry a rank, in rank order.
+            None if all ranks posted the same call; else one entry per rank, in rank order.
         """
 
     def absent(self) -> dict[int, str]:
-        """Return the ranks that have closed the group or ended, with how."""
+        """Return the ranks that have closed the group or ended, and how each did."""
 
     def give_up(self, number: int) -> None:
-        """Tell a rank that comes later that this one no longer waits for it."""
+        """Tell ranks that call later that this one no longer waits for them."""
 
     def leave(self, place: str) -> None:
         """Tell the others that this rank makes no more calls."""
 
     def locate(self, place: str) -> None:
-        """Tell the others where this rank is, while it makes no call."""
+        """Tell the others where this rank is between two calls."""
 
     def close(self) -> None:
-        """Give up what the board holds."""
+        """Release the resources of the board."""

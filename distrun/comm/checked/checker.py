@@ -1,4 +1,4 @@
-"""Compares each call of a group, and says on every rank what is wrong with it."""
+"""Compares each call of a group between its ranks, and raises on every rank what is wrong."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class BoardChecker:
     """Checks the calls of one group, on one rank.
 
     Args:
-        board: Shared with the other ranks.
-        name: Of the group.
+        board: The board shared with the other ranks.
+        name: The name of the group.
         timeout_s: How long a rank may be late.
-        watch: Is to tell the board where this rank is.
+        watch: Tells the board where this rank is.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BoardChecker:
         """Return if every rank makes this call.
 
         Raises:
-            CollectiveMismatchError: They do not: on every rank.
+            CollectiveMismatchError: They do not; raised on every rank.
         """
         if other := self._users.enter():
             self._refuse_second_thread(call, other)
@@ -68,21 +68,21 @@ class BoardChecker:
             self._judge(call, entries)
 
     def _refuse_second_thread(self, call: str, other: str) -> NoReturn:
-        self.board.give_up(self._number)  # the others must not wait for what will not come
+        self.board.give_up(self._number)  # the others must not wait for calls that will not be made
         raise TwoThreadsError(
             f"two threads of this rank use {self._name} at once: {current_thread().name} calls"
-            f" {call} at {call_site()} while {other} is inside of a collective; what they return"
-            " may be mixed up, and the group is dead",
+            f" {call} at {call_site()} while {other} is inside of a collective; their results"
+            " may be swapped, and the group is dead",
             "give each thread a group of its own, by world.split, or make all calls in one",
         )
 
     def absent(self, *, wait: bool) -> str:
-        """Return who has closed the group or ended, and how, or "".
+        """Return which ranks have closed the group or ended, and how, or "".
 
-        One that left because the group was dead for it is told only if there is no other.
+        A rank that left because the group was dead for it is named only if there is no other.
 
         Args:
-            wait: A connection was closed: who did it may take a moment to be seen to have ended.
+            wait: A connection was closed: it may take a moment until the peer's end is visible.
         """
         deadline = time.monotonic() + (_ENDING_S if wait else 0)
         while True:
@@ -94,7 +94,7 @@ class BoardChecker:
         return "; ".join(f"rank {rank}: {how}" for rank, how in sorted((first or gone).items()))
 
     def leave(self, why: str, *, dead: bool) -> None:
-        """Tell the others that this rank will make no more calls, and forget the board."""
+        """Tell the others that this rank makes no more calls, and close the board."""
         if self._watch is not None:
             self._watch.remove(self.board)
         self.board.leave(_VICTIM + why if dead else why)
@@ -117,7 +117,7 @@ class BoardChecker:
             raise RankLeftError(
                 f"{ranks_text(left)} of {self._name} left before {what}; nothing was sent\n"
                 + table(entries),
-                "see how that rank ended; the others must not call more often than it does",
+                "find out how that rank ended; all ranks must make equally many calls",
             )
         if late := ranks[State.LATE]:
             self.board.give_up(self._number)
@@ -125,7 +125,7 @@ class BoardChecker:
                 f"{ranks_text(late)} of {self._name} {'have' if len(late) > 1 else 'has'} not"
                 f" called {what} within {self._timeout_s:g} s; nothing was sent, and the group is"
                 f" dead\n{table(entries)}",
-                "every rank has to make the same calls in the same order; world.rebuild() makes a"
+                "every rank must make the same calls in the same order; world.rebuild() makes a"
                 " new group, comm.init(timeout_s=…) waits longer",
             )
         self._compare(what, entries)
@@ -134,24 +134,24 @@ class BoardChecker:
         records = [decode(entry.record) for entry in entries]
         if len({record.what for record in records}) > 1:
             raise CollectiveMismatchError(
-                f"the ranks of {self._name} called different things as call #{self._number};"
+                f"the ranks of {self._name} made different calls as call #{self._number};"
                 f" nothing was sent\n{table(entries)}",
-                "every rank has to make the same calls, of the same shapes and dtypes, in the"
+                "every rank must make the same calls, with the same shapes and dtypes, in the"
                 " same order",
             )
         rooted = any(mark in records[0].details for mark in _ROOTED)
         if rooted or records[0].call == "barrier":
-            return  # the root and the others often call from two branches; a barrier mixes nothing
+            # the root and the others often call from two branches; a barrier has no result to swap
+            return
         self._require_order(what, records, entries)
 
     def _require_order(
         self, what: str, records: Sequence[Record], entries: Sequence[Entry]
     ) -> None:
-        """Tell calls of equal shapes in swapped order, which nothing else shows.
+        """Detect calls of equal shapes in swapped order, which nothing else detects.
 
-        Ranks may well call from different lines, as in two branches. But if, after a few
-        calls, they have called from the same lines in different orders, they have mixed up
-        what belongs to which.
+        Ranks may call from different lines, as in two branches. But if, after a few calls, they
+        have called from the same lines in different orders, their results are swapped.
         """
         self._diverged = [*self._diverged, list(records)][-_REMEMBERED:]
         paths = [
@@ -164,8 +164,8 @@ class BoardChecker:
             f"  rank {rank}: " + ", then ".join(path) for rank, path in enumerate(paths)
         )
         raise CollectiveMismatchError(
-            f"the ranks of {self._name} made the calls up to {what} in different orders; what the"
-            f" earlier ones returned is mixed up\n{orders}\n{table(entries)}",
-            "every rank has to make the same calls in the same order; mind the order of sets, of"
-            " files in a directory, and of threads",
+            f"the ranks of {self._name} made the calls up to {what} in different orders; the"
+            f" results of the earlier ones are swapped\n{orders}\n{table(entries)}",
+            "every rank must make the same calls in the same order; the order of sets, of"
+            " files in a directory and of threads may differ between ranks",
         )

@@ -1,4 +1,4 @@
-"""Makes the board of a group: shared memory on one host, the store across hosts."""
+"""Makes the board of a group: in shared memory on one host, in the store across hosts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distrun.processes import start_time
 
 
 def make_board(group: Objects, store: Store, *, share_memory: bool = True) -> Board:
-    """Make the board of a group; every rank of it has to call this.
+    """Make the board of a group; every rank of the group must call this.
 
     Args:
-        group: Has no checker yet: a few small messages go over it.
-        store: Where the ranks met.
-        share_memory: Use memory where all ranks are on one host.
+        group: The group, without a checker yet: it sends a few small messages.
+        store: The store of the ranks.
+        share_memory: Use shared memory if all ranks are on one host.
     """
     everyone = group.all_gather_object((host_key(), os.getpid(), start_time(os.getpid())))
     if share_memory and len({host for host, _, _ in everyone}) == 1:
@@ -33,21 +33,21 @@ def make_board(group: Objects, store: Store, *, share_memory: bool = True) -> Bo
 
 
 def _in_memory(group: Objects, processes: list[tuple[int, str]]) -> SharedMemoryBoard | None:
-    """Make a board in memory, or None, on every rank, if one of them cannot."""
+    """Make a board in shared memory; return None on every rank if one of them cannot."""
     path, board = None, None
     try:
         path = new_file(group.world_size) if group.rank == 0 else None
     except OSError:
-        pass  # a full /dev/shm: the store does as well
+        pass  # /dev/shm is full: the store works too
     shared: Path | None = group.broadcast_object(path)
     try:
         if shared is not None:
             board = SharedMemoryBoard(shared, group.rank, processes)
     except OSError:
-        pass  # not the same /dev/shm after all
+        pass  # /dev/shm is not the same
     there = all(group.all_gather_object(board is not None))
     if path is not None:
-        path.unlink()  # the memory lives as long as a rank maps it, and leaves nothing behind
+        path.unlink()  # the memory is freed when no rank maps it any more
     if board is not None and not there:
         board.close()
     return board if there else None

@@ -1,4 +1,4 @@
-"""What one rank says of its call: a line of text that can be compared byte by byte."""
+"""One rank's call as a line of text that can be compared byte by byte."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Record(NamedTuple):
     file: str
     line: str
     thread: str
-    """Which thread of its rank called; "" for the one that made the group."""
+    """The thread that called; "" for the one that made the group."""
 
     @property
     def what(self) -> tuple[str, ...]:
-        """What has to be equal on all ranks: everything but the line of code and the thread."""
+        """The part that must be equal on all ranks: all but the line of code and the thread."""
         return self[:4]
 
     @property
@@ -51,11 +51,11 @@ def encode(
 
     Args:
         call: The collective's name.
-        tensors: What this rank gives.
-        rule: op, root, dim, sizes; `uneven` says that the length in `dim` may differ, `tree`
-            where the tensors stand.
-        site: Where the call was made.
-        thread: Which thread made it.
+        tensors: The tensors that this rank passes.
+        rule: op, root, dim, sizes; `uneven` means that the length in `dim` may differ, `tree` is
+            the structure of the tensors.
+        site: The line of code that made the call.
+        thread: The thread that made it.
     """
     dim = rule.get("dim", 0) if rule.get("uneven") else None
     paths = getattr(rule.get("tree"), "paths", ("",))
@@ -77,7 +77,7 @@ def encode(
 
 
 def decode(line: bytes) -> Record:
-    """Return what `encode` put into a line."""
+    """Return the record that `encode` wrote."""
     return Record(*line.decode(errors="replace").split(_SEPARATOR))
 
 
@@ -93,7 +93,7 @@ def _shape(x: Tensor, free_dim: int | None) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return text that is short, and still differs where the whole differs."""
+    """Return a short text that still differs if the whole text differs."""
     if len(text) <= _MAX_SHOWN:
         return text
     digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -101,7 +101,7 @@ def _shortened(text: str) -> str:
 
 
 def _cut(parts: Sequence[str]) -> bytes:
-    """Return a line that is short enough in bytes, and differs where the parts differ."""
+    """Return a line of limited length that still differs if the parts differ."""
     *what, file, line, thread = parts
     short = [_shortened(part).encode(errors="replace")[:_MAX_PART] for part in what]
     digest = hashlib.blake2b(_SEPARATOR.join(what).encode(errors="replace"), digest_size=6)

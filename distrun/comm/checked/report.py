@@ -1,4 +1,4 @@
-"""The table of a mismatch: what each rank called, and from where."""
+"""The table of a mismatch: the call of each rank and its line of code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ODD = {State.LEFT: 0, State.LATE: 1}
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """Return one line for each group of ranks that did the same, the odd ones first.
+    """Return one line for each group of ranks that did the same, the exceptions first.
 
-    Those who will never call come first, then those who have not, then the smallest group.
+    Ranks that will never call come first, then those that have not called, then small groups.
     """
     groups: dict[tuple[str, ...], list[int]] = {}
     for rank, entry in enumerate(entries):

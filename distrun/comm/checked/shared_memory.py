@@ -1,7 +1,7 @@
-"""The board of a group whose ranks share a host: one page of memory that all of them map.
+"""The board of a group whose ranks are on one host: memory that all of them map.
 
-A rank writes its call, then its number. Whoever has seen every number has seen every call;
-the memory of a call is written again only two calls later, when all have read it.
+A rank writes its call, then the call's number. A rank that has read every number can read every
+call. The memory of a call is reused only two calls later, when all ranks have read it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ _LEFT = 1 << 62
 _GAVE_UP = 1 << 61
 _NUMBER = _GAVE_UP - 1
 _YIELDS = 200
-"""So often a waiting rank lets others run before it sleeps: the way of ranks in step."""
+"""How often a waiting rank yields the CPU before it sleeps; enough for ranks that are in step."""
 _FIRST_SLEEP_S, _LONGEST_SLEEP_S = 20e-6, 1e-3
 _LOOK_S = 0.02
-"""So often a waiting rank looks whether the process it waits for is alive."""
+"""How often a waiting rank checks that the process it waits for is alive."""
 
 
 class SharedMemoryBoard(Board):
-    """A board in a file that is mapped by every rank, and has no name any more.
+    """A board in a file that every rank maps, and that has been unlinked.
 
     Args:
-        path: A file of `nbytes(world_size)` bytes; the caller unlinks it when all have opened it.
+        path: A file of `nbytes(world_size)` bytes; the caller unlinks it when all ranks have opened
+            it.
         rank: This rank.
         processes: pid and start time of each rank's process.
     """
@@ -76,7 +77,7 @@ class SharedMemoryBoard(Board):
         return None if alike else self._entries(number)
 
     def _wait(self, rank: int, number: int, deadline: float) -> bool:
-        """Wait until a rank has put up a call; False if it does not, or no longer waits."""
+        """Wait until a rank has posted a call; return False if it does not, or has given up."""
         word, numbers = self._words[rank], self._numbers
         for _ in range(_YIELDS):
             if numbers[word] >= number:
@@ -93,7 +94,7 @@ class SharedMemoryBoard(Board):
         return not seen & _GAVE_UP and seen & _NUMBER >= number
 
     def _is_hopeless(self, number: int) -> bool:
-        """Say whether some rank can be known never to make this call."""
+        """Return whether it is certain that some rank will never make this call."""
         return any(
             self._numbers[word] & _GAVE_UP
             or (self._numbers[word] & _NUMBER < number and self._has_ended(rank, word))
@@ -105,7 +106,8 @@ class SharedMemoryBoard(Board):
         return bool(self._numbers[word] & _LEFT) or start_time(pid) != started
 
     def _entries(self, number: int, too_late: bool = False) -> list[Entry]:
-        time.sleep(0.001)  # on a machine that reorders stores, a record may trail its number
+        # on a CPU that reorders stores, a record may become visible after its number
+        time.sleep(0.001)
         return [self._entry(rank, number, too_late) for rank in range(len(self._slots))]
 
     def _entry(self, rank: int, number: int, too_late: bool) -> Entry:
@@ -136,7 +138,7 @@ class SharedMemoryBoard(Board):
         return self._text(self._slots[rank] + _HEADER_NBYTES).decode(errors="replace")
 
     def _gone(self, rank: int) -> str:
-        return f"its process {self._processes[rank][0]} is gone"
+        return f"its process {self._processes[rank][0]} has ended"
 
     def _text(self, begin: int) -> bytes:
         size = int.from_bytes(self._bytes[begin : begin + 2], "little")
@@ -162,17 +164,18 @@ class SharedMemoryBoard(Board):
 
 
 def nbytes(world_size: int) -> int:
-    """Return the size of the file for a board."""
+    """Return the size of a board's file."""
     return world_size * _SLOT_NBYTES
 
 
 def new_file(world_size: int) -> Path:
-    """Make an empty board: in memory where the system has a place for it."""
+    """Make the file of an empty board, in /dev/shm if the system has it."""
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     fd, name = tempfile.mkstemp(prefix="distrun-", dir=folder)
     try:
         os.truncate(fd, nbytes(world_size))
-        if hasattr(os, "posix_fallocate"):  # else a full tmpfs kills whoever writes, by SIGBUS
+        # else writing to a full tmpfs kills the process by SIGBUS
+        if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, nbytes(world_size))
     except OSError:
         Path(name).unlink()
@@ -183,7 +186,7 @@ def new_file(world_size: int) -> Path:
 
 
 def host_key() -> str:
-    """Return a text that is equal for processes that can map the same file and see one another."""
+    """Return a key that is equal for processes that share /dev/shm and the PID namespace."""
     spaces = [f"/proc/self/ns/{kind}" for kind in ("mnt", "pid")]
     links = [str(Path(space).readlink()) for space in spaces if Path(space).exists()]
     boot = Path("/proc/sys/kernel/random/boot_id")

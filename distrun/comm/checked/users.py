@@ -1,4 +1,4 @@
-"""Which threads of a rank call the collectives of a group: one at a time may."""
+"""Tracks which threads of a rank call the collectives of a group: only one at a time may."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Users:
     """The threads of this rank that call the collectives of one group.
 
     Args:
-        checker: Of the group: what a frame's `self` has as `_checker` inside of a call.
+        checker: The group's checker: inside a call, a frame's `self` has it as `_checker`.
     """
 
     def __init__(self, checker: object) -> None:
@@ -25,10 +25,10 @@ class Users:
         self._lock = threading.Lock()
 
     def enter(self) -> str | None:
-        """Note the thread that calls.
+        """Record the thread that calls.
 
         Returns:
-            The name of another thread that is inside of a call at this moment.
+            The name of another thread that is in a call at the same time.
         """
         me = threading.get_ident()
         if me == self._last:
@@ -40,7 +40,7 @@ class Users:
     def label(self) -> str:
         """Return the name of the thread that calls, "" for the first, and for autograd's.
 
-        Ranks whose threads make their calls in different orders differ in it.
+        It differs between ranks whose threads make their calls in different orders.
         """
         if threading.get_ident() == self._first:
             return ""
@@ -52,7 +52,7 @@ class Users:
         found = False
         while frame is not None:
             if frame.f_code.co_filename == _HANDLE:
-                return False  # it waits for a message that has begun: others may begin
+                return False  # it only waits for a started message: other threads may start more
             user = frame.f_locals.get("self")
             found = found or getattr(user, "_checker", None) is self._checker
             frame = frame.f_back

@@ -1,4 +1,4 @@
-"""Tells the boards, ten times a second, where this rank is: what others say of it if it is late."""
+"""Writes this rank's line of code to the boards ten times per second, for the other ranks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PERIOD_S = 0.1
 
 
 class Watch:
-    """Watches the thread that makes it. The thread of its own sleeps but for some 0.5 ms a second.
+    """Watches the thread that creates it, from a thread that uses some 0.5 ms of CPU per second.
 
-    It exists in checked mode alone: Python warns of a fork in a process with two threads.
+    It exists only in checked mode: Python warns of a fork in a process with two threads.
     """
 
     def __init__(self) -> None:
@@ -26,16 +26,16 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="distrun-comm-watch", daemon=True)
 
     def add(self, board: Board) -> None:
-        """Tell this board too."""
+        """Add a board to write to."""
         with self._lock:
             self._boards.append(board)
         if not self._thread.is_alive() and not self._stopped.is_set():
             self._thread.start()
-            # A thread inside of c10d's store, when the interpreter ends, aborts the process.
+            # A thread that is in c10d's store when the interpreter ends aborts the process.
             atexit.register(self._stop)
 
     def remove(self, board: Board) -> None:
-        """Tell this board no longer: it is about to be closed. After the last one it ends."""
+        """Remove a board that is about to be closed. The thread ends after the last one."""
         with self._lock:
             self._boards = [each for each in self._boards if each is not board]
         if not self._boards:

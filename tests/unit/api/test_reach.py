@@ -77,9 +77,9 @@ def test_what_probes_say_is_told_of_each_way(look: Look) -> None:
     nodes = look(a=REFUSED, b=REFUSED)
     assert [node.problem for node in nodes] == ["", ""]
     assert told(nodes) == [
-        ("a", "a does not reach b, b:40001: refused", Severity.FAIL),
-        ("b", "b does not reach a, a:40001: refused", Severity.FAIL),
-        ("b", "b does not reach a, rendezvous port a:29500: refused", Severity.FAIL),
+        ("a", "a cannot reach b, b:40001: refused", Severity.FAIL),
+        ("b", "b cannot reach a, a:40001: refused", Severity.FAIL),
+        ("b", "b cannot reach a, rendezvous port a:29500: refused", Severity.FAIL),
     ]
 
 
@@ -97,11 +97,11 @@ def test_a_probe_that_is_late_with_its_connections_keeps_what_it_read(look: Look
     assert [len(node.nvml.gpus) for node in nodes] == [8] * 3
     assert nodes[1].reaches == ()
     assert [text for node, text, severity in told(nodes) if severity == Severity.FAIL] == [
-        "a does not reach b, b:40001: refused",
-        "a does not reach c, c:40001: refused",
-        "c does not reach a, a:40001: refused",
-        "c does not reach a, rendezvous port a:29500: refused",
-        "c does not reach b, b:40001: refused",
+        "a cannot reach b, b:40001: refused",
+        "a cannot reach c, c:40001: refused",
+        "c cannot reach a, a:40001: refused",
+        "c cannot reach a, rendezvous port a:29500: refused",
+        "c cannot reach b, b:40001: refused",
     ]
     assert ("b", "connections were not tried", Severity.SKIP) in told(nodes)
 

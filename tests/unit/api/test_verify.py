@@ -94,7 +94,7 @@ def test_without_its_reference_beside_it_a_script_is_compared_with_itself(script
         (TP, "tp,,", "--strategy '' is no layout"),
         (LONE, "tp", "--strategy 'tp' is no layout"),
         ("gone.py", None, "script 'gone.py' does not exist"),
-        ("fsdpp", None, "no recipe is called 'fsdpp'"),
+        ("fsdpp", None, "no recipe has the name 'fsdpp'"),
     ],
 )
 def test_what_is_not_there_is_refused_by_name(word: str, strategy: str | None, said: str) -> None:

@@ -41,7 +41,7 @@ def test_a_link_in_the_place_of_a_file_is_in_the_way(
     if leads == "nowhere":
         victim.unlink()
     (place / name).symlink_to(victim)
-    with pytest.raises(UsageError, match=f"{name} is there already"):
+    with pytest.raises(UsageError, match=f"{name} exists"):
         copy("single", place)
     assert victim.exists() == (leads == "to a file")
     assert names(place) == [name]
@@ -62,7 +62,7 @@ def test_a_link_to_what_would_be_written_does_not_pass_for_it(place: Path, tmp_p
     (tmp_path / "theirs").mkdir()
     theirs = copy("single", tmp_path / "theirs").script
     (place / "single.py").symlink_to(theirs)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists"):
         copy("single", place)
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_written_whole_is_taken_away(place: Path) -> None:
 
 def test_a_fifo_is_not_waited_for(place: Path) -> None:
     os.mkfifo(place / "single.py")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists"):
         copy("single", place)
     copy("single", place, force=True)
     assert (place / "single.py").is_file()

@@ -10,7 +10,7 @@ from typing import Any
 
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Finding, Job
+from distrun.checks.rule import Finding, Workload
 from distrun.probe.snapshot import Gpu, Node, Nvml, Reach
 from distrun.spec.snapshot import read_snapshots
 
@@ -99,15 +99,15 @@ def without_field(nodes: tuple[Node, ...], path: str, reason: str) -> tuple[Node
 _NEVER_NONE = ("nics", "infiniband", "hostname_addresses", "shm_leftovers")
 
 
-def job_for(nodes: Sequence[Node], **fields: Any) -> Job:
+def job_for(nodes: Sequence[Node], **fields: Any) -> Workload:
     """Return a job on all GPUs of these nodes, or of two ranks on CPUs."""
     gpus = max(len(node.nvml.gpus) for node in nodes)
-    job = Job(gpus or 2, len(nodes), uses_gpus=gpus > 0, master_port=29500)
+    job = Workload(gpus or 2, len(nodes), uses_gpus=gpus > 0, master_port=29500)
     return dataclasses.replace(job, **fields)
 
 
 def findings(
-    nodes: Sequence[Node], rule_id: str = "", job: Job | None = None, **options: Any
+    nodes: Sequence[Node], rule_id: str = "", job: Workload | None = None, **options: Any
 ) -> list[Finding]:
     """Judge nodes; only what one rule found, if it is named."""
     found = judge(nodes, job or job_for(nodes), Limits(), **options)

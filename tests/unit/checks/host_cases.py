@@ -41,7 +41,8 @@ def _environ(**variables: str) -> tuple[str, dict[str, str]]:
 
 HOST_CASES = (
     Case("host.torch", "0.software.torch", "", FAIL, "not installed"),
-    Case("host.torch", "0.software.torch_cuda", None, FAIL, "is a CPU build, with 8 GPUs here"),
+    Case("host.torch", "0.software.torch_cuda", None, FAIL, "is a CPU build, and this node has 8"
+    " GPUs"),
     Case("host.torch", "0.software.torch_cuda", None, WARN, "is a CPU build", NODE,
          {"uses_gpus": False}),
     Case("host.hostname", HOST + "hostname_addresses", ("127.0.1.1",), FAIL, "node0 is 127.0.1.1",
@@ -85,7 +86,7 @@ HOST_CASES = (
          with_field(NODE, HOST + "kernel", "5.4.0-216-generic")),
     Case("host.peermem", HOST + "peermem", False, WARN, "no module",
          with_field(NODE, HOST + "kernel", "")),
-    Case("host.peermem", HOST + "peermem", False, INFO, "NCCL takes DMA-BUF"),
+    Case("host.peermem", HOST + "peermem", False, INFO, "NCCL uses DMA-BUF"),
     Case("host.peermem", HOST + "peermem", False, INFO, "no module",
          with_field(_CLOUD, HOST + "open_driver", None)),
     Case("host.memlock", HOST + "memlock_nbytes", 8 << 20, INFO, "8 MiB", _CLOUD),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
-from distrun.checks.rule import Job, Severity
+from distrun.checks.rule import Severity, Workload
 from distrun.probe import snapshot
 from tests.unit.checks.bases import findings
 from tests.unit.checks.cases import LAPTOP, NODE, NODES
@@ -59,7 +59,7 @@ def _emptied(thing: Any, choose: Any, share: float) -> Any:
     st.integers(0, 2**32),
     st.sampled_from([0.02, 0.2, 0.6, 1.0]),
     st.builds(
-        Job,
+        Workload,
         nproc_per_node=st.integers(1, 16),
         nnodes=st.integers(1, 4),
         uses_gpus=st.booleans(),
@@ -68,7 +68,7 @@ def _emptied(thing: Any, choose: Any, share: float) -> Any:
     st.booleans(),
 )
 def test_a_snapshot_with_holes_is_judged(
-    base: tuple[snapshot.Node, ...], seed: int, share: float, job: Job, quick: bool
+    base: tuple[snapshot.Node, ...], seed: int, share: float, job: Workload, quick: bool
 ) -> None:
     choose = random.Random(seed).random
     nodes = tuple(_emptied(node, choose, share) for node in base)

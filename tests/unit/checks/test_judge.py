@@ -11,7 +11,7 @@ from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.quick import QUICK
 from distrun.checks.registry import RULES, known
-from distrun.checks.rule import Job, Severity
+from distrun.checks.rule import Severity, Workload
 from distrun.probe.reading import Unread, within
 from distrun.probe.snapshot import Gpu, GpuProcess, InfinibandPort, Nvml
 from tests.unit.checks.bases import findings, h100, job_for, with_field, without_field
@@ -96,7 +96,7 @@ def test_when_no_node_answers_each_of_them_fails() -> None:
 
 def test_to_a_job_on_cpus_what_is_wrong_with_gpus_is_information() -> None:
     nodes = with_field(with_field(BROKEN, "0.nvml.gpus.4.lost", "GpuIsLost"), "0.host.nofile", 9)
-    found = findings(nodes, job=Job(8, 1, uses_gpus=False))
+    found = findings(nodes, job=Workload(8, 1, uses_gpus=False))
     worst = {f.id: f.severity for f in found if f.severity > Severity.SKIP}
     assert worst.pop("host.nofile") is Severity.FAIL
     assert set(worst) == {"gpu.lost", "gpu.temperature", "gpu.persistence", "host.shm"}
@@ -105,7 +105,9 @@ def test_to_a_job_on_cpus_what_is_wrong_with_gpus_is_information() -> None:
 
 @pytest.mark.parametrize(("uses_gpus", "severity"), [(False, Severity.INFO), (True, Severity.FAIL)])
 def test_of_a_machine_without_a_driver_one_line_tells(uses_gpus: bool, severity: Severity) -> None:
-    found = [f for f in findings(LAPTOP, job=Job(uses_gpus=uses_gpus)) if f.id.startswith("gpu.")]
+    found = [
+        f for f in findings(LAPTOP, job=Workload(uses_gpus=uses_gpus)) if f.id.startswith("gpu.")
+    ]
     assert [(f.id, f.severity, f.observed) for f in found] == [
         ("gpu.driver", severity, "no NVIDIA driver: GPUs are not checked")
     ]
@@ -174,7 +176,7 @@ def test_a_port_whose_state_cannot_be_read_is_skipped() -> None:
     [
         ("nodes.reach", "2.reaches", (), "connections were not tried"),
         ("nodes.gpu.count", "2.nvml", Nvml("did not answer", "hang"), "did not answer"),
-        ("nodes.gpu.model", "2.nvml.gpus", (Gpu(0),), "no GPU tells its name"),
+        ("nodes.gpu.model", "2.nvml.gpus", (Gpu(0),), "no GPU reports its name"),
         ("gpu.fabric.health", "2.nvml.gpus.3", UNKNOWN_HEALTH, "not read on GPU 3"),
         ("nodes.infiniband.rate", "2.host.infiniband", (PORT,), "the rate was not read"),
     ],
@@ -234,7 +236,7 @@ def test_when_no_link_of_a_board_is_up_every_gpu_on_it_fails() -> None:
     found = findings(nodes, "gpu.nvlink.count")
     assert [f.severity for f in found] == [Severity.FAIL] * 8
     assert {(f.observed[:23], f.expected) for f in found} == {
-        ("0 NVLinks up (down: 0, ", "18: its board has them")
+        ("0 NVLinks up (down: 0, ", "18: its board has that many")
     }
 
 
@@ -255,4 +257,4 @@ def test_an_oldest_driver_that_somebody_has_set_holds_whatever_cuda_it_runs(
 
 
 def test_there_may_be_nothing_to_judge() -> None:
-    assert judge((), Job(), Limits()) == ()
+    assert judge((), Workload(), Limits()) == ()

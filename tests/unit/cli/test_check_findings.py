@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distrun.api.check import CheckReport, Finding, Job, Severity
+from distrun.api.check import CheckReport, Finding, Severity, Workload
 from distrun.cli.check.findings import count, lines_of, summary, where
 from distrun.cli.screen.console import plain
 from distrun.probe.snapshot import Host, Node, Nvml, Software
@@ -20,7 +20,7 @@ def finding(node: str, device: str = "", observed: str = "broken", **fields: str
 
 def report(*findings: Finding, nnodes: int = 2) -> CheckReport:
     nodes = tuple(Node(f"n{i}", "", Nvml(), Host(), Software()) for i in range(nnodes))
-    return CheckReport(nodes, Job(), findings, 1)
+    return CheckReport(nodes, Workload(), findings, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from distrun.api.check import CheckReport, Job
+from distrun.api.check import CheckReport, Workload
 from distrun.cli.check.topology import legend, matrices
 from distrun.probe.snapshot import GpuPair, Host, Node, Nvml, Software
 
@@ -15,7 +15,7 @@ def report(*pairs: tuple[GpuPair, ...]) -> CheckReport:
     nodes = tuple(
         Node(f"n{i}", "", Nvml(pairs=own), Host(), Software()) for i, own in enumerate(pairs)
     )
-    return CheckReport(nodes, Job(), (), 0)
+    return CheckReport(nodes, Workload(), (), 0)
 
 
 PAIR = GpuPair(0, 1, 50, 0, 0, 1, 0)

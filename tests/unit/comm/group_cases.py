@@ -43,7 +43,7 @@ def objects_for_too_few_ranks_are_refused_on_every_rank(world: World) -> None:
     for values, count in (([], 0), (None, 0), ([1] * (n + 1), n + 1)):
         given = values if world.rank == 0 else None
         error = refusal(lambda given=given: world.scatter_object(given))
-        assert str(error) == f"scatter_object: rank 0 gave {count} objects for {n} ranks"
+        assert str(error) == f"scatter_object: rank 0 passed {count} objects for {n} ranks"
 
 
 @CASES
@@ -114,7 +114,7 @@ def parts_that_name_a_rank_twice_or_none_are_refused(world: World) -> None:
     for rank in (n, -1, "0", None):
         error = refusal(lambda rank=rank: world.split([[rank]]))
         assert str(error) == (
-            f"split: a rank of a part={rank!r} is no rank of the world,"
+            f"split: a rank of a part={rank!r} is not a rank of the world,"
             f" which has ranks 0 to {n - 1}"
         )
     same(world.all_reduce(torch.ones(1)), torch.full((1,), float(n)))  # it is still of use

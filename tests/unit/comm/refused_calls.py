@@ -98,8 +98,8 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
             f"{name} of a tensor elsewhere",
             Refused(
                 lambda w, call=call: call(w, torch.ones(4, 3, device="meta")),
-                f"{what} was given a tensor on meta, this group works on cpu",
-                "x.to(world.device) first",
+                f"{what} was given a tensor on meta, this group is on cpu",
+                "pass x.to(world.device)",
             ),
         )
         yield (
@@ -107,7 +107,7 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
             Refused(
                 lambda w, call=call: call(w, torch.ones(4, 3).to_sparse()),
                 f"{what} was given a torch.sparse_coo tensor",
-                "x.to_dense() first",
+                "pass x.to_dense()",
             ),
         )
         yield (
@@ -115,7 +115,7 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
             Refused(
                 lambda w, call=call: call(w, masked()),
                 f"{what} was given a MaskedTensor, which is two tensors",
-                "x.get_data() and x.get_mask() are plain ones; x.to_tensor(0) fills what is masked",
+                "pass x.get_data() and x.get_mask(), or x.to_tensor(0)",
             ),
         )
         yield (
@@ -123,16 +123,16 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
             Refused(
                 lambda w, call=call: call(w, fake()),
                 f"{what} was given a FakeTensor, which has no memory of its own",
-                "give the plain tensors that it holds",
+                "pass the plain tensors that it holds",
             ),
         )
         if what in ("reduce", "send", "recv"):
             message = f"{what} takes a tensor, not a list"
         elif name in ("gather", "all_reduce of a tree"):
             place = "[1][0]" if name == "gather" else "['b'][0]"
-            message = TAKES_TREES + f"leaf {place} is no tensor: "
+            message = TAKES_TREES + f"leaf {place} is not a tensor: "
         else:
-            message = TAKES_TREES + "leaf [0] is no tensor: "
+            message = TAKES_TREES + "leaf [0] is not a tensor: "
         yield (
             f"{name} of a number in a list",
             Refused(lambda w, call=call: call(w, [1.5]), message, OTHERS),
@@ -147,12 +147,12 @@ def _tensors() -> Iterator[tuple[str, Refused]]:
 def _places() -> Iterator[tuple[str, Refused]]:
     for name, (what, call) in ROOTED.items():
         for rank in (2, -1, "0", None, 1.0):
-            message = f"{name}: {what}={rank!r} is no rank of the world, which has ranks 0 to 1"
+            message = f"{name}: {what}={rank!r} is not a rank of the world, which has ranks 0 to 1"
             yield (
                 f"{name} with {what}={rank!r}",
                 Refused(lambda w, call=call, rank=rank: call(w, rank), message),
             )
-    itself = "is this rank itself", "take x.clone()"
+    itself = "is this rank itself", "use x.clone()"
     yield "send to itself", Refused(lambda w: w.send(X, w.rank), "send: dst=<rank> " + itself[0])
     yield "recv of itself", Refused(lambda w: w.recv(X, w.rank), "recv: src=<rank> " + itself[0])
     for name, call in DIMMED.items():
@@ -161,7 +161,7 @@ def _places() -> Iterator[tuple[str, Refused]]:
                 f"{name} along dim {dim}",
                 Refused(
                     lambda w, call=call, dim=dim: call(w, X, dim),
-                    f"{name}: dim={dim} is outside of a tensor with shape [4, 3]",
+                    f"{name}: dim={dim} is out of range for a tensor of shape [4, 3]",
                     "from -2 to 1",
                 ),
             )
@@ -169,15 +169,15 @@ def _places() -> Iterator[tuple[str, Refused]]:
         "reduce_scatter of a scalar",
         Refused(
             lambda w: w.reduce_scatter(torch.tensor(1.0)),
-            "reduce_scatter: dim=0 is outside of a tensor with shape []",
-            "a scalar has none: x.reshape(1)",
+            "reduce_scatter: dim=0 is out of range for a tensor of shape []",
+            "a scalar has no dimension: pass x.reshape(1)",
         ),
     )
     yield (
         "a dim that only some leaves have",
         Refused(
             lambda w: w.all_gather({"a": X, "b": X[0]}, 1),
-            "all_gather: dim=1 is outside of a tensor with shape [3]",
+            "all_gather: dim=1 is out of range for a tensor of shape [3]",
             "from -1 to 0",
         ),
     )
@@ -189,8 +189,8 @@ def _sizes() -> Iterator[tuple[str, Refused]]:
             f"{name} of 3 rows among 2",
             Refused(
                 lambda w, call=call: call(w, X[:3], None),
-                f"{name}: dim 0 has 3 rows, which do not divide among 2 ranks",
-                "pad it to 4, or say sizes=[…], one number a rank",
+                f"{name}: dim 0 has 3 rows, which cannot be divided by 2 ranks",
+                "pad it to 4, or pass sizes=[…], one number per rank",
             ),
         )
         yield (
@@ -201,7 +201,7 @@ def _sizes() -> Iterator[tuple[str, Refused]]:
             ),
         )
         for sizes in ([4], [1, 1, 2], [5, -1]):
-            message = f"{name}: sizes={sizes} has to be 2 numbers from 0 up, one a rank"
+            message = f"{name}: sizes={sizes} must be 2 numbers, one per rank, each 0 or more"
             yield (
                 f"{name} with sizes={sizes}",
                 Refused(lambda w, call=call, sizes=sizes: call(w, X, sizes), message),
@@ -217,7 +217,7 @@ def _sizes() -> Iterator[tuple[str, Refused]]:
         "all_gather with sizes for three",
         Refused(
             lambda w: w.all_gather(X, sizes=[4, 4, 4]),
-            "all_gather: sizes=[4, 4, 4] has to be 2 numbers from 0 up, one a rank",
+            "all_gather: sizes=[4, 4, 4] must be 2 numbers, one per rank, each 0 or more",
         ),
     )
     yield (
@@ -284,23 +284,23 @@ def _ops() -> Iterator[tuple[str, Refused]]:
         "mean": (
             X.int(),
             'op="mean" of torch.int32 is not defined',
-            'a mean is no integer: x.float() first, or op="sum" and divide',
+            'the mean of integers is not an integer: pass x.float(), or use op="sum" and divide',
         ),
         "avg": (X.bool(), 'op="mean" of torch.bool is not defined', "convert it first: x.float()"),
         "max": (
             X.to(torch.complex64),
             'op="max" of torch.complex64 is not defined',
-            "numbers without an order: only sum and mean",
+            "complex numbers have no order: only sum and mean work",
         ),
         "sum": (
             X.to(torch.float8_e4m3fn),
             'op="sum" of torch.float8_e4m3fn is not defined',
-            "too coarse to add up: x.float() first",
+            "too coarse for sums: pass x.float()",
         ),
         "bor": (
             X,
             'op="bor" of torch.float32 is not defined',
-            "bits of a float: x.view(torch.int32) if you mean them",
+            "for the bits of a float, pass x.view(torch.int32)",
         ),
     }
     for name, call in REDUCING.items():
@@ -325,7 +325,7 @@ def _groups() -> Iterator[tuple[str, Refused]]:
         Refused(
             lambda w: w.mesh({"dp": 3}),
             "a mesh of dp=3 does not cover 2 ranks",
-            "the lengths have to multiply to the world size; one of them may be -1",
+            "the product of the lengths must be the world size; one length may be -1",
         ),
     )
     yield (
@@ -337,7 +337,7 @@ def _groups() -> Iterator[tuple[str, Refused]]:
     yield "a split by nothing", Refused(lambda w: w.split(None), "split: ")
     yield (
         "a scatter of a tree without tensors",
-        Refused(lambda w: w.scatter({}), "scatter: {} holds no tensor to cut"),
+        Refused(lambda w: w.scatter({}), "scatter: {} holds no tensor to split"),
     )
 
 

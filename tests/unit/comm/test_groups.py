@@ -174,7 +174,7 @@ def test_a_part_is_not_rebuilt() -> None:
         assert part is not None
         with pytest.raises(CommUsageError, match=r"half was not made by comm\.init") as refused:
             part.rebuild()
-        assert refused.value.hint == "call it on the world that is in use"
+        assert refused.value.hint == "call it on the current world"
         same(part.all_reduce(X), 2 * X)  # nothing has happened to it
 
     run_ranks(rebuild_a_part, 2)

@@ -47,8 +47,8 @@ def test_a_dim_is_counted_from_the_front(ndim: int, dim: int, found: int) -> Non
 @pytest.mark.parametrize(
     ("shape", "dim", "hint"),
     [
-        ((), 0, "a scalar has none: x.reshape(1)"),
-        ((), -1, "a scalar has none: x.reshape(1)"),
+        ((), 0, "a scalar has no dimension: pass x.reshape(1)"),
+        ((), -1, "a scalar has no dimension: pass x.reshape(1)"),
         ((2,), 1, "from -1 to 0"),
         ((2,), -2, "from -1 to 0"),
         ((2, 0, 3), 3, "from -3 to 2"),
@@ -62,7 +62,7 @@ def test_a_dim_outside_is_refused_with_the_range(
     with pytest.raises(CommUsageError) as refused:
         require_dim("gather", torch.empty(shape), dim)
     assert refused.value.message == (
-        f"gather: dim={dim} is outside of a tensor with shape {list(shape)}"
+        f"gather: dim={dim} is out of range for a tensor of shape {list(shape)}"
     )
     assert refused.value.hint == hint
 
@@ -100,7 +100,7 @@ def test_sizes_that_are_not_one_count_a_rank_are_refused(sizes: list[int]) -> No
     with pytest.raises(CommUsageError) as refused:
         require_sizes("scatter", sizes, 3)
     assert str(refused.value) == (
-        f"scatter: sizes={sizes} has to be 3 numbers from 0 up, one a rank"
+        f"scatter: sizes={sizes} must be 3 numbers, one per rank, each 0 or more"
     )
 
 
@@ -131,9 +131,9 @@ def test_a_length_that_does_not_divide_is_refused_with_two_cures() -> None:
     with pytest.raises(CommUsageError) as refused:
         cut("reduce_scatter", torch.empty(2, 7), 1, None, 4)
     assert refused.value.message == (
-        "reduce_scatter: dim 1 has 7 rows, which do not divide among 4 ranks"
+        "reduce_scatter: dim 1 has 7 rows, which cannot be divided by 4 ranks"
     )
-    assert refused.value.hint == "pad it to 8, or say sizes=[…], one number a rank"
+    assert refused.value.hint == "pad it to 8, or pass sizes=[…], one number per rank"
 
 
 def test_sizes_that_do_not_add_up_are_refused_with_both_sums() -> None:
@@ -279,9 +279,9 @@ def test_a_tree_is_taken_apart_and_put_together(tree: Any, count: int) -> None:
         (None, "it is None"),
         ("x" * 200, "it is '" + "x" * 79),
         (np.ones(1), "it is array([1.])"),
-        ([T, 3.5], "leaf [1] is no tensor: 3.5"),
-        ({"a": T, "b": [T, None]}, "leaf ['b'][1] is no tensor: None"),
-        ({"a": {1}}, "leaf ['a'] is no tensor: {1}"),
+        ([T, 3.5], "leaf [1] is not a tensor: 3.5"),
+        ({"a": T, "b": [T, None]}, "leaf ['b'][1] is not a tensor: None"),
+        ({"a": {1}}, "leaf ['a'] is not a tensor: {1}"),
     ],
     ids=range(7),
 )
@@ -350,7 +350,7 @@ def test_lengths_that_do_not_cover_the_ranks_are_refused(
         complete(sizes, 4)
     assert refused.value.message == f"a mesh of {product} does not cover 4 ranks"
     assert refused.value.hint == (
-        "the lengths have to multiply to the world size; one of them may be -1"
+        "the product of the lengths must be the world size; one length may be -1"
     )
 
 

@@ -218,10 +218,10 @@ def test_every_op_has_one_name_and_some_an_alias() -> None:
     assert encoding("avg", torch.float32).op == "mean"
 
 
-BITS = "bits of a float: x.view(torch.int32) if you mean them"
-NO_ORDER = "numbers without an order: only sum and mean"
-NO_MEAN = 'a mean is no integer: x.float() first, or op="sum" and divide'
-TOO_COARSE = "too coarse to add up: x.float() first"
+BITS = "for the bits of a float, pass x.view(torch.int32)"
+NO_ORDER = "complex numbers have no order: only sum and mean work"
+NO_MEAN = 'the mean of integers is not an integer: pass x.float(), or use op="sum" and divide'
+TOO_COARSE = "too coarse for sums: pass x.float()"
 REFUSED = [
     *(("mean", dtype, NO_MEAN) for dtype in [*SIGNED, *UNSIGNED]),
     ("mean", torch.bool, "convert it first: x.float()"),

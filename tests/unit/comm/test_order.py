@@ -105,7 +105,7 @@ def test_the_line_of_a_call_in_functional_is_the_users() -> None:
     def fn(world: World) -> None:
         functional.all_reduce(torch.ones(2 + world.rank), world)
 
-    with pytest.raises(RanksFailed, match="called different things") as caught:
+    with pytest.raises(RanksFailed, match="made different calls") as caught:
         run_ranks(fn, 2)
     assert f"at test_order.py:{fn.__code__.co_firstlineno + 1}" in str(caught.value)
 

@@ -17,7 +17,7 @@ from distrun.diagnose.cures import cure_of, find
 from tests.conftest import SCENARIOS
 
 PROVOKED = {
-    "module_missing": "the package that has no_such_module_42 into",
+    "module_missing": "the package that contains no_such_module_42 into",
     "module_of_another_name": "python -m pip install opencv-python-headless",
     "hidden_package": "a file named errors_beside.py",
     "partially_initialized": "errors_circle is imported while",
@@ -57,11 +57,11 @@ PROVOKED = {
     "meta_tensor": "to_empty",
     "keys_of_ddp": "consume_prefix_in_state_dict_if_present",
     "keys_of_compile": "_orig_mod.state_dict()",
-    "sizes_of_a_checkpoint": "leave weight out",
+    "sizes_of_a_checkpoint": "do not load weight",
     "keys_of_another": "strict=False",
     "optimizer_of_another": "same ones in the same order",
     "weights_only": "weights_only=False",
-    "cut_checkpoint": "cut off",
+    "cut_checkpoint": "truncated",
     "worker_killed": "fewer num_workers",
     "pool_broken": "fewer max_workers",
     "lambda_to_a_worker": "top level of a module",
@@ -95,7 +95,7 @@ QUOTED = {
     "asynchronously reported": "CUDA_LAUNCH_BLOCKING=1",
     "AcceleratorError: CUDA error: an illegal memory access was encountered": "CUDA_LAUNCH",
     "AcceleratorError: CUDA error: invalid device ordinal": "set_device",
-    "AcceleratorError: CUDA error: all CUDA-capable devices are busy or unavailable": "to itself",
+    "AcceleratorError: CUDA error: all CUDA-capable devices are busy or unavailable": "exclusively",
     "RuntimeError: CUDA error: no kernel image is available for execution on the device": "arch",
     "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with "
     "multiprocessing, you must use the 'spawn' start method": "multiprocessing_context='spawn'",
@@ -173,7 +173,7 @@ PRINTED = {
     "OMP: Error #15: Initializing libiomp5.so, but found libomp.so already initialized.": "OpenMP",
     "Traceback (most recent call last):\n  File x\nbdb.BdbQuit\n": "terminal",
     "train.py: error: the following arguments are required: --data, --local_rank": "LOCAL_RANK",
-    "Traceback (most recent call last):\nModuleNotFoundError: No module named 'a.b'\n": "has a.b",
+    "Traceback (most recent call last):\nModuleNotFoundError: No module named 'a.b'\n": "a.b into",
 }
 
 ERRORS = [n for n in vars(builtins) if n.endswith("Error") and n != "MemoryError"]

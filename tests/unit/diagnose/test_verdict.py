@@ -93,7 +93,7 @@ def test_if_all_are_victims_the_earliest_is_named_with_a_note() -> None:
     verdict = judge([victim(1, 2.0), victim(0, 1.0)])
     assert verdict is not None
     assert verdict.rank == 0
-    assert verdict.note == "it only says that a peer is gone; no rank gave a reason of its own"
+    assert verdict.note == "it only reports that a peer was lost; no rank reported another error"
 
 
 def test_a_rank_that_left_early_with_0_is_named_when_the_others_miss_it() -> None:
@@ -107,7 +107,7 @@ def test_ties_are_told_as_not_sure() -> None:
     verdict = judge([end(0, 1.0004, 3), end(1, 1.0, 5), victim(2, 1.0001), end(3, 1.5, 3)])
     assert verdict is not None
     assert verdict.rank == 1
-    assert verdict.note == "rank 0 failed within 1 ms: the order is not sure"
+    assert verdict.note == "rank 0 failed within 1 ms: the order is uncertain"
 
 
 def test_sigkill_is_told_to_come_from_outside() -> None:

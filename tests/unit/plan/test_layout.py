@@ -174,7 +174,12 @@ def test_every_host_gets_all_the_gpus_that_were_named() -> None:
 @pytest.mark.parametrize(
     ("facts", "fields", "said", "hint"),
     [
-        (machine(), {"gpus": "0"}, "--gpus 0 asks for GPUs and there are none: no NVIDIA", "leave"),
+        (
+            machine(),
+            {"gpus": "0"},
+            "--gpus 0 asks for GPUs, but there are none: no NVIDIA",
+            "leave",
+        ),
         (machine(2), {"gpus": "0,5"}, "--gpus 0,5 names GPU 5; this machine has 2: 0, 1", ""),
         (
             machine(4, busy=(0, 1, 2)),
@@ -187,7 +192,7 @@ def test_every_host_gets_all_the_gpus_that_were_named() -> None:
             machine(4, busy=(1, 3)),
             {"gpus": "0,1"},
             "--gpus 0,1 names GPUs in use: GPU 1: pid 4242 (ada, python train.py, 40.0 GiB)",
-            "--gpus free:2 takes unused ones; wait; or --no-check shares them",
+            "--gpus free:2 picks unused GPUs; or wait; or --no-check shares the GPUs",
         ),
         (
             machine(4),
@@ -198,7 +203,7 @@ def test_every_host_gets_all_the_gpus_that_were_named() -> None:
         (
             machine(4),
             {"gpus": "0,1", "nodes": 3},
-            "--gpus 0,1 cannot be shared out to 3 nodes",
+            "--gpus 0,1 cannot be divided among 3 nodes",
             "--nodes 2",
         ),
     ],
@@ -224,7 +229,7 @@ def test_gpus_of_a_driver_that_stops_answering_half_way_are_not_counted() -> Non
     assert DEVICES not in planned(half, nodes=2).nodes[0].environ
     error = refusal(MachineError, half, gpus="0")
     assert error.message == (
-        "--gpus 0 asks for GPUs and there are none: NVML did not answer within 5 s"
+        "--gpus 0 asks for GPUs, but there are none: NVML did not answer within 5 s"
     )
 
 

@@ -145,9 +145,9 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("10.0.0.1", "an address, never a name to guess"),
-        ("fe80::1%eth0", "an address, never a name to guess"),
-        (None, "a name that is not known here; each node looks it up"),
+        ("10.0.0.1", "an address, so that no name is resolved"),
+        ("fe80::1%eth0", "an address, so that no name is resolved"),
+        (None, "a name that is unknown here; each node resolves it"),
     ],
 )
 def test_a_name_is_not_called_an_address(address: str | None, said: str) -> None:

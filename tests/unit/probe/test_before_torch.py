@@ -128,17 +128,19 @@ def test_what_does_not_mind_torch_or_comes_behind_it_starts_warm(source: str) ->
     ],
 )
 def test_who_looks_for_torch_before_he_imports_it_starts_cold(source: str) -> None:
-    assert script(source).suspicion.startswith("it looks into sys.modules before torch; ")
+    assert script(source).suspicion.startswith("it reads sys.modules before torch; ")
 
 
 def test_what_a_script_cannot_be_read_for_is_taken_as_minding_torch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for source in ("import deep\nimport torch", FILES["deep.py"] + "import torch"):
-        assert script(source).suspicion.startswith("it runs more code than is read before torch")
+        assert script(source).suspicion.startswith(
+            "it runs more code than distrun reads before torch"
+        )
     assert script("import torch\nimport deep").suspicion == ""
     monkeypatch.setattr(before_torch, "_MAX_NBYTES", 20)
-    assert "more code than is read" in script("import lazy\nimport torch").suspicion
+    assert "more code than distrun reads" in script("import lazy\nimport torch").suspicion
     assert script("import torch\nimport lazy").suspicion == ""
 
 

@@ -39,7 +39,7 @@ def test_whoever_listens_on_a_port_is_named_whatever_the_address(address: str) -
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may have every port")
 def test_a_port_below_1024_is_not_said_to_be_in_use() -> None:
-    assert port_problem(1) in ("", "is for root alone")
+    assert port_problem(1) in ("", "can be used by root only")
 
 
 @pytest.mark.parametrize(

@@ -77,5 +77,5 @@ def test_processes_of_this_user_are_counted_with_their_threads(
 
 def test_root_has_no_limit_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 0)
-    with pytest.raises(Unread, match="root has no such limit"):
+    with pytest.raises(Unread, match="this limit does not apply to root"):
         host_limits.nproc_used()

@@ -95,7 +95,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("signal.pause()", "NVML did not answer within 0.5 s", "hang"),
         ("raise OSError('no libnvidia')", "the NVML reader ended with 1", "failed"),
         ("os._exit(3)", "the NVML reader ended with 3", "failed"),
-        ("os.abort()", "the NVML reader died of SIGABRT", "failed"),
+        ("os.abort()", "the NVML reader was killed by SIGABRT", "failed"),
         ("print('[]', flush=True); os._exit(4)", "the NVML reader ended with 4", "failed"),
         ("os.write(fd, b'{\"done\"'); os._exit(5)", "the NVML reader ended with 5", "failed"),
     ],

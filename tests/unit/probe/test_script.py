@@ -89,7 +89,7 @@ def test_a_pipe_is_refused_and_not_waited_for(here: Path) -> None:
 def test_a_program_is_looked_for_on_the_path() -> None:
     assert read_script("sh", module=False, no_python=True).error == ""
     missing = read_script("no-such-program", module=False, no_python=True)
-    assert (missing.path, missing.error) == (None, "is no executable program")
+    assert (missing.path, missing.error) == (None, "is not an executable program")
 
 
 # --- modules ---------------------------------------------------------------------------
@@ -128,16 +128,16 @@ def test_an_installed_module_is_found() -> None:
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("shop_pkg.nope", "is no module: 'shop_pkg.nope' was not found"),
-        ("shop_pkg.nope.more", "is no module: 'shop_pkg.nope' was not found"),
-        ("shop_pkg.sub.train.x", "is no module: 'shop_pkg.sub.train.x' was not found"),
-        ("nope_at_all", "is no module: 'nope_at_all' was not found"),
+        ("shop_pkg.nope", "is not a module: 'shop_pkg.nope' was not found"),
+        ("shop_pkg.nope.more", "is not a module: 'shop_pkg.nope' was not found"),
+        ("shop_pkg.sub.train.x", "is not a module: 'shop_pkg.sub.train.x' was not found"),
+        ("nope_at_all", "is not a module: 'nope_at_all' was not found"),
         ("shop_pkg", "is a package without a __main__ module"),
         ("shop_pkg.sub.broken", "has a syntax error in line 1: invalid syntax: b = = 2"),
-        ("", "is no module: '' was not found"),
-        ("a..b", "is no module: "),
-        (".", "is no module: "),
-        ("train.py", "is no module: "),
+        ("", "is not a module: '' was not found"),
+        ("a..b", "is not a module: "),
+        (".", "is not a module: "),
+        ("train.py", "is not a module: "),
     ],
 )
 def test_a_module_that_is_not_there_says_which_part(package: Path, name: str, error: str) -> None:
@@ -205,13 +205,13 @@ def test_a_neighbour_named_like_a_preloaded_module_means_a_cold_start(name: str)
     script("", name)
     wanted = name.partition("/")[0].removesuffix(".py")
     reason = script(f"import {wanted}\n").cold_reason
-    assert "takes the place of a module that torch imports" in reason
+    assert "replaces a module that torch imports" in reason
     assert script("import os\n").cold_reason == ""
 
 
 # --- the rule over the snapshot --------------------------------------------------------------
 
-HERE = "a path is taken from the current directory"
+HERE = "a path is relative to the current directory"
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,10 @@ HERE = "a path is taken from the current directory"
         ),
         (
             "pkg.x",
-            Script(None, "is no module: 'pkg.x' was not found"),
+            Script(None, "is not a module: 'pkg.x' was not found"),
             True,
-            "module 'pkg.x' is no module: 'pkg.x' was not found",
-            "-m looks in the current directory and in the installed packages",
+            "module 'pkg.x' is not a module: 'pkg.x' was not found",
+            "-m searches the current directory and the installed packages",
         ),
     ],
 )
@@ -262,4 +262,4 @@ def test_the_rule_names_what_is_wrong_and_what_would_do(
 def test_a_path_to_a_folder_above_offers_no_impossible_module() -> None:
     with pytest.raises(UsageError) as refused:
         check_script("/tmp", Script(None, "is a directory"), module=False)
-    assert refused.value.hint == "name the script in it"
+    assert refused.value.hint == "name a script in it"

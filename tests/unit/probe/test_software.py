@@ -51,7 +51,7 @@ def test_a_name_without_a_version_tells_none(
 ) -> None:
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     root = grow(tmp_path, dict.fromkeys(files, ""))
-    with pytest.raises(Unread, match="no file's name tells its version"):
+    with pytest.raises(Unread, match="no file name contains its version"):
         nccl_version(root, root / "site/torch")
 
 

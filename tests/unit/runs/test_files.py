@@ -101,7 +101,11 @@ def test_a_fifo_a_directory_and_a_file_above_the_limit_are_refused_at_once(tmp_p
     os.mkfifo(run.record.path)
     run.verdict.path.mkdir()
     run.events.path.write_bytes(b"x" * 11)
-    for file, why in ((run.record, "no regular"), (run.verdict, "no regular"), (run.events, "MiB")):
+    for file, why in (
+        (run.record, "not a regular"),
+        (run.verdict, "not a regular"),
+        (run.events, "MiB"),
+    ):
         with pytest.raises(OSError, match=why):
             file.read(10)
     assert run.events.read(11) == b"x" * 11

@@ -122,9 +122,9 @@ def test_a_word_means_one_run(tmp_path: Path, make: Make, word: str, found: str)
     ("word", "said"),
     [
         ("ddp-1", None),
-        ("dp", "'dp' could be 3 runs"),
-        ("", "no run is called ''"),
-        ("dpd-1", "no run is called 'dpd-1'"),
+        ("dp", "'dp' matches 3 runs"),
+        ("", "no run has the name ''"),
+        ("dpd-1", "no run has the name 'dpd-1'"),
     ],
 )
 def test_a_word_that_means_no_run_or_many_is_refused(

@@ -56,9 +56,9 @@ def test_sizes_are_those_asked_for(
 
 WRONG_SIZES = {
     "begin above end": Wrong(("1M", "8", 2, None), "-b 1M is above -e 8", "-b 8 -e 1M"),
-    "factor 1": Wrong(("8", "64", 1.0, None), "-f 1 has to be above 1", "-f 2"),
-    "factor 0": Wrong(("8", "64", 0.0, None), "-f 0 has to be above 1", "-f 2"),
-    "factor below 0": Wrong(("8", "64", -2.0, None), "-f -2 has to be above 1", "-f 2"),
+    "factor 1": Wrong(("8", "64", 1.0, None), "-f 1 must be above 1", "-f 2"),
+    "factor 0": Wrong(("8", "64", 0.0, None), "-f 0 must be above 1", "-f 2"),
+    "factor below 0": Wrong(("8", "64", -2.0, None), "-f -2 must be above 1", "-f 2"),
     "factor nan": Wrong(("8", "64", math.nan, None), "-f nan", "-f 2"),
     "factor inf": Wrong(("8", "64", math.inf, None), "-f inf", "-f 2"),
     "too many": Wrong(("1", "1G", 1.0001, None), "makes more than 200 sizes", "-f 2"),
@@ -106,7 +106,7 @@ def test_ops_are_those_asked_for_each_once(text: str, ops: tuple[str, ...]) -> N
 def test_an_op_that_there_is_not_is_refused(text: str, name: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
         ops_of(text)
-    refused_as(raised.value, Wrong(text, f"--op {name} is none that can be measured", hint))
+    refused_as(raised.value, Wrong(text, f"--op {name} cannot be measured", hint))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ WRONG_REQUESTS = {
     "float8": Wrong(
         {"dtype": "float8_e4m3fn"}, "--dtype float8_e4m3fn: gloo has no", "--dtype uint8"
     ),
-    "redop": Wrong({"redop": "summ"}, "--redop 'summ' is no reduction", "did you mean 'sum'?"),
+    "redop": Wrong({"redop": "summ"}, "--redop 'summ' is not a reduction", "did you mean 'sum'?"),
     "mean of int32": Wrong(
         {"redop": "mean", "dtype": "int32"}, "--redop mean of int32", "--dtype float32"
     ),
@@ -183,11 +183,11 @@ def changed(**changes: Any) -> str:
 
 BROKEN: dict[str, Wrong] = {
     "missing": Wrong(None, "cannot be read: No such file or directory", ""),
-    "no text": Wrong(b"\xff\xfe", "cannot be read: it is no text", ""),
+    "no text": Wrong(b"\xff\xfe", "cannot be read: it is not text", ""),
     "empty": Wrong("", "Invalid JSON", "-o FILE.json writes one"),
     "broken off": Wrong(changed()[:200], "Invalid JSON", "-o FILE.json writes one"),
-    "a list": Wrong("[]", "is no report of bench-comm", "-o FILE.json writes one"),
-    "a number": Wrong("3", "is no report of bench-comm", "-o FILE.json writes one"),
+    "a list": Wrong("[]", "is not a report of bench-comm", "-o FILE.json writes one"),
+    "a number": Wrong("3", "is not a report of bench-comm", "-o FILE.json writes one"),
     "nothing in it": Wrong("{}", "schema: Field required", "-o FILE.json writes one"),
     "of another program": Wrong('{"name": "x"}', "schema: Field required", "-o FILE.json"),
     "without schema": Wrong(changed(schema=...), "schema: Field required", "-o FILE.json"),

@@ -138,8 +138,12 @@ def with_value(path: str, value: object) -> str:
     [
         ("host.memory_total_nbytes", -1, "host.memory_total_nbytes is -1, below 0"),
         ("host.memlock_nbytes", -2, "host.memlock_nbytes is -2, below -1"),
-        ("host.usable_cores", float("nan"), "host.usable_cores is nan, which is no number"),
-        ("host.clock_offset_s", float("-inf"), "host.clock_offset_s is -inf, which is no number"),
+        ("host.usable_cores", float("nan"), "host.usable_cores is nan, which is not a number"),
+        (
+            "host.clock_offset_s",
+            float("-inf"),
+            "host.clock_offset_s is -inf, which is not a number",
+        ),
         ("host.cpu_count", -4, "host.cpu_count is -4, below 0"),
         ("nvml.gpus.0.utilization_percent", 101, "utilization_percent is 101, above 100"),
         ("nvml.gpus.0.temperature_c", -300, "temperature_c is -300, below -273"),
@@ -159,7 +163,7 @@ def test_a_number_that_cannot_be_is_refused_by_name(
 
 def test_two_gpus_of_one_number_are_refused(tmp_path: Path) -> None:
     (tmp_path / "n.json").write_text(with_value("nvml.gpus", [{"index": 3}, {"index": 3}]))
-    with pytest.raises(UsageError, match=r"nvml\.gpus has two GPUs of index 3"):
+    with pytest.raises(UsageError, match=r"nvml\.gpus has two GPUs with index 3"):
         read_snapshots(tmp_path / "n.json", Node)
 
 

@@ -52,7 +52,7 @@ def test_what_another_user_owns_is_not_read(project: Path, place: str) -> None:
     which = "it" if place != "." else str(project)
     assert said == (
         f"{project}/pyproject.toml is not read: {which} belongs to another user (uid {NOBODY});"
-        f" to read it all the same: --config {project}/pyproject.toml"
+        f" to read it anyway: --config {project}/pyproject.toml"
     )
 
 

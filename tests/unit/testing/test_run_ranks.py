@@ -62,7 +62,7 @@ def test_a_hang_ends_at_the_timeout_with_every_ranks_stack(backend: str) -> None
         world.barrier()
 
     began = time.monotonic()
-    with pytest.raises(RanksTimedOut, match="2 of 2 ranks were not done after 1 s: 0, 1") as caught:
+    with pytest.raises(RanksTimedOut, match="2 of 2 ranks did not finish within 1 s") as caught:
         run_ranks(fn, 2, backend, timeout_s=1)
     assert time.monotonic() - began < 10
     line = fn.__code__.co_firstlineno
@@ -275,14 +275,14 @@ def test_a_delayed_rank_is_waited_for(backend: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"world_size": 0}, "world_size=0 is not from 1 to 256"),
+        ({"world_size": 0}, "world_size=0 is outside the range from 1 to 256"),
         ({"world_size": 2.5}, "world_size=2.5"),
         ({"world_size": 1000}, "from 1 to 256"),
-        ({"backend": "mpi"}, "backend='mpi' is none of threads, gloo, nccl"),
+        ({"backend": "mpi"}, "backend='mpi' is not one of threads, gloo, nccl"),
         ({"timeout_s": 0}, "timeout_s=0 is not a time"),
         ({"timeout_s": float("inf")}, "timeout_s=inf is not a time"),
         ({"comm_timeout_s": -1}, "comm_timeout_s=-1 is not a time"),
-        ({"faults": [faults.kill(2)]}, "rank 2 of 2"),
+        ({"faults": [faults.kill(2)]}, "rank 2, the ranks are 0 to 1"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
@@ -292,14 +292,14 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_nccl_without_gpus_is_refused() -> None:
-    with pytest.raises(UsageError, match="needs a GPU a rank, and there are 0 for 2"):
+    with pytest.raises(UsageError, match="needs one GPU per rank, there are 0 GPUs for 2 ranks"):
         run_ranks(lambda world: None, 2, "nccl")
 
 
 @BACKENDS
 def test_a_rank_has_its_world_and_cannot_make_another(backend: str) -> None:
     def fn(world: World) -> None:
-        with pytest.raises(comm.CommUsageError, match="was given its world"):
+        with pytest.raises(comm.CommUsageError, match="was passed its world"):
             comm.init()
 
     run_ranks(fn, 2, backend)
@@ -325,13 +325,13 @@ def test_code_that_uses_torch_distributed_works_in_processes() -> None:
 
 
 @BACKENDS
-def test_a_fault_that_never_befalls_fails_the_run(backend: str) -> None:
-    with pytest.raises(RanksFailed, match="never befell: that rank sent 1 messages"):
+def test_a_fault_that_never_occurs_fails_the_run(backend: str) -> None:
+    with pytest.raises(RanksFailed, match="never occurred: that rank sent 1 messages"):
         run_ranks(lambda world: world.barrier(), 2, backend, faults=[faults.delay(1, 0, at=9)])
 
 
 @BACKENDS
-def test_a_fault_befalls_the_parts_of_a_group_too(backend: str) -> None:
+def test_a_fault_reaches_the_parts_of_a_group_too(backend: str) -> None:
     def fn(world: World) -> float:
         half = world.split([[0, 1]])
         assert half is not None
@@ -346,7 +346,7 @@ def test_a_stopped_rank_is_a_timeout_too() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         world.barrier()
 
-    with pytest.raises(RanksTimedOut, match="it shows no stack"):
+    with pytest.raises(RanksTimedOut, match="it wrote no stack"):
         run_ranks(fn, 2, "gloo", timeout_s=1)
 
 

@@ -1,8 +1,8 @@
-"""One thread runs at a time: threads as ranks, in an order that is the same every time.
+"""Runs ranks that are threads one at a time, in an order that is the same every time.
 
-A rank runs until it waits for another; then the next in rank order goes on that can. So what
-interleaves is decided by the calls alone, a debugger is alone with its rank, and when no rank
-can go on it is known at once.
+A rank runs until it waits for another. Then the next rank in rank order that can run continues. So
+the order depends on the calls alone, a debugger has one rank at a time, and a deadlock is detected
+at once.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ class Stalled(Exception):
 
 
 class Aborted(BaseException):
-    """The run is over: this rank is to end without a word."""
+    """The run is over: this rank must end and report nothing."""
 
 
-class Baton:
-    """Whose turn it is.
+class Turns:
+    """Decides which rank runs.
 
     Args:
         world_size: How many ranks there are; rank 0 begins.
-        switch: Called with the rank that stops and the one that goes on.
+        switch: Called with the rank that stops and the rank that continues.
     """
 
     def __init__(self, world_size: int, switch: Callable[[int, int], None]) -> None:
         self._lock = threading.Lock()
-        self._turns = [threading.Condition(self._lock) for _ in range(world_size)]
+        self._wake = [threading.Condition(self._lock) for _ in range(world_size)]
         self._wants: list[Callable[[], bool] | None] = [_at_once] * world_size
         """What each rank waits for; None: it runs, or has ended."""
         self._ended: set[int] = set()
@@ -46,18 +46,18 @@ class Baton:
         """Wait for the first turn of a rank; called on its thread."""
         with self._lock:
             while self._holder != rank:
-                self._turns[rank].wait()
+                self._wake[rank].wait()
                 self._end_if_aborted()
             self._wants[rank] = None
 
     def wait_until(self, rank: int, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Let the others run until a condition holds that only they can bring about.
+        """Let the other ranks run until a condition that depends on them holds.
 
         Returns:
-            Whether it holds. After the timeout this rank goes on beside whoever is running.
+            Whether it holds. After the timeout this rank continues beside the rank that is running.
 
         Raises:
-            Stalled: All the others wait too, and for nothing that holds.
+            Stalled: Every other rank waits too, and no condition holds.
             Aborted: The run is over.
         """
         with self._lock:
@@ -69,7 +69,7 @@ class Baton:
                 self._pass_on(rank)
             deadline = time.monotonic() + timeout_s
             while self._holder != rank and not self._aborted and not self._stalled:
-                if not self._turns[rank].wait(min(_LOOK_S, max(0, deadline - time.monotonic()))):
+                if not self._wake[rank].wait(min(_LOOK_S, max(0, deadline - time.monotonic()))):
                     if in_debugger():
                         deadline = time.monotonic() + timeout_s
                     elif time.monotonic() >= deadline:
@@ -83,7 +83,7 @@ class Baton:
             return False
 
     def give_way(self, rank: int) -> None:
-        """Let those of the others run who can, and then go on."""
+        """Let the other ranks that can run do so, then continue."""
         with self._lock:
             self._end_if_aborted()
             if self._holder != rank:
@@ -91,12 +91,12 @@ class Baton:
             self._wants[rank] = _at_once
             self._pass_on(rank)
             while self._holder != rank:
-                self._turns[rank].wait()
+                self._wake[rank].wait()
                 self._end_if_aborted()
             self._wants[rank] = None
 
     def end(self, rank: int) -> None:
-        """Hand on the baton for good."""
+        """Give up the turn for good."""
         with self._lock:
             self._wants[rank] = None
             self._ended.add(rank)
@@ -107,12 +107,12 @@ class Baton:
         """Wake every rank that waits, to end it."""
         with self._lock:
             self._aborted = True
-            for turn in self._turns:
-                turn.notify()
+            for waiting_rank in self._wake:
+                waiting_rank.notify()
 
     def _pass_on(self, rank: int) -> None:
-        """Give the turn to the next rank that can go on."""
-        count = len(self._turns)
+        """Give the turn to the next rank that can continue."""
+        count = len(self._wake)
         for step in range(1, count + 1):
             other = (rank + step) % count
             condition = self._wants[other]
@@ -120,14 +120,14 @@ class Baton:
                 self._holder = other
                 if other != rank:
                     self._switch(rank, other)
-                self._turns[other].notify()
+                self._wake[other].notify()
                 return
         self._holder = None
         waiting = {r for r, condition in enumerate(self._wants) if condition is not None}
         if waiting and len(waiting | self._ended) == count:  # nobody runs on after a timeout
             self._stalled = True
-            for turn in self._turns:
-                turn.notify()
+            for waiting_rank in self._wake:
+                waiting_rank.notify()
 
     def _end_if_aborted(self) -> None:
         if self._aborted:
@@ -139,7 +139,7 @@ def _at_once() -> bool:
 
 
 def in_debugger() -> bool:
-    """Say whether some thread of this process stands in pdb: then no clock runs out."""
+    """Return whether a thread of this process is in pdb: timeouts are then suspended."""
     for frame in sys._current_frames().values():
         step = frame
         while step is not None:
