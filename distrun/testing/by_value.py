@@ -12,6 +12,7 @@ import io
 import marshal
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -20,17 +21,21 @@ from typing import Any
 
 import cloudpickle
 
+_REGISTERING = threading.Lock()
+"""cloudpickle's list of modules belongs to the process, and threads may pickle at once."""
+
 
 def pickled(value: Any, fn: Callable[..., Any]) -> bytes:
     """Pickle a value with `fn` and the module of it by value."""
     modules = [m for m in _modules_of(fn) if m.__name__.partition(".")[0] != "distrun"]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return _dumps(value, {"__main__", *(module.__name__ for module in modules)})
-    finally:
+    with _REGISTERING:
         for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return _dumps(value, {"__main__", *(module.__name__ for module in modules)})
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _dumps(value: Any, modules: Iterable[str]) -> bytes:
