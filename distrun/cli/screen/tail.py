@@ -22,7 +22,7 @@ _PARTIAL_S = 1.0
 # Anchored: without the ^ a long line would be searched again from each of its bytes.
 _OVERWRITTEN = re.compile(rb"(?m)^[^\n]*\r(?=[^\r\n])")
 _UP = b"\x1b[A"
-_BELOW = re.compile(rb"\n([^\n]*?)\x1b\[A")
+_BELOW = re.compile(rb"\n(\r[^\n]*?)\x1b\[A")
 _MAX_NESTED = 8
 _UP_S = 0.2
 """For so long the end of a bar's line may be the way to a bar below it."""
