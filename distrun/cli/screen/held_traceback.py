@@ -57,7 +57,7 @@ class HeldTraceback:
 
         Args:
             show: Where to show it.
-            dying: A rank has failed, so this one is about to end as well.
+            dying: A rank has failed, or the run is being stopped: this one is about to end too.
         """
         overdue = not dying and time.monotonic() >= self._until
         if self._held and overdue:

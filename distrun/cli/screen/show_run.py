@@ -58,6 +58,7 @@ class RunView:
         self._tails: dict[tuple[int, int], LogTail] = {}
         self._held: dict[tuple[int, int], HeldTraceback] = {}
         self._failure_told = False
+        self._stopping = False
         self._status = Status()
         self._status_at = 0.0
 
@@ -76,6 +77,8 @@ class RunView:
                 self.add_rank(event["node"], event["rank"])
             elif event["event"] in ("rank_raised", "rank_ended"):
                 self._rank_ended(event)
+            elif event["event"] in ("stopping", "attempt_started"):
+                self._stopping = event["event"] == "stopping"
             self._status.on_event(event)
             if self._as_json:
                 self._console.lines(json.dumps(event).encode() + b"\n")
@@ -97,7 +100,8 @@ class RunView:
                 for part in tail.read():
                     self._print(node, rank, part)
                 self._status.on_bar(node, rank, tail.bar)
-                self._traceback(node, rank).release_if_due(self, dying=self._failure_told)
+                dying = self._failure_told or self._stopping
+                self._traceback(node, rank).release_if_due(self, dying=dying)
         now = time.monotonic()
         if self._fold:
             self._show(self._fold.due(now))
