@@ -308,8 +308,8 @@ CLI = (
     ),
     Patch(
         "cli/screen/console.py",
-        "text[: max(0, columns - 1)]",
-        "text[: max(0, columns)]",
+        "cut(plain(text), max(0, columns - 1))",
+        "cut(plain(text), max(0, columns))",
         "off by one",
         "The status line wraps, and each update leaves a line behind.",
         ("unit/cli/test_console.py",),
@@ -324,8 +324,8 @@ CLI = (
     ),
     Patch(
         "cli/screen/status.py",
-        "left = max(0.0, (total - step) * pace",
-        "left = max(0.0, total * pace",
+        "left_s = (total - step) * pace",
+        "left_s = total * pace",
         "wrong unit",
         "The time left is always that of the whole run.",
         ("unit/cli/test_status.py",),

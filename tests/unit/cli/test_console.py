@@ -53,16 +53,19 @@ def test_the_output_of_a_rank_is_the_users_own(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr().out == "\x1b[31mred\x1b[0m\n"
 
 
-@pytest.mark.parametrize(("text", "shown"), [("x" * 39, 39), ("x" * 40, 39), ("x" * 90, 39)])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("x" * 39, "x" * 39), ("x" * 40, "x" * 38 + "…"), ("x" * 90, "x" * 38 + "…")],
+)
 def test_the_status_line_never_reaches_the_last_column_where_it_would_wrap(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str, shown: int
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str, shown: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     console = Console()
     console.live = True
     console.status(text)
     console.status(text)
-    assert capfd.readouterr().out == "\r\x1b[2K" + "x" * shown, "written once"
+    assert capfd.readouterr().out == f"\r\x1b[2K{shown}", "written once"
 
 
 @pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdout", "stderr"]])
