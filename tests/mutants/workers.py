@@ -15,8 +15,8 @@ AGENT = (
     ),
     Patch(
         "agent/node.py",
-        "        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)",
-        "        pass",
+        "        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the news",
+        "        # before the news",
         "missing flush",
         "The last words of a rank are not in the verdict.",
         ("unit/agent/test_node.py",),
@@ -31,8 +31,8 @@ AGENT = (
         ("unit/agent/test_node.py",),
     ),
     Patch(
-        "agent/ending.py",
-        "            send(rank.pid, signal.SIGCONT)  # a stopped rank cannot even be asked\n",
+        "agent/rank.py",
+        "        send(self.pid, signal.SIGCONT)  # a stopped rank cannot even be asked\n",
         "",
         "dropped part",
         "A stopped rank is killed without having saved.",
@@ -56,8 +56,8 @@ AGENT = (
     ),
     Patch(
         "agent/channel.py",
-        "            except BrokenPipeError:\n                self.lost = True",
-        "            except BrokenPipeError:\n                return",
+        "except BrokenPipeError:\n                        self.lost = True",
+        "except BrokenPipeError:\n                        return",
         "swallowed error",
         "An agent whose supervisor is gone goes on as if it were heard.",
         ("unit/agent/test_node.py",),
