@@ -84,18 +84,6 @@ def test_a_check_sees_the_world_size_and_its_error_is_told(
     assert "error: 3 ranks do not fit" in capsys.readouterr().err
 
 
-def test_other_ranks_end_with_the_same_code_and_say_nothing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("RANK", "2")
-    for check, words in ((refuse, []), (lambda *_: None, ["--tp", "0"])):
-        with pytest.raises(SystemExit) as ended:
-            parse(Config, check, words=words)
-        assert ended.value.code == 2
-    assert capsys.readouterr() == ("", "")
-
-
 def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(Config, words=["--help"])
