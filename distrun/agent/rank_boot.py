@@ -138,7 +138,8 @@ def _names_of_other_threads() -> list[str]:
     Those of a pool end with its work: `concurrent.futures` tells them to.
     """
     pools = sys.modules.get("concurrent.futures.thread")
-    known = {threading.current_thread(), *getattr(pools, "_threads_queues", ())}
+    of_pools = vars(pools).get("_threads_queues", ()) if pools else ()
+    known = {threading.current_thread(), *of_pools}
     others = (t for t in threading.enumerate() if not t.daemon and t not in known)
     return [thread.name[:80] for thread in others][:99]
 

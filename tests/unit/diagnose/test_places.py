@@ -36,6 +36,13 @@ def test_library_frames_above_the_users_line_are_left_out(script: str) -> None:
     assert str(place_of(text)) == "train.py:3 (all_reduce)"
 
 
+def test_a_thread_that_is_written_last_is_not_taken_for_the_one_that_was_asked(
+    script: str,
+) -> None:
+    other = f'\nThread 0x00008f (most recent call first):\n  File "{script}", line 1 in loop\n'
+    assert str(place_of(stacks((script, 2, "main")) + other)) == "train.py:2 (sleep)"
+
+
 def test_without_its_source_a_line_is_told_with_the_function_in_the_library() -> None:
     text = stacks((LIBRARY, 9, "acquire"), (LIBRARY, 8, "wait"), ("/gone/train.py", 3, "step"))
     assert str(place_of(text)) == "train.py:3 (wait)"
