@@ -1,4 +1,4 @@
-"""One agent a node: torch's elastic engine, with workers forked warm.
+"""The process of one node: torch's elastic engine, with ranks forked from a warm process.
 
-`__main__.py` is the program; nothing else imports this room.
+`main.py` is the program. `testing` uses the forkserver of this room too.
 """

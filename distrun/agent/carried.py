@@ -1,7 +1,7 @@
-"""The original error in one that carries it from another process, a group, or a `raise … from`.
+"""Finds the original error behind one from another process, a group, or a `raise … from`.
 
-What carries an error is raised elsewhere, and often says where the original is only in a text:
-the traceback that another process has sent.
+The error that carries it is raised elsewhere. Often it has the original only as text: the
+traceback that another process sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POOLS = {
 
 
 class Place(NamedTuple):
-    """Where an exception was raised; `own` if that is code of the user's."""
+    """Where an exception was raised; `own` if that is the user's code."""
 
     file: str = ""
     line: int = 0
@@ -34,19 +34,19 @@ class Place(NamedTuple):
 
 
 class Original(NamedTuple):
-    """The error to be told, innermost last, and what has carried it, outermost first."""
+    """The error to report, innermost last, and what has carried it, outermost first."""
 
     errors: list[BaseException]
     carriers: list[str]
     told: Told | None = None
-    """What a text from another process says of it."""
+    """What a text from another process says about it."""
 
 
 def original(error: BaseException) -> Original:
     """Return the original of an exception, which is often the exception itself.
 
-    A cause counts where the user's code was on the way to it. The causes of what a library
-    raises are its own affair (`queue.Empty` behind "DataLoader worker exited unexpectedly").
+    A cause counts if the user's code is in its traceback. Other causes are internal to a
+    library (`queue.Empty` behind "DataLoader worker exited unexpectedly").
     """
     found = Original([error], [])
     for _ in range(_DEPTH):
@@ -79,7 +79,7 @@ def place_of(error: BaseException) -> Place:
 def _source(file: str, line: int, module: dict[str, Any]) -> str:
     try:
         return linecache.getline(file, line, module).strip()
-    except Exception:  # a loader of the user's may raise anything
+    except Exception:  # the user's loader may raise anything
         return ""
 
 
@@ -97,7 +97,7 @@ def _places(found: Original) -> Iterator[Place]:
 
 
 def _told(error: BaseException) -> Told | None:
-    """Return what the text of another process tells of the original."""
+    """Return what the text of another process says about the original."""
     cause = error.__cause__
     if cause is not None and type(cause).__name__ in ("RemoteTraceback", "_RemoteTraceback"):
         module = type(cause).__module__
@@ -117,7 +117,7 @@ def _first_of_group(error: BaseException) -> BaseException | None:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """Return the cause, or its cause, that was raised in code of the user's."""
+    """Return the cause, or its cause, that was raised in the user's code."""
     cause = error.__cause__
     for _ in range(_DEPTH):
         if not isinstance(cause, Exception):
@@ -137,5 +137,5 @@ def _carrier(error: BaseException) -> str:
 def _words(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException:  # a __str__ of the user's may raise whatever it likes, SystemExit too
+    except BaseException:  # the user's __str__ may raise anything, SystemExit too
         return ""

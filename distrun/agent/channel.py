@@ -1,8 +1,8 @@
 """The agent's two pipes to the supervisor: commands come in, events and output go out.
 
-Both are lines of JSON. A line with `nbytes` is followed by that many raw bytes: a
-rank's output travels unquoted, because 100 MB of it must cost next to nothing. A blank
-line, and on the way in a NUL byte anywhere, only says that the sender is there.
+Both carry lines of JSON. A line with `nbytes` is followed by that many raw bytes: a
+rank's output is not quoted, because 100 MB of it must cost little time. A blank line, or
+on the way in a NUL byte anywhere, only says that the sender is alive.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from distrun.silence import BEAT_S, Silence
 
 
 class Channel:
-    """Speaks to the supervisor on two descriptors that nobody else uses."""
+    """Exchanges messages with the supervisor on two descriptors of its own."""
 
     def __init__(self, commands_fd: int, events_fd: int) -> None:
         self.commands_fd = commands_fd
         self.silence = Silence()
         """The supervisor's."""
         self.lost = False
-        """Nothing that is said reaches the supervisor any more."""
+        """Nothing reaches the supervisor any more."""
         self._events_fd = events_fd
         self._received = b""
         self._writing = threading.Lock()
         os.set_blocking(events_fd, False)
 
     def commands(self) -> list[dict[str, Any]] | None:
-        """Read what has come; None when the supervisor is gone. Call when readable."""
+        """Return new commands; None if the supervisor is gone. Call when readable."""
         if not self._read():
             return None
         *lines, self._received = self._received.split(b"\n")
@@ -48,7 +48,7 @@ class Channel:
         self._write(header.encode() + b"\n", data)
 
     def beat(self) -> None:
-        """Say that this agent is there."""
+        """Say that this agent is alive."""
         self._write(b"\n")
 
     def close(self) -> None:
@@ -63,9 +63,9 @@ class Channel:
         return bool(data)
 
     def _write(self, *message: bytes) -> None:
-        """Write all of a message; a supervisor that is slow is waited for, not one that is lost.
+        """Write a whole message; wait for a slow supervisor, but not for a lost one.
 
-        The engine's thread writes too, and never into the middle of a message.
+        The engine's thread writes too; a message is never split.
         """
         with self._writing:
             for data in message:

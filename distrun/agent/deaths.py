@@ -1,9 +1,9 @@
-"""Which children have died, in the order in which they did.
+"""Which children have died, in the order of their deaths.
 
-A process that is told of deaths by SIGCHLD learns that somebody died, not who was first:
-`waitpid` goes by age. On a busy machine 20 ms pass between a death and its reaping, and the
-wrong rank would be blamed. Linux keeps the order: a pidfd becomes readable at the death,
-and an epoll lists what has become readable first come, first served.
+SIGCHLD says that a child died, not which one was first: `waitpid` goes by age. On a busy
+machine 20 ms pass between a death and its reaping, and the wrong rank would be blamed.
+Linux keeps the order: a pidfd becomes readable when its process dies, and epoll lists
+descriptors in the order in which they became readable.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Protocol
 
 
 class Deaths(Protocol):
-    """What the forkserver needs of either kind."""
+    """What the forkserver needs from both implementations."""
 
     fd: int
-    """Readable when somebody has died."""
+    """Readable when a child has died."""
 
     def watch(self, pid: int) -> None:
         """Watch a child."""
@@ -29,11 +29,11 @@ class Deaths(Protocol):
         """Yield pid and wait status of each child that has died since."""
 
     def close(self) -> None:
-        """Let go, in a child that has inherited this."""
+        """Close the descriptors in a child that has inherited them."""
 
 
 def watch_deaths() -> Deaths:
-    """Return the best that this system has."""
+    """Return the best implementation for this system."""
     if sys.platform == "linux" and _has_pidfds():
         return _InOrder()
     return _ByAge()
@@ -79,7 +79,7 @@ class _ByAge:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def watch(self, pid: int) -> None:
-        """It is a child: its SIGCHLD comes."""
+        """Do nothing: SIGCHLD comes for every child."""
 
     def reap(self) -> Iterator[tuple[int, int]]:
         os.read(self.fd, 4096)

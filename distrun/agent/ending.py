@@ -1,4 +1,4 @@
-"""How a node ends: its ranks, and whatever they have started, each get what is left of a grace."""
+"""How a node ends: its ranks, and all that they have started, get what is left of the grace."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from distrun.agent.rank import Rank
 from distrun.processes import LeftBehind, reap_children
 
 _LOOK_S = 0.05
-_UNTOLD_S = 0.5  # what a rank has left behind often ends by itself within this
+_UNTOLD_S = 0.5  # leftovers of a rank often end by themselves within this time
 _AFTER_LINGER_S = 2.0
-"""From SIGTERM to SIGKILL for what has lingered for too long."""
+"""From SIGTERM to SIGKILL for processes that have lingered too long."""
 
 
 class Tell(Protocol):
-    """Tells the supervisor of an event."""
+    """Sends an event to the supervisor."""
 
     def __call__(self, name: str, **fields: object) -> None:
-        """Tell `name`, with its fields."""
+        """Send the event `name`, with its fields."""
 
 
 class Ending:
-    """Stops a node on command, or lets go of it after a clean end.
+    """Stops a node on command, or ends it after all ranks ended with 0.
 
     Args:
         tag: The mark of the node's processes.
         forkserver: The process that forks its ranks.
-        tell: Tells the supervisor.
+        tell: Sends events to the supervisor.
     """
 
     def __init__(self, tag: str, forkserver: int, tell: Tell) -> None:
         self.begun = False
         """The ranks are told to stop."""
         self.stopped = False
-        """They, and what they had started, have ended; or were killed."""
+        """They, and what they had started, have ended or were killed."""
         self.over = False
         """Nothing is left to wait for."""
         self._tell = tell
@@ -51,7 +51,7 @@ class Ending:
         self._told_at: float | None = None
 
     def stop(self, signum: int, grace_s: float, live: Sequence[Rank]) -> None:
-        """Tell ranks, and what ended ones have left, to end; a second stop gives no more time."""
+        """Send ranks, and leftovers of ended ones, a signal; a second stop gives no more time."""
         self.begun = True
         self._signum = signum
         for rank in live:
@@ -62,7 +62,7 @@ class Ending:
         self._leftovers.find(now=True)
 
     def kill(self, live: Sequence[Rank]) -> None:
-        """End what is left, and name what no rank was any more."""
+        """Kill what is left, and report the leftovers by name."""
         self.begun = self._killed = True
         self._kill_at = None
         for rank in live:
@@ -76,14 +76,14 @@ class Ending:
         self._leftovers.kill()
 
     def leave(self, linger_s: float) -> None:
-        """Let what the ranks have left behind finish, for a while; then it is over."""
+        """Give leftovers of the ranks some time to finish; then the node is over."""
         now = time.monotonic()
         self._released = True
         self._linger_until, self._told_at = now + linger_s, now + _UNTOLD_S
         self._leftovers.find(now=True)
 
     def due(self) -> Iterator[float]:
-        """Yield when to look again."""
+        """Yield the times at which to look again."""
         if self._kill_at is not None:
             yield self._kill_at
         if self._released and not self._leftovers.any:

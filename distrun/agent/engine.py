@@ -1,8 +1,8 @@
-"""Torch's elastic engine with workers of our own.
+"""Torch's elastic engine, with the node's forkserver as its way to start ranks.
 
 `SimpleElasticAgent` is torch's extension point: it does the rendezvous and assigns the
-ranks; this subclass hands the ranks to the node's forkserver and waits for the node's
-word on how they ended (https://docs.pytorch.org/docs/stable/elastic/agent.html).
+ranks. This subclass has the node start the ranks and report how they ended
+(https://docs.pytorch.org/docs/stable/elastic/agent.html).
 The settings are the printed torchrun line's own, read by torchrun's own parser.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Ranks(Protocol):
-    """What the engine asks of the node; called from the engine's thread."""
+    """What the engine needs from the node; called from the engine's thread."""
 
     def start(self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]) -> None:
         """Start one rank for each local rank."""
@@ -59,8 +59,8 @@ def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: 
     Args:
         arguments: torchrun's command line, without `torchrun`.
         ranks: Starts and watches the ranks.
-        restarts: How often the launcher has restarted this world, which is more than
-            torch knows: its own restarts are off.
+        restarts: How often the launcher has restarted this world. Torch's own restarts
+            are off, so torch does not count them.
         max_restarts: How often it may.
 
     Raises:
@@ -95,7 +95,7 @@ def _drop_unused_log_dir(config: LaunchConfig) -> None:
         try:
             Path(config.logs_specs.root_log_dir).rmdir()
         except OSError:
-            pass  # not empty or not there: then it is not the one made a moment ago
+            pass  # not empty or missing: then it is not the one that the parser made
 
 
 class _WarmAgent(SimpleElasticAgent):
@@ -140,15 +140,15 @@ class _WarmAgent(SimpleElasticAgent):
         return RunResult(state=WorkerState.FAILED)
 
     def _exit_barrier(self) -> None:
-        # The launcher sees every node: no need for 300 s of waiting in the store, deaf
-        # to SIGTERM. Until it says so this process keeps the store of node 0 open.
+        # The launcher sees every node: no need to wait 300 s in the store without reacting
+        # to SIGTERM. Until the launcher says so, this process keeps the store of node 0 open.
         self._ranks.wait_for_release()
 
     def _stop_workers(self, worker_group: WorkerGroup, *_: Any, **__: Any) -> None:
-        """The node has stopped them already."""
+        """Do nothing: the node has stopped them already."""
 
     def _shutdown(self, *_: Any, **__: Any) -> None:
-        """The node stops what is left."""
+        """Do nothing: the node stops what is left."""
 
     def _construct_event(self, state: str, source: EventSource, *_: Any, **__: Any) -> Event:
         # torch's own resolves this host's full name, which without a DNS server takes

@@ -1,4 +1,4 @@
-"""The agent's end of the conversation with its forkserver."""
+"""The agent's end of the socket to its forkserver."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distrun.silence import Silence
 
 
 class Forks:
-    """Asks for one rank after the other, and hears of their ends.
+    """Asks for one rank after the other, and reads how they ended.
 
-    It never waits for an answer: a forkserver that is stopped must not stop the agent too.
+    It never blocks for an answer: a forkserver that is stopped must not stop the agent too.
     """
 
     def __init__(self, channel: socket.socket, pid: int) -> None:
@@ -27,25 +27,25 @@ class Forks:
         self._asked: deque[tuple[dict[str, Any], list[int]]] = deque()
 
     def fileno(self) -> int:
-        """Return what becomes readable when there is news."""
+        """Return the descriptor that becomes readable when there is news."""
         return self._channel.fileno()
 
     def begin(self, environ: Mapping[str, str]) -> None:
-        """Tell it what the environments of all ranks have in common."""
+        """Send it what the environments of all ranks have in common."""
         self._queue({"common": dict(environ)}, [])
 
     def ask(self, environ: Mapping[str, str], command: list[str], fds: list[int]) -> None:
-        """Ask for a rank; the answers come in the order of the questions.
+        """Ask for a rank; the answers come in the order of the requests.
 
         Args:
-            environ: What its environment has beyond that of all ranks.
+            environ: Its own variables, beside those that all ranks have.
             command: What it runs.
             fds: stdin, stdout, stderr, report and stacks; closed here once it has them.
         """
         self._queue({"environ": dict(environ), "command": command}, fds)
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return what it has said since; None if it is gone. Call when readable."""
+        """Return its new messages; None if it is gone. Call when readable."""
         try:
             data = self._channel.recv(1 << 16)
         except ConnectionError:
@@ -61,7 +61,7 @@ class Forks:
         return replies
 
     def _queue(self, request: dict[str, Any], fds: list[int]) -> None:
-        """Send a request when the one before is answered, so that each comes in by itself."""
+        """Send a request when the previous one is answered, so that each arrives alone."""
         self._asked.append((request, fds))
         if len(self._asked) == 1:
             self._send_first()

@@ -1,10 +1,10 @@
 """The process that has imported torch once and forks every rank of its node.
 
-It is itself a fork of the agent, made while the agent had one thread. It never talks
-to anybody but the agent: requests with file descriptors come in over a socket, one
-JSON line each; a line `{"pid": …}` or `{"failed": …}` answers, and a line `{"ended": …}` tells
-each death with the moment it was seen, on the clock that agent and ranks share. A blank line
-a second says that it is there. When the agent is gone, it ends the ranks and all they started.
+It is a fork of the agent, made while the agent had one thread, and talks to the agent alone.
+Requests with file descriptors come over a socket, one JSON line each. A line `{"pid": …}` or
+`{"failed": …}` answers. A line `{"ended": …}` reports each death with the time it was seen,
+on the clock that agent and ranks share. A blank line a second says that it is alive. When
+the agent is gone, it ends the ranks and all that they started.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from distrun.silence import BEAT_S
 
 _MAX_REQUEST_NBYTES = 1 << 20
 QUIET = (*STOPPING, *FORWARDED)
-"""Signals that agent and forkserver ignore: the supervisor decides what a rank is told."""
+"""Signals that agent and forkserver ignore: the supervisor decides what a rank gets."""
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -61,10 +61,10 @@ class Forkserver:
             signal.signal(signum, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap by itself
         self._deaths = watch_deaths()
-        # Not gc.freeze(): it would also freeze what the rank's `__main__` is made of, and
+        # Not gc.freeze(): it would also freeze the objects of the rank's `__main__`, and
         # files that the script never closes would lose their last bytes.
         gc.collect()
-        with selectors.PollSelector() as selector:  # a kqueue does not live on in a fork
+        with selectors.PollSelector() as selector:  # a fork does not inherit a kqueue
             selector.register(self._channel, selectors.EVENT_READ)
             selector.register(self._deaths.fd, selectors.EVENT_READ)
             while True:
@@ -78,13 +78,13 @@ class Forkserver:
                         return
 
     def _take_request(self) -> bool:
-        """Fork one rank; True in that rank, if it is to go on in this interpreter."""
+        """Fork one rank; return True in that rank if it is to continue in this interpreter."""
         try:
             data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_NBYTES, 5)
             while data and not data.endswith(b"\n"):
                 more = self._channel.recv(_MAX_REQUEST_NBYTES)
                 data = data + more if more else b""
-        except ConnectionError:  # it had not read all that it was told
+        except ConnectionError:  # it had not read all requests
             data, fds = b"", []
         if not data:  # the agent is gone
             sweep(os.environ[env.TAG], below=os.getpid())
@@ -150,13 +150,13 @@ class Forkserver:
 def become_program(
     command: list[str], environ: dict[str, str], fds: Descriptors, *, warm: bool
 ) -> None:
-    """Turn this fork into a rank; returns when the rest is the interpreter's to do.
+    """Turn this fork into a rank; returns if the interpreter does the rest.
 
     Args:
         command: As torchrun would run it: `python -u …`, or a program of its own.
         environ: The rank's whole environment.
         fds: Its descriptors.
-        warm: Go on in this interpreter, which has imported torch.
+        warm: Continue in this interpreter, which has imported torch.
     """
     environ[env.REPORT] = f"{fds.report}:{os.fstat(fds.report).st_ino}"
     python = command[:2] == [sys.executable, "-u"]
@@ -177,4 +177,4 @@ def become_program(
         os.execvpe(command[0], command, environ)
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode(errors="surrogateescape"))
-        os._exit(127)  # as a shell would
+        os._exit(127)  # as in a shell

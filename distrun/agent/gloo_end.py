@@ -1,11 +1,11 @@
-"""The end of gloo's process groups, at the end of a rank's interpreter.
+"""Closes gloo's process groups at the end of a rank's interpreter.
 
-A gloo group has threads in C++ that finish its collectives; to let go of the last objects of
-one, such a thread needs the GIL. Two ends of torch's own come of it (pytorch's AsyncWork and
-~ProcessGroupGloo): a group that is destroyed while a thread waits for the GIL waits for that
-thread for ever; and a thread that asks for the GIL of an interpreter that finalizes is ended
-in a destructor, which aborts the process. Both need a thread that still has a collective in
-hand, maybe because a peer is late: so wait, with the GIL free, until none has.
+A gloo group has threads in C++ that finish its collectives. To free the last objects of a
+collective, such a thread needs the GIL. So two faults can happen (in pytorch's AsyncWork and
+~ProcessGroupGloo). If a group is destroyed while a thread waits for the GIL, it waits for that
+thread for ever. If a thread asks for the GIL while the interpreter finalizes, the thread is
+ended in a destructor, which aborts the process. Both need a thread with an unfinished
+collective, perhaps because a peer is late: so wait, without the GIL, until there is none.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 
 _THREAD_NAME = "pt_gloo_runloop"
-"""Of a thread that carries out collectives."""
+"""The name of a thread that carries out collectives."""
 _LIMIT_S = 10.0
-"""For peers that are late: who does not come is not waited for longer."""
+"""How long to wait for late peers."""
 _LOOK_S = 0.001
 _FUTEX = ("202", "98", "240", "422")
 """The number of futex(2) on x86_64, aarch64, 32-bit ARM and i386, and with 64-bit times."""
@@ -28,9 +28,9 @@ _FUTEX_WAIT_BITSET, _COMMAND = 9, 0x7F
 
 
 def close_gloo() -> None:
-    """Wait for gloo's threads and destroy what groups the script has left.
+    """Wait for gloo's threads and destroy the groups that the script has left.
 
-    Only gloo: closing NCCL's communicators may wait for the peers.
+    Only gloo: to close NCCL's communicators may wait for the peers.
     """
     if (torch := sys.modules.get("torch")) is None:
         return
@@ -40,12 +40,12 @@ def close_gloo() -> None:
         dist = torch.distributed
         if dist.is_available() and dist.is_initialized() and _is_gloo_alone(dist):
             dist.destroy_process_group()
-    except Exception:  # a nicety: it must never turn the script's ending into another
+    except Exception:  # optional: it must never change how the script ends
         pass
 
 
 def wait_until_idle() -> bool:
-    """Wait until no thread of gloo has anything to do (Linux alone); False if one still has."""
+    """Wait until no thread of gloo is busy (Linux only); return False if one still is."""
     deadline = time.monotonic() + _LIMIT_S
     while any(_is_busy(syscall) for syscall in _threads()):
         if time.monotonic() >= deadline:
@@ -69,10 +69,10 @@ def _threads() -> Iterator[list[str]]:
 
 
 def _is_busy(syscall: list[str]) -> bool:
-    """Say whether a thread is anywhere but in the wait for its next collective.
+    """Return whether a thread does anything but wait for its next collective.
 
-    That is a wait for a condition (FUTEX_WAIT_BITSET) without a limit. The waits for a peer
-    and for the GIL have a limit, and the wait for a lock is another operation (FUTEX_WAIT).
+    It waits for that on a condition (FUTEX_WAIT_BITSET) without a limit. Waits for a peer
+    and for the GIL have a limit, and a wait for a lock is another operation (FUTEX_WAIT).
     """
     if syscall[0] not in _FUTEX:
         return True

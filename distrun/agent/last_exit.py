@@ -1,8 +1,8 @@
-"""A place at the very end of an interpreter's exit handlers, taken before anything else is.
+"""An exit handler that runs after all others, because it is registered first.
 
 `atexit` calls last what was registered first. A warm rank is forked from a process that has
-imported torch, and with it logging, multiprocessing and weakref, whose handlers still need what
-ours takes away. So the place is taken by the first import of all, and filled in by the rank.
+imported torch, and with it logging, multiprocessing and weakref. Their handlers still need what
+ours closes. So the first import of all registers ours, and the rank adds callbacks later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ranks have started and left behind: a wrapper's child, an uploader, a loader's worker."""
+"""Processes that an ended rank has left: a wrapper's child, an uploader, a loader's worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Leftovers:
 
     @property
     def any(self) -> bool:
-        """Some were there at the last look."""
+        """Whether there were any at the last look."""
         return bool(self._found)
 
     def find(self, *, now: bool = False) -> dict[int, LeftBehind]:
@@ -47,8 +47,8 @@ class Leftovers:
     def tell(self, signum: int) -> None:
         """Send a signal to those that have not got it yet, and whose parent is gone.
 
-        A parent that lives tells its children itself; a DataLoader whose worker has ended of a
-        signal would take that for a crash.
+        A parent that lives signals its children itself; a DataLoader whose worker was ended
+        by a signal would report a crash.
         """
         for pid in self._found.keys() - self._signalled:
             if self._found[pid].parent in self._found:
@@ -58,7 +58,7 @@ class Leftovers:
             send(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End them, and wait for none of them any more."""
+        """Kill them, and stop waiting for them."""
         for pid in self._found:
             send(pid, signal.SIGKILL)
         self._given_up |= self._found.keys()

@@ -45,12 +45,12 @@ def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
     """Become the agent and the forkserver, which end in here; returns in warm ranks alone.
 
     Args:
-        order: Descriptors, `commands_fd` and `events_fd`, and the `streams` of the ranks.
+        order: The descriptors `commands_fd` and `events_fd`, and the `streams` of the ranks.
         warm: Import torch now, and fork the ranks from this process.
     """
     try:
         _run(order, warm=warm)
-    except BaseException:  # whatever it is, nothing of it may reach the user's script
+    except BaseException:  # no error of ours may reach the user's script
         traceback.print_exc()
         os._exit(1)
 
@@ -71,12 +71,12 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
         channel.close()
         for fd in streams.open_fds:
             os.close(fd)
-        wake_when_parent_ends()  # it has to end its ranks then
+        wake_when_parent_ends()  # then it has to end its ranks
         Forkserver(theirs, warm=warm).serve()
         return
     theirs.close()
     for signum in QUIET:
-        signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and says so on the pipe
+        signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and sends a command
     adopt_orphans()
     _raise_descriptor_limit()
     # In this thread: `site` is still being imported here, and another would wait for it.
@@ -106,7 +106,7 @@ def _import(channel: Channel, *names: str) -> None:
 
 
 def _one_thread(channel: Channel) -> bool:
-    """Say whether this process may fork ranks that go on in its interpreter."""
+    """Return whether this process may fork ranks that continue in its interpreter."""
     if threading.active_count() == 1:
         return True
     message = "starting cold: something has started a thread in every Python process here"
@@ -115,7 +115,7 @@ def _one_thread(channel: Channel) -> bool:
 
 
 def _raise_descriptor_limit() -> None:
-    """Let this process, not the ranks, open as many files as it may: some for each rank."""
+    """Raise the soft limit of open files of this process, not of the ranks: each needs some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

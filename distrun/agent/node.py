@@ -28,13 +28,13 @@ from distrun.signal_masks import catches, survives
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import NOTHING_HANDED, Streams
 
-_ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a long farewell would say
+_ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a longer grace would print
 _STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
 _STACKS_LOOK_S = 0.02
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.003
 _NO_MORE_THREADS = re.compile("Resource temporarily unavailable|can't start new thread")
-_METRICS_S = 0.1  # ten times a second is enough for people, and cheap for the supervisor
+_METRICS_S = 0.1  # ten times a second is enough for a status line, and cheap for the supervisor
 
 
 class Node:
@@ -71,15 +71,15 @@ class Node:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
 
     def run(self) -> None:
-        """Serve until the supervisor lets go, then leave no process behind."""
+        """Serve until the supervisor ends the node, then leave no process."""
         while not self._ending.over:
             for key, _ in self._selector.select(self._timeout_s()):
                 handler: Callable[[], None] = key.data
                 handler()
-            reap_children()  # orphans that this process has adopted
+            reap_children()  # orphans that are now children of this process
             if self._printed and not self._mixed:
-                # A rank prints a line at a time: let more come, not a frame for each line. One
-                # that prints to both streams is read at once, so that their order is kept.
+                # A rank prints a line at a time: wait for more, not to send a frame for each.
+                # One that prints to both streams is read at once, so that their order is kept.
                 time.sleep(_GATHER_S)
             self._printed = self._mixed = False
             self._on_time()
@@ -110,7 +110,7 @@ class Node:
                 self._ending.over = True
 
     def _listen(self) -> None:
-        """Give up a supervisor or a forkserver that says nothing."""
+        """Act when the supervisor or the forkserver is silent for too long."""
         if self._channel.silence.lost or self._channel.lost:
             self._on_orphaned()
         if self._forks.silence.to_be_told:
@@ -119,7 +119,7 @@ class Node:
         if self._forks.silence.lost:
             self._on_forkserver_lost(f"said nothing for {LOST_AFTER_S:g} s")
 
-    # --- what the engine asks, from its own thread ---------------------------------
+    # --- what the engine calls, from its own thread ---------------------------------
 
     def start(self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]) -> None:
         """Ask the loop to start the ranks; see engine.Ranks."""
@@ -150,7 +150,7 @@ class Node:
             self._orphaned = True
             self._unregister(self._channel.commands_fd)
             why = f"the supervisor said nothing for {LOST_AFTER_S:g} s, and was given up"
-            self._channel.event("node_broken", why=why)  # heard by one that was only stopped
+            self._channel.event("node_broken", why=why)  # for a supervisor that was only stopped
             self._ending.stop(signal.SIGTERM, _ORPHANED_GRACE_S, self._live())
 
     def _start(self, command: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ class Node:
 
         try:
             run_engine(command["arguments"], self, command["restarts"], command["max_restarts"])
-        except BaseException as error:  # SystemExit of a parser too: nobody else would tell
+        except BaseException as error:  # SystemExit of a parser too: nothing else would report it
             traceback.print_exc()  # into the agent's log
             message = str(error).split("\n")[0]
             if _NO_MORE_THREADS.search(message):
@@ -215,11 +215,11 @@ class Node:
                 rank = next(r for r in self._ranks.values() if not r.pid)
                 rank.pid = reply["pid"]
                 self._channel.event("rank_started", rank=rank.rank, pid=rank.pid)
-                if self._ending.begun:  # asked for before the stop, forked after it
+                if self._ending.begun:  # requested before the stop, forked after it
                     rank.kill()
 
     def _on_forkserver_lost(self, how: str) -> None:
-        """Its ranks end with it; without it no more of them can be watched."""
+        """End the node: the ranks end with the forkserver, and nothing else can watch them."""
         self._unregister(self._forks.fileno())
         send(self._forks.pid, signal.SIGKILL)
         self._forks.silence.heard()
@@ -231,7 +231,7 @@ class Node:
         rank = next((r for r in self._ranks.values() if r.pid == reply["ended"]), None)
         if rank is None:
             return
-        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the news of the death
+        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the event of the death
         self._on_report(rank)
         self._send_metrics()
         rank.status = reply["status"]
@@ -290,7 +290,7 @@ class Node:
         try:
             self._selector.unregister(fd)
         except KeyError:
-            pass  # both the death and the end of file take a rank out
+            pass  # a rank is removed at its death and at the end of file
 
     # --- commands ----------------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class Node:
         return [r for r in self._ranks.values() if r.pid and r.status is None]
 
     def _signal(self, command: dict[str, Any]) -> None:
-        """Pass a signal to the ranks that it does not end; name the others."""
+        """Pass a signal to the ranks that handle it; report the others."""
         deaf = []
         for rank in self._live():
             if survives(rank.pid, command["signal"]):
@@ -315,7 +315,7 @@ class Node:
 
     def _stop(self, command: dict[str, Any]) -> None:
         for rank in self._live():
-            self._on_report(rank)  # one that has just left is not to be told
+            self._on_report(rank)  # a rank that is leaving gets no signal
         self._ending.stop(command["signal"], command["grace_s"], self._live())
 
     def _stacks(self, _: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What one rank prints: one pipe for stdout and stderr, or a pipe for each, read in order.
 
-Two pipes have no order between them but that of their first unread bytes: the kernel's epoll
-tells it, because it lists what has become readable in the order in which it became so.
+Between two pipes only the order of their first unread bytes is known: epoll lists descriptors
+in the order in which they became readable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _READ_NBYTES = 1 << 20
 
 
 class Output:
-    """The reading ends, and the writing ends until the rank has them.
+    """The read ends of the pipes, and the write ends until the rank has them.
 
     Args:
         apart: Two pipes.
@@ -26,13 +26,13 @@ class Output:
     def __init__(self, *, apart: bool) -> None:
         pipes = [os.pipe() for _ in range(2 if apart else 1)]
         self.write_fds = [write for _, write in pipes]
-        """Of stdout and stderr; whoever hands them on closes them here."""
+        """The write ends for stdout and stderr; the caller that passes them on closes them here."""
         if not apart:
             self.write_fds.append(os.dup(self.write_fds[0]))
         names = (STDOUT, STDERR) if apart else (BOTH,)
         self._streams = {read: name for (read, _), name in zip(pipes, names, strict=True)}
         self._open = dict(self._streams)
-        """Those that have not come to their end."""
+        """Those that have not reached end of file."""
         widen_pipe(pipes[0][0])  # stderr's needs no more than the usual 64 KiB
         for fd in self._streams:
             os.set_blocking(fd, False)
@@ -43,23 +43,23 @@ class Output:
 
     @property
     def fds(self) -> list[int]:
-        """What becomes readable when there is something to read."""
+        """The descriptors that become readable when there is something to read."""
         return list(self._streams) if self._epoll is None else [self._epoll.fileno()]
 
     @property
     def at_eof(self) -> bool:
-        """Nobody has the other end of either pipe any more."""
+        """No process has the write end of either pipe any more."""
         return not self._open
 
     @property
     def spent_fds(self) -> list[int]:
-        """Those of them that never will be readable again."""
+        """Those of them that have reached end of file."""
         if self._epoll is None:
             return [fd for fd in self._streams if fd not in self._open]
         return self.fds if self.at_eof else []
 
     def read(self) -> list[tuple[str, bytes]]:
-        """Return a part of each stream that has something, the one that began first first."""
+        """Return a part of each stream that has data, in the order in which they began."""
         parts = []
         for fd in self._readable():
             if data := _read(fd):
@@ -81,7 +81,7 @@ class Output:
         if self._epoll is None:
             yield from list(self._open)
         else:
-            # Reported once: left in the list it would stand before what is written from now on.
+            # Reported once: if it stayed in the list, it would come before what is written later.
             for fd, _ in self._epoll.poll(0):
                 yield fd
 

@@ -31,30 +31,30 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "leaving": {"monotonic": (int, float)},
 }
-"""What a rank may report, and what must stand in it."""
+"""The reports of a rank, and the fields that each must have."""
 _LAST_WORDS_NBYTES = 2048
 _CRASH = b"Fatal Python error: "
 _PRINTED_NBYTES = 1 << 16
-"""What is kept of the end of its output: stacks may be there, of many threads."""
+"""How much of the end of its output is kept: it may hold the stacks of many threads."""
 _STACKS_LIMIT_NBYTES = 1 << 18
 
 
 class Rank:
-    """Output and report pipes, and a nameless file for stacks; filled in by `open`."""
+    """Pipes for output and reports, and an unnamed file for stacks; `open` makes them."""
 
     def __init__(self, rank: int, *, apart: bool) -> None:
         self.rank = rank
         self.pid = 0
         self.status: int | None = None
-        """Wait status once it has ended."""
+        """Wait status after it has ended."""
         self.report: dict[str, Any] | None = None
-        """The error that it said it would end with."""
+        """The error that it reported before its end."""
         self.left_at: float | None = None
-        """When it said so, or that its script had come to its end."""
+        """When it reported that, or the end of its script."""
         self.left_by_itself = False
-        """It said so before it was told to stop."""
+        """It reported that before it was asked to stop."""
         self.told: set[int] = set()
-        """Signals that it was sent to make it stop."""
+        """Signals that were sent to stop it."""
         self._printed = b""
         """The end of what it has printed."""
         self.report_at_eof = False
@@ -67,10 +67,10 @@ class Rank:
     def open(self, handed: Sequence[int | None]) -> list[int]:
         """Return the descriptors the rank gets: stdin, stdout, stderr, report, stacks.
 
-        The caller closes them here once the rank has them.
+        The caller closes them here when the rank has them.
 
         Args:
-            handed: What it has as stdin, stdout and stderr instead of nothing, and of the pipes.
+            handed: Its stdin, stdout and stderr, in place of /dev/null and the pipes.
         """
         own = [os.open(os.devnull, os.O_RDONLY), *self.output.write_fds]
         streams = []
@@ -81,14 +81,14 @@ class Rank:
         return [*streams, self._report_write, os.dup(self._stacks_fd)]
 
     def read_output(self) -> list[tuple[str, bytes]]:
-        """Return what it has printed since, and to which stream."""
+        """Return its new output, a part of each stream."""
         parts = self.output.read()
         for _, data in parts:
             self._printed = (self._printed + data)[-_PRINTED_NBYTES:]
         return parts
 
     def read_reports(self) -> list[dict[str, Any]]:
-        """Return the whole reports that have come since."""
+        """Return the reports that have arrived whole."""
         data = _read(self.report_fd)
         self.report_at_eof = data == b""
         *lines, rest = (self._partial_report + (data or b"")).split(b"\n")
@@ -103,16 +103,16 @@ class Rank:
             self.report = record
 
     def ask_to_stop(self, signum: int) -> None:
-        """Send it a stop signal, and continue it if it is stopped.
+        """Send it a stop signal, and SIGCONT if it is stopped.
 
-        A rank whose script has come to its end is stopping already. The signal would only cut
-        short what it does last: exit handlers, destructors, the work of a pool. Threads of its
-        own are another matter: they may have no end, or wait for the signal.
+        A rank whose script has ended is stopping already. The signal would only interrupt
+        its exit handlers, destructors and pools. If it has threads of its own, it gets the
+        signal: they may never end, or wait for it.
         """
         has_threads = bool(self.report and self.report["threads"])
         if not self.left_by_itself or has_threads or survives(self.pid, signum):
             self.tell(signum)
-        send(self.pid, signal.SIGCONT)  # a stopped rank cannot even be asked
+        send(self.pid, signal.SIGCONT)  # a stopped process handles no signal
 
     def tell(self, signum: int) -> None:
         """Send it a signal that is to end it."""
@@ -123,8 +123,8 @@ class Rank:
     def exit_code(self) -> int:
         """Its exit code, -n for signal n.
 
-        To take down an interpreter may take a rank long. One that we kill meanwhile had
-        ended, or raised, by itself: that counts.
+        The end of an interpreter may take long. If we kill a rank meanwhile, it had already
+        ended, or raised: that counts.
         """
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
@@ -142,14 +142,14 @@ class Rank:
 
     @property
     def _was_ended_by_us(self) -> bool:
-        """It was on its way out; a request for stacks ends one whose faulthandler is gone."""
+        """We ended it while it left; a request for stacks does that if faulthandler is gone."""
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
         return self.left_by_itself and -code in {*self.told, STACKS_SIGNAL} and code != 0
 
     @property
     def printed_stacks(self) -> str:
-        """What faulthandler has printed, for a script that wants it on stderr."""
+        """What faulthandler has printed, if the script has it print on stderr."""
         begin = self._printed.rfind(_CRASH)
         return "" if begin < 0 else self._printed[begin:].decode(errors="replace")
 
@@ -162,9 +162,9 @@ class Rank:
         return words[-_LAST_WORDS_NBYTES:].decode(errors="replace")
 
     def ended_at(self, seen_at: float) -> float:
-        """Return when it ended: when it said so, or when it was seen.
+        """Return when it ended: when it reported its end, or when its death was seen.
 
-        A crash on the way down is one of its own, later than the leave-taking.
+        A crash while it leaves is a second event, later than the report.
         """
         crashed = self.exit_code < 0 and self.report is None
         return seen_at if self.left_at is None or crashed else min(seen_at, self.left_at)
@@ -187,14 +187,14 @@ class Rank:
         self.tell(signal.SIGKILL)
 
     def close(self) -> None:
-        """Close what is still open of it."""
+        """Close its descriptors that are still open."""
         self.output.close()
         for fd in (self.report_fd, self._stacks_fd):
             os.close(fd)
 
 
 def _report(line: bytes) -> dict[str, Any]:
-    """Return a report, or {} for whatever else a script has written into this descriptor."""
+    """Return a report, or {} for anything else that a script has written to this descriptor."""
     try:
         record = json.loads(line)
         wanted = _REPORTS[record["report"]]

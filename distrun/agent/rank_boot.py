@@ -1,7 +1,7 @@
-"""What a rank has before its script begins: a way to tell its end, and stacks on request.
+"""Prepares a rank before its script begins: it reports its end, and writes stacks on request.
 
-All of it is invisible to the script. That matters: a warm rank, forked from a process
-that has imported torch, must not be told apart from `python -u recipe.py`.
+The script can see none of it. A warm rank, forked from a process that has imported torch,
+must behave exactly like `python -u recipe.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from distrun.frames import is_distrun, shortened
 from distrun.processes import die_with_parent
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
-"""On this signal a rank writes the stacks of its threads; users have no use for it."""
+"""On this signal a rank writes the stacks of its threads; scripts do not use it."""
 _MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS, _TYPE_CHARS = 1 << 14, 1 << 15, 1 << 12, 200
-"""What is kept of each text: a report stays below the 1 MiB that the agent takes, were each
-character of it 12 bytes of JSON. The log of the rank has all of it."""
+"""How much of each text is kept: a report stays below the 1 MiB that the agent reads, even if
+each character is 12 bytes of JSON. The log of the rank has all of it."""
 _NO_MESSAGE = "<no message: its __str__ raised>"
 _CARRIERS = 8
 
@@ -42,7 +42,7 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
         stacks_fd: File for Python stacks, on a crash or when the agent asks.
     """
     if any(map(os.environ.get, ("PYTHONFAULTHANDLER", "PYTHONDEVMODE"))):
-        faulthandler.enable(file=2)  # as python does: the user wants to see it in the log
+        faulthandler.enable(file=2)  # as python does: the traceback belongs in the log
     else:
         faulthandler.enable(file=stacks_fd)
     if STACKS_SIGNAL:
@@ -55,13 +55,13 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
 def prepare_cold(order: Mapping[str, Any]) -> None:
     """Prepare a rank in an interpreter of its own."""
     for fd in (order["report_fd"], order["stacks_fd"], order["guard_fd"]):
-        os.set_inheritable(fd, False)  # they came through one exec, and go no further
+        os.set_inheritable(fd, False)  # they came through one exec, and must not pass another
     die_with_parent(os.getppid(), order["guard_fd"])
     prepare(order["report_fd"], order["stacks_fd"])
 
 
 def prepare_warm(report_fd: int, stacks_fd: int) -> None:
-    """Prepare a rank that was forked from a process with torch in it."""
+    """Prepare a rank that was forked from a process that has imported torch."""
     # `random` and `tempfile` do so by themselves; CUDA's generators are made after the fork.
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
@@ -71,11 +71,11 @@ def prepare_warm(report_fd: int, stacks_fd: int) -> None:
 
 
 def _call_before_threads_are_joined(callback: Callable[[], None]) -> None:
-    """Have `callback` called when the script has come to its end, and its threads may not have.
+    """Have `callback` called when the script has ended, before its threads are joined.
 
     `threading` calls the last of these callbacks first (python/cpython#83993), and that of
-    concurrent.futures waits for the threads of pools. To import that here, so that it comes
-    before ours, would take the place of modules beside the script that are called as its own.
+    concurrent.futures waits for the threads of pools. To import it here, so that it registers
+    before ours, would shadow modules beside the script that have the names of its imports.
     """
 
     class OursFirst(list[Callable[[], None]]):
@@ -89,7 +89,7 @@ def _call_before_threads_are_joined(callback: Callable[[], None]) -> None:
 
 @dataclass
 class Reporter:
-    """Tells the agent that its rank leaves, and of an exception that nobody caught."""
+    """Reports to the agent that its rank leaves, and an exception that nothing caught."""
 
     fd: int
     inode: int
@@ -99,10 +99,9 @@ class Reporter:
     def at_raise(self) -> None:
         """Report an exception that ends the script while other threads may go on.
 
-        It is what the interpreter has noted before it called `sys.excepthook`. Neither a hook
-        of the script's own nor a wrapper of ours, which the script could see, is between. (An
-        audit hook would be told earlier, and make every `id()` of the script twenty times
-        slower.)
+        The interpreter notes it before it calls `sys.excepthook`. So this needs no hook of
+        ours, which the script could see, and the script's own hook changes nothing. (An audit
+        hook would run earlier, and make every `id()` of the script twenty times slower.)
         """
         error = getattr(sys, "last_value", None)
         if os.getpid() == self.pid and error is not None and _ends_the_script(error):
@@ -110,7 +109,7 @@ class Reporter:
             self._tell(_uncaught(error) | {"threads": _names_of_other_threads()})
 
     def at_exit(self) -> None:
-        """Report that the rank leaves, and why, if that is not told."""
+        """Report that the rank leaves, and why, unless that is reported already."""
         if os.getpid() != self.pid:  # a process that the script forked
             return
         error = getattr(sys, "last_value", None)
@@ -124,18 +123,18 @@ class Reporter:
         record["monotonic"] = time.monotonic()
         try:
             if os.fstat(self.fd).st_ino != self.inode:
-                return  # the script has closed it, and opened a file of its own
+                return  # the script has closed it, and opened another file
             left = memoryview(json.dumps(record).encode() + b"\n")
             while left:  # a long one takes the pipe several writes
                 left = left[os.write(self.fd, left) :]
         except OSError:
-            pass  # closed, or the agent is gone; the exit code still tells
+            pass  # closed, or the agent is gone; the exit code remains
 
 
 def _names_of_other_threads() -> list[str]:
-    """Return the names of threads that keep the interpreter, and end when they like.
+    """Return the names of threads that keep the interpreter alive until they end.
 
-    Those of a pool end with its work: `concurrent.futures` tells them to.
+    Those of a pool end with its work: `concurrent.futures` stops them.
     """
     pools = sys.modules.get("concurrent.futures.thread")
     of_pools = vars(pools).get("_threads_queues", ()) if pools else ()
@@ -145,10 +144,10 @@ def _names_of_other_threads() -> list[str]:
 
 
 def _ends_the_script(error: BaseException) -> bool:
-    """Say whether an exception left the script itself, not what a shell or a test ran in it."""
+    """Return whether an exception left the script itself, not code that a shell ran in it."""
     trace = error.__traceback__
     if trace is None or isinstance(error, SyntaxError):
-        return True  # the script could not even begin
+        return True  # the script did not begin
     code = trace.tb_frame.f_code
     if code.co_filename == "<console>":  # of the module `code`, which hides its own frames
         return False
@@ -159,7 +158,7 @@ def _uncaught(error: BaseException) -> dict[str, Any]:
     try:
         found = original(error)
         place = best_place(found)
-    except Exception:  # a class of the user's may raise wherever it is asked
+    except Exception:  # the user's class may raise in any method
         found, place = Original([error], []), _place_of_itself(error)
     told, last = found.told, found.errors[-1]
     return {
@@ -199,5 +198,5 @@ def _without_distrun(error: BaseException) -> traceback.TracebackException:
 def _text(make: Callable[[], object], otherwise: str, limit: int = _NAME_CHARS) -> str:
     try:
         return shortened(str(make()), limit)
-    except BaseException:  # whatever the user's objects do, the type and the line are told
+    except BaseException:  # whatever the user's objects do, report the type and the line
         return otherwise

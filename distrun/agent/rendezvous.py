@@ -1,7 +1,7 @@
 """Where the agents of the nodes meet: a store that listens at the head's chosen address alone.
 
-torch's own static rendezvous does the same, and lets its store listen at every address of
-the machine, so that anyone who reaches one of them can be taken for a node.
+torch's own static rendezvous does the same, but its store listens at every address of the
+machine. Then anyone who reaches one of them can join as a node.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BoundRendezvous(RendezvousHandler):
         )
 
     def _listen(self) -> int:
-        """Return a descriptor, which is the store's from here on."""
+        """Return a listening descriptor, which the store then owns."""
         try:
             return listen_at(self.address, self.port).detach()
         except OSError as error:
@@ -72,7 +72,7 @@ class BoundRendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """The ranks connect to this store, and make none of their own."""
+        """Return true: the ranks connect to this store, and make none of their own."""
         return True
 
     def get_backend(self) -> str:
@@ -84,16 +84,16 @@ class BoundRendezvous(RendezvousHandler):
         return self._run_id
 
     def num_nodes_waiting(self) -> int:
-        """Nobody comes later."""
+        """Return 0: no node joins later."""
         return 0
 
     def is_closed(self) -> bool:
-        """It is never closed."""
+        """Return false: it is never closed."""
         return False
 
     def set_closed(self) -> None:
         """It is never closed."""
 
     def shutdown(self) -> bool:
-        """The store goes with the agent."""
+        """Do nothing: the store ends with the agent."""
         return True

@@ -1,4 +1,4 @@
-"""What a traceback says that came as a text, from another process or thread."""
+"""Reads a traceback that came as text, from another process or thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END = re.compile(
     rf'^[ |]*(?:{_DIRECT}|During handling of the above .*|"""|\+-*)\s*$', re.MULTILINE
 )
 _SECOND = re.compile(r"^[ |]*\+-+ 2 -+$|^Traceback .*: \(RANK \d+\)$", re.MULTILINE)
-"""Where the second error of a group begins, or that of a further rank of a checkpoint."""
+"""Where the second error of a group begins, or the error of another rank of a checkpoint."""
 _CARRIERS = (
     (re.compile(r"Caught \S+ (in .+)\.\nOriginal Traceback"), r"\1"),
     (re.compile(r"-- Process (\d+) terminated with the following"), r"in process \1 of mp.spawn"),
@@ -33,19 +33,19 @@ _HEAD_CHARS, _LIMIT_CHARS = 1 << 12, 1 << 20
 
 
 class Told(NamedTuple):
-    """An error as its traceback tells it."""
+    """An error, read from its traceback."""
 
     type: str
     message: str
     frame: tuple[str, int, str, str]
-    """File, line, function and source of the user's last line, or of the last."""
+    """File, line, function and source of the last line in the user's code, or of the last line."""
     own: bool
     """That line is the user's."""
     carrier: str = ""
 
 
 class _Block(NamedTuple):
-    """One traceback of a text that may hold several."""
+    """One traceback in a text that may hold several."""
 
     lines: list[str]
     causes_next: bool

@@ -1,1 +1,1 @@
-"""Long-lived children: start, tee, stop, first failure. The only Popen of them is here."""
+"""The process that owns a run: it starts the agents, writes the logs, stops and restarts."""

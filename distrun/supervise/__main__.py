@@ -1,7 +1,7 @@
 """The supervisor's program: `…/__main__.py RUN_ID RUN_FD COMMANDS_FD EVENTS_FD [FD]…`.
 
-RUN_FD is the run directory, open. RUN_ID tells people, and `distrun stop`, whose it is. Each
-further FD is one of the launcher's, for a rank; the order says which.
+RUN_FD is the run directory, open. RUN_ID names the run in process lists and for `distrun stop`.
+Each further FD is one of the launcher's, for a rank; the order says which.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
     data = b""
     while b"\n" not in data:
         if not (more := os.read(commands, 1 << 20)):
-            return 0  # the client died before it had said what it wants
+            return 0  # the client died before it sent an order
         data += more
     line, _, early_commands = data.partition(b"\n")
     order = json.loads(line)

@@ -37,10 +37,10 @@ class Agent:
     joined: bool = False
     """It is ready to start its ranks."""
     stopped: bool = False
-    """It has said that no rank of it lives after a stop."""
+    """It has reported that none of its ranks lives after a stop."""
     succeeded: bool = False
     swept: bool = False
-    """It has said that no process of its node is left."""
+    """It has reported that no process of its node is left."""
     gone: bool = False
     killed: bool = False
     """It was killed by the supervisor."""
@@ -52,32 +52,32 @@ class Agent:
     """All of its ranks have been started."""
     silence: Silence = field(default_factory=Silence)
     why_lost: str = ""
-    """Why it was given up, if it did not go by itself."""
+    """Why the supervisor gave it up, if it did not end by itself."""
     _partial: bytes = b""
     _raw_header: dict[str, Any] = field(default_factory=dict)
     _raw_left: int = 0
     _outgoing: bytes = b""
 
     def send(self, command: str, **fields: Any) -> None:
-        """Tell the agent to do something."""
+        """Send a command to the agent."""
         self._outgoing += json.dumps({"command": command, **fields}).encode() + b"\n"
         self.flush()
 
     def flush(self) -> bool:
-        """Write what fits into the pipe; True if more is to come."""
+        """Write what fits into the pipe; return True if some is left."""
         try:
             while self._outgoing and not self.gone:
                 self._outgoing = self._outgoing[os.write(self.commands_fd, self._outgoing) :]
         except BlockingIOError:
             return True
         except OSError:
-            self._outgoing = b""  # it is gone: that is seen elsewhere
+            self._outgoing = b""  # it is gone: the end of its events shows that
         return False
 
     def read_events(self) -> list[tuple[dict[str, Any], memoryview]] | None:
-        """Return what it said, with the raw bytes that came along; None at its end.
+        """Return its events, each with the raw bytes that follow it; None at its end.
 
-        Output that has come in part is returned in part: much of it is never copied.
+        Output that has come in part is returned in part, to avoid copies of large output.
         """
         data = os.read(self.events_fd, _READ_NBYTES)
         if not data:
@@ -98,7 +98,7 @@ class Agent:
             line = self._partial + data[at:newline]
             self._partial, at = b"", newline + 1
             if not line:
-                continue  # it only says that it is there
+                continue  # it only says that it is alive
             header = json.loads(line)
             self._raw_left = header.get("nbytes", 0)
             if self._raw_left:
@@ -126,7 +126,7 @@ def start_agent(
 
     Args:
         index: Which node.
-        host: Its name for people.
+        host: Its name in messages.
         run_id: The run it belongs to.
         environ: The whole environment of the agent, and so of its ranks.
         program: What warm ranks, forked from the agent's own interpreter, will find as
@@ -157,7 +157,7 @@ def start_agent(
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=stderr_write,  # whatever a sitecustomize prints is not an event
+            stdout=stderr_write,  # what a sitecustomize prints must not be read as an event
             stderr=stderr_write,
             env={**environ, TAG: tag},
             start_new_session=True,

@@ -1,7 +1,7 @@
-"""A byte a second to everybody who listens to the supervisor: it is there, though busy.
+"""A byte a second to every reader of the supervisor: it is alive, even if busy.
 
-In a thread of its own: a disk that hangs for a minute stops the supervisor's loop, and must
-not make its agents end the job. A supervisor that is stopped as a whole says nothing.
+It runs in a thread: a disk that hangs for a minute stops the supervisor's loop, and must not
+make the agents end the job. A supervisor that is stopped as a whole sends nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from distrun.silence import BEAT_S
 
 
 class Beat:
-    """Writes a NUL byte, which both readers pass over wherever it stands, to each descriptor."""
+    """Writes a NUL byte, which readers ignore at any place, to each descriptor."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,17 +22,17 @@ class Beat:
         threading.Thread(target=self._run, daemon=True).start()
 
     def add(self, fd: int) -> None:
-        """Begin to write to a descriptor that does not block."""
+        """Begin to write to a non-blocking descriptor."""
         with self._lock:
             self._fds.add(fd)
 
     def remove(self, fd: int) -> None:
-        """Write no more to it; call before it is closed."""
+        """Stop writing to it; call before it is closed."""
         with self._lock:
             self._fds.discard(fd)
 
     def end(self) -> None:
-        """Write no more to any."""
+        """Stop writing to all."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -42,4 +42,4 @@ class Beat:
                     try:
                         os.write(fd, b"\0")
                     except OSError:
-                        pass  # full, so that it has much to read; or gone, which is seen elsewhere
+                        pass  # full: its reader has much to read; or gone: other code notices

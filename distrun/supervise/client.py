@@ -1,4 +1,4 @@
-"""The other end of a supervisor: start it, hear from it, tell it to stop."""
+"""The launcher's side of a supervisor: start it, read its events, stop it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
 
 class SupervisorClient:
-    """A supervisor that was started here."""
+    """A supervisor that this process started."""
 
     def __init__(
         self, child: subprocess.Popen[bytes], run: RunDirectory, commands_fd: int, events_fd: int
@@ -45,9 +45,9 @@ class SupervisorClient:
         return self._child.pid
 
     def events(self, tick_s: float = BEAT_S) -> Iterator[dict[str, Any]]:
-        """Yield its events until it is gone; `{}` says that a log has grown, or a tick passed.
+        """Yield its events until it is gone; `{}` means that a log has grown, or a tick passed.
 
-        One that says nothing for long is killed: it is stopped, or stuck.
+        A supervisor that is silent for long is killed: it is stopped, or stuck.
         """
         silence = Silence()
         while True:
@@ -70,20 +70,20 @@ class SupervisorClient:
             self._commands_fd = None
 
     def signal(self, signum: int) -> None:
-        """Have it treat a signal as if it had got it itself."""
+        """Have it handle a signal as if it had received it."""
         if self._commands_fd is None:
             return
         try:
             os.write(self._commands_fd, json.dumps({"signal": int(signum)}).encode() + b"\n")
         except OSError:
-            pass  # it has just ended: its last event says how
+            pass  # it has just ended: its last event has the outcome
 
     def kill(self) -> None:
-        """End a supervisor that no longer listens; `clean_up` does the rest."""
+        """Kill a supervisor that no longer answers; `clean_up` does the rest."""
         self._child.kill()
 
     def clean_up(self) -> None:
-        """After it was killed: wait for its agents to see it, then leave no process behind."""
+        """After it was killed: wait until its agents have ended, then leave no process."""
         deadline = time.monotonic() + 3.0
         while time.monotonic() < deadline and marked(self.run.run_id):
             time.sleep(0.05)
@@ -100,7 +100,7 @@ def start_supervisor(
 ) -> SupervisorClient:
     """Start a supervisor for a run whose directory was just made.
 
-    The record names the supervisor from the start: the run is never taken for a lost one.
+    The record names the supervisor from the start, so the run never looks lost.
 
     Raises:
         MachineError: The process cannot be started.
@@ -109,7 +109,7 @@ def start_supervisor(
     assert run.held is not None
     commands_read, commands_write = os.pipe()
     events_read, events_write = os.pipe()
-    # Descriptors of their own: what a sitecustomize prints must not be taken for an event.
+    # Pipes of its own: what a sitecustomize prints must not be read as an event.
     passed = [run.held.fd, commands_read, events_write]
     passed += streams.open_fds
     try:
@@ -149,11 +149,11 @@ def start_supervisor(
 def _start(run: RunDirectory, passed: list[int]) -> subprocess.Popen[bytes]:
     with open(run.supervisor_log.open(os.O_WRONLY | os.O_CREAT), "wb") as log:
         return subprocess.Popen(
-            # Without the user's PYTHONPATH and site: it needs the standard library alone.
+            # Without the user's PYTHONPATH and site: it needs only the standard library.
             [sys.executable, "-I", "-S", _PROGRAM, run.run_id, *map(str, passed)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C reaches it through us, as a decision
+            start_new_session=True,  # Ctrl-C reaches it through us, as a command
             pass_fds=passed,
         )

@@ -1,4 +1,4 @@
-"""How a run ended, in the words and the exit code that the user gets."""
+"""How a run ended: the sentence, the hint and the exit code that the user gets."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Ending:
 
 @dataclass(frozen=True)
 class Stop:
-    """Who ended the run before its ranks did."""
+    """What ended the run before its ranks did."""
 
     kind: Literal["signal", "client lost", "time limit"]
     signum: int | None = None
 
 
 def describe(world: World, stop: Stop | None) -> Ending:
-    """Return the ending of the last world of a run; what came first counts."""
+    """Return the ending of the last world of a run; the first cause counts."""
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     verdict = judge(world.ends)
@@ -62,7 +62,7 @@ def describe(world: World, stop: Stop | None) -> Ending:
 
 def _stopped(world: World, stop: Stop) -> Ending:
     if stop.kind == "client lost":
-        summary = "stopped: the command that had started it was killed"
+        summary = "stopped: the command that started it was killed"
         return Ending("terminated", ExitCode.TERMINATED, summary)
     if stop.signum is not None:
         signum = signal.Signals(stop.signum)
@@ -89,7 +89,7 @@ def _never_began(world: World) -> Ending | None:
             ExitCode.JOIN_TIMEOUT,
             f"{len(world.missing)} of {len(world.agents)} nodes did not join within"
             f" {world.plan.join_timeout_s:g} s: {names}",
-            "--join-timeout gives them longer; logs/node*/agent.log has their words",
+            "--join-timeout gives them more time; logs/node*/agent.log has their output",
         )
     if world.unstarted:
         names = ", ".join(f"{a.host} ({a.stage})" for a in world.unstarted)
@@ -98,14 +98,14 @@ def _never_began(world: World) -> Ending | None:
             ExitCode.JOIN_TIMEOUT,
             f"the nodes had joined, but not all ranks started within"
             f" {world.plan.join_timeout_s:g} s: {names}",
-            "--join-timeout gives them longer; logs/node*/agent.log has their words",
+            "--join-timeout gives them more time; logs/node*/agent.log has their output",
         )
     if world.port_was_taken:
         return Ending(
             "port taken",
             ExitCode.MACHINE,
             f"--master-port {world.plan.master_port} was taken by another process",
-            "leave --master-port out, and a free one is taken",
+            "leave --master-port out: then a free port is used",
         )
     return None
 
@@ -113,15 +113,15 @@ def _never_began(world: World) -> Ending | None:
 def _node_lost(world: World, verdict: Verdict | None) -> Ending:
     if world.engine_errors:
         agent, kind, message = world.engine_errors[0]
-        summary = f"the agent of {agent.host} could not go on: {kind}: {message}"
+        summary = f"the agent of {agent.host} failed: {kind}: {message}"
         hint = f"see logs/node{agent.index}/agent.log in the run directory"
         return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     if world.lost:
         agent = world.lost[0]
         others = [a.host for a in world.lost[1:]]
-        why = agent.why_lost or f"the agent of {agent.host} went away{_last_line(agent)}"
-        summary = f"{why}; so did {', '.join(others)}" if others else why
-        hint = "killed from outside, or out of memory? --max-restarts starts it again"
+        why = agent.why_lost or f"the agent of {agent.host} ended unexpectedly{_last_line(agent)}"
+        summary = f"{why}; lost too: {', '.join(others)}" if others else why
+        hint = "was it killed, or the node out of memory? --max-restarts restarts the run"
         return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)
@@ -130,11 +130,11 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
 def _last_line(agent: Agent) -> str:
     lines = agent.last_words.decode(errors="replace").split("\n")
     said = next((line for line in reversed(lines) if line.strip()), "")
-    return f"; its last words: {said.strip()}" if said else " without a word"
+    return f"; the last line it wrote: {said.strip()}" if said else " and wrote nothing"
 
 
 def _lost_came_first(world: World) -> bool:
-    """A rank that only ended after, or because of, a lost node or agent is no first failure."""
+    """Return whether a node or agent was lost, and ranks failed only because of that."""
     lost = world.lost or world.engine_errors
     return bool(lost) and not any(e.failed and not e.is_victim for e in world.ends)
 
@@ -145,7 +145,7 @@ def _how_ranks_took_it(world: World) -> str:
     codes = [end.exit_code for end in world.ends]
     known = all(end.code_known for end in world.ends)
     if codes and known and not any(codes) and len(codes) == world.plan.world_size:
-        return "; every rank saved what it had to and ended with 0 by itself"
+        return "; every rank ended with 0 by itself"
     killed = sum(code == -signal.SIGKILL for code in codes)
     if killed:
         return f"; {killed} of {len(codes)} rank{'s' * (len(codes) != 1)} had to be killed"
@@ -153,8 +153,8 @@ def _how_ranks_took_it(world: World) -> str:
 
 
 def _where_ranks_were(world: World) -> str:
-    """Say where those ranks were that lived when the run was stopped."""
+    """Return where the ranks were that lived when the run was stopped."""
     if not world.stacks:
         return ""
     where = grouped({rank: place_of(stacks) for rank, stacks in world.stacks.items()})
-    return f"where the ranks then were: {where}; more is in stacks/ of the run directory"
+    return f"where the ranks were: {where}; full stacks are in stacks/ of the run directory"

@@ -1,4 +1,4 @@
-"""Writing into the run directory: a full disk is told once, and never stops a run."""
+"""Writing into the run directory: a full disk is reported once, and never stops a run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class AppendFile:
     """A file that is only ever added to.
 
     Args:
-        file: Where.
-        complain: Called once with a sentence when it cannot be written.
+        file: Its path.
+        complain: Called once, with a message, if it cannot be written.
         max_nbytes: Rotate to `<name>.1` at this size; 0 for never.
     """
 
@@ -28,7 +28,7 @@ class AppendFile:
         self._broken = False
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add `data`, or complain and go on."""
+        """Add `data`; if that fails, complain and continue."""
         try:
             self._make_room(len(data))
             self._write_all(data)
@@ -36,7 +36,7 @@ class AppendFile:
             self._tell(error)
 
     def place_for(self, nbytes: int) -> tuple[int, int] | None:
-        """Return the inode and the offset that the next `nbytes` will get, None for none."""
+        """Return the inode and the offset that the next `nbytes` will get; None without a file."""
         try:
             fd = self._make_room(nbytes)
             return os.fstat(fd).st_ino, self._nbytes
@@ -63,7 +63,7 @@ class AppendFile:
             self._fd = None
 
     def _make_room(self, nbytes: int) -> int:
-        """Open it, after it was renamed if so much more would be too much for it."""
+        """Open it; rotate it first if `nbytes` more would exceed its limit."""
         fd = self._fd if self._fd is not None else self._open()
         if self._max_nbytes and self._nbytes and self._nbytes + nbytes > self._max_nbytes:
             self.close()

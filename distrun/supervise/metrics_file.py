@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: it keeps every step up to a size, and then ever fewer of them."""
+"""`metrics.jsonl`: it keeps every step up to a size, and then fewer and fewer."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 from distrun.supervise.files import AppendFile
 
 _LIMIT_NBYTES = 64 << 20
-"""Half a million steps of a rank, more than a plot or a person can tell apart."""
+"""Half a million steps of a rank, more than a plot can show."""
 _MAX_SERIES = 1000
 
 
 @dataclass
 class _Series:
-    """The records of one rank that have the same names, such as those of its evaluations."""
+    """The records of one rank with the same names of values, such as its evaluations."""
 
     every: int = 1
-    """One in so many is kept."""
+    """One record in so many is kept."""
     seen: int = 0
     nbytes: int = 0
-    """Written since some series was thinned."""
+    """Bytes written since a series was last thinned."""
     left_out: dict[str, Any] | None = None
     """The last record, if it is not in the file."""
 
 
 class MetricsFile:
-    """Writes records of steps: above a limit, of the longest series, one in 2, 4, 8, …
+    """Writes records of steps; above a limit, of the longest series, only one in 2, 4, 8, …
 
     So the file grows with the logarithm of the number of steps: by an eighth of the limit each
-    time that their number doubles. From then on each record tells as `"every"` of how many it
-    is one. The first and the last of each series are always kept.
+    time that their number doubles. Then the field `"every"` of each record says: it is one of
+    so many. The first and the last record of each series are always kept.
 
     Args:
         file: Where they are written.
-        say: Called with a sentence when the file begins to leave records out.
-        limit_nbytes: Up to here every record is kept.
+        say: Called with a message when the file begins to leave records out.
+        limit_nbytes: Up to this size every record is kept.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MetricsFile:
         """Add a record, or leave it out.
 
         Args:
-            record: Its `rank`, and the names of its values, say to which series it belongs.
+            record: Its `rank`, and the names of its values, determine its series.
         """
         series = self._series_of(record)
         if series.seen % series.every == 0:
@@ -72,7 +72,7 @@ class MetricsFile:
     def _series_of(self, record: dict[str, Any]) -> _Series:
         key: tuple[Any, ...] = (record["rank"], *record)
         if key not in self._series and len(self._series) >= _MAX_SERIES:
-            key = ()  # of all others: names that change at every step take no memory
+            key = ()  # shared by all others, so that names that change at every step take no memory
         return self._series.setdefault(key, _Series())
 
     def _add(self, series: _Series, record: dict[str, Any]) -> None:

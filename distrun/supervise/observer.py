@@ -1,7 +1,7 @@
-"""The one who started the launch, if still there: gets events, sends commands.
+"""The supervisor's pipes to the launcher, if it still runs: events out, commands in.
 
-The pipe to it never holds up a run: what does not fit is kept up to a limit, and then
-the numbers of training steps, which are in metrics.jsonl anyway, are dropped first.
+A full pipe never delays a run: what does not fit is kept up to a limit. Then the numbers of
+training steps are dropped first, because metrics.jsonl has them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _METRICS_S = 0.1
 
 
 class Observer:
-    """Speaks to the client over two pipes."""
+    """Exchanges messages with the client over two pipes."""
 
     def __init__(self, commands_fd: int, events_fd: int, received: bytes = b"") -> None:
         self.commands_fd = commands_fd
@@ -40,12 +40,12 @@ class Observer:
         return self.early_commands()
 
     def early_commands(self) -> list[dict[str, Any]]:
-        """Return commands that have been read already."""
+        """Return commands that were read with the order."""
         *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines]
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Pass an event on; of the numbers of training, ten a second."""
+        """Pass an event on; of the numbers of training steps, ten a second."""
         if event["event"] == "metrics":
             now = time.monotonic()
             if now - self._metrics_at < _METRICS_S:
@@ -56,11 +56,11 @@ class Observer:
             self.flush()
 
     def ring(self) -> None:
-        """Note that a log has grown; `flush` lets the client know, not too often."""
+        """Note that a log has grown; `flush` tells the client, at a limited rate."""
         self._news = True
 
     def flush(self) -> float | None:
-        """Write what fits; return in how many seconds to call again, None if not needed."""
+        """Write what fits; return after how many seconds to call again, None if not needed."""
         now = time.monotonic()
         if self._news and now - self._rung_at >= _DOORBELL_S:
             self._news = False
@@ -76,7 +76,7 @@ class Observer:
         return _DOORBELL_S if self._news else None
 
     def flush_for(self, limit_s: float) -> None:
-        """Keep writing until all is said or the time is over."""
+        """Write until all is written or the time is over."""
         deadline = time.monotonic() + limit_s
         while self._backlog and not self.gone and time.monotonic() < deadline:
             if self.flush():

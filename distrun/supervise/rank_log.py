@@ -1,4 +1,4 @@
-"""One rank's log as it grows, and beside it which part of it is of which stream."""
+"""One rank's log, and a file beside it that says which part is of which stream."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from distrun.streams import STDERR
 from distrun.supervise.files import AppendFile
 
 _MARK_S = 0.1
-"""How exactly it is known when something was printed."""
+"""How exactly the time of a line is recorded."""
 
 
 class RankLog:
     """Everything one rank prints, in the order in which it came.
 
     Args:
-        log: Where.
-        streams: Where the marks go; see `runs.streams`.
-        complain: Called once with a sentence when it cannot be written.
+        log: Its path.
+        streams: The path of the file with the marks; see `runs.streams`.
+        complain: Called once, with a message, if the log cannot be written.
         max_nbytes: Rotate both at this size of the log; 0 for never.
     """
 
@@ -28,12 +28,12 @@ class RankLog:
         self, log: RunFile, streams: RunFile, complain: Callable[[str], None], max_nbytes: int
     ) -> None:
         self._log = AppendFile(log, complain, max_nbytes)
-        self._marks = AppendFile(streams, lambda _: None)  # a full disk is told of the log
+        self._marks = AppendFile(streams, lambda _: None)  # a full disk is reported for the log
         self._marked_inode: int | None = None
         self._mark = Mark(0)
 
     def create(self) -> None:
-        """Make the log, which a rank has even if it prints nothing."""
+        """Make the log: it exists even if the rank prints nothing."""
         self._log.write(b"")
 
     def say(self, line: str) -> None:
@@ -41,7 +41,7 @@ class RankLog:
         self.write(STDERR, f"--- distrun: {line} ---\n".encode())
 
     def write(self, stream: str, data: bytes | memoryview) -> None:
-        """Add what the rank has printed; a reader finds the mark before the bytes."""
+        """Add output of the rank; the mark is written before the bytes."""
         place = self._log.place_for(len(data))
         if place is not None:
             self._note(stream, *place)

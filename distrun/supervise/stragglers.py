@@ -1,4 +1,4 @@
-"""Ranks that go on for long after others have ended: who, and where they are."""
+"""Ranks that run for long after others have ended: which, and where they are."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ANSWER_S = 5.0
 
 
 class Stragglers:
-    """Notices when no rank has ended for a while, and some have.
+    """Notices when some ranks have ended, and no other has for a while.
 
     Args:
-        notice_s: How long that is; 0 for never.
+        notice_s: How long a while is; 0 for never.
     """
 
     def __init__(self, notice_s: float) -> None:
@@ -31,7 +31,7 @@ class Stragglers:
         self._ask_at = time.monotonic() + self._notice_s if self._notice_s else None
 
     def asks(self, live: Sequence[int]) -> bool:
-        """Say whether the live ranks are to be asked now where they are; once in a silence."""
+        """Return whether to ask the live ranks now where they are; true once after each end."""
         if self._ask_at is None or not live or time.monotonic() < self._ask_at:
             return False
         self._ask_at = None
@@ -39,11 +39,11 @@ class Stragglers:
         return True
 
     def stacks_came(self, rank: int, stacks: str) -> None:
-        """Note the answer of a rank."""
+        """Note the stacks of a rank."""
         self._stacks[rank] = stacks
 
     def news(self, live: Sequence[int]) -> dict[str, Any] | None:
-        """Return what is to be told once the answers are there, or do not come."""
+        """Return the event when the stacks are there, or are overdue."""
         if self._asked_at is None:
             return None
         if set(live) > self._stacks.keys() and time.monotonic() < self._asked_at + _ANSWER_S:

@@ -1,6 +1,6 @@
 """Supervises one run from the first agent to the last process, in a process of its own.
 
-It imports neither torch nor pydantic, and stays small: it may run for weeks.
+It imports neither torch nor pydantic, to stay small: it may run for weeks.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Supervisor:
         self._beat = Beat()
         self._beat.add(observer.events_fd)
         self._stop: Stop | None = None
-        """Why the run is being stopped before its end; the first reason counts."""
+        """Why the run is stopped before its end; the first reason counts."""
         self._first_signal: tuple[int, float] | None = None
-        """The first signal that is to end it, and when it came."""
+        """The first signal to end it, and when it came."""
         self._started_at = time.monotonic()
         self._limit_at = (
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
@@ -237,7 +237,7 @@ class Supervisor:
         return self._logs[key]
 
     def _mark_logs(self, attempt: int) -> None:
-        """Keep the attempts apart in the ranks' logs."""
+        """Mark the start of each attempt in the ranks' logs."""
         for log in self._logs.values():
             log.say(f"attempt {attempt + 1} begins")
 
@@ -259,7 +259,7 @@ class Supervisor:
         try:
             self._selector.unregister(fd)
         except KeyError:
-            pass  # it has reached its end before
+            pass  # it has reached its end already
 
     # --- who decides: the clock, the client, signals -------------------------------------
 
@@ -278,13 +278,13 @@ class Supervisor:
             self._take_signal(command["signal"])
 
     def _stop_for(self, stop: Stop, signum: int, reason: str) -> None:
-        """End the run; who ends it wants to know where it was. The first reason counts."""
+        """Stop the run, and collect where its ranks are. The first reason counts."""
         first, self._stop = self._stop is None, self._stop or stop
         grace_s = self._order.plan.grace_s
         if first and not self._world.stopping:
             self._tell("stopping", reason=reason, grace_s=grace_s)
             self._world.send_all("stacks")
-        if first or stop.signum is not None:  # the ranks hear of a signal in any case
+        if first or stop.signum is not None:  # the ranks get the signal in any case
             self._world.stop(signum, grace_s)
 
     def _watch_signals(self) -> None:
@@ -292,7 +292,7 @@ class Supervisor:
         os.set_blocking(read, False)
         os.set_blocking(write, False)
         for signum in (*STOPPING, *ENDING, *FORWARDED, signal.SIGCHLD):
-            # What is ignored here (nohup, a shell's background job) is to be so in the ranks.
+            # Signals that are ignored here (nohup, a shell's background job) stay so in the ranks.
             if signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, lambda *_: None)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -326,7 +326,7 @@ class Supervisor:
         rank, agents = self._order.plan.debug_rank, self._world.agents
         return next((a for a in agents if rank in a.ranks and not self._world.stopping), None)
 
-    # --- telling ---------------------------------------------------------------------
+    # --- events ----------------------------------------------------------------------
 
     def _tell(self, name: str, **fields: Any) -> None:
         event = {"event": name, "time": round(time.time(), 3), **fields}
@@ -377,7 +377,7 @@ class Supervisor:
         return ending.exit_code
 
     def _save(self, ending: Ending) -> None:
-        """Write the verdict, each rank's error and the stacks."""
+        """Write the verdict, the error of each rank and the stacks."""
         files: list[tuple[RunFile, str]] = []
         if ending.verdict:
             files.append((self._run.verdict, json.dumps(ending.verdict.to_json(), indent=1)))

@@ -1,6 +1,6 @@
 """One attempt: the agents of all nodes, from their start to the last process.
 
-Pure reaction: `Supervisor` owns the loop and hands over events and the passing of time.
+It has no loop of its own: `Supervisor` passes events and the time to it.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from distrun.supervise.raised import RaisedRanks
 from distrun.supervise.stragglers import Stragglers
 
 SETTLE_S = 0.2
-"""From the first failure to SIGTERM: ranks that meet the same error may say so."""
+"""From the first failure to SIGTERM: ranks with the same error can report it."""
 _FIRST_WAITING_S, _WAITING_S = 3.0, 10.0
 _OVERTIME_S = 5.0
-"""What an agent has beyond the ranks' grace before it is killed itself."""
+"""How long after the ranks' grace an agent is killed."""
 _LOOK_S = 0.5
 _ROUNDED_S = 1.0  # torchrun's own limit is in whole seconds
 
 
 @dataclass
 class World:
-    """The agents of one attempt and what has become of them."""
+    """The agents of one attempt and their states."""
 
     plan: LaunchPlan
     attempt: int
     restarts: int
-    """How many of the attempts before were crashes: fewer than attempts, if a port was lost."""
+    """How many earlier attempts crashed: fewer than attempts, if a port was lost."""
     agents: list[Agent]
     tell: Callable[..., None]
-    """Tells an event to everybody who listens."""
+    """Sends an event to all who listen."""
     reading_rank: int | None = None
-    """The rank that a person may be talking to."""
+    """The rank that has the terminal."""
     ends: list[RankEnd] = field(default_factory=list)
     engine_errors: list[tuple[Agent, str, str]] = field(default_factory=list)
     lost: list[Agent] = field(default_factory=list)
     missing: list[Agent] = field(default_factory=list)
-    """Agents without which the world could not start in time."""
+    """Agents that did not join in time, so that the world could not start."""
     spared: list[Agent] = field(default_factory=list)
     """Agents that an elastic world started without."""
     start_error: str = ""
-    """Why an agent could not be started, or get as far as its ranks."""
+    """Why an agent, or its ranks, could not be started."""
     unstarted: list[Agent] = field(default_factory=list)
     """Agents that had joined, and whose ranks did not start in time."""
     started: bool = False
     stopping: bool = False
     released: bool = False
-    """Its ranks are done, and the agents were told to go."""
+    """Its ranks have ended, and the agents were told to exit."""
     clean: bool = False
-    """They had all ended by themselves then."""
+    """All ranks had ended by themselves then."""
     stacks: dict[int, str] = field(default_factory=dict)
     stragglers: Stragglers = field(init=False)
     _raised: RaisedRanks = field(default_factory=RaisedRanks)
@@ -71,12 +71,12 @@ class World:
 
     @property
     def finished(self) -> bool:
-        """No agent is left."""
+        """Whether no agent is left."""
         return all(agent.gone for agent in self.agents)
 
     @property
     def succeeded(self) -> bool:
-        """Every rank of every node ended with 0, and nothing else went wrong."""
+        """Whether every rank of every node ended with 0, and nothing else failed."""
         return (
             self.started
             and len(self.ends) == self.plan.world_size
@@ -87,12 +87,12 @@ class World:
 
     @property
     def never_began(self) -> bool:
-        """Not all ranks started, and another attempt would not help."""
+        """Whether not all ranks started, and another attempt would not help."""
         return bool(self.missing or self.unstarted or self.start_error)
 
     @property
     def port_was_taken(self) -> bool:
-        """The rendezvous port was lost between the plan and the bind."""
+        """Whether another process took the rendezvous port between the plan and the bind."""
         return any("EADDRINUSE" in message for _, _, message in self.engine_errors)
 
     # --- events ----------------------------------------------------------------------
@@ -105,7 +105,7 @@ class World:
         elif name in _TOLD_AS_IT_IS:
             self.tell(name, node=agent.index, **event)
         else:
-            self.tell("notice", message=f"{agent.host} says {name!r}, which is unknown here")
+            self.tell("notice", message=f"{agent.host} says {name!r}, an unknown event")
 
     def _on_node_stage(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.stage = event["stage"]
@@ -125,7 +125,7 @@ class World:
             self._start(self.agents)
 
     def _start(self, agents: list[Agent]) -> None:
-        """Give every joined node its place and let the ranks begin."""
+        """Assign a node rank to every joined node and start the ranks."""
         self.started = True
         self._started_at = time.monotonic()
         for node_rank, agent in enumerate(agents):
@@ -198,7 +198,7 @@ class World:
 
     def _on_engine_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         if not self.stopping:
-            if self._start_is_overdue():  # its rendezvous has the same limit as we
+            if self._start_is_overdue():  # its rendezvous has the same time limit as the supervisor
                 self.unstarted = self._without_ranks()
             else:
                 self.engine_errors.append((agent, event["type"], event["message"]))
@@ -229,7 +229,7 @@ class World:
         agent.gone = True
         if agent.swept or agent in self.spared:
             return
-        send(agent.pid, signal.SIGKILL)  # a half-dead agent is of no use to anybody
+        send(agent.pid, signal.SIGKILL)  # an agent without its pipe is useless
         sweep(agent.tag)
         failed = any(agent is a for a, _, _ in self.engine_errors)
         if not (self.released or agent.killed or failed or agent in self.missing):
@@ -249,7 +249,7 @@ class World:
     # --- what the supervisor decides --------------------------------------------------
 
     def stop(self, signum: int, grace_s: float, overtime_s: float = _OVERTIME_S) -> None:
-        """Ask every rank to end, and see to it that it does within the grace."""
+        """Send every rank the signal, and kill those that do not end within the grace."""
         self.stopping = True
         self._stop_at = None
         kill_at = time.monotonic() + grace_s + overtime_s
@@ -257,11 +257,11 @@ class World:
         for agent in self.agents:
             if agent.joined:
                 agent.send("stop", signal=signum, grace_s=grace_s)
-            else:  # it has no ranks: there is nothing to save
+            else:  # it has no ranks that could save anything
                 self._kill_agent(agent)
 
     def kill(self) -> None:
-        """End every rank now."""
+        """Kill every rank now."""
         self.stopping = True
         self._stop_at = None
         self._kill_agents_at = time.monotonic() + 1.0
@@ -279,7 +279,7 @@ class World:
         sweep(agent.tag)
 
     def cannot_start(self, node: NodePlan, error: OSError) -> None:
-        """An agent's process could not even be made."""
+        """Note that an agent's process could not be made, and stop."""
         self.start_error = f"the agent of {node.host} cannot be started: {error}"
         self.stop(signal.SIGTERM, 0.0)
 
@@ -293,11 +293,11 @@ class World:
     # --- time ------------------------------------------------------------------------
 
     def on_time(self) -> float:
-        """Do what is due; return in how many seconds to look again."""
+        """Do what is due; return after how many seconds to look again."""
         now = time.monotonic()
         if self._stop_at is not None and now >= self._stop_at:
             if any(end.timed_out for end in self.ends):
-                self.send_all("stacks")  # who was waited for is among those that live
+                self.send_all("stacks")  # the awaited rank is still alive
             self.stop(signal.SIGTERM, self.plan.grace_s)
         if self._kill_agents_at is not None and now >= self._kill_agents_at:
             self._kill_agents_at = None
@@ -319,7 +319,7 @@ class World:
         return max(0.0, min([*due, _LOOK_S]))
 
     def _listen(self, agent: Agent) -> None:
-        """Give up an agent that says nothing for long: it beats once a second."""
+        """Act when an agent is silent for long: it sends a byte a second."""
         if agent.silence.to_be_told:
             silent = f"the agent of {agent.host} has been silent for {TOLD_AFTER_S:g} s"
             self.tell("notice", message=f"{silent}: is it stopped?")
@@ -328,7 +328,7 @@ class World:
             send(agent.pid, signal.SIGKILL)  # its pipe ends: on_gone does the rest
 
     def _watch(self, waited_s: float) -> None:
-        """See to it that every stage of a world that is not being stopped comes to its end."""
+        """Apply the time limit of each stage of a world that is not being stopped."""
         if not self.started:
             self._watch_joining(waited_s)
             return

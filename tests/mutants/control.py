@@ -101,7 +101,7 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/world.py",
-        '                self.send_all("stacks")  # who was waited for is among those that live\n',
+        '                self.send_all("stacks")  # the awaited rank is still alive\n',
         "                pass\n",
         "dropped part",
         "After a timeout nobody knows where the rank was that all waited for.",
@@ -332,8 +332,8 @@ CLI = (
     ),
     Patch(
         "cli/screen/console.py",
-        "    except (OSError, ValueError):\n        pass  # nobody listens",
-        "    except ValueError:\n        pass  # nobody listens",
+        "    except (OSError, ValueError):\n        pass  # nobody reads it",
+        "    except ValueError:\n        pass  # nobody reads it",
         "swallowed error",
         "A closed stderr ends the launcher in the middle of a run.",
         ("unit/cli/test_console.py",),

@@ -32,7 +32,7 @@ AGENT = (
     ),
     Patch(
         "agent/rank.py",
-        "        send(self.pid, signal.SIGCONT)  # a stopped rank cannot even be asked\n",
+        "        send(self.pid, signal.SIGCONT)  # a stopped process handles no signal\n",
         "",
         "dropped part",
         "A stopped rank is killed without having saved.",

@@ -1,13 +1,13 @@
-"""Runs distrun's part of a process before the user's script, and leaves no trace.
+"""Runs distrun's part of a process before the user's script, invisibly to it.
 
 A warm agent and a cold rank are started as `python -u recipe.py args`, with this directory first
 on PYTHONPATH: the interpreter imports `sitecustomize`, and so this file, before it turns
-to the script. Here an agent lives and dies; a rank, forked from it, just returns, and the
-interpreter runs the script as it always does, with nothing of a launcher below it: its
-own `__main__`, traceback, exit code and end.
+to the script. An agent runs and ends in here. A rank, forked from it, returns, and the
+interpreter runs the script as always, without frames of a launcher: with its own
+`__main__`, traceback, exit code and end.
 
-https://docs.python.org/3/library/site.html tells how `sitecustomize` is found and what
-may go wrong in it.
+https://docs.python.org/3/library/site.html describes how `sitecustomize` is found and what
+can fail in it.
 """
 
 import json
@@ -15,7 +15,7 @@ import os
 import site
 import sys
 
-_here = os.path.dirname(__file__)  # noqa: PTH120 - pathlib may be one of the user's own
+_here = os.path.dirname(__file__)  # noqa: PTH120 - the user may have a pathlib of their own
 _order = json.loads(os.environ.pop("DISTRUN_BOOT"))
 
 # Put everything back as it would be without us, and run the user's own sitecustomize.
@@ -40,5 +40,5 @@ else:
     run_agent(_order, warm=True)
 
 if "sitecustomize" not in sys.modules:
-    # What site says to itself where there is none.
+    # The error that site expects where there is none.
     raise ImportError("no module named 'sitecustomize'", name="sitecustomize")

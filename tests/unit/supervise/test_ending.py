@@ -78,7 +78,7 @@ def test_ranks_that_end_by_themselves_after_a_signal_have_saved(world: Played) -
     world.ends(0, 0)
     ending = describe(world.it, Stop("signal", TERM))
     assert ending.exit_code == 143
-    assert "every rank saved what it had to and ended with 0 by itself" in ending.summary
+    assert "every rank ended with 0 by itself" in ending.summary
 
 
 def test_a_failure_before_the_signal_is_the_reason(world: Played) -> None:
@@ -96,7 +96,7 @@ def test_a_rank_that_only_lost_its_peer_is_not_the_reason_of_a_lost_node(world: 
     world.it.on_event(world.agents[0].seen, rank_ended(0, 1, left_by_itself=True, report=lost))
     ending = describe(world.it, None)
     assert (ending.outcome, ending.exit_code) == ("node lost", 5)
-    assert ending.summary == "the agent of node1 went away; its last words: Killed"
+    assert ending.summary == "the agent of node1 ended unexpectedly; the last line it wrote: Killed"
 
 
 def test_a_rank_with_a_reason_of_its_own_is_even_if_its_node_is_lost_then(world: Played) -> None:
@@ -133,7 +133,7 @@ def engine(world: World) -> None:
         (unstarted, "ranks not started", 4, "not all ranks started within 600 s: node1"),
         (start_error, "not started", 3, "a rank cannot be started on node1: no room"),
         (port_taken, "port taken", 3, "--master-port 29500 was taken by another process"),
-        (engine, "node lost", 5, "the agent of node1 could not go on: DistStoreError: no answer"),
+        (engine, "node lost", 5, "the agent of node1 failed: DistStoreError: no answer"),
         (lambda _: None, "failed", 70, "the run ended without a reason"),
     ],
 )
