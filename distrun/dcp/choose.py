@@ -1,4 +1,4 @@
-"""Which checkpoint to go on from, and whether it fits the model."""
+"""Which checkpoint to resume from, and whether it fits the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def place_of(named: str) -> tuple[Path | None, str]:
-    """Return where a run's checkpoints are, if anywhere, and what the run is called, if it is."""
+    """Return the directory of a run's checkpoints, or None, and the name of the run, or ""."""
     run = os.environ.get(RUN_DIR)
     directory = named or (f"{run}/checkpoints" if run else "")
     torchruns = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # its default: no name
@@ -24,15 +24,15 @@ def place_of(named: str) -> tuple[Path | None, str]:
 
 
 def candidates(wanted: str, directory: Path | None, run: str) -> list[Path]:
-    """Return what to resume from, the best last.
+    """Return the checkpoints to resume from, the best last.
 
-    A world that the launcher has restarted goes on from what its run has saved, whatever
-    was wanted at first.
+    A world that the launcher has restarted resumes from what its run has saved, whatever
+    `wanted` says.
 
     Args:
         wanted: "auto", "none", or a path.
-        directory: Of the checkpoints, if there is one.
-        run: Which this is.
+        directory: The directory of the checkpoints, if there is one.
+        run: The name of this run.
     """
     there = committed(directory) if directory else []
     if wanted == "auto":
@@ -45,22 +45,22 @@ def candidates(wanted: str, directory: Path | None, run: str) -> list[Path]:
 def committed(directory: Path) -> list[Path]:
     """Return the checkpoints that were finished, the oldest first.
 
-    By when, and not by step: a directory may hold later steps of an earlier run.
+    They are sorted by time, not by step: a directory may hold later steps of an earlier run.
     """
     finished = []
     for path in directory.glob("step-*"):
         try:
-            # .replaced: one that a kill kept from giving way to its successor
+            # .replaced: a kill came before its successor had taken its name
             step = path.name[5:].removesuffix(".replaced")
             if step.isdigit():
                 finished.append((path.stat().st_mtime_ns, int(step), path))
-        except OSError:  # dropped meanwhile
+        except OSError:  # removed meanwhile
             continue
     return [path for _, _, path in sorted(finished)]
 
 
 def about(path: Path) -> dict[str, Any]:
-    """Return what the manifest of a checkpoint tells beside its files; {} if there is none."""
+    """Return the fields of a manifest beside its files; {} if there is none."""
     try:
         manifest = read_manifest(path)
     except (OSError, ValueError, RecursionError):
@@ -86,7 +86,7 @@ def drop_old(directory: Path, keep: int) -> None:
 
 
 def newest_good(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
-    """Return the last of some checkpoints that is whole, and what is wrong with those after it."""
+    """Return the last whole checkpoint of a list, and what is wrong with those after it."""
     problems = []
     for path in reversed(paths):
         try:
@@ -103,7 +103,7 @@ def require_same_model(path: Path, here: Shapes, there: Shapes) -> None:
     """Compare the tensors of a model with those of a checkpoint.
 
     Raises:
-        CheckpointError: Names or shapes differ; the first is told.
+        CheckpointError: Names or shapes differ; the message has the first.
     """
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):

@@ -1,7 +1,7 @@
 """The model of a checkpoint as one safetensors file: python -m distrun.dcp.export DIR OUT.
 
-DIR is a checkpoint, or a directory of them, of which the newest good one is taken. No process
-group, and no more than one tensor in memory at a time. The answer is a line of JSON.
+DIR is a checkpoint, or a directory of them, of which the newest good one is used. It needs no
+process group, and holds at most one tensor in memory. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distrun.dcp.metadata import METADATA, CheckpointError, inside, read_metadat
 from distrun.dcp.storage import chunk_name, read_manifest
 
 Chunks = dict[str, list[tuple[MetadataIndex, str]]]
-"""Name of a tensor -> its parts, and the file that each is in."""
+"""Name of a tensor -> its chunks, and the file of each."""
 
 _PREFIX = "model."
 _DTYPES = {
@@ -48,7 +48,7 @@ def export(where: Path, out: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: No checkpoint is whole.
-        OSError: The file cannot be written; what was there before is there still.
+        OSError: The file cannot be written; an older file of this name is unchanged.
     """
     paths = committed(where) or [where]
     path, problems = newest_good(paths)
@@ -78,7 +78,7 @@ def export(where: Path, out: Path) -> dict[str, Any]:
 
 
 def _model(metadata: Metadata) -> dict[str, TensorStorageMetadata]:
-    """Return the model's tensors, those of wide elements first: so each begins aligned."""
+    """Return the model's tensors, wide elements first, so that each begins aligned."""
     model = {
         name: meta
         for name, meta in metadata.state_dict_metadata.items()
@@ -96,7 +96,7 @@ def _chunks(metadata: Metadata) -> Chunks:
 
 
 def _header(model: dict[str, TensorStorageMetadata], step: int) -> bytes:
-    """Return what a safetensors file begins with: the header's length, and itself as JSON."""
+    """Return the start of a safetensors file: the length of the header, and the header as JSON."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt", "step": str(step)}}
     start = 0
     for name, meta in model.items():
@@ -154,7 +154,7 @@ def _chunk(path: Path, name: str, index: MetadataIndex) -> Tensor:
 
 
 def main(where: str, out: str) -> None:
-    """Export, and tell how it went."""
+    """Export, and print the result."""
     try:
         answer = export(Path(where), Path(out))
     except CheckpointError as error:

@@ -17,20 +17,20 @@ from distrun.dcp.metadata import CheckpointError
 
 NAME = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
-"""What file systems say that have none (NFS without lockd, Lustre without -o flock)."""
+"""Errors of file systems without locks (NFS without lockd, Lustre without -o flock)."""
 
 
 class DirectoryLock:
-    """Held from its making until `release`, or until the process ends, however it does.
+    """Held from construction until `release`, or until the process ends in any way.
 
-    A POSIX record lock: it belongs to the process, so a child that was forked does not keep it,
+    A POSIX record lock: it belongs to the process, so a forked child does not keep it,
     and shared file systems pass it to other nodes.
 
     Args:
-        directory: Of the checkpoints; it exists.
+        directory: The directory of the checkpoints; it exists.
         run: The name of this run, "" if it has none.
-        restarted: This is a later attempt of the run; one of the same name has to give way.
-        say: Tells the user.
+        restarted: This is a later attempt of the run; it waits for an earlier one to end.
+        say: Prints a line for the user.
 
     Raises:
         CheckpointError: Another run writes there.
@@ -53,18 +53,18 @@ class DirectoryLock:
                     say(f"{directory} has no file locks: no second run may save there")
                     return
                 if restarted and run and holder.get("run") == run:
-                    return  # the lost node of the attempt before this one may hold it yet
+                    return  # the lost node of the previous attempt may still hold it
                 raise CheckpointError(_refusal(directory, holder)) from None
             if _is_at(fd, self._file):
                 self._fd = fd
             else:
-                os.close(fd)  # whoever had it has removed it meanwhile
+                os.close(fd)  # its holder has removed it meanwhile
         about = {"run": run, "pid": os.getpid(), "host": socket.gethostname()}
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(about).encode(), 0)
 
     def release(self) -> None:
-        """Let other runs write there."""
+        """Release the lock: other runs may write there."""
         if self._fd >= 0:
             self._file.unlink(missing_ok=True)
             os.close(self._fd)
@@ -74,10 +74,10 @@ class DirectoryLock:
 def take(
     directory: Path, group: dist.ProcessGroup, run: str, say: Callable[[str], None]
 ) -> DirectoryLock | None:
-    """Take a directory, which is made, for this run; rank 0 alone holds the lock.
+    """Make and lock a directory for this run; rank 0 alone holds the lock.
 
     Raises:
-        CheckpointError: Another run writes there, or nobody can; on all ranks.
+        CheckpointError: Another run writes there, or it is not writable; on all ranks.
     """
     lock, told = None, [""]
     if group.rank() == 0:
@@ -86,7 +86,7 @@ def take(
             directory.mkdir(parents=True, exist_ok=True)
             lock = DirectoryLock(directory, run, restarted=restarted, say=say)
         except OSError as error:
-            told = [f"no checkpoint can be written: {error} (--no-save needs none)"]
+            told = [f"no checkpoint can be written: {error} (--no-save writes none)"]
         except CheckpointError as error:
             told = [str(error)]
     dist.broadcast_object_list(told, group_src=0, group=group)
@@ -96,7 +96,7 @@ def take(
 
 
 def _holder(fd: int) -> dict[str, Any]:
-    """Return who has the lock, {} if it has not said so yet."""
+    """Return the holder of the lock, {} if it has not written its name yet."""
     try:
         about = json.loads(os.pread(fd, 1 << 16, 0))
     except (OSError, ValueError, RecursionError):
@@ -109,7 +109,7 @@ def _refusal(directory: Path, holder: dict[str, Any]) -> str:
     who = f"run {holder['run']} ({process})" if holder.get("run") else process
     return (
         f"{directory} is in use: {who} saves its checkpoints there, and each would delete the"
-        " other's (--checkpoint-dir names another, --no-save needs none)"
+        " other's (--checkpoint-dir names another, --no-save writes none)"
     )
 
 

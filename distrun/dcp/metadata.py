@@ -1,4 +1,4 @@
-"""Reading `.metadata`, DCP's own description of a checkpoint, and holding it against the files."""
+"""Reads `.metadata`, DCP's own description of a checkpoint, and compares it with the files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from distrun.dcp.unpickle import UnpickleError, kind, unpickle
 
 METADATA = ".metadata"
 _MAX_NBYTES = 256 << 20
-"""Some 150 bytes are written for a chunk, and 220 for a tensor: this is a million of them."""
+"""A chunk takes about 150 bytes, a tensor 220: enough for a million of them."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used; the text names the file and the cause."""
+    """A checkpoint cannot be used; the message has the file and the cause."""
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read a checkpoint's `.metadata`, and execute nothing that it may hold.
+    """Read a checkpoint's `.metadata`, without executing anything in it.
 
     Raises:
         CheckpointError: It is missing, broken, or not DCP's.
@@ -40,16 +40,16 @@ def read_metadata(path: Path) -> Metadata:
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
     except UnpickleError as error:
-        raise CheckpointError(f"{file} is no metadata of a checkpoint: {error}") from None
+        raise CheckpointError(f"{file} is not the metadata of a checkpoint: {error}") from None
     if not isinstance(found, Metadata):
-        raise CheckpointError(f"{file} is no metadata of a checkpoint: it holds {kind(found)}")
+        raise CheckpointError(f"{file} is not the metadata of a checkpoint: it holds {kind(found)}")
     return found
 
 
 def require_consistent(path: Path, metadata: Metadata) -> None:
-    """Refuse metadata that describes what the files cannot hold.
+    """Refuse metadata that describes more than the files can hold.
 
-    Whatever is made after it, such as a tensor to be loaded into, is no larger than they are.
+    So what is allocated from it, such as a tensor to load into, is no larger than the files.
 
     Raises:
         CheckpointError: A chunk is missing, outside of its tensor, or too large for its file.
@@ -57,7 +57,7 @@ def require_consistent(path: Path, metadata: Metadata) -> None:
     needed: Counter[str] = Counter()
     placed = set()
     for name, tensor in metadata.state_dict_metadata.items():
-        assert isinstance(tensor, TensorStorageMetadata)  # the unpickler knows no other
+        assert isinstance(tensor, TensorStorageMetadata)  # the unpickler accepts no other class
         if problem := _problem(tensor):
             raise CheckpointError(f"{path / METADATA} describes {name!r:.100} {problem}")
         for chunk in tensor.chunks:
@@ -95,13 +95,13 @@ def _count(size: Iterable[int]) -> int:
 
 
 def inside(path: Path, name: str) -> Path:
-    """Return a file of a checkpoint; its metadata may be forged, and name another.
+    """Return the path of a file of a checkpoint; forged metadata may name any file.
 
     Raises:
-        CheckpointError: The name leaves the directory, or is none.
+        CheckpointError: The name is outside of the directory, or not a file name.
     """
     if not name or Path(name).name != name or name == ".." or not name.isprintable():
-        raise CheckpointError(f"{path} speaks of {name!r:.100}, which is outside of it")
+        raise CheckpointError(f"{path} names the file {name!r:.100}, which is outside of it")
     return path / name
 
 
@@ -109,19 +109,19 @@ def size_of(file: Path) -> int:
     """Return the size of a file in bytes.
 
     Raises:
-        OSError: It is missing, or no regular file: a FIFO would never end.
+        OSError: It is missing, or not a regular file: to read a FIFO would never end.
     """
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return found.st_size
 
 
 def read_bounded(file: Path, max_nbytes: int) -> bytes:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Raises:
-        OSError: It cannot be read, or is longer.
+        OSError: It cannot be read, or is too long.
     """
     if (nbytes := size_of(file)) > max_nbytes:
         raise OSError(errno.EFBIG, f"it has {nbytes} bytes, the limit is {max_nbytes}")

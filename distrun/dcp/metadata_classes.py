@@ -1,4 +1,4 @@
-"""What `.metadata` may name, and what each field of DCP's classes may hold."""
+"""The classes that `.metadata` may name, and the types of their fields."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _are_paths(value: Any) -> bool:
-    """Say whether it is what DCP calls mappings: name -> the keys that lead to the tensor."""
+    """Return whether it is what DCP calls mappings: name -> the keys that lead to the tensor."""
     return _dict_of(str, tuple)(value) and all(
         type(key) in (str, int) for keys in value.values() for key in keys
     )
@@ -61,7 +61,7 @@ def _layout(name: Any) -> torch.layout:
 
 
 def _memory_format(*arguments: Any) -> torch.memory_format:
-    """Return what `_MEM_FORMAT_ENCODING` encodes; DCP saves contiguous tensors alone."""
+    """Return the value of a `_MEM_FORMAT_ENCODING`; DCP saves only contiguous tensors."""
     # Python 3.11.0 to 3.11.3 write an enum as getattr(class, name), others as class(value).
     if arguments not in ((0,), (_MEMORY_FORMAT, "TORCH_CONTIGUOUS_FORMAT")):
         raise UnpickleError("a tensor is not contiguous")
@@ -131,4 +131,4 @@ NAMES: dict[tuple[str, str], object] = {
     ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"): _MEMORY_FORMAT,
     ("builtins", "getattr"): _MEMORY_FORMAT,
 }
-"""(module, name) -> what stands for it here."""
+"""(module, name) -> what the unpickler uses for it."""

@@ -1,4 +1,4 @@
-"""The state of every random generator of a process, as tensors: nothing is pickled."""
+"""The state of every random generator of a process, as tensors, without pickle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def set_rng_state(state: dict[str, Tensor]) -> None:
-    """Put the generators back where `rng_state` found them."""
+    """Set the generators to the states that `rng_state` returned."""
     torch.set_rng_state(state["torch"])
     gauss = state["python_gauss"].item()
     words = tuple(int(word) for word in state["python"].tolist())
@@ -46,7 +46,7 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
 
 
 def restore_rng(state: Mapping[str, Tensor], prefix: str, stored: Collection[str]) -> None:
-    """Put the generators back, if a checkpoint has them all: another world has other ranks."""
+    """Restore the generators if a checkpoint has all states: another world size has other ranks."""
     mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if all(prefix + key in stored for key in mine):
         set_rng_state(mine)

@@ -1,4 +1,4 @@
-"""One checkpoint at a time is written while training goes on."""
+"""Writes one checkpoint at a time while training continues."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from distrun.dcp.storage import Writer
 
 GROUP = "checkpoints"
 _TIMEOUT_S = 1800.0
-"""Ranks write beside training, and the slowest disk decides."""
+"""Ranks write during training, and the slowest disk decides."""
 
 
 def new_group() -> dist.ProcessGroup:
-    """Make a group of all ranks, to be told by its name from those that training uses."""
+    """Make a group of all ranks, with a name that differs from the groups of training."""
     timeout = timedelta(seconds=_TIMEOUT_S)
     group = dist.new_group(backend="gloo", timeout=timeout, group_desc=GROUP)
     assert isinstance(group, dist.ProcessGroup)
@@ -38,14 +38,14 @@ class Saver:
     """Saves into a directory that all ranks share.
 
     Args:
-        directory: Of the checkpoints; it is made.
-        group: For this alone: DCP's collectives in its thread must not meet others.
-        keep: So many checkpoints.
-        about: Goes into every manifest.
-        say: Tells the user.
+        directory: The directory of the checkpoints; it is made.
+        group: A group for this only: DCP's collectives run in a thread of their own.
+        keep: How many checkpoints to keep.
+        about: Fields for every manifest.
+        say: Prints a line for the user.
 
     Raises:
-        CheckpointError: Not all ranks see what rank 0 writes there; on all ranks.
+        CheckpointError: Not all ranks see what rank 0 writes there; raised on all ranks.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class Saver:
         self._pending: Future[Any] | AsyncSaveResponse | None = None
         self._step = -1
         self.latest = ""
-        """The last one that was finished, "" if there is none."""
+        """The last finished checkpoint, "" if there is none."""
         _require_shared(directory, group)
 
     def save(self, done: int, state: Callable[[], dict[str, Tensor]]) -> bool:
-        """Copy the state to the CPU, and go on; False if some rank's is not finite.
+        """Copy the state to the CPU and write it in a thread; False if some rank's is not finite.
 
         Args:
-            done: Steps that are done.
-            state: Returns what to save: every rank its part.
+            done: How many steps are done.
+            state: Returns what to save, on each rank its part.
         """
         self.finish()
         path = self._path(done)
-        if self._group.rank() == 0:  # what an earlier attempt has left
+        if self._group.rank() == 0:  # left by an earlier attempt
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
         tensors = state()
         good = torch.tensor(int(all(map(_is_finite, tensors.items()))))
@@ -86,15 +86,15 @@ class Saver:
         return True
 
     def look(self) -> None:
-        """As `finish`, if that needs no waiting."""
+        """Call `finish` if the writing is done."""
         if isinstance(self._pending, Future) and self._pending.done():
             self.finish()
 
     def finish(self, *, last: bool = False) -> None:
-        """Wait for the one that is being written; say why it could not be.
+        """Wait for the checkpoint that is being written; print why it failed, if it did.
 
         Raises:
-            CheckpointError: It could not be, and no other comes after it; on all ranks.
+            CheckpointError: It failed, and no other follows; raised on all ranks.
         """
         if self._pending is None:
             return
@@ -103,7 +103,7 @@ class Saver:
         try:
             assert isinstance(pending, Future)
             pending.result()
-        except (Exception, CheckpointException) as error:  # whatever the file system said
+        except (Exception, CheckpointException) as error:  # any error of the file system
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
             problem = f"checkpoint {path} could not be written: {_root_cause(error)}"
             if last:
@@ -125,7 +125,7 @@ def _is_finite(item: tuple[str, Tensor]) -> bool:
 
 
 def _require_shared(directory: Path, group: dist.ProcessGroup) -> None:
-    """Refuse before the first step what would fail after hours."""
+    """Refuse a directory that ranks do not share, before the first step."""
     told: list[Any] = [uuid.uuid4().hex, ""]
     token = directory / f".token-{told[0]}"
     if group.rank() == 0:
@@ -136,7 +136,7 @@ def _require_shared(directory: Path, group: dist.ProcessGroup) -> None:
             told[1] = str(error)
     dist.broadcast_object_list(told, group_src=0, group=group)
     if told[1]:
-        raise CheckpointError(f"no checkpoint can be written: {told[1]} (--no-save needs none)")
+        raise CheckpointError(f"no checkpoint can be written: {told[1]} (--no-save writes none)")
     found: list[Any] = [None] * group.size()
     seen = (directory / f".token-{told[0]}").exists()
     dist.all_gather_object(found, seen, group=group)
@@ -146,7 +146,7 @@ def _require_shared(directory: Path, group: dist.ProcessGroup) -> None:
         ranks = f"rank {blind[0]} does" if len(blind) == 1 else f"ranks {', '.join(blind)} do"
         raise CheckpointError(
             f"checkpoints need a directory that all nodes share: {ranks} not see what rank 0"
-            f" writes into {directory} (--checkpoint-dir names another, --no-save needs none)"
+            f" writes into {directory} (--checkpoint-dir names another, --no-save writes none)"
         )
 
 

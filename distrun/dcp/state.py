@@ -1,4 +1,4 @@
-"""The tensors of a model and its optimizer, by plain names: the same under any parallelism."""
+"""The tensors of a model and its optimizer, by names that are the same under any parallelism."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter's name without what DDP, compile and checkpointing put into it."""
-    parts = name.removeprefix("module.").split(".")  # DDP's, around the whole
+    """Return a parameter's name without the parts that DDP, compile and checkpointing add."""
+    parts = name.removeprefix("module.").split(".")  # DDP's, around the whole model
     return ".".join(part for part in parts if part not in _WRAPPERS)
 
 
@@ -25,13 +25,13 @@ def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str
 
     Args:
         parts: The model, or this rank's pipeline stages, wrapped or not.
-        optimizer: Of some of their parameters; its state may be that of a part (ZeRO-1).
+        optimizer: The optimizer; it may hold the state of some parameters only (ZeRO-1).
     """
     state: dict[str, Tensor] = {}
     names: dict[Tensor, str] = {}
     for part in parts:
-        # First: where FSDP has kept gathered weights (after evaluation), this drops them, and
-        # parameters are again those that the optimizer knows.
+        # First: FSDP may have kept gathered weights (after evaluation). This frees them, and
+        # the parameters are again those of the optimizer.
         state |= {f"model.{plain_name(n)}": t for n, t in part.state_dict().items()}
         names |= {p: plain_name(name) for name, p in part.named_parameters()}
     for parameter, values in optimizer.state.items():
@@ -43,7 +43,7 @@ def training_state(parts: Sequence[nn.Module], optimizer: Optimizer) -> dict[str
 def whole_shapes(
     state: Mapping[str, Tensor], group: dist.ProcessGroup
 ) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape of the whole model: under a pipeline each rank has a part."""
+    """Return name -> shape of the whole model; under a pipeline each rank has only a part."""
     mine = {k[6:]: tuple(v.shape) for k, v in state.items() if k.startswith("model.")}
     everyone: list[Any] = [None] * group.size()
     dist.all_gather_object(everyone, mine, group=group)
@@ -60,7 +60,7 @@ def stored_shapes(stored: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
 
 
 def materialise(optimizer: Optimizer) -> None:
-    """Make the optimizer's tensors, to be loaded into: a step of rate 0 without a gradient."""
+    """Make the optimizer's tensors, to load into, by a step with zero gradients and lr 0."""
     if optimizer.state:
         return
     rates = [group["lr"] for group in optimizer.param_groups]

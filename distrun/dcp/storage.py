@@ -6,7 +6,7 @@
       manifest.json            step, SHA-256 and size of each file, run and settings
 
 The layout is DCP's, so a checkpoint loads at any world size and under any sharding. Tensors
-never pass through pickle; `.metadata` does, and is read by an unpickler of our own.
+are never pickled; `.metadata` is, and is read by an unpickler of our own.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from distrun.torch_private import StorageInfo
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_NBYTES = 64 << 20
-"""A file takes 150 bytes: as many ranks as there will be."""
+"""The entry of a file takes 150 bytes: enough for more than 400000 ranks."""
 _METADATA_NBYTES, _METADATA_FACTOR = 1 << 16, 8
-"""Scalars with short names take 4 times as much in it as in the file that holds them."""
+"""Scalars with short names take 4 times as many bytes in it as in their own file."""
 
 
 class Writer(StorageWriter):
     """Writes into a directory beside the final one; the coordinator's rename commits it.
 
     Args:
-        path: Where the checkpoint is to be; it must not exist.
-        step: Goes into the manifest.
+        path: The path of the checkpoint; it must not exist.
+        step: The step, for the manifest.
         then: Called by the coordinator after the commit.
-        about: Goes into the manifest too.
+        about: Further fields for the manifest.
     """
 
     def __init__(
@@ -69,23 +69,23 @@ class Writer(StorageWriter):
         self._rank = 0
 
     def reset(self, checkpoint_id: Any = None) -> None:
-        """Nothing is kept from one save to the next."""
+        """Do nothing: no state is kept from one save to the next."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Learn the rank."""
+        """Note the rank."""
         self._rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Make the directory, which all ranks share."""
+        """Make the directory that all ranks share."""
         self._partial.mkdir(parents=True, exist_ok=True)
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Each rank writes one file: there is nothing to share out."""
+        """Return the plans unchanged: each rank writes one file."""
         return plans
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write this rank's shards, and hash what was written."""
+        """Write this rank's shards, and hash the file."""
         file = self._partial / f"rank-{self._rank:05d}.safetensors"
         tensors = {}
         for item in plan.items:
@@ -108,7 +108,7 @@ class Writer(StorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Write the manifest and commit; the coordinator alone is asked to."""
+        """Write the manifest and commit; called on the coordinator only."""
         stored, digests = {}, {}
         for result in (result for of_rank in results for result in of_rank):
             info = result.storage_data
@@ -128,7 +128,7 @@ class Writer(StorageWriter):
         for written in (METADATA, MANIFEST, "."):  # the shards are on disk already
             _sync(self._partial / written)
         replaced = self._path.with_name(self._path.name + ".replaced")
-        if self._path.exists():  # of a run that began anew in the same directory
+        if self._path.exists():  # of a run that started from step 0 again in the same directory
             self._path.rename(replaced)
         self._partial.rename(self._path)
         _sync(self._path.parent)
@@ -137,11 +137,11 @@ class Writer(StorageWriter):
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
-        """Any path is one."""
+        """Return true: any path is valid."""
         return True
 
     def storage_meta(self) -> StorageMeta:
-        """Nothing to add."""
+        """Return nothing to add."""
         return StorageMeta()
 
 
@@ -153,7 +153,7 @@ class Reader(FileSystemReader):
         return read_metadata(Path(self.path))
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Fill the tensors of the plan."""
+        """Read the tensors of the plan."""
         path = Path(self.path)
         for item in plan.items:
             file = inside(path, self.storage_data[item.storage_index].relative_path)
@@ -178,12 +178,12 @@ class Reader(FileSystemReader):
 
 
 def chunk_name(index: MetadataIndex) -> str:
-    """Return the name of a chunk in its file: the tensor's, and where in it the chunk begins."""
+    """Return the name of a chunk in its file: the tensor's name, and the chunk's offsets in it."""
     return index.fqn + ("" if not index.offset else "@" + ",".join(map(str, index.offset)))
 
 
 def sha256(file: Path) -> str:
-    """Return the digest of a file."""
+    """Return the SHA-256 of a file."""
     with open(file, "rb") as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
@@ -192,7 +192,7 @@ def sha256(file: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to disk: a rename is not safe before."""
+    """Sync a file, or the names in a directory, to disk: before that a rename is not safe."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -201,7 +201,7 @@ def _sync(path: Path) -> None:
 
 
 def verify(path: Path) -> int:
-    """Hash every file of a checkpoint against its manifest; return the step.
+    """Compare the hash of every file of a checkpoint with its manifest; return the step.
 
     Raises:
         CheckpointError: A file is missing, truncated or changed.
@@ -222,17 +222,17 @@ def verify(path: Path) -> int:
 
 
 def read_manifest(path: Path) -> Any:
-    """Return what the manifest of a checkpoint holds, whatever it is.
+    """Return the content of the manifest of a checkpoint, any JSON value.
 
     Raises:
         OSError: It cannot be read.
-        ValueError, RecursionError: It is no JSON.
+        ValueError, RecursionError: It is not JSON.
     """
     return json.loads(read_bounded(path / MANIFEST, _MAX_MANIFEST_NBYTES))
 
 
 def _listed(path: Path) -> tuple[int, dict[Path, tuple[int, str]]]:
-    """Return the step, and of each file its size and digest."""
+    """Return the step, and the size and SHA-256 of each file."""
     file = path / MANIFEST
     try:
         manifest = read_manifest(path)
@@ -244,7 +244,7 @@ def _listed(path: Path) -> tuple[int, dict[Path, tuple[int, str]]]:
             raise KeyError(METADATA)
         return int(manifest["step"]), listed
     except OSError as error:
-        raise CheckpointError(f"{path} is no checkpoint: {MANIFEST}: {error.strerror}") from None
+        raise CheckpointError(f"{path} is not a checkpoint: {MANIFEST}: {error.strerror}") from None
     except (
         ValueError,
         KeyError,
@@ -253,4 +253,6 @@ def _listed(path: Path) -> tuple[int, dict[Path, tuple[int, str]]]:
         OverflowError,
         RecursionError,
     ) as error:
-        raise CheckpointError(f"{file} is no manifest of a checkpoint: {error!r:.200}") from None
+        raise CheckpointError(
+            f"{file} is not the manifest of a checkpoint: {error!r:.200}"
+        ) from None

@@ -1,9 +1,9 @@
-"""An unpickler that calls nothing a pickle names, for data whose classes are known.
+"""An unpickler that never calls what a pickle names, for data with known classes.
 
-Python's own, even with a list of classes, lets a pickle set attributes of those classes, allot
-memory by a number that stands in it, and nest without end. This one knows the opcodes that
-protocol 4 has for plain objects, makes the objects itself, once, and checks each field. What it
-returns takes memory in proportion to the pickle's length.
+Python's own, even with a list of allowed classes, lets a pickle set attributes of those
+classes, allocate memory by a number in it, and nest without limit. This one accepts the
+opcodes of protocol 4 for plain objects, makes each object itself, once, and checks each field.
+The result takes memory in proportion to the length of the pickle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 PROTOCOL = 4
 _MAX_STACK = 10_000
-"""Pickle adds a thousand items to a container at once: two thousand values, and a few below."""
+"""Pickle adds a thousand items to a container at once: two thousand values, and some more."""
 _MAX_TEXT = 4096
 _MAX_INT = 2**63 - 1
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -25,26 +25,26 @@ _INTS = frozenset(("BININT", "BININT1", "BININT2", "LONG1"))
 
 
 class UnpickleError(ValueError):
-    """The bytes are not what pickle writes for such data; the text says where they differ."""
+    """The bytes are not what pickle writes for such data; the message says why."""
 
 
 @dataclass(frozen=True)
 class Constructor:
-    """What a pickle may call, as a function of ours that checks its arguments."""
+    """A function of ours, which checks its arguments, for one that a pickle may call."""
 
     make: Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Record:
-    """A class of which a pickle may make objects."""
+    """A class whose objects a pickle may hold."""
 
     kind: type
     fields: Mapping[str, Callable[[Any], bool]]
-    """Name -> whether a value is right for it."""
+    """Name -> a function that returns whether a value is valid."""
     optional: frozenset[str] = frozenset()
     state: Callable[[Any], Any] = lambda state: state
-    """Returns the fields, where the class pickles something else than them."""
+    """Returns the fields, for a class whose pickled state is something else."""
 
     def check(self, state: Any) -> dict[str, Any]:
         """Return the fields of an object.
@@ -56,15 +56,15 @@ class Record:
         if type(fields) is not dict:
             raise UnpickleError(f"the fields of a {name} are {kind(fields)}")
         if not self.fields.keys() - self.optional <= fields.keys() <= self.fields.keys():
-            raise UnpickleError(f"the fields of a {name} are not those that it has")
+            raise UnpickleError(f"the fields of a {name} are not those of its class")
         for field, value in fields.items():
             if not self.fields[field](value):
-                raise UnpickleError(f"{name}.{field} is {kind(value)} that cannot stand there")
+                raise UnpickleError(f"{name}.{field} is {kind(value)}, which is not valid there")
         return fields
 
 
 def kind(value: object) -> str:
-    """Return "a dict": of what a pickle holds, only the types are told."""
+    """Return "a dict": messages have the type of a value, never the value."""
     return f"a {type(value).__name__}"
 
 
@@ -73,7 +73,7 @@ def unpickle(data: bytes, names: Mapping[tuple[str, str], object]) -> object:
 
     Args:
         data: The pickle.
-        names: (module, name) -> the `Constructor`, `Record` or constant that is meant by it.
+        names: (module, name) -> the `Constructor`, `Record` or constant to use.
 
     Raises:
         UnpickleError: It asks for anything else, or is broken.
@@ -86,7 +86,7 @@ def unpickle(data: bytes, names: Mapping[tuple[str, str], object]) -> object:
     except UnpickleError:
         raise
     except (ValueError, IndexError) as error:
-        raise UnpickleError(f"it is no pickle: {str(error)[:200]}") from None
+        raise UnpickleError(f"it is not a pickle: {str(error)[:200]}") from None
     if end != len(data):
         raise UnpickleError(f"{len(data) - end} bytes follow its end")
     return machine.result()
@@ -103,12 +103,12 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: list[Any] = []
         self._new: dict[int, tuple[object, Record]] = {}
-        """By id, the objects that have no fields yet."""
+        """The objects without fields so far, by id."""
         self._closed: set[int] = set()
-        """The ids of lists and dicts that an object holds: they stay as they were checked."""
+        """The ids of lists and dicts in checked objects: they must not change any more."""
 
     def step(self, opcode: str, argument: Any) -> None:
-        """Do what one opcode says."""
+        """Execute one opcode."""
         if opcode in _STEPS:
             _STEPS[opcode](self)
         elif opcode in _CONSTANTS:
@@ -120,13 +120,13 @@ class _Machine:
         elif opcode in _INTS and abs(argument) <= _MAX_INT:
             self._push(argument)
         elif opcode in _TEXTS and len(argument) <= _MAX_TEXT:
-            argument.encode()  # a surrogate has no place in a name
+            argument.encode()  # a name must not hold a surrogate
             self._push(argument)
         elif opcode not in ("PROTO", "FRAME", "STOP"):
             raise UnpickleError(f"it holds {opcode} {argument!r:.40}")
 
     def result(self) -> object:
-        """Return what is left in the end."""
+        """Return the value that is left on the stack."""
         if self._new or self._marks or len(self._stack) != 1:
             raise UnpickleError("it ends before its objects are whole")
         return self._stack[0]
@@ -151,7 +151,7 @@ class _Machine:
         return self._take(len(self._stack) - self._marks.pop())
 
     def _open(self, container: type) -> Any:
-        """Return the list or dict that is to be added to."""
+        """Return the list or dict to add to."""
         top = self._stack[-1]
         if type(top) is not container or id(top) in self._closed:
             raise UnpickleError(f"it adds to {kind(top)}")

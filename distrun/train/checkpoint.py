@@ -1,7 +1,7 @@
-"""When to save, where from to resume: sharded, asynchronous, and never the only copy lost.
+"""When to save and what to resume from: sharded, asynchronous; a good copy is always kept.
 
-Stands on torch.distributed.checkpoint
-(https://docs.pytorch.org/docs/stable/distributed.checkpoint.html); the files are `distrun.dcp`'s.
+It uses torch.distributed.checkpoint
+(https://docs.pytorch.org/docs/stable/distributed.checkpoint.html); `distrun.dcp` has the files.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from distrun.train.setup import Place
 
 _FREE = frozenset(
     (
-        # what is told and kept, and where
+        # what is printed and kept, and where
         *("log_every", "eval_every", "eval_batches", "profile", "tensorboard", "sample", "save"),
         *("checkpoint_dir", "checkpoint_every", "checkpoint_minutes", "keep", "resume"),
-        # how the same numbers are computed, and on which ranks
+        # how and on which ranks the same numbers are computed
         *("deterministic", "compile", "recompute", "workers", "static_graph", "attention"),
         *("replicate", "reshard", "offload", "meta", "tp", "pp", "cp", "flow", "beside"),
         "loss_parallel",
     )
 )
-"""Settings that a resumed run may have of its own; with others it is not the run that it was."""
+"""Settings that may differ in a resumed run; a difference in any other one is printed."""
 
 
 class Checkpoints:
-    """Saves while training goes on, and finds the last good one.
+    """Saves checkpoints while training continues, and finds the last good one.
 
     Args:
         config: The settings.
         place: This rank.
         parts: The model; under pipeline parallelism this rank's stages.
-        optimizer: Of the parts.
-        scaler: Of float16.
+        optimizer: The optimizer of the parts.
+        scaler: The gradient scaler of float16.
 
     Raises:
-        CheckpointError: They cannot be saved where they are to be; on all ranks.
+        CheckpointError: The directory cannot be used; raised on all ranks.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Checkpoints:
         self._config, self._place, self._scaler = config, place, scaler
         self._parts, self._optimizer = parts, optimizer
         if isinstance(optimizer, ZeroRedundancyOptimizer):
-            self._optimizer = optimizer.optim  # that of this rank's share
+            self._optimizer = optimizer.optim  # of this rank's part
         self._directory, self._run = place_of(config.checkpoint_dir)
         values = dataclasses.asdict(config)
         self._settings = {name: v for name, v in values.items() if name not in _FREE}
@@ -106,26 +106,26 @@ class Checkpoints:
             self._release()
 
     def _release(self) -> None:
-        """Let other runs save there."""
+        """Release the lock: other runs may save there."""
         if self._lock is not None:
             self._lock.release()
 
     def last_good(self) -> str:
-        """Return the last good checkpoint, "" if there is none; waits for one being written."""
+        """Return the last good checkpoint, "" if there is none; wait for one in progress."""
         if self._saver is not None:
             self._saver.finish()
             return self._saver.latest or self._resumed_from
         return self._resumed_from
 
     def after(self, done: int, *, stop: bool) -> None:
-        """Save where it is due: after N steps or minutes, at the end, when told to stop.
+        """Save if it is due: after N steps or minutes, at the end, or on a stop signal.
 
         Args:
-            done: Steps that are done.
+            done: How many steps are done.
             stop: Training ends here, by a signal.
 
         Raises:
-            CheckpointError: The last one could not be written; on all ranks.
+            CheckpointError: The last one could not be written; raised on all ranks.
         """
         if self._saver is None:
             return
@@ -142,14 +142,14 @@ class Checkpoints:
             return False
         over = time.monotonic() - self._saved_at >= 60 * self._config.checkpoint_minutes
         everywhere = torch.tensor(over)
-        dist.broadcast(everywhere, src=0, group=self._clock)  # clocks differ: rank 0's decides
+        dist.broadcast(everywhere, src=0, group=self._clock)  # clocks differ: rank 0 decides
         return bool(everywhere)
 
     def save(self, done: int) -> None:
-        """Copy the state to the CPU, and write it while training goes on.
+        """Copy the state to the CPU, and write it while training continues.
 
         Raises:
-            DivergedError: Some number of it is NaN or infinite; on all ranks.
+            DivergedError: A number in it is NaN or infinite; raised on all ranks.
         """
         if self._saver is None or done == self._saved_step:
             return
@@ -158,7 +158,7 @@ class Checkpoints:
             raise diverged(f"the weights are not finite after step {done}", self.last_good())
 
     def _state(self, done: int) -> dict[str, Tensor]:
-        """Return all that a resumed run needs, every rank its part; tensors alone."""
+        """Return all that a resumed run needs, on each rank its part; only tensors."""
         state = training_state(self._parts, self._optimizer)
         state["train.step"] = torch.tensor(done)
         if self._scaler.is_enabled():
@@ -167,10 +167,10 @@ class Checkpoints:
         return state | {f"rng.{self._place.rank}.{k}": v for k, v in rng_state().items()}
 
     def resume(self) -> int:
-        """Load what `--resume` says; return the steps that are done, 0 for a fresh start.
+        """Load what `--resume` says; return how many steps are done, 0 without a checkpoint.
 
         Raises:
-            CheckpointError: The named one cannot be used, or is of another model; on all ranks.
+            CheckpointError: The given one cannot be used, or is of another model; on all ranks.
         """
         wanted = self._config.resume
         paths = candidates(wanted, self._directory, self._run)
@@ -184,7 +184,7 @@ class Checkpoints:
         if path is None:
             return 0
         done = self._load(path)
-        rest = "" if done < self._config.steps else f": nothing is left of {self._config.steps}"
+        rest = "" if done < self._config.steps else f": all {self._config.steps} steps are done"
         self._place.say(f"resumed from {path} after step {done}{rest}")
         if others := differing(path, self._settings):
             self._place.say(f"the run that saved it had other settings: {'; '.join(others)}")
@@ -196,7 +196,7 @@ class Checkpoints:
         state = self._state(0)
         stored = read_metadata(path).state_dict_metadata
         require_same_model(path, whole_shapes(state, self._group), stored_shapes(stored))
-        # Another world size has other ranks, another precision no scaler: what is not there stays.
+        # Another world size has other ranks, another precision no scaler: those keep their values.
         load(
             {k: v for k, v in state.items() if k in stored},
             storage_reader=Reader(path),

@@ -27,64 +27,64 @@ Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class ConfigError(ValueError):
-    """A setting cannot work, alone or with the others; the text is for the user."""
+    """A setting cannot work, by itself or with the others; the message is for the user."""
 
 
 def option(default: _T, text: str, low: float | None = None, high: float | None = None) -> _T:
-    """Declare a setting: its default, its help, and the range that works."""
+    """Declare a setting: its default, its help, and its range."""
     limits = {"help": text, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What every recipe can be told; each is a flag: `batch_size` is `--batch-size`."""
+    """The settings of every recipe; each is a flag: `batch_size` is `--batch-size`."""
 
-    batch_size: int = option(16, "samples of a step, of all ranks and micro-batches", 1)
-    steps: int = option(200, "of training", 1)
+    batch_size: int = option(16, "samples in a step, over all ranks and micro-batches", 1)
+    steps: int = option(200, "training steps", 1)
     lr: float = option(3e-3, "peak learning rate", 0)
-    warmup_steps: int = option(20, "in which the rate rises from 0", 0)
-    schedule: Schedule = option("cosine", "how the rate falls after it")
-    min_lr: float = option(0.1, "where it ends, as a part of --lr", 0, 1)
+    warmup_steps: int = option(20, "steps in which the rate rises from 0", 0)
+    schedule: Schedule = option("cosine", "how the rate falls after the warm-up")
+    min_lr: float = option(0.1, "the last rate, as a fraction of --lr", 0, 1)
     clip: float = option(1.0, "largest norm of all gradients together; 0: no clipping", 0)
     precision: Precision = option(
-        "float32", "of the arithmetic; weights stay float32 (float64: all of it)"
+        "float32", "dtype of the arithmetic; weights stay float32 (float64: everything)"
     )
-    seed: int = option(0, "of the weights and of the order of the data", 0, 2**63 - 1)
-    deterministic: bool = option(False, "the same bits in every run")
-    log_every: int = option(10, "steps from one printed line to the next", 1)
-    eval_every: int = option(100, "steps from one evaluation to the next; 0: at the end", 0)
-    checkpoint_dir: str = option("", "default: in the run's directory; outside of a run, none")
-    checkpoint_every: int = option(0, "steps; 0: at the end, and when told to stop", 0)
-    checkpoint_minutes: float = option(0, "minutes from one to the next; 0: off", 0)
+    seed: int = option(0, "seed of the weights and of the order of the data", 0, 2**63 - 1)
+    deterministic: bool = option(False, "bitwise equal results in every run")
+    log_every: int = option(10, "steps between printed lines", 1)
+    eval_every: int = option(100, "steps between evaluations; 0: only at the end", 0)
+    checkpoint_dir: str = option("", "default: in the run directory; without distrun, none")
+    checkpoint_every: int = option(0, "steps between checkpoints; 0: at the end and on SIGTERM", 0)
+    checkpoint_minutes: float = option(0, "minutes between checkpoints; 0: off", 0)
     save: bool = option(True, "write checkpoints")
     keep: int = option(2, "checkpoints to keep", 1)
-    resume: str = option("auto", "auto: the last good checkpoint, if any; none; or a path")
+    resume: str = option("auto", "auto (the last good checkpoint, if any), none, or a path")
     profile: str = option("", "file for a trace of steps 3 to 5, for Perfetto")
     tensorboard: str = option("", "directory for TensorBoard")
 
 
 @dataclass(frozen=True)
 class TextConfig(TrainConfig):
-    """What every recipe of the GPT can be told, too."""
+    """The further settings of every recipe of the GPT."""
 
-    size: str = option("tiny", "of the model, by name: tiny small 124M 350M 774M 1.5B 8B")
-    tied: bool | None = option(None, "one matrix as embedding and head; None: as the size has it")
-    seq_len: int = option(128, "tokens of a window", 2)
-    accumulate: int = option(1, "micro-batches a step: as many passes, one update", 1)
-    weight_decay: float = option(0.1, "of matrices; norms have none", 0)
-    beta2: float = option(0.95, "of AdamW", 0, 1)
+    size: str = option("tiny", "size of the model: tiny small 124M 350M 774M 1.5B 8B")
+    tied: bool | None = option(None, "one matrix as embedding and head; None: as --size says")
+    seq_len: int = option(128, "tokens in a window", 2)
+    accumulate: int = option(1, "micro-batches per step; one update after all", 1)
+    weight_decay: float = option(0.1, "weight decay of matrices; norms have none", 0)
+    beta2: float = option(0.95, "beta2 of AdamW", 0, 1)
     compile: bool = option(False, "torch.compile each block")
     recompute: Literal["none", "selective", "full"] = option(
-        "none", "activations that backward computes anew: activation checkpointing"
+        "none", "activation checkpointing: activations that backward recomputes"
     )
     data: str = option(
         "",
         "folder of .txt (bytes), .bin (uint16) or .bin32 (uint32) files;"
         " default: the source of Python's library",
     )
-    workers: int = option(0, "DataLoader processes a rank", 0, 64)
-    eval_batches: int = option(4, "of --batch-size windows", 1)
+    workers: int = option(0, "DataLoader processes per rank", 0, 64)
+    eval_batches: int = option(4, "evaluation batches of --batch-size windows", 1)
     sample: int = option(0, "bytes of text to write at the end", 0, 100_000)
 
 
@@ -96,11 +96,11 @@ def parse(
     *checks: Callable[[_Config, int], object],
     words: Sequence[str] | None = None,
 ) -> _Config:
-    """Read the command line; what cannot work ends here with exit code 2, told by one rank.
+    """Read the command line; on a wrong one exit with code 2, with a message of one rank.
 
     Args:
         config: The dataclass; each field is a flag.
-        *checks: Called with the settings and the world size; their ValueError is told too.
+        *checks: Called with the settings and the world size; their ValueError is printed too.
         words: The command line; None: this process's own.
     """
     env = TorchrunEnv.read()
@@ -121,11 +121,11 @@ def parse(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one rank, which ends first, and with the same code on all.
+    """Prints the error on one rank, which ends first; all ranks exit with the same code.
 
-    The launcher stops all ranks when the first one ends. So the others let rank 0 go first, which
-    tells why; one that is not stopped meanwhile was refused alone (its node lacks a file, say),
-    and tells it itself.
+    The launcher stops all ranks when the first one ends. So the others wait until rank 0 has
+    printed the error and ended. A rank that is not stopped meanwhile is the only one with an
+    error (its node lacks a file, for example), and prints it itself.
     """
 
     rank = 0

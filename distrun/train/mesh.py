@@ -1,4 +1,4 @@
-"""Sizes that must fit, checked before any process group is there."""
+"""Checks sizes before any process group exists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distrun.train.config import ConfigError
 
 
 def sizes(world_size: int, **axes: int) -> dict[str, int]:
-    """Return the size of each axis of a mesh over all ranks; one may be -1, for the rest.
+    """Return the size of each axis of a mesh over all ranks; one may be -1: the remaining ranks.
 
     Raises:
         ConfigError: Their product is not the world size.
@@ -25,13 +25,13 @@ def sizes(world_size: int, **axes: int) -> dict[str, int]:
 
 
 def require_divides(what: str, value: int, count: int, by: str, *, most: float = math.inf) -> None:
-    """Refuse `value` things that do not divide among `count` of `by`, and name what would.
+    """Refuse a value that is not a multiple of `count`, and name values that fit.
 
     Args:
-        what: A flag, whose value may be changed; else what the model or another flag gives.
-        value: How many.
-        count: Among how many.
-        by: What these are, in the plural.
+        what: The name of the value; a flag, or something that the model or another flag gives.
+        value: The value to divide.
+        count: The divisor.
+        by: What `count` counts, in the plural.
         most: The largest value that the flag may have.
 
     Raises:

@@ -16,7 +16,7 @@ import time
 
 from distrun.env import report_fd
 
-_PIPE_ATOMIC_NBYTES = 4096  # PIPE_BUF on Linux; a longer line could be torn by another writer
+_PIPE_ATOMIC_NBYTES = 4096  # PIPE_BUF on Linux; other writers could split a longer line
 
 
 def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
@@ -25,13 +25,13 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
     Args:
         step: Steps done so far, counted from 1.
         total_steps: Steps of the whole run, for the time left; None if unknown.
-        **values: Named numbers. `loss`, `lr`, `samples_per_s` and `tokens_per_s` have
-            a place in the status line; all of them are kept in `metrics.jsonl`, from 64 MiB
-            on of every second, fourth, … step.
+        **values: Named numbers. The status line shows `loss`, `lr`, `samples_per_s` and
+            `tokens_per_s`. `metrics.jsonl` keeps all of them, and above 64 MiB those of
+            every second, fourth, … step.
 
     Raises:
         ValueError: The names and values together do not fit one atomic pipe write
-            (4096 bytes as JSON): log fewer of them.
+            (4096 bytes as JSON): log fewer.
     """
     fd = report_fd()
     if fd is None:
@@ -54,4 +54,4 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
     try:
         os.write(fd, line)
     except OSError:
-        pass  # the agent is gone: training goes on, the launcher tells why
+        pass  # the agent is gone: training continues, the launcher reports why

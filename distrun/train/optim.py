@@ -1,4 +1,4 @@
-"""Around the optimizer: decay groups, the rate of a step, one norm over any mesh."""
+"""Helpers of the optimizer: the learning rate of a step, the gradient norm over any mesh."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from distrun.train.config import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the rate of a step, counted from 0: warm-up, then the schedule.
+    """Return the learning rate of a step, counted from 0: warm-up, then the schedule.
 
-    A function of the step alone, so there is no state to save. The curves are those of
+    It depends only on the step, so there is no state to save. The curves are those of
     torch.optim.lr_scheduler's CosineAnnealingLR, LinearLR, PolynomialLR (of power 2),
     ExponentialLR and ConstantLR, from the end of the warm-up down to `min_lr`.
     """
@@ -39,7 +39,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the rate of every parameter group."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -47,19 +47,19 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 def clip_grad_norm(
     parameters: Iterable[nn.Parameter], max_norm: float, *, stages: int = 1
 ) -> Tensor:
-    """Scale all gradients so that their norm is at most `max_norm`; return it as it was.
+    """Scale all gradients so that their norm is at most `max_norm`; return the norm before.
 
     `torch.nn.utils.clip_grad_norm_` refuses gradients of several meshes (FSDP x TP, experts),
-    and knows no pipeline. Here every rank squares what it holds, divides by how many ranks hold
-    the same, and one all_reduce of a scalar makes the norm of the whole.
+    and does not support pipelines. Here every rank squares its gradients and divides by the
+    number of ranks that hold the same; one all_reduce of a scalar gives the whole norm.
 
     Args:
-        parameters: All that this rank has, on any number of meshes, or on none.
+        parameters: All parameters of this rank, on any number of meshes, or on none.
         max_norm: 0 leaves the gradients as they are.
         stages: Pipeline stages, each with parameters of its own.
 
     Returns:
-        The norm over all ranks, a plain scalar, the same on each.
+        The norm over all ranks, a plain scalar, equal on all.
     """
     by_shards: dict[int, list[Tensor]] = {}
     for parameter in parameters:
@@ -85,12 +85,12 @@ def clip_grad_norm(
 
 
 def _local_grad(parameter: nn.Parameter) -> tuple[int, Tensor]:
-    """Return into how many different shards a gradient is cut, and this rank's."""
+    """Return the number of different shards of a gradient, and this rank's shard."""
     grad = parameter.grad
     if not isinstance(grad, DTensor) or not isinstance(parameter, DTensor):
         assert grad is not None
         return 1, grad
-    if grad.placements != parameter.placements:  # a sum that DTensor has put off (norms under TP)
+    if grad.placements != parameter.placements:  # a sum that DTensor has deferred (norms under TP)
         parameter.grad = grad = grad.redistribute(placements=parameter.placements)
     sizes = zip(grad.device_mesh.shape, grad.placements, strict=True)
     # is_shard() is false for the strided shards of FSDP over TP

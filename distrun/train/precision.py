@@ -1,4 +1,4 @@
-"""Arithmetic in fewer bits, weights in float32."""
+"""Mixed precision: arithmetic in fewer bits, weights in float32."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def master_dtype(precision: str) -> torch.dtype:
-    """Return the type of the weights that the optimizer updates."""
+    """Return the dtype of the weights that the optimizer updates."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """Return the type in which matrices are multiplied."""
+    """Return the dtype of matrix products."""
     return _HALF.get(precision) or master_dtype(precision)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context of one forward pass; `torch.autocast` keeps casts until it is left."""
+    """Return the context of one forward pass; `torch.autocast` caches casts until its exit."""
     if precision not in _HALF:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_HALF[precision])
 
 
 class GradScaler(GradScalerBase):
-    """Keeps float16's gradients above its smallest number; idles in other precisions.
+    """Scales the loss so that float16 gradients do not underflow; off in other precisions.
 
-    torch's own looks at the gradients of its own rank, and takes no mixture of tensors and
-    DTensors. Where ranks hold different gradients (pipeline, experts) one may see an overflow
-    and another not, and the weights would part: what one rank finds, all find.
+    torch's own checks the gradients of its own rank, and refuses a mixture of tensors and
+    DTensors. If ranks hold different gradients (pipeline, experts), one may see an overflow
+    and another not, and their weights would differ. Here all ranks use the result of all.
     """
 
     def __init__(self, precision: str, device: torch.device) -> None:
@@ -49,7 +49,7 @@ class GradScaler(GradScalerBase):
     def unscale_grads(
         self, optimizer: Optimizer, inverse_scale: Tensor, found_inf: Tensor
     ) -> dict[torch.device, Tensor]:
-        """Unscale; what one rank finds, all find."""
+        """Unscale; an overflow on one rank counts on all."""
         for group in optimizer.param_groups:
             grads = [p.grad for p in group["params"] if p.grad is not None]
             local = [g.to_local() if isinstance(g, DTensor) else g for g in grads]

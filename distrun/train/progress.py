@@ -1,4 +1,4 @@
-"""How training goes: what all ranks have to agree on in a step, and what is told of it."""
+"""The progress of training: what all ranks agree on in a step, and what is printed."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from distrun.train.setup import Place
 
 
 class DivergedError(ArithmeticError):
-    """A number is none any more; raised on all ranks."""
+    """A loss, gradient norm or weight is NaN or infinite; raised on all ranks."""
 
 
 def diverged(what: str, good: str) -> DivergedError:
-    """Return the error, with the last good checkpoint, "" if there is none."""
+    """Return the error, with the last good checkpoint in its message; `good` is "" without one."""
     saved = f"the last good checkpoint is {good}" if good else "no checkpoint was saved"
     return DivergedError(f"{what}; {saved}")
 
 
 class Progress:
-    """The numbers of each step, on the console, in metrics.jsonl and in TensorBoard.
+    """Reports the numbers of each step: on the console, in metrics.jsonl and in TensorBoard.
 
-    As a context it also catches SIGTERM: the step at hand is finished, `stop` becomes true on
-    all ranks in the same step, and the recipe saves and leaves.
+    As a context manager it also handles SIGTERM: the current step is finished, `stop` becomes
+    true on all ranks in the same step, and the recipe saves and exits.
 
     Args:
         config: The settings.
         place: This rank.
-        flops: Of forward and backward for one unit, for MFU.
-        unit: What is counted.
+        flops: FLOPs of forward and backward for one unit, for MFU.
+        unit: What is counted, such as tokens.
     """
 
     def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
@@ -70,7 +70,7 @@ class Progress:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._profiler is not None:
-            self._profiler.stop()  # writes the trace, if there were not five steps
+            self._profiler.stop()  # writes the trace if training ended before step 5
         if self._board is not None:
             self._board.close()
         signal.signal(signal.SIGTERM, self._before)
@@ -89,21 +89,21 @@ class Progress:
         share: float | None = None,
         good: Callable[[], str] = lambda: "",
     ) -> float:
-        """Return the mean loss over the ranks; learn whether any of them was told to stop.
+        """Return the mean loss over the ranks; set `stop` if any of them got SIGTERM.
 
-        One all_reduce of 24 bytes carries both, and how much all ranks have seen, which `log`
-        tells: on any number of ranks that has to be the batch, not more and not less.
+        One all_reduce of 24 bytes carries both, and the number of tokens or samples that all
+        ranks have seen, which `log` reports: on any number of ranks it must equal the batch.
 
         Args:
             step: Counted from 0.
-            loss: This rank's, [] without a graph.
-            seen: Tokens of this rank in this step, or what else the unit is; where n ranks work
-                on the same ones, 1 / n of them.
-            share: Its weight; the shares of all ranks add up to 1. None: equal shares.
+            loss: This rank's loss, a scalar without a graph.
+            seen: Tokens (or other units) of this rank in this step; if n ranks work on the same
+                ones, 1 / n of them.
+            share: The weight of the loss; the shares of all ranks add up to 1. None: equal.
             good: Returns the last good checkpoint, for the error.
 
         Raises:
-            DivergedError: It is NaN or infinite on some rank; raised on all of them.
+            DivergedError: The loss is NaN or infinite on some rank; raised on all.
         """
         self._good = good
         share = 1 / self._place.world_size if share is None else share
@@ -126,24 +126,23 @@ class Progress:
         return f"the loss is {f'{loss.item():g}' if bad.item() else 'not finite'} on {whose}"
 
     def require_finite(self, step: int, grad_norm: Tensor) -> None:
-        """Refuse to take a step with such gradients.
+        """Require a finite gradient norm, except in float16, where the scaler skips the step.
 
         Raises:
-            DivergedError: The norm over all ranks is not finite, which float16's scaler alone
-                gets over, by taking no step; raised on all ranks.
+            DivergedError: The norm over all ranks is not finite; raised on all ranks.
         """
         if self._config.precision != "float16" and not torch.isfinite(grad_norm):
             raise diverged(f"the gradient norm is {grad_norm:g} in step {step + 1}", self._good())
 
     def log(self, step: int, *, loss: float, lr: float, grad_norm: Tensor, **more: float) -> None:
-        """Tell of a finished step: print and write down, no more.
+        """Report a finished step: print and write its numbers.
 
         Args:
             step: Counted from 0.
-            loss: Mean over the ranks.
-            lr: The rate.
-            grad_norm: Over all ranks, before clipping.
-            **more: Other numbers, which are the same on all ranks.
+            loss: The mean over the ranks.
+            lr: The learning rate.
+            grad_norm: The norm over all ranks, before clipping.
+            **more: Other numbers, equal on all ranks.
         """
         if self._first < 0:
             self._first = step
@@ -174,25 +173,25 @@ class Progress:
         )
 
     def evaluates(self, done: int) -> bool:
-        """Say whether an evaluation is due: every N steps, and at the end."""
+        """Return whether an evaluation is due: every N steps, and at the end."""
         every = self._config.eval_every
         return done == self._config.steps or (every > 0 and done % every == 0)
 
     def leave_if_told(self) -> None:
-        """End this process as SIGTERM would have, now that the checkpoint is written."""
+        """End this process as SIGTERM would have; call after the checkpoint is written."""
         if self.stop:
             raise SystemExit(128 + signal.SIGTERM)
 
     def evaluated(self, done: int, loss: Tensor, share: float | None = None) -> float:
-        """Tell of an evaluation; return the mean over the ranks.
+        """Report an evaluation; return the mean loss over the ranks.
 
         Args:
-            done: Steps of training that are behind it.
+            done: How many training steps are done.
             loss: This rank's mean over its part of the validation data.
             share: As for `agree`.
 
         Raises:
-            DivergedError: That mean is not finite.
+            DivergedError: The mean is not finite.
         """
         share = 1 / self._place.world_size if share is None else share
         total = loss.double() * share
@@ -213,7 +212,7 @@ class Progress:
 
 
 def memory_nbytes(device: torch.device) -> int:
-    """Return the most memory that this process has held: of the GPU, or resident on a CPU."""
+    """Return the peak memory of this process: on the GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Into the process group and out of it again, whatever happens between."""
+"""Joins the process group, and leaves it after training or an error."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from distrun.env import TorchrunEnv
 from distrun.train.config import TrainConfig
 
 START_TIMEOUT_S = 300.0
-"""Ranks may come late: imports, a cold file system, a compile."""
+"""For the first steps, in which ranks may be late: imports, a cold file system, a compile."""
 STEP_TIMEOUT_S = 120.0
-"""Once all train, a rank that is this late is lost."""
+"""When all ranks train, a rank that is this late is lost."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process stands."""
+    """The rank and the device of this process."""
 
     env: TorchrunEnv
     world: comm.World
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def rank(self) -> int:
-        """Its number in the world."""
+        """The rank in the world."""
         return self.env.rank
 
     @property
@@ -48,20 +48,20 @@ class Place:
         return self.env.world_size
 
     def mesh(self, axes: dict[str, int]) -> DeviceMesh:
-        """Make a mesh over all ranks; collective. `axes` is what `mesh.sizes` returned."""
+        """Make a mesh over all ranks; a collective call. `axes` is what `mesh.sizes` returned."""
         return self.world.mesh(axes).device_mesh
 
     def say(self, line: str) -> None:
-        """Print a line, on rank 0."""
+        """Print a line on rank 0."""
         if self.rank == 0:
             print(line, flush=True)
 
 
 @contextlib.contextmanager
 def start(config: TrainConfig, joined: bool = False) -> Iterator[Place]:
-    """Join the other ranks, seed, and leave again; an error never waits for its peers.
+    """Join the other ranks, seed, and leave at exit; after an error it does not wait for peers.
 
-    NCCL where this node has a GPU for every rank, else gloo. A world of one needs no launcher.
+    It uses NCCL if this node has a GPU for every rank, else gloo. One rank needs no launcher.
 
     Args:
         config: The settings.
@@ -71,7 +71,7 @@ def start(config: TrainConfig, joined: bool = False) -> Iterator[Place]:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    if "OMP_NUM_THREADS" not in os.environ:  # without a launcher that shares out the cores
+    if "OMP_NUM_THREADS" not in os.environ:  # no launcher has divided the cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // env.local_world_size))
     make_world = comm.attach if joined else comm.init
     with make_world(timeout_s=START_TIMEOUT_S) as world:
@@ -84,7 +84,7 @@ def start(config: TrainConfig, joined: bool = False) -> Iterator[Place]:
 
 
 def shorten_timeout() -> None:
-    """From here on a rank that does not answer for STEP_TIMEOUT_S is lost, on any axis.
+    """Set the timeout of every group to STEP_TIMEOUT_S: a rank that is later is lost.
 
     torch has no public setter yet.
     """

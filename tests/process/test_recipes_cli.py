@@ -242,10 +242,10 @@ def run(tmp_path: Path) -> Path:
         (("af7f", "m.safetensors"), "there is no checkpoint in {run}/checkpoints", 2),
         (("nope", "m.safetensors"), "no run has the name 'nope'", 2),
         (("folder", "m.safetensors"), "there is no checkpoint in folder", 2),
-        (("broken", "m.pt"), "-o m.pt: the ending names the format, and '.pt' is none of", 2),
+        (("broken", "m.pt"), "-o m.pt: the ending names the format, and '.pt' is not one of", 2),
         (("latest", "x/m.safetensors"), "x/m.safetensors cannot be written", 2),
-        (("broken", "m.safetensors"), "{here}/broken/step-5 is no checkpoint: manifest.json", 1),
-        (("broken/step-5", "m.safetensors"), "{here}/broken/step-5 is no checkpoint: man", 1),
+        (("broken", "m.safetensors"), "{here}/broken/step-5 is not a checkpoint: manifest.json", 1),
+        (("broken/step-5", "m.safetensors"), "{here}/broken/step-5 is not a checkpoint: man", 1),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_a_sentence(

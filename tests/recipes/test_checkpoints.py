@@ -114,7 +114,7 @@ def test_a_directory_that_cannot_be_made_is_refused_before_the_first_step(tmp_pa
     settings = {"checkpoint_dir": str(tmp_path / "file" / "kept")}
     for error in errors_of(lambda world: train_bent(world, settings, 1, not_a_number)):
         assert error.startswith("no checkpoint can be written: ")
-        assert error.endswith("(--no-save needs none)")
+        assert error.endswith("(--no-save writes none)")
 
 
 def test_after_the_first_step_no_axis_waits_longer_than_a_step_may_take() -> None:

@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_that_was_named_ends_every_rank(damaged: Path, dama
     ("words", "said"),
     [
         (("--size", "small"), "is of another model: "),
-        (("--resume", "nowhere"), "nowhere is no checkpoint"),
+        (("--resume", "nowhere"), "nowhere is not a checkpoint"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_named(

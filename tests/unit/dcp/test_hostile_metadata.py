@@ -124,7 +124,7 @@ def test_a_call_is_refused_and_not_made(saved: Path, kind: str) -> None:
     target = saved.parent / "harm"
     before = {**vars(MetadataIndex)}, {**vars(torch.Size)}
     put(saved, harmful(target)[kind])
-    require_passed_over(saved, "is no metadata of a checkpoint: ")
+    require_passed_over(saved, "is not the metadata of a checkpoint: ")
     assert not target.exists()
     assert ({**vars(MetadataIndex)}, {**vars(torch.Size)}) == before
 
@@ -140,10 +140,10 @@ def require_passed_over(path: Path, said: str) -> None:
 
 MUCH = 1 << 62
 BROKEN = {
-    "nothing": (b"", "it is no pickle"),
-    "garbage": (b"garbage", "it is no pickle"),
+    "nothing": (b"", "it is not a pickle"),
+    "garbage": (b"garbage", "it is not a pickle"),
     "no value": (whole(), "ends before"),
-    "no end": (b"\x80\x04N", "it is no pickle"),
+    "no end": (b"\x80\x04N", "it is not a pickle"),
     "two values": (whole(b"NN"), "ends before"),
     "an open mark": (whole(b"(N"), "ends before"),
     "more behind the end": (whole(b"N") + b"N", "1 bytes follow its end"),
@@ -151,24 +151,24 @@ BROKEN = {
     "no fields": (whole(named(DCP, "Metadata"), b")\x81"), "ends before"),
     "nothing to take": (whole(b"\x85"), "more values than there are"),
     "below a mark": (whole(b"N(\x85"), "more values than there are"),
-    "no mark": (whole(b"t"), "it is no pickle"),
-    "an odd dict": (whole(b"}(Nu"), "it is no pickle"),
+    "no mark": (whole(b"t"), "it is not a pickle"),
+    "an odd dict": (whole(b"}(Nu"), "it is not a pickle"),
     "a key that is none": (whole(b"}]Ns"), "a key is a list"),
     "a key without fields": (
         whole(b"}", named(DCP, "MetadataIndex"), b")\x81Ns"),
         "a key is a MetadataIndex",
     ),
     "items of a text": (whole(text("x"), b"Na"), "it adds to a str"),
-    "a far memo": (whole(b"j" + b"\xff" * 4), "it is no pickle"),
+    "a far memo": (whole(b"j" + b"\xff" * 4), "it is not a pickle"),
     "a large memo": (whole(b"Nr" + b"\xff\xff\xff\x7f"), "it holds LONG_BINPUT"),
     "a long text": (whole(b"X" + (5000).to_bytes(4, "little") + b"x" * 5000), "BINUNICODE"),
-    "a surrogate": (whole(b"\x8c\x03\xed\xa0\x80"), "it is no pickle"),
-    "a text of many GB": (whole(b"\x8d" + MUCH.to_bytes(8, "little")), "it is no pickle"),
-    "bytes of many GB": (whole(b"\x8e" + MUCH.to_bytes(8, "little")), "it is no pickle"),
-    "a bytearray of many GB": (whole(b"\x96" + MUCH.to_bytes(8, "little")), "it is no pickle"),
+    "a surrogate": (whole(b"\x8c\x03\xed\xa0\x80"), "it is not a pickle"),
+    "a text of many GB": (whole(b"\x8d" + MUCH.to_bytes(8, "little")), "it is not a pickle"),
+    "bytes of many GB": (whole(b"\x8e" + MUCH.to_bytes(8, "little")), "it is not a pickle"),
+    "a bytearray of many GB": (whole(b"\x96" + MUCH.to_bytes(8, "little")), "it is not a pickle"),
     "a frame of many GB": (whole(b"\x95" + MUCH.to_bytes(8, "little") + b"N"), "it holds a None"),
     "a wide int": (whole(b"\x8a\x09" + b"\x7f" * 9), "it holds LONG1"),
-    "an int of many GB": (whole(b"\x8b\xff\xff\xff\x7f"), "it is no pickle"),
+    "an int of many GB": (whole(b"\x8b\xff\xff\xff\x7f"), "it is not a pickle"),
     "deep lists": (whole(b"]" * 1_000_000 + b"a" * 999_999), "it nests deeper"),
     "deep tuples": (whole(b"N" + b"\x85" * 1_000_000), "it holds a tuple"),
     "deep marks": (whole(b"(" * 1_000_000), "it nests deeper"),
@@ -185,7 +185,7 @@ BROKEN = {
 def test_what_is_no_metadata_is_refused_in_one_line(saved: Path, kind: str) -> None:
     content, said = BROKEN[kind]
     (saved / METADATA).write_bytes(content)
-    with pytest.raises(CheckpointError, match="is no metadata of a checkpoint: ") as refused:
+    with pytest.raises(CheckpointError, match="is not the metadata of a checkpoint: ") as refused:
         read_metadata(saved)
     assert said in str(refused.value)
 
@@ -311,7 +311,7 @@ WRONG: dict[str, tuple[Callable[[], Metadata], str]] = {
     ),
     "a tensor that is none": (
         lambda: metadata(state_dict_metadata={NAME: StorageMeta()}),
-        "Metadata.state_dict_metadata is a dict that cannot stand there",
+        "Metadata.state_dict_metadata is a dict, which is not valid there",
     ),
     "places of a list": (lambda: metadata(storage_data=[]), "Metadata.storage_data is a list"),
     "no places": (lambda: metadata(storage_data={}), "does not place each chunk"),

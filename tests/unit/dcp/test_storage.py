@@ -71,11 +71,11 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "a truncated shard": (lambda p: truncate(p / SHARD), SHARD, "bytes, not"),
     "a shard without a byte": (lambda p: (p / SHARD).write_bytes(b""), SHARD, "has 0 bytes"),
     "a shard too long": (lambda p: (p / SHARD).write_bytes(b"x" * 9999), SHARD, "has 9999 bytes"),
-    "a FIFO as a shard": (lambda p: replace_by_fifo(p / SHARD), SHARD, "no regular file"),
+    "a FIFO as a shard": (lambda p: replace_by_fifo(p / SHARD), SHARD, "not a regular file"),
     "a FIFO as manifest": (
         lambda p: replace_by_fifo(p / "manifest.json"),
         "manifest.json",
-        "no regular file",
+        "not a regular file",
     ),
     "no shard": (lambda p: (p / SHARD).unlink(), SHARD, "No such file"),
     "no metadata": (lambda p: (p / METADATA).unlink(), METADATA, "No such file"),
@@ -84,7 +84,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         f"a manifest of {text!r}": (
             lambda p, text=text: (p / "manifest.json").write_bytes(text),  # type: ignore[misc]
             "manifest.json",
-            "is no manifest of a checkpoint",
+            "is not the manifest of a checkpoint",
         )
         for text in (
             *(b"", b"{", b"[]", b"5", b"\xff", b'{"step": 1}', b'{"step": "x", "files": {}}'),
@@ -130,7 +130,9 @@ def test_a_name_that_leaves_the_directory_is_refused(saved: Path, name: str) -> 
 
 
 def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere is no checkpoint: manifest\.json: No such"):
+    with pytest.raises(
+        CheckpointError, match=r"nowhere is not a checkpoint: manifest\.json: No such"
+    ):
         verify(tmp_path / "nowhere")
 
 
@@ -138,7 +140,7 @@ def test_a_checkpoint_that_another_program_wrote_is_refused(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         save(dict(STATE), storage_writer=FileSystemWriter(tmp_path / "step-1"), no_dist=True)
-    with pytest.raises(CheckpointError, match=r"step-1 is no checkpoint: manifest\.json"):
+    with pytest.raises(CheckpointError, match=r"step-1 is not a checkpoint: manifest\.json"):
         verify(tmp_path / "step-1")
 
 
