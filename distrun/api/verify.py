@@ -50,7 +50,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """How a layout compares with its reference."""
 
     difference: float
@@ -235,7 +235,7 @@ def _ranks(count: int) -> str:
     return f"{count} ranks" if count > 1 else "1 rank"
 
 
-def compare(reference: Curve, layout: Curve, tolerance: float) -> Verdict:
+def compare(reference: Curve, layout: Curve, tolerance: float) -> Comparison:
     """Compare a layout's curve with its reference's."""
     worst, at_step = _worst(reference.losses, layout.losses)
     norm = validation = seen = None
@@ -249,7 +249,7 @@ def compare(reference: Curve, layout: Curve, tolerance: float) -> Verdict:
         if not math.isclose(a := reference.seen[step], b := layout.seen[step]):
             seen = (a, b)
             break
-    return Verdict(worst, at_step, norm, tolerance, validation, seen)
+    return Comparison(worst, at_step, norm, tolerance, validation, seen)
 
 
 def _worst(reference: Mapping[int, float], layout: Mapping[int, float]) -> tuple[float, int]:

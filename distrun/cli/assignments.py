@@ -6,10 +6,10 @@ from distrun.errors import UsageError
 
 
 def assignments(pairs: list[str]) -> dict[str, str]:
-    """Return NAME=VALUE words as a dict.
+    """Return NAME=VALUE arguments as a dict.
 
     Raises:
-        UsageError: A word is none.
+        UsageError: An argument is not NAME=VALUE.
     """
     environ = {}
     for pair in pairs:

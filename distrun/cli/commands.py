@@ -1,4 +1,4 @@
-"""Groups of commands: their list, and what is said to a word that is none of them."""
+"""Groups of commands: their list, and the error for an unknown command."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from distrun.errors import UsageError
 
 
 class Commands(TyperGroup):
-    """A group of commands: a misspelt one is answered with the whole line, mended."""
+    """A group of commands; the hint for a misspelt one is the corrected command line."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list with whole sentences: click's own cuts them at the width."""
+        """Write the list of commands; click's own cuts the sentences at the width."""
         width = 1000
         rows = [(name, one.get_short_help_str(width)) for name, one in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that is meant by the first word.
+        """Return the command that the first argument names.
 
         Raises:
-            UsageError: There is none of this name.
+            UsageError: There is no such command.
         """
         if args[0] not in self.commands and not ctx.resilient_parsing:
             raise self.unknown(ctx, args)
         return super().resolve_command(ctx, args)
 
     def unknown(self, ctx: Any, args: list[str]) -> UsageError:
-        """Return what is said to a word that is no command, with the line that was meant."""
-        message = f"no command is called {args[0]!r}"
+        """Return the error for an unknown command, with the line that was meant."""
+        message = f"there is no command {args[0]!r}"
         near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.6)
         if near:
             mended = _line(*_groups(ctx), near[0], *args[1:])
@@ -44,15 +44,15 @@ class Commands(TyperGroup):
 
 
 class Root(Commands):
-    """`distrun` itself: a script, or an option of launch, in the place of the command."""
+    """`distrun` itself: it recognises a script, or an option of launch, in place of a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read what stands before the command.
+        """Read the options before the command.
 
         Raises:
             UsageError: It is an option of `launch`.
         """
-        if ctx.resilient_parsing:  # a shell asks how a word may go on
+        if ctx.resilient_parsing:  # shell completion
             return super().parse_args(ctx, args)
         own = {name for param in self.get_params(ctx) for name in param.opts}
         of_launch = {name for param in self.commands["launch"].params for name in param.opts}
@@ -65,9 +65,11 @@ class Root(Commands):
         return super().parse_args(ctx, args)
 
     def unknown(self, ctx: Any, args: list[str]) -> UsageError:
-        """Take a script for what `launch` should run."""
+        """For a script, suggest `launch`."""
         if args[0].endswith(".py") or Path(args[0]).is_file():
-            return UsageError(f"{args[0]!r} is a script: launch runs it", _line("launch", *args))
+            return UsageError(
+                f"{args[0]!r} is a script; launch runs scripts", _line("launch", *args)
+            )
         return super().unknown(ctx, args)
 
 
@@ -76,7 +78,7 @@ def _line(*words: str) -> str:
 
 
 def _groups(ctx: Any) -> Iterator[str]:
-    """Yield the names of the groups that lead here, without the first, which is distrun's."""
+    """Yield the names of the groups above this one, without `distrun`."""
     if ctx.parent is not None:
         yield from _groups(ctx.parent)
         yield ctx.info_name

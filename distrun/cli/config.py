@@ -8,7 +8,7 @@ import typer
 
 from distrun.cli.commands import Commands
 
-app = typer.Typer(help="What may stand in a config file.", no_args_is_help=True, cls=Commands)
+app = typer.Typer(help="The options of a config file.", no_args_is_help=True, cls=Commands)
 
 
 @app.command("schema")
@@ -21,4 +21,4 @@ def schema() -> None:
 
 @app.callback()
 def _group() -> None:
-    """Keep `schema` a subcommand though it is the only one."""
+    """Keep `schema` a subcommand although it is the only one."""

@@ -1,8 +1,8 @@
-"""`--debug-rank R`: one rank has the terminal as it would have it under python.
+"""`--debug-rank R`: one rank has the terminal, as under python.
 
-The rank has a session of its own, in which the terminal controls nobody: it may read and
-write without being in the foreground. What the terminal sends to its foreground, Ctrl-C,
-comes to the launcher, which passes it on to that rank alone.
+The rank has a session of its own, without a controlling terminal: it may read and write
+without being in the foreground. Ctrl-C goes to the foreground process, the launcher, which
+passes it on to that rank only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _IN_FRONT = "start it without &, or bring it to the front with fg"
 
 
 class TerminalForRank:
-    """Context manager whose `streams` hand the launcher's stdin, stdout and stderr to a rank.
+    """Context manager whose `streams` pass the launcher's stdin, stdout and stderr to a rank.
 
     Raises:
-        UsageError: Another command has the terminal.
+        UsageError: Another command is in the foreground of the terminal.
     """
 
     def __init__(self, rank: int) -> None:
@@ -42,13 +42,13 @@ class TerminalForRank:
     ) -> None:
         for fd in self.streams.open_fds:
             os.close(fd)
-        # A rank that was killed while it edited a line has left the terminal without an echo.
+        # A rank that was killed in a line editor has left the terminal without echo.
         if self._settings is not None and _in_foreground():
             termios.tcsetattr(0, termios.TCSADRAIN, self._settings)
 
 
 def _copies() -> tuple[int | None, ...]:
-    """Return copies of the three; None for one that was closed from the start."""
+    """Return copies of the three; None for one that was closed at the start."""
     files = (sys.stdin, sys.stdout, sys.stderr)
     return tuple(None if file is None else os.dup(fd) for fd, file in enumerate(files))
 
@@ -61,4 +61,4 @@ def _in_foreground() -> bool:
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
-        return True  # a terminal that controls nobody here
+        return True  # not the controlling terminal of this process

@@ -1,6 +1,6 @@
 """Commands whose `--help` has its options in groups.
 
-Typer has this for rich alone, whose import costs 50 ms on every command.
+Typer has this only with rich, whose import costs 50 ms on every command.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distrun.cli.commands import Commands
 from distrun.errors import UsageError
 
 Groups = Mapping[str, Sequence[str]]
-"""A heading -> the names of the parameters below it."""
+"""Heading -> the names of the parameters below it."""
 
 LAUNCH: Groups = {
     "What runs": ("script", "args", "module", "no_python", "env", "env_file", "config"),
@@ -51,7 +51,7 @@ BENCH: Groups = {
 
 
 def _write(command: Any, groups: Groups, ctx: Any, formatter: Any) -> None:
-    """Write the help of a command's parameters; what is in no group comes last."""
+    """Write the help of a command's parameters; those in no group come last."""
     records = {param.name: param.get_help_record(ctx) for param in command.get_params(ctx)}
     grouped = {heading: [records.pop(n, None) for n in names] for heading, names in groups.items()}
     for heading, found in {**grouped, "Other options": [*records.values()]}.items():
@@ -80,12 +80,12 @@ class BenchHelp(Commands):
     """`distrun bench-comm`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options in their groups, and the commands below them."""
+        """Write the options in their groups, and the subcommands."""
         _write(self, BENCH, ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def unknown(self, ctx: Any, args: list[str]) -> UsageError:
-        """Take a file for what is to be written."""
+        """For a file name, suggest -o."""
         if Path(args[0]).suffix:
             hint = f"-o {shlex.quote(args[0])}"
             return UsageError(f"{args[0]!r} is no command; a file to write is named by -o", hint)

@@ -66,9 +66,9 @@ def launch(
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
     explain: bool = typer.Option(False, "--explain", help="And where each choice came from."),
 ) -> None:
-    """Run SCRIPT on all ranks of a job and see it to its end.
+    """Run SCRIPT on all ranks of a job until its end.
 
-    Options stand before SCRIPT; all after it belongs to the script.
+    Options come before SCRIPT; all arguments after it belong to the script.
     """
     given = dict(locals())
     for name in (
@@ -84,7 +84,7 @@ def launch(
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
         prepared = replace(prepared, plan=prepared.plan.with_terminal(debug_rank))
-        ranks = frozenset()  # nothing comes between a person and the debugger
+        ranks = frozenset()  # no status line or prefix disturbs the debugger
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
     if dry_run or explain:
@@ -129,7 +129,7 @@ def _prepare(given: dict[str, Any], config: Path | None, tell: Callable[[str], N
 
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}
     flags["args"] = tuple(given["args"] or ())
-    if flags.pop("check", None) is None:  # True is the default, and left to the config
+    if flags.pop("check", None) is None:  # True is the default; the config may override it
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
@@ -156,7 +156,7 @@ def _detach(prepared: Prepared) -> None:
     from distrun.cli.screen.console import say
 
     client = start(prepared, command=sys.argv, detached=True)
-    if not any(client.events()):  # its first word says that it is up
+    if not any(client.events()):  # its first event says that it runs
         raise DistrunError(
             "the supervisor ended before it had begun", f"see {client.run.supervisor_log}"
         )

@@ -1,4 +1,4 @@
-"""How the command line of `distrun launch` is read and explained."""
+"""How the command line of `distrun launch` is parsed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from distrun.cli.help_groups import LaunchHelp
 
 
 class LaunchCommand(LaunchHelp):
-    """Takes options by torchrun's names, and with underscores."""
+    """Accepts torchrun's names of options, and underscores in names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Read the options before the script.
 
         Raises:
-            UsageError: One is torchrun's, and has no counterpart.
+            UsageError: An option of torchrun has no counterpart.
         """
-        if ctx.resilient_parsing:  # a shell asks how a word may go on
+        if ctx.resilient_parsing:  # shell completion
             return super().parse_args(ctx, args)
         from distrun.cli.torchrun_options import as_own_options
 

@@ -16,7 +16,7 @@ def logs(
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
     json: bool = typer.Option(False, "--json", help="Print each line as JSON; -f: each event."),
 ) -> None:
-    """Print what the ranks of a run have printed, running or finished."""
+    """Print the output of the ranks of a running or finished run."""
     from distrun.api import runs
     from distrun.cli.rank_list import rank_list
     from distrun.cli.screen.console import Console, say
@@ -41,14 +41,16 @@ def logs(
             if event.get("event") == "ended":
                 ended = event
     except KeyboardInterrupt:
-        sys.exit(130)  # only the looking is interrupted, not the run
+        sys.exit(130)  # this interrupts the view, not the run
     if ended is not None:
         try:
             view.finish(ended)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UsageError(f"{directory.events} does not tell how it ended: {error!r}") from None
+            raise UsageError(
+                f"{directory.events} does not say how the run ended: {error!r}"
+            ) from None
     else:
         raise UsageError(
-            f"run {directory.run_id} is lost: its supervisor is gone without a word",
+            f"run {directory.run_id} is lost: its supervisor ended and recorded no outcome",
             f"see {directory.supervisor_log}",
         )

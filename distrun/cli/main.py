@@ -1,4 +1,4 @@
-"""The entry, and the one place where an error becomes an exit code."""
+"""The entry point, and the only place where an error becomes an exit code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def main() -> None:
     _open_missing_streams()
     try:
         require_supported_system(sys.platform)
-        # A file name may hold bytes that are no text: print them as they are.
+        # A file name may hold bytes that are not text: print them as they are.
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         _require_current_directory()
-        from distrun.cli.app import app  # the commands need what other systems do not have
+        from distrun.cli.app import app  # the commands need functions that other systems lack
 
         app()
     except DistrunError as error:
@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    except Exception as error:  # the last resort: whatever is left is our own fault
+    except Exception as error:  # any other exception is a fault of distrun
         if os.environ.get("DISTRUN_DEBUG"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -41,9 +41,9 @@ def main() -> None:
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null where the caller has closed stdin, stdout or stderr.
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
 
-    Else the next file that is opened would take the number, and get what is printed.
+    Otherwise the next file that is opened would get the number, and the output.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:

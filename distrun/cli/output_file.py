@@ -1,4 +1,4 @@
-"""Files that commands write where `-o` says; the ending names the format."""
+"""The files that `-o` names; the ending of the name chooses the format."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from distrun.errors import UsageError
 
 Formats = Mapping[str, Callable[[], str | bytes]]
-"""An ending such as `.json`, and what makes the content."""
+"""An ending such as `.json` -> a function that returns the content."""
 
 
 def require(paths: Sequence[Path] | None, endings: Collection[str]) -> None:
-    """Refuse, before any work is done, files that could not be written.
+    """Refuse files that cannot be written, before any work is done.
 
     Args:
-        paths: What `-o` named.
-        endings: Those that the command has a format for.
+        paths: The files that `-o` names.
+        endings: The endings that the command has a format for.
 
     Raises:
-        UsageError: An ending is none of them, or a file cannot be written.
+        UsageError: An ending is not one of them, or a file cannot be written.
     """
     for path in paths or ():
         if path.suffix.lower() not in endings:
             other = shlex.quote(str(path.with_suffix(next(iter(endings)))))
-            found = f"{path.suffix!r} is none of" if path.suffix else "it has none of"
+            found = f"{path.suffix!r} is not one of" if path.suffix else "it must be one of"
             raise UsageError(
                 f"-o {path}: the ending names the format, and {found} {', '.join(endings)}",
                 f"-o {other}",
@@ -35,38 +35,40 @@ def require(paths: Sequence[Path] | None, endings: Collection[str]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a file that could not be written.
+    """Refuse a file that cannot be written.
 
     Raises:
-        UsageError: It could not.
+        UsageError: It cannot be written.
     """
     if path.is_dir():
         raise UsageError(f"{path} cannot be written: it is a directory")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"{path} cannot be written", "is its directory there, and yours?")
+        raise UsageError(
+            f"{path} cannot be written", "does its directory exist, and may you write to it?"
+        )
 
 
 def write_all(paths: Sequence[Path] | None, formats: Formats) -> None:
-    """Write what `-o` named, each in the format of its ending.
+    """Write the files that `-o` names, each in the format of its ending.
 
     Raises:
-        UsageError: One of them cannot be written.
+        UsageError: A file cannot be written.
     """
     for path in paths or ():
         write(path, formats[path.suffix.lower()]())
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file; where that fails, what was there before is still whole.
+    """Write a file; if that fails, an older file of this name is unchanged.
 
     Raises:
         UsageError: It cannot be written.
     """
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # a link stays a link
     try:
         if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
-            target.write_bytes(data)  # a pipe, or a file in a directory that is not ours
+            target.write_bytes(data)  # a pipe, or a file in a directory that we may not write to
         else:
             _replace(target, data)
     except OSError as error:

@@ -55,7 +55,7 @@ def ps(
         except UsageError as error:
             if not everywhere:
                 raise
-            say(error.message)  # one that cannot be read hides no other
+            say(error.message)  # an unreadable record must not hide the others
             continue
         found[place] = [record for record in records if not (running and record.is_over)]
     formats: output_file.Formats = {".json": lambda: _json(found), ".csv": lambda: _csv(found)}
@@ -79,7 +79,7 @@ def _show(found: dict[Path, list[RunRecord]], *, with_places: bool) -> None:
         if with_places:
             typer.echo(("\n" if number else "") + plain(f"{place}:"))
         rows = map(_row, records)
-        spare = ("recipe", "started")  # a run's name tells both
+        spare = ("recipe", "started")  # a run's name has both
         render.table(_COLUMNS, rows, spare=spare, names=("run", "state", "recipe"))
 
 
@@ -99,7 +99,7 @@ def _row(record: RunRecord) -> tuple[str, ...]:
 
 
 def _all(found: dict[Path, list[RunRecord]]) -> list[dict[str, Any]]:
-    """Return what is known of every run, the newest first."""
+    """Return what is known about every run, the newest first."""
     every = [
         {**dataclasses.asdict(record), "state": record.state, "runs_dir": str(place.resolve())}
         for place, records in found.items()

@@ -13,7 +13,7 @@ def rank_list(option: str, text: str | None, world_size: int) -> frozenset[int] 
     """Return the ranks that an option names; None if it was not given.
 
     Raises:
-        UsageError: It is no list of ranks, or names one that the world does not have.
+        UsageError: It is not a list of ranks, or names a rank that the world does not have.
     """
     if text is None:
         return None

@@ -22,7 +22,7 @@ _NAME = typer.Argument(..., metavar="NAME", help="As in `distrun recipes list`."
 
 @app.command("list")
 def show_list(json: bool = typer.Option(False, "--json", help="Print a JSON list.")) -> None:
-    """List them, in the order to read them in."""
+    """List them, in the order in which to read them."""
     from distrun.api.recipes import recipes
     from distrun.cli.screen import render
 
@@ -35,7 +35,7 @@ def show_list(json: bool = typer.Option(False, "--json", help="Print a JSON list
 
 @app.command("show")
 def show(name: str = _NAME) -> None:
-    """Print the source."""
+    """Print the source of a recipe."""
     from distrun.api.recipes import path_of
     from distrun.cli.screen import render
 
@@ -44,7 +44,7 @@ def show(name: str = _NAME) -> None:
 
 @app.command("path")
 def path(name: str = _NAME) -> None:
-    """Print where the file is."""
+    """Print the path of a recipe."""
     from distrun.api.recipes import path_of
 
     typer.echo(path_of(name))
@@ -56,7 +56,7 @@ def copy(
     target: Path = typer.Argument(None, metavar="[TARGET.py|DIR]", help="Where to [NAME.py]."),
     force: bool = typer.Option(False, "--force", "-f", help="Overwrite files that are there."),
 ) -> None:
-    """Write the recipe, and the files that it imports, to be made your own."""
+    """Copy a recipe, and the files that it imports, for you to change."""
     from distrun.api.recipes import copy as copy_recipe
 
     copied = copy_recipe(name, target, force=force)
@@ -72,7 +72,7 @@ def diff(
     a: str = typer.Argument(..., metavar="A", help="A recipe, or a script of your own."),
     b: str = typer.Argument(..., metavar="B", help="Another."),
 ) -> None:
-    """Print how two of them differ: what the second strategy adds to the first."""
+    """Print how two recipes differ: what the second strategy adds to the first."""
     from distrun.api.recipes import diff as diff_of
     from distrun.cli.screen import render
 
@@ -92,8 +92,8 @@ def export(
 ) -> None:
     """Write the model of a run's last good checkpoint as one safetensors file.
 
-    Its names are those of the plain model, whatever the ranks had shared. Exit code 1: no
-    checkpoint is whole.
+    The tensors have the names of the plain model, whatever the parallelism was. Exit code 1:
+    no checkpoint is whole.
     """
     from distrun.api.export import checkpoints_of
     from distrun.api.export import export as export_model

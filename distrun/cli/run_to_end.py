@@ -1,4 +1,4 @@
-"""Starts a job and stays with it to its end, as `launch` and `bench-comm` do."""
+"""Runs a job to its end, for `launch` and `bench-comm`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ANSWERS = ("stopping", "signal_repeated")
 
 
 class View(Protocol):
-    """What shows a run."""
+    """Shows a run."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take one event; an empty one says that logs may have grown."""
+        """Handle one event; an empty one means that logs may have grown."""
 
     def finish(self, ended: Mapping[str, Any]) -> None:
-        """Show what is left, and how it ended."""
+        """Show the rest of the output, and how the run ended."""
 
 
 def run_to_end(
@@ -44,8 +44,8 @@ def run_to_end(
 
     Args:
         prepared: The job.
-        make_view: Makes what shows the run.
-        quiet: Leave out what there is to say of the plan.
+        make_view: Makes the view of the run.
+        quiet: Do not print remarks on the plan.
         apart: Keep the ranks' stdout and stderr apart.
         tick_s: How often the view gets an empty event, if there is no other.
     """
@@ -59,13 +59,13 @@ def run_to_end(
             *STOPPING,
             *ENDING,
             *FORWARDED,
-        ):  # before the run is recorded: whoever sees it may stop it
+        ):  # before the run is recorded: from then on it may be stopped
             if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(signum, patience.on_signal)
         client = start(prepared, command=sys.argv, streams=replace(given.streams, apart=apart))
         patience.attach(client)
         if plan.debug_rank is not None:
-            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell would read beside the rank
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # else the shell would read too
         if not quiet:
             for note in plan.notes:
                 say(note)
@@ -94,13 +94,13 @@ def _input_of(plan: LaunchPlan) -> StdinForRank0 | TerminalForRank:
 
 
 class _Patience:
-    """Passes signals on, and ends a supervisor that does not answer a second one.
+    """Passes signals on, and kills a supervisor that does not react to a second one.
 
-    Whether a second signal repeats the first, or is to kill the ranks, is the supervisor's to
-    decide: it tells either.
+    The supervisor decides whether a second signal repeats the first or kills the ranks, and
+    sends an event in both cases.
 
     Args:
-        interrupts: Ctrl-C is to end the run, and not for a rank that has the terminal.
+        interrupts: Ctrl-C ends the run, because no rank has the terminal.
     """
 
     def __init__(self, *, interrupts: bool) -> None:
@@ -111,7 +111,7 @@ class _Patience:
         self._kill_at: float | None = None
 
     def attach(self, client: SupervisorClient) -> None:
-        """Pass on what came before there was anybody to pass it on to."""
+        """Pass on the signals that came before the supervisor was started."""
         self._client = client
         for signum in self._early:
             self.on_signal(signum, None)
@@ -127,7 +127,7 @@ class _Patience:
                 self._kill_at = time.monotonic() + _DEAF_S
 
     def check(self, event: Mapping[str, Any]) -> None:
-        """Take an event; kill the supervisor if it has not answered in time."""
+        """Handle an event; kill the supervisor if it has not reacted in time."""
         if event.get("event") in _ANSWERS:
             self._kill_at = None
         if self._client and self._kill_at is not None and time.monotonic() >= self._kill_at:

@@ -23,7 +23,7 @@ def show(
         None, "-o", "--output", metavar="FILE", help="Write the record too: .json."
     ),
 ) -> None:
-    """Print what was run, on what, and how it ended."""
+    """Print what a run was, where it ran, and how it ended."""
     from distrun.api import runs
     from distrun.cli.screen import render
     from distrun.cli.screen.console import plain, say
@@ -59,11 +59,11 @@ def show(
             line = plain(f"{name:<10} {value}")
             if name in _SENTENCES:
                 render.prose(line, indent=11)
-            else:  # to be copied as it is
+            else:  # the user may copy it as it is
                 typer.echo(line)
     if (verdict := runs.verdict(directory)) is not None:
         try:
             for line in list(verdict_lines(verdict, directory)):
                 typer.echo(plain(f"  {line}"))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            say(f"{directory.verdict} is no verdict: {error!r}")
+            say(f"{directory.verdict} is not a verdict: {error!r}")

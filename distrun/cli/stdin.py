@@ -1,8 +1,8 @@
-"""Standard input belongs to rank 0.
+"""Passes standard input to rank 0.
 
-A pipe or a file is handed to it as it is. A terminal cannot be: the rank is not in the
-terminal's foreground, so its lines are passed on, and only to a world of one rank, where
-it is clear whom the user talks to (`input()`, `breakpoint()`).
+A pipe or a file is passed as it is. A terminal cannot be: the rank is not in its foreground.
+So its lines are passed on, and only to a world of one rank, where it is clear which rank
+reads them (`input()`, `breakpoint()`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from distrun.streams import NOTHING_HANDED, Streams
 
 
 class StdinForRank0:
-    """Context manager whose `streams` hand rank 0 what it reads, if there is anything."""
+    """Context manager whose `streams` are the stdin of rank 0, if there is one."""
 
     def __init__(self, *, world_size: int) -> None:
         self.streams = NOTHING_HANDED
@@ -45,7 +45,7 @@ class StdinForRank0:
         try:
             while True:
                 select.select([0], [], [])
-                if os.tcgetpgrp(0) != os.getpgrp():  # in the background: reading would stop us
+                if os.tcgetpgrp(0) != os.getpgrp():  # in the background: to read would stop us
                     select.select([], [], [], 0.5)
                     continue
                 data = os.read(0, 4096)

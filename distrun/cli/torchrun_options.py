@@ -1,7 +1,7 @@
-"""Options of torchrun before the script, as `distrun launch` takes them: a table, and its reader.
+"""Options of torchrun before the script, as `distrun launch` takes them: a table and a parser.
 
-An option with a counterpart works. One that asks for what launch does anyway is left out. Any
-other is answered with what to use instead. The script and its words are never looked at.
+An option with a counterpart works. One that asks for what launch does anyway is ignored. For
+any other the error says what to use instead. The script and its arguments are not read.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _LOGS = "each rank's output is in a file of its own in the run directory, and on
 
 @dataclass(frozen=True)
 class TorchrunOption:
-    """What becomes of one option of torchrun."""
+    """How launch handles one option of torchrun."""
 
     own: str = ""
-    """Launch's option of the same meaning."""
+    """The option of launch with the same meaning."""
     fits: str | None = None
-    """The values, as a pattern, that ask for what launch does anyway."""
+    """A pattern of the values that ask for what launch does anyway."""
     instead: str = ""
-    """What is to be used, or why nothing is needed."""
+    """What to use instead, or why nothing is needed."""
     one_node: bool = False
-    """`own` and `fits` hold for a job of one node alone."""
+    """`own` and `fits` hold only for a job of one node."""
     flag: bool = False
     """It takes no value."""
 
@@ -107,14 +107,14 @@ class _Given(NamedTuple):
     """With dashes."""
     value: str | None
     words: tuple[str, ...]
-    """As it was typed, with dashes in the name."""
+    """As typed, with dashes in the name."""
 
 
 def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
-    """Return a command line of launch for one that may have options of torchrun.
+    """Translate the options of torchrun in a command line into those of launch.
 
     Args:
-        words: All that stands after `launch`.
+        words: All arguments after `launch`.
         own: Launch's own options; True for one that takes a value.
 
     Raises:
@@ -143,7 +143,7 @@ def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
 
 
 def _split(words: list[str], own: Mapping[str, bool]) -> tuple[list[_Given], list[str]]:
-    """Return the options before the script, and the script with all that follows it."""
+    """Return the options before the script, and the script with its arguments."""
     given = []
     while words and words[0] != "--" and words[0].startswith("-") and words[0] != "-":
         given.append(_next(words, own))
@@ -151,7 +151,7 @@ def _split(words: list[str], own: Mapping[str, bool]) -> tuple[list[_Given], lis
 
 
 def _next(words: list[str], own: Mapping[str, bool]) -> _Given:
-    """Take one option, with its value, off the words."""
+    """Take one option, with its value, from the arguments."""
     word = words.pop(0)
     if not word.startswith("--"):
         name = SHORT.get(word[:2], word) if word[:2] not in own else word

@@ -21,7 +21,7 @@ from distrun.errors import UsageError
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
-    from distrun.api.verify import Curve, Group, Trial, Verdict
+    from distrun.api.verify import Comparison, Curve, Group, Trial
 
 _STOPPED = ("interrupted", "terminated", "hung up")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -33,20 +33,20 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class _Row:
-    """A training that was run."""
+    """One training run."""
 
     trial: Trial
     reference: Trial
     run_dir: Path
     curve: Curve | None = None
-    """None: it failed."""
-    verdict: Verdict | None = None
-    """None: it is the reference, or there is nothing to compare."""
+    """None if it failed."""
+    comparison: Comparison | None = None
+    """None for the reference, or if there is nothing to compare."""
 
     @property
     def good(self) -> bool:
-        """Say whether it ran, and as it should."""
-        return self.curve is not None and (self.verdict is None or self.verdict.equal)
+        """Return whether it ran, and equals the reference."""
+        return self.curve is not None and (self.comparison is None or self.comparison.equal)
 
 
 def verify(
@@ -70,18 +70,18 @@ def verify(
     keep_runs: bool = typer.Option(False, "--keep-runs", help="Keep them anyway."),
     config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
 ) -> None:
-    """Prove that layouts train alike: each against one rank, step by step.
+    """Compare the losses of layouts with those of one rank, step by step.
 
-    What to compare stands in a script's header, as [tool.distrun.verify.layouts]. Exit code 1:
-    a loss is off, or a run failed.
+    The layouts are in a script's header, as [tool.distrun.verify.layouts]. Exit code 1: a loss
+    is off, or a run failed.
     """
     from distrun.api.verify import LIMITS, groups_of
 
     if precision not in LIMITS:
-        raise UsageError(f"--precision {precision!r} is none of " + " or ".join(LIMITS))
+        raise UsageError(f"--precision {precision!r} is not one of " + ", ".join(LIMITS))
     limit = LIMITS[precision] if tolerance is None else tolerance
     if not 0 <= limit < math.inf:
-        raise UsageError(f"--tolerance {limit:g} is not a number from 0", "for example 1e-5")
+        raise UsageError(f"--tolerance {limit:g} is not a finite number >= 0", "for example 1e-5")
     output_file.require(output, (".json", ".csv", ".md"))
     groups = groups_of(recipes, strategy)
     directory = runs_dir or Path(tempfile.mkdtemp(prefix="distrun-verify-"))
@@ -101,7 +101,7 @@ def verify(
 def _prepared(
     groups: list[Group], steps: int, precision: str, runs_dir: Path, config: Path | None
 ) -> dict[Trial, Prepared]:
-    """Plan all runs before the first one: what is wrong is told at once."""
+    """Plan all runs before the first one starts, so that errors come at once."""
     from distrun.api.verify import prepare_trial
     from distrun.cli.screen.console import say
 
@@ -133,15 +133,15 @@ def _rows(groups: list[Group], prepared: dict[Trial, Prepared], tolerance: float
         rows.append(_Row(reference, reference, run_dir, expected))
         for layout in group.layouts if expected else ():
             run_dir, curve = _trained(layout, prepared, len(rows))
-            verdict = compare(expected, curve, tolerance) if expected and curve else None
-            rows.append(_Row(layout, reference, run_dir, curve, verdict))
+            comparison = compare(expected, curve, tolerance) if expected and curve else None
+            rows.append(_Row(layout, reference, run_dir, curve, comparison))
     return rows
 
 
 def _trained(
     trial: Trial, prepared: dict[Trial, Prepared], before: int
 ) -> tuple[Path, Curve | None]:
-    """Run a training to its end; return its directory, and what it logged, unless it failed."""
+    """Run a training to its end; return its directory, and its curve unless it failed."""
     from distrun.api.verify import curve_of
     from distrun.cli.run_to_end import run_to_end
     from distrun.cli.screen.console import Console, say
@@ -156,8 +156,8 @@ def _trained(
     if result.outcome in _STOPPED:
         sys.exit(result.exit_code)
     if result.exit_code == 2:
-        say("verify gives a script --steps, --precision, --no-save, --resume, --eval-every,")
-        say("--deterministic and --log-every: one of your own has to take them", bare=True)
+        say("verify passes --steps, --precision, --no-save, --resume, --eval-every,")
+        say("--deterministic and --log-every to the script, which has to accept them", bare=True)
     if result.exit_code:
         return result.run_dir, None
     return result.run_dir, curve_of(trial, result.run_dir)
@@ -165,7 +165,7 @@ def _trained(
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Put signals back to what they did, so that Ctrl-C ends us between two runs too."""
+    """Restore the signal handlers, so that Ctrl-C ends this process between two runs too."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
@@ -211,32 +211,32 @@ def _show(rows: list[_Row], about: dict[str, Any], kept_in: Path | None, *, as_j
 
 
 def _cells(row: _Row) -> list[str]:
-    trial, curve, verdict = row.trial, row.curve, row.verdict
+    trial, curve, comparison = row.trial, row.curve, row.comparison
     start = [trial.name, trial.script.name, str(trial.ranks)]
     if curve is None:
         return [*start, "", "", "", "", "", "FAILED"]
     losses = list(curve.losses.values())
     start += [_bars(losses), f"{losses[0]:.7f}", f"{losses[-1]:.7f}"]
-    if verdict is None:
+    if comparison is None:
         return [*start, "", "", "the reference"]
-    return [*start, f"{verdict.difference:.1e}", str(verdict.at_step), _words(verdict)]
+    return [*start, f"{comparison.difference:.1e}", str(comparison.at_step), _words(comparison)]
 
 
-def _words(verdict: Verdict) -> str:
-    if not verdict.loss_is_equal:
-        return f"OFF by more than {verdict.tolerance:g}"
-    if not verdict.norm_is_equal:
-        return f"OFF: the first gradient's norm by {verdict.norm_difference:.1e} of itself"
-    if not verdict.validation_is_equal:
-        return f"OFF: the validation loss by {verdict.validation_difference:.1e}"
-    if verdict.seen is not None:
-        here, there = verdict.seen[1], verdict.seen[0]
+def _words(comparison: Comparison) -> str:
+    if not comparison.loss_is_equal:
+        return f"OFF by more than {comparison.tolerance:g}"
+    if not comparison.norm_is_equal:
+        return f"OFF: the first gradient's norm by {comparison.norm_difference:.1e} of itself"
+    if not comparison.validation_is_equal:
+        return f"OFF: the validation loss by {comparison.validation_difference:.1e}"
+    if comparison.seen is not None:
+        here, there = comparison.seen[1], comparison.seen[0]
         return f"OFF: {here:g} samples or tokens a step, {there:g} in the reference"
     return "equal"
 
 
 def _bars(values: Iterable[float], width: int = 10) -> str:
-    """Draw a curve as a row of bars; where it is not finite there is a gap."""
+    """Draw a curve as a row of bars, with a gap where it is not finite."""
     bars = "▁▂▃▄▅▆▇█"
     every = list(values)
     drawn = every[:: max(1, len(every) // width)]
@@ -249,12 +249,12 @@ def _bars(values: Iterable[float], width: int = 10) -> str:
 
 
 def _plain(row: _Row) -> dict[str, Any]:
-    """Return a row for JSON, which knows no NaN: that travels as its name."""
+    """Return a row for JSON, which has no NaN: it is written as a string."""
 
     def number(value: float | None) -> float | str | None:
         return value if value is None or math.isfinite(value) else str(value)
 
-    curve, verdict = row.curve, row.verdict
+    curve, comparison = row.curve, row.comparison
     return {
         "layout": row.trial.name,
         "script": str(row.trial.script),
@@ -263,11 +263,11 @@ def _plain(row: _Row) -> dict[str, Any]:
         "reference": row.reference.name,
         "steps": list(curve.losses) if curve else [],
         "losses": [number(loss) for loss in curve.losses.values()] if curve else [],
-        "max_difference": number(verdict.difference) if verdict else None,
-        "at_step": verdict.at_step if verdict else None,
-        "norm_difference": number(verdict.norm_difference) if verdict else None,
-        "validation_difference": number(verdict.validation_difference) if verdict else None,
-        "seen": list(verdict.seen) if verdict and verdict.seen else None,
+        "max_difference": number(comparison.difference) if comparison else None,
+        "at_step": comparison.at_step if comparison else None,
+        "norm_difference": number(comparison.norm_difference) if comparison else None,
+        "validation_difference": number(comparison.validation_difference) if comparison else None,
+        "seen": list(comparison.seen) if comparison and comparison.seen else None,
         "equal": row.good,
         "run_dir": str(row.run_dir),
     }

@@ -226,7 +226,9 @@ WRONG = {
     "endless factor": Wrong("-f inf", "-f inf", ""),
     "size of no element": Wrong("-b 3", "size 3 holds no element of float32", "-b 4"),
     "no size": Wrong("--sizes 64,soon", "'soon' is not a size", "for example 8, 64K"),
-    "op": Wrong("--op allreduce", "--op 'allreduce' is none", "did you mean 'all_reduce'?"),
+    "op": Wrong(
+        "--op allreduce", "--op 'allreduce' cannot be measured", "did you mean 'all_reduce'?"
+    ),
     "dtype": Wrong("--dtype flaot32", "--dtype 'flaot32' cannot be", "did you mean 'float32'?"),
     "float8": Wrong("--dtype float8_e4m3fn", "float8_e4m3fn: gloo has no 8-bit", "--dtype uint8"),
     "mean of int32": Wrong("--redop mean --dtype int32", "--redop mean of int32", "--redop sum"),
@@ -235,14 +237,18 @@ WRONG = {
     "root": Wrong("--root 2", "--root 2 is not one of the ranks 0 to 1", ""),
     "root below 0": Wrong("--root -1", "--root -1 is not one of the ranks 0 to 1", ""),
     "one rank": Wrong("--nproc-per-node 1", "bench-comm has one rank", "--nproc-per-node 2"),
-    "place": Wrong("--place inside", "--place 'inside' is none", "out, in or both"),
+    "place": Wrong(
+        "--place inside", "--place 'inside' is not one of out, in, both", "for example --place"
+    ),
     "mode": Wrong("--mode fast", "--mode 'fast'", ""),
-    "format": Wrong("--format xml", "--format 'xml' is none", "one of: table, nccl-tests"),
-    "JSON is a flag": Wrong("--format json", "--format 'json' is none", "--json"),
+    "format": Wrong(
+        "--format xml", "--format 'xml' is not one of table, nccl-tests", "for example"
+    ),
+    "JSON is a flag": Wrong("--format json", "--format 'json' is not one of table", "--json"),
     "two formats": Wrong("--format csv --json", "--json and --format csv exclude each other"),
     "an ending": Wrong(
         "-o r.xml",
-        "-o r.xml: the ending names the format, and '.xml' is none of"
+        "-o r.xml: the ending names the format, and '.xml' is not one of"
         " .json, .csv, .md, .txt, .svg, .png, .pdf",
         "-o r.json",
     ),

@@ -138,7 +138,7 @@ WRONG = {
     "port": Wrong(["--master-port", "99999"], "--master-port '99999' is refused"),
     "a file that cannot be written": Wrong(["--save", "no/s.json"], "no/s.json cannot be written"),
     "another": Wrong(["-o", "no/j.xml"], "no/j.xml cannot be written"),
-    "an ending": Wrong(["-o", "c.csv"], "'.csv' is none of .json, .xml, .md", "-o c.json"),
+    "an ending": Wrong(["-o", "c.csv"], "'.csv' is not one of .json, .xml, .md", "-o c.json"),
     "no config": Wrong(["--config", "no.toml"], "config file 'no.toml': No such file"),
 }
 

@@ -117,7 +117,7 @@ def compare(
     tolerance: float = typer.Option(0.1, metavar="X", help="0.1 is 10 %."),
     json: bool = typer.Option(False, "--json", help="Print it as JSON."),
 ) -> None:
-    """Say what moved between two reports. Exit code 1: something became slower."""
+    """Print what changed between two reports. Exit code 1: something became slower."""
     from distrun.spec.bench import read_report
 
     _require_tolerance(tolerance)
@@ -141,7 +141,8 @@ def _request(given: dict[str, Any]) -> BenchRequest:
     from distrun.spec.bench import ops_of, request_of, sizes_of
 
     if given["place"] not in _PLACES:
-        raise UsageError(f"--place {given['place']!r} is none", "out, in or both")
+        message = f"--place {given['place']!r} is not one of {', '.join(_PLACES)}"
+        raise UsageError(message, "for example --place both")
     return request_of(
         ops=ops_of(given["op"]),
         sizes=sizes_of(given["begin"], given["end"], given["factor"], given["sizes"]),
@@ -166,7 +167,7 @@ def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | No
 
 
 def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, int]:
-    """Run the job; return what it found, which may be a part, and its exit code."""
+    """Run the job; return its report, which may be partial, and its exit code."""
     from distrun.api.bench_comm import Collected
     from distrun.cli.bench.view import BenchView
     from distrun.cli.run_to_end import run_to_end
@@ -175,26 +176,26 @@ def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, i
     collected = Collected(request)
     result = run_to_end(prepared, lambda run: BenchView(run, Console(), collected), quiet=False)
     if not collected.begin:
-        sys.exit(result.exit_code or 1)  # how it ended has been said
+        sys.exit(result.exit_code or 1)  # its end has been printed
     report = collected.report()
-    try:  # the models are for later predictions: they are kept with the run
+    try:  # the run keeps the models, for later predictions
         (result.run_dir / "bench.json").write_text(_text(report, "json"), encoding="utf-8")
     except OSError:
-        pass  # a full disk: what was asked for by name is told apart
+        pass  # a full disk: an error of a file that -o names is reported separately
     return report, result.exit_code
 
 
 def _form(form: str, *, as_json: bool) -> str:
     if form not in _FORMATS:
-        hint = "--json" if form == "json" else "one of: " + ", ".join(_FORMATS)
-        raise UsageError(f"--format {form!r} is none", hint)
+        hint = "--json" if form == "json" else "for example --format csv"
+        raise UsageError(f"--format {form!r} is not one of {', '.join(_FORMATS)}", hint)
     if as_json and form != "table":
         raise UsageError(f"--json and --format {form} exclude each other", "one at a time")
     return "json" if as_json else form
 
 
 def _require_outputs(paths: list[Path] | None) -> None:
-    """Refuse, before anything is measured, what could not be written or drawn."""
+    """Refuse files that cannot be written or drawn, before anything is measured."""
     require(paths, _ENDINGS)
     if any(path.suffix.lower() in plot.ENDINGS for path in paths or ()):
         plot.require()
@@ -251,7 +252,7 @@ def _regressed(
     err: bool = False,
     as_json: bool = False,
 ) -> bool:
-    """Print what moved, on stderr if `err`; say whether something became slower."""
+    """Print what changed, on stderr if `err`; return whether something became slower."""
     from distrun.api.bench_comm import compare as compare_reports
     from distrun.cli.bench import formats, table
 

@@ -47,7 +47,7 @@ def as_markdown(report: BenchReport) -> str:
 
 
 def changes(found: Sequence[Change]) -> str:
-    """Return what moved between two reports, and what stayed, as a JSON list."""
+    """Return the changed and unchanged rows of two reports as a JSON list."""
     return json.dumps(
         [
             {
@@ -64,7 +64,7 @@ def changes(found: Sequence[Change]) -> str:
 
 
 def as_nccl_tests(report: BenchReport) -> str:
-    """Return what nccl-tests 2.19 prints (its util.cu), for those who parse that."""
+    """Return what nccl-tests 2.19 prints (its util.cu), for programs that parse it."""
     return "\n".join(_nccl_lines(report)) + "\n"
 
 
@@ -94,13 +94,13 @@ def _nccl_lines(report: BenchReport) -> Iterator[str]:
     wrong = sum(row.wrong_count for row in report.rows)
     yield f"# Out of bounds values : {wrong} {'OK' if not wrong else 'FAILED'}"
     busbws = [row.busbw for row in report.rows if row.busbw is not None]
-    # An average over sizes says little, and is printed because parsers look for it.
+    # An average over sizes means little; it is printed because parsers look for it.
     yield f"# Avg bus bandwidth    : {digits(sum(busbws) / len(busbws) / 1e9 if busbws else 0)}"
     yield "#"
 
 
 def _nccl_row(rows: list[Row], world_size: int) -> str:
-    """Return a line; what was not measured has zeros, and N/A for the wrong elements.
+    """Return a line, with zeros for what was not measured, and N/A for wrong elements.
 
     nccl-tests counts the elements of one rank where the size is all of them.
     """
@@ -126,6 +126,6 @@ def _nccl_row(rows: list[Row], world_size: int) -> str:
 
 
 def _fitted(value: float, width: int) -> str:
-    """Return a number that fits its column; a tiny one goes beyond it, and never becomes 0."""
+    """Return a number that fits its column; a tiny one is wider rather than 0."""
     text = digits(value)
     return f"{value:.{width - 2}f}" if len(text) > width and 1e-3 <= value < 1 else text

@@ -1,4 +1,4 @@
-"""The answers of `bench-comm --op pairs` and `--op stragglers`."""
+"""The results of `bench-comm --op pairs` and `--op stragglers`, as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def heading(pairs: Pairs) -> str:
-    """Return what the matrix shows."""
+    """Return a line that describes the matrix."""
     return (
         f"GB/s between every two {pairs.over}s, one message of {size(pairs.nbytes)} each way at a"
         " time; ! is slow"
@@ -20,7 +20,7 @@ def heading(pairs: Pairs) -> str:
 
 
 def matrix(pairs: Pairs) -> tuple[list[str], list[list[str]]]:
-    """Return the heads and the cells of the map of all links."""
+    """Return the heads and the cells of the matrix of all links."""
     ends = sorted({end for link in pairs.links for end in (link.a, link.b)})
     slow = {end for s in pairs.suspects if s.kind != "link" for end in s.who}
     slow_links = {tuple(s.who) for s in pairs.suspects if s.kind == "link"}
@@ -33,7 +33,7 @@ def matrix(pairs: Pairs) -> tuple[list[str], list[list[str]]]:
 
 
 def remarks(report: BenchReport) -> Iterator[str]:
-    """Yield who is slow, and who is late."""
+    """Yield a line for each slow node or link, and each late rank."""
     if report.pairs is not None:
         for suspect in report.pairs.suspects:
             who = "-".join(map(str, suspect.who))

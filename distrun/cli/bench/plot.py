@@ -1,4 +1,4 @@
-"""Pictures of a benchmark; matplotlib is the extra `plot`, and imported only to draw."""
+"""Plots of a benchmark; matplotlib is the extra `plot`, and is imported only to draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDINGS = (".svg", ".png", ".pdf")
 
 
 def require() -> None:
-    """Refuse to draw without matplotlib, before anything is measured.
+    """Require matplotlib, before anything is measured.
 
     Raises:
         UsageError: It is not installed.
@@ -26,15 +26,15 @@ def require() -> None:
 
 
 def draw(report: BenchReport, baseline: BenchReport | None, ending: str) -> bytes:
-    """Draw busbw and time against size, and the map of pairs, whichever there are.
+    """Draw busbw and time against size, and the map of pairs, if the report has them.
 
     Args:
-        report: What was measured.
-        baseline: What it is compared with.
+        report: The report.
+        baseline: The report to compare with.
         ending: One of `ENDINGS`.
 
     Returns:
-        The picture, as it stands in a file.
+        The content of the file.
     """
     from matplotlib.figure import Figure
 

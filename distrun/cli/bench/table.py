@@ -1,4 +1,4 @@
-"""The numbers of `bench-comm` for people: tables with four digits, and what is to be said."""
+"""The results of `bench-comm` as text: tables with four digits, and remarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 _PLACES = {"out": "out of place", "in": "in place"}
 SPARE = ("best", "p95", "min µs", "cv %", "max", "algbw", "p99")
-"""Columns that a narrow terminal does without, the first first."""
+"""Columns that are left out on a narrow terminal, in this order."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -47,7 +47,7 @@ def _gb(value: float | None) -> str:
 
 
 def columns_of(report: BenchReport) -> Sequence[str]:
-    """Return the heads of the table; `wire` and p99 only where there are such numbers."""
+    """Return the heads of the table; `wire` and p99 only if there are such numbers."""
     names = list(COLUMNS)
     if any(row.p99_s is not None for row in report.rows):
         names.insert(names.index("max"), "p99")
@@ -59,7 +59,7 @@ def columns_of(report: BenchReport) -> Sequence[str]:
 
 
 def cells(report: BenchReport) -> Iterator[list[str]]:
-    """Yield the cells of each row, as `columns_of` names them."""
+    """Yield the cells of each row, in the columns of `columns_of`."""
     names = columns_of(report)
     for row in report.rows:
         texts = {
@@ -85,7 +85,7 @@ def cells(report: BenchReport) -> Iterator[list[str]]:
 
 
 def heading(report: BenchReport) -> Iterator[str]:
-    """Yield what has to be known to read the table."""
+    """Yield the lines above the table: the ranks, the mode and the units."""
     request = report.request
     nodes = f" on {report.nnodes} nodes" if report.nnodes > 1 else ""
     devices = ", ".join(dict.fromkeys(rank.device for rank in report.ranks))
@@ -105,7 +105,7 @@ def heading(report: BenchReport) -> Iterator[str]:
 
 
 def _rounded(report: BenchReport) -> list[int]:
-    """Return the sizes that were asked for, and that some op has no row of."""
+    """Return the requested sizes for which some op has no row."""
     by_op: dict[str, set[int]] = {}
     for row in report.rows:
         if row.nbytes:
@@ -116,7 +116,7 @@ def _rounded(report: BenchReport) -> list[int]:
 
 
 def remarks(report: BenchReport) -> Iterator[str]:
-    """Yield what follows from the numbers, and what is wrong with them."""
+    """Yield the conclusions from the numbers, and the problems with them."""
     if odd := _rounded(report):
         yield (
             f"not measured as asked for: {', '.join(f'{nbytes} B' for nbytes in odd)}; sizes are"
@@ -171,7 +171,7 @@ def wrong_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def change_lines(changes: Sequence[Change]) -> Iterator[str]:
-    """Yield what moved between two reports, and how many rows stayed."""
+    """Yield what changed between two reports, and how many rows did not."""
     for change in changes:
         if change.moved:
             row = change.after

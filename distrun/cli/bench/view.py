@@ -1,4 +1,4 @@
-"""Shows a benchmark while it goes on: which row, how many are left, and for how long."""
+"""Shows the progress of a benchmark: the row, how many are left, and for how long."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _BAR = 20
 
 
 class BenchView:
-    """Collects rank 0's lines, and shows how far it is.
+    """Collects rank 0's lines, and shows the progress.
 
     Args:
         run: The run.
-        console: Where the status line stands.
-        collected: Takes the lines.
+        console: Shows the status line.
+        collected: Gets the lines.
     """
 
     def __init__(self, run: RunDirectory, console: Console, collected: Collected) -> None:
@@ -36,13 +36,13 @@ class BenchView:
         self._began_at: float | None = None
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take an event of the run, and what rank 0 has told since."""
+        """Handle an event of the run, and the new lines of rank 0."""
         self._ending.on_event(event)
         self._take(self._log.read())
         self._console.status(self._status())
 
     def finish(self, ended: Mapping[str, Any]) -> None:
-        """Take what is left; say how it ended, if badly."""
+        """Handle the last lines; print how the run ended, if it failed."""
         self.on_event({})
         self._take(self._log.close())
         self._console.status("")

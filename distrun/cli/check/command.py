@@ -54,9 +54,9 @@ def check(
     deep: bool = typer.Option(False, "--deep", help="Run matmul, copies, all_reduce, pairs too."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Why, and what was not judged."),
 ) -> None:
-    """Look at this machine, or at every node, for what would break, slow or falsify a job.
+    """Check this machine, or every node, for what breaks, slows or falsifies a job.
 
-    Exit code 1: something failed; 3: a probe could not finish.
+    Exit code 1: a check failed; 3: a probe could not finish.
     """
     given = dict(locals())
     _require_one_screen(given)
@@ -88,13 +88,13 @@ def check(
 
 
 def _require_one_screen(given: dict[str, Any]) -> None:
-    """Refuse options that say different things of what is shown."""
+    """Refuse options that ask for different output."""
     shown = [name for name in ("json", "report", "watch", "explain") if given[name]]
     if len(shown) > 1:
         raise UsageError(f"--{shown[0]} and --{shown[1]} exclude each other", "one at a time")
     for screen in {"watch", "explain"} & set(shown):
         for name in ("save", "output", "deep", "strict", "ignore"):
-            if given[name]:  # nothing is judged there
+            if given[name]:  # these judge nothing
                 raise UsageError(f"--{screen} and --{name} exclude each other", "one at a time")
     files = [*(given["recorded"] or ()), *(given["files"] or ())]
     if given["files"] and not given["recorded"]:
@@ -111,7 +111,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
     settings = read.settings(flags, config, say)
     if given["on"] in ("local", "slurm") and given["hosts"] is None:
-        settings = settings.model_copy(update={"hosts": ()})  # those of a config file
+        settings = settings.model_copy(update={"hosts": ()})  # the settings of a config file
     return settings
 
 

@@ -27,7 +27,7 @@ _STATUS = "a small job: products, copies, an all_reduce, all pairs"
 
 
 def measure(settings: Settings) -> Measured:
-    """Run the job to its end, and return what it measured; how it failed has been said."""
+    """Run the job to its end, and return what it measured; a failure has been printed."""
     from distrun.api.deep import Told, prepare_deep
 
     told = Told()
@@ -39,7 +39,7 @@ def measure(settings: Settings) -> Measured:
 
 
 class _View:
-    """Collects rank 0's lines, and shows that something goes on."""
+    """Collects rank 0's lines, and shows that the job runs."""
 
     def __init__(self, run: RunDirectory, console: Console, told: Told) -> None:
         self._ending = RunView(run, console, quiet=True)
@@ -47,13 +47,13 @@ class _View:
         self._log = LogTail(run.log(0, 0), run.streams(0, 0))
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take an event of the run, and what rank 0 has told since."""
+        """Handle an event of the run, and the new lines of rank 0."""
         self._ending.on_event(event)
         self._take(self._log.read())
         self._console.status(_STATUS)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
-        """Take what is left; say how it ended, if badly."""
+        """Handle the last lines; print how the run ended, if it failed."""
         self.on_event({})
         self._take(self._log.close())
         self._console.status("")

@@ -1,4 +1,4 @@
-"""`distrun check --explain`: what a rule looks for, and why, by what limits, and the cure."""
+"""`distrun check --explain`: what a rule checks and why, its limits, and the cure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distrun.api.explain import Explanation
 from distrun.cli.screen.render import terminal_columns
 
 _WIDTH = 88
-"""More is hard to read, whatever the terminal has."""
+"""Longer lines are hard to read, even on a wide terminal."""
 
 
 def one_line_each(found: list[Explanation]) -> Iterator[str]:
@@ -20,7 +20,7 @@ def one_line_each(found: list[Explanation]) -> Iterator[str]:
 
 
 def in_full(found: list[Explanation]) -> Iterator[str]:
-    """Yield the lines of each, with an empty one between."""
+    """Yield the lines of each, with an empty line between rules."""
     for number, each in enumerate(found):
         if number:
             yield ""

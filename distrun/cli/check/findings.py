@@ -1,4 +1,4 @@
-"""Findings as lines: the same on many devices or nodes is one of them."""
+"""Findings as lines: equal findings on many devices or nodes are one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _MOST_NODES = 4
 
 @dataclass(frozen=True)
 class Line:
-    """One observation, and all places where it was made."""
+    """One observation, and all its places."""
 
     finding: Finding
-    """One of those that it stands for."""
+    """One of the equal findings."""
     where: str
-    """`GPUs 0-3 on node1, node2`; "" where it speaks of all there is."""
+    """`GPUs 0-3 on node1, node2`; "" if it is about everything."""
 
     @property
     def text(self) -> str:
-        """Where and what, in a sentence."""
+        """The place and the observation, in a sentence."""
         seen = self.finding
         told = not self.where or self.where in seen.observed
         text = seen.observed if told else f"{self.where}: {seen.observed}"
@@ -29,7 +29,7 @@ class Line:
 
 
 def lines_of(report: CheckReport) -> list[Line]:
-    """Return what is to be said, the worst first."""
+    """Return the lines of some findings, the worst first."""
     merged: dict[tuple[object, ...], list[Finding]] = {}
     for finding in report.findings:
         seen = (finding.severity, finding.id, finding.observed, finding.expected, finding.fix)
@@ -45,8 +45,8 @@ def where(places: Iterable[tuple[str, str]], nnodes: int) -> str:
     """Return `GPUs 0-3 on node1` for pairs of a node and a device of it.
 
     Args:
-        places: The pairs; "" for what is meant as a whole.
-        nnodes: How many nodes there are; the only one is not named.
+        places: The pairs; "" for a whole node, or all nodes.
+        nnodes: How many nodes there are; a single one is not named.
     """
     devices: dict[str, list[str]] = {}
     for node, device in places:
@@ -77,7 +77,7 @@ def _devices(names: Sequence[str]) -> str:
 
 
 def summary(lines: Iterable[Line]) -> str:
-    """Return `1 failure, 2 warnings, 3 notes`, or that nothing is wrong."""
+    """Return `1 failure, 2 warnings, 3 notes`, or `no problems found`."""
     counts = dict.fromkeys(Severity, 0)
     for line in lines:
         counts[line.finding.severity] += 1
@@ -86,9 +86,9 @@ def summary(lines: Iterable[Line]) -> str:
         count(counts[Severity.WARN], "warning"),
         count(counts[Severity.INFO], "note"),
     ]
-    return ", ".join(filter(None, words)) or "nothing to complain of"
+    return ", ".join(filter(None, words)) or "no problems found"
 
 
 def count(number: int, word: str) -> str:
-    """Return `2 warnings`; "" for none."""
+    """Return `2 warnings`; "" for 0."""
     return f"{number} {word}{'s' * (number != 1)}" if number else ""

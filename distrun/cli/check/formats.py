@@ -1,4 +1,4 @@
-"""A check for programs: JSON, and JUnit's XML for those that run tests."""
+"""The results of a check for programs: JSON, and JUnit's XML for test systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distrun.api.not_judged import unread_nodes, why_not_judged
 
 SCHEMA = 1
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML cannot hold, not even escaped."""
+"""Characters that XML cannot hold, even escaped."""
 
 
 def as_json(report: CheckReport) -> str:
@@ -31,18 +31,18 @@ def as_json(report: CheckReport) -> str:
 
 
 def snapshots(nodes: Sequence[Node]) -> str:
-    """Return nodes as `--from` reads them."""
+    """Return the snapshots of the nodes, for `--from`."""
     return _dumped(list(nodes))
 
 
 def _dumped(data: object) -> str:
-    return json.dumps(data, indent=1, default=vars) + "\n"  # dataclasses without copies
+    return json.dumps(data, indent=1, default=vars) + "\n"  # converts dataclasses without copies
 
 
 def as_junit(report: CheckReport, *, strict: bool) -> str:
     """Return a test case for each rule, and for each finding of one.
 
-    What a rule did not look at is skipped: ignored, not measured, no GPUs, no answer.
+    A test case is skipped if its rule was ignored, or had no data: no GPUs, no answer.
 
     Args:
         report: The report.

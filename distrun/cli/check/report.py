@@ -1,4 +1,4 @@
-"""`distrun check --report`: what to paste into an issue, as Markdown."""
+"""`distrun check --report`: Markdown to paste into an issue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERSIONS = ("distrun", "Python", "CUDA", "NCCL")
 
 
 def as_markdown(report: CheckReport) -> str:
-    """Return a report; names are to be gone from it already (`api.anonymous`)."""
+    """Return a report; the caller has removed names from it (`api.anonymous`)."""
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -70,7 +70,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 
 
 def _inline(text: str) -> str:
-    """Return text that is no markup and stays in its cell."""
+    """Return text with its markup escaped, on one line."""
     text = plain(text)
     for mark in "\\|`*_<>[]":
         text = text.replace(mark, "\\" + mark)

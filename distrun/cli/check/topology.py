@@ -1,4 +1,4 @@
-"""How the GPUs of a node reach one another, as readers of `nvidia-smi topo -m` know it."""
+"""How the GPUs of a node are connected, in the form of `nvidia-smi topo -m`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MEANING = {
     "?": "not told",
 }
 _WIDE = 10
-"""From so many GPUs on the heads are numbers alone."""
+"""From so many GPUs on the heads are only numbers."""
 
 Matrix = tuple[tuple[str, ...], ...]
 
 
 def matrices(report: CheckReport) -> list[tuple[list[str], Matrix]]:
-    """Return each matrix with the nodes that have it; of nodes with two GPUs and more."""
+    """Return each matrix with the nodes that have it, for nodes with two or more GPUs."""
     found: dict[Matrix, list[str]] = {}
     for node in report.nodes:
         if node.nvml.pairs:
@@ -34,7 +34,7 @@ def matrices(report: CheckReport) -> list[tuple[list[str], Matrix]]:
 
 
 def _matrix(node: Node) -> Matrix:
-    """Return the rows, each with its head first."""
+    """Return the rows, each begins with its head."""
     ends = sorted({end for pair in node.nvml.pairs for end in (pair.a, pair.b)})
     cells = {}
     for pair in node.nvml.pairs:
@@ -49,12 +49,12 @@ def _matrix(node: Node) -> Matrix:
 
 
 def heads_of(ends: Sequence[int]) -> list[str]:
-    """Return what the GPUs are called, shorter where they are many."""
+    """Return the names of the GPUs, shorter if there are many."""
     return [f"GPU{end}" if len(ends) < _WIDE else str(end) for end in ends]
 
 
 def legend(matrix: Matrix) -> Iterator[str]:
-    """Yield what the abbreviations of a matrix mean."""
+    """Yield the meanings of the abbreviations in a matrix."""
     cells = {cell for row in matrix for cell in row[1:]} - {"X"}
     kinds = {"NV#" if cell.startswith("NV") else cell.removesuffix("!") for cell in cells}
     if any(cell.endswith("!") for cell in cells):

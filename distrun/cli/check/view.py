@@ -1,4 +1,4 @@
-"""The screen of `distrun check`: nodes, GPUs, how they are joined, and the findings."""
+"""The screen of `distrun check`: nodes, GPUs, their connections, and the findings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
 
     Args:
         report: The report.
-        verbose: What could not be judged too, and why each finding matters.
+        verbose: Also print what could not be judged, and why each finding matters.
     """
     show_nodes(report.nodes)
     for nodes, matrix in topology.matrices(report):
@@ -40,7 +40,7 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
         typer.echo(textwrap.fill("; ".join(topology.legend(matrix)), _PARAGRAPH))
     for node in report.nodes:
         if node.measured is not None:
-            from distrun.cli.check import deep  # and what it takes to run a job
+            from distrun.cli.check import deep  # and what a job needs
 
             typer.echo()
             deep.show(node.measured)
@@ -49,7 +49,7 @@ def show(report: CheckReport, *, verbose: bool = False) -> None:
 
 
 def show_nodes(nodes: Sequence[Node]) -> None:
-    """Print a line a node and a line a GPU."""
+    """Print one line per node and one line per GPU."""
     table(NODE_COLUMNS, map(node_cells, nodes), right=("cores", "memory"), spare=("kernel",))
     with_gpus = [node for node in nodes if node.nvml.gpus]
     for node in nodes:
@@ -121,7 +121,7 @@ def power(gpu: Gpu) -> str:
 
 
 def processes(gpu: Gpu) -> str:
-    """Return who is on a GPU, the first few by name."""
+    """Return the processes on a GPU, the first few by name."""
     if gpu.processes is None:
         return "-"
     names = []
@@ -144,7 +144,7 @@ def _with(value: float | None, unit: str) -> str:
 
 def _show_findings(lines: Sequence[Line], *, verbose: bool) -> None:
     told = [line for line in lines if verbose or line.finding.severity > Severity.SKIP]
-    after: list[Line | None] = [*told[1:], None]  # beside each, the one that follows
+    after: list[Line | None] = [*told[1:], None]  # each with the next one
     hanging(
         (
             line.finding.severity.name,
@@ -162,7 +162,7 @@ def _show_findings(lines: Sequence[Line], *, verbose: bool) -> None:
 
 
 def _advice(line: Line, following: Line | None, verbose: bool) -> Iterator[str]:
-    """Yield why, and what cures it; once for lines of one rule that follow one another."""
+    """Yield the reason and the cure; once for consecutive lines of one rule."""
     seen = line.finding
     if following is not None and (following.finding.id, following.finding.fix) == (
         seen.id,

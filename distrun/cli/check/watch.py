@@ -1,4 +1,4 @@
-"""`distrun check --watch`: GPUs and memory of every node, redrawn every second."""
+"""`distrun check --watch`: GPUs and memory of every node, updated every second."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 _PERIOD_S = 1.0
 _BARS = ((120, 12), (100, 8), (0, 4))
-"""From so many columns on, bars are so wide."""
+"""The least columns of a terminal, and the width of a bar."""
 _HOT_MARGIN_C = 5
 _FULL = 0.9
 
 
 def watch(there: Nodes) -> None:
-    """Show nodes until Ctrl-C, or until none answers; into a pipe, a line a second for each.
+    """Show nodes until Ctrl-C, or until none answers; in a pipe, a line per node and second.
 
     Raises:
-        KeyboardInterrupt: That is how it mostly ends.
+        KeyboardInterrupt: The usual end.
         MachineError: No node answers any more.
     """
-    signal.signal(signal.SIGTERM, _terminated)  # leaves the screen as it was, as Ctrl-C does
+    signal.signal(signal.SIGTERM, _terminated)  # restores the screen, as after Ctrl-C
     if sys.stdout.isatty():
         _on_a_terminal(there)
     else:
@@ -68,7 +68,7 @@ def _on_a_terminal(there: Nodes) -> None:
 
 
 def frame(nodes: Sequence[Node], columns: int) -> RenderableType:
-    """Return what a screen of so many columns shows."""
+    """Return the screen for so many columns."""
     from rich.console import Group
     from rich.text import Text
 
@@ -143,7 +143,7 @@ def _heat(gpu: Gpu) -> str:
 
 
 def bar(share: float | None, width: int) -> Text:
-    """Return a bar that is so full; an unknown one is empty."""
+    """Return a bar for a fraction; it is empty if that is unknown."""
     from rich.text import Text
 
     filled = min(width, max(0, round((share or 0.0) * width)))
@@ -152,7 +152,7 @@ def bar(share: float | None, width: int) -> Text:
 
 
 def line(node: Node) -> str:
-    """Return a node in a line, for a pipe."""
+    """Return one line about a node, for a pipe."""
     now = time.strftime("%H:%M:%S")
     if node.problem:
         return plain(f"{now} {node.name}: {node.problem}")

@@ -1,1 +1,1 @@
-"""What stands on the screen while a run goes on, and when it has ended."""
+"""The output on the screen during a run and after its end."""

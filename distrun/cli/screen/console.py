@@ -1,7 +1,7 @@
 """What the user sees: ranks' lines with a prefix, the launcher's own lines, the status.
 
-What ranks print to stdout and to stderr goes there, the launcher's words go to stderr. A
-console that is closed or broken ends the showing, never the run.
+Output of ranks to stdout and stderr goes to the same stream here, the launcher's lines go to
+stderr. A console that is closed or broken ends the output, never the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _wants_colour(stream: object) -> bool:
 def _is_terminal(stream: object) -> bool:
     try:
         return stream.isatty() and os.environ.get("TERM") != "dumb"  # type: ignore[attr-defined]
-    except (ValueError, AttributeError):  # closed, or None under pythonw-like parents
+    except (ValueError, AttributeError):  # closed, or None
         return False
 
 
@@ -39,7 +39,7 @@ def _file_of(stream: str) -> TextIO:
 
 
 def plain(text: str) -> str:
-    """Return text that moves no cursor: what others named may hold any character."""
+    """Return text without control characters: names from users may hold any character."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -48,9 +48,9 @@ class Console:
 
     def __init__(self, *, live: bool = True) -> None:
         self.broken = False
-        """Nothing is shown any more."""
+        """Whether the output has ended."""
         self.live = live and _is_terminal(sys.stdout)
-        """A status line can stand at the bottom."""
+        """Whether a status line can be shown at the bottom."""
         self._colour = {
             stream: _wants_colour(_file_of(stream)) for stream in (STDOUT, STDERR, BOTH)
         }
@@ -59,7 +59,7 @@ class Console:
         try:
             widen_pipe(sys.stdout.fileno())
         except (OSError, ValueError, AttributeError):
-            pass  # closed, or no file at all
+            pass  # closed, or not a file
 
     def prefix(self, name: str, rank: int, stream: str) -> bytes:
         """Return `[name] `, in the colour of a rank."""
@@ -69,7 +69,7 @@ class Console:
         return text + b" "
 
     def lines(self, block: bytes, stream: str = BOTH) -> None:
-        """Write whole lines to stderr or stdout (those of both, too), above the status."""
+        """Write whole lines to stderr or stdout (`BOTH`: stdout), above the status."""
         if not self._status:
             self._write(block, stream)
         elif stream == STDERR:
@@ -88,7 +88,7 @@ class Console:
             self._write(self._status)
 
     def status(self, text: str) -> None:
-        """Replace the line at the bottom; "" takes it away."""
+        """Replace the line at the bottom; "" removes it."""
         if not self.live or self.broken:
             return
         columns = shutil.get_terminal_size().columns
@@ -107,8 +107,8 @@ class Console:
             while view:
                 view = view[os.write(fd, view) :]
         except BlockingIOError:
-            pass  # somebody made our terminal non-blocking: lose a line, not the run
-        except (OSError, ValueError, AttributeError):  # None, where it was closed from the start
+            pass  # another process made the terminal non-blocking: lose a line, not the run
+        except (OSError, ValueError, AttributeError):  # None if it was closed at the start
             self._closed.append(file)
             self.broken = len(self._closed) == 2
             if stream != STDERR:
@@ -117,17 +117,17 @@ class Console:
 
 
 def same_file(fd: int, other: int) -> bool:
-    """Say whether two descriptors are of one terminal, pipe or file."""
+    """Return whether two descriptors are one terminal, pipe or file."""
     try:
         return os.path.sameopenfile(fd, other)
-    except OSError:  # closed: nothing of it is shown
+    except OSError:  # closed: nothing is shown there
         return False
 
 
 def say(message: str, *, bare: bool = False) -> None:
     """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
     name = "" if bare else "distrun: "
-    message = "\n  ".join(map(plain, message.split("\n")))  # no line of another can be ours
+    message = "\n  ".join(map(plain, message.split("\n")))  # no text looks like our line
     if _wants_colour(sys.stderr):
         name = name and f"\x1b[1m{name}\x1b[0m"
         message = _LOUD.sub("\x1b[1;31m\\1\x1b[0m", message)
@@ -135,11 +135,11 @@ def say(message: str, *, bare: bool = False) -> None:
         sys.stderr.write(f"{name}{message}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # nobody listens
+        pass  # nobody reads it
 
 
 def report_error(message: str, hint: str = "") -> None:
-    """Write an error and its cure to stderr."""
+    """Write an error and its hint to stderr."""
     say(f"error: {message}")
     if hint:
         say(f"hint: {hint}")

@@ -12,7 +12,7 @@ WINDOW_S = 0.2
 
 @dataclass
 class Folded:
-    """One line, and who has printed it."""
+    """One line, and the ranks that printed it."""
 
     stream: str
     line: bytes
@@ -20,13 +20,13 @@ class Folded:
     """Node and rank."""
     since: float
     number: int
-    """Its place among all that were ever taken."""
+    """Its number among all lines."""
 
 
 class Fold:
-    """Holds lines for a moment; a rank's own stay in their order, and none is lost.
+    """Holds lines briefly to join equal ones; keeps each rank's order, and loses none.
 
-    A line joins an equal one that waits, unless its rank has printed another one since.
+    A line joins an equal one that waits, unless its rank has printed another line since.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Fold:
         self._taken = 0
 
     def take(self, rank: tuple[int, int], stream: str, block: bytes, now: float) -> None:
-        """Take whole lines of one rank."""
+        """Add whole lines of one rank."""
         for line in block.splitlines(keepends=True):
             entry = self._equal(rank, stream, line)
             if entry is None:

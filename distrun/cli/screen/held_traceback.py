@@ -1,7 +1,7 @@
-"""Keeps the tracebacks of dying ranks off the console until it is known what they were.
+"""Holds back the tracebacks of ranks until it is known whether they ended the rank.
 
-Of forty ranks that fall after the first, forty tracebacks would bury the one that
-matters. They stay in the ranks' files; one that was no rank's last word is shown.
+If forty ranks fail after the first, forty tracebacks would hide the one that matters. Those
+stay in the ranks' files. A traceback after which its rank lives on is shown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Show(Protocol):
 
 
 class HeldTraceback:
-    """One rank's output from the first line of a traceback on, for a moment."""
+    """Holds one rank's output briefly, from the first line of a traceback on."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -39,12 +39,12 @@ class HeldTraceback:
         self._until = 0.0
 
     def hold(self, block: bytes, prefix: bytes, stream: str = BOTH) -> bytes:
-        """Take whole lines; return those that can be shown at once."""
+        """Add whole lines; return those that can be shown at once."""
         self._prefix, self._stream = prefix, stream
         if self._held:
             self._held = _ends(self._held + block)
             return b""
-        # Looked for in vain in much output, `in` is ten times faster than the pattern.
+        # In much output without a traceback, `in` is ten times faster than the pattern.
         match = _BEGINS.search(block) if b"Traceback" in block else None
         if match is None:
             return block
@@ -53,38 +53,38 @@ class HeldTraceback:
         return block[: match.start()]
 
     def release_if_due(self, show: Show, *, dying: bool) -> None:
-        """Show what was held when the rank lives on after it.
+        """Show the held lines if the rank lives on.
 
         Args:
-            show: Where to show it.
-            dying: A rank has failed, or the run is being stopped: this one is about to end too.
+            show: Where to show them.
+            dying: A rank has failed, or the run is being stopped: this rank is about to end.
         """
         overdue = not dying and time.monotonic() >= self._until
         if self._held and overdue:
             self.release(show)
 
     def release(self, show: Show) -> None:
-        """Show what was held."""
+        """Show the held lines."""
         if self._held:
             show.lines(prefixed(self._held, self._prefix), self._stream)
             self._held = b""
 
     def drop(self, last_line: bytes, show: Show) -> None:
-        """Leave a traceback in the file, and show what was printed after it.
+        """Do not show a traceback; show what was printed after it.
 
         Args:
             last_line: The last line of the traceback.
             show: Where to show the rest.
         """
         held, self._held = self._held, b""
-        end = held.rfind(last_line[-_LAST_NBYTES:])  # a long one has its middle left out
+        end = held.rfind(last_line[-_LAST_NBYTES:])  # the middle of a long one is left out
         rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
         if rest.strip():
             show.lines(prefixed(rest, self._prefix), self._stream)
 
 
 def _ends(held: bytes) -> bytes:
-    """Return the first and the last lines, if it is too much for a console."""
+    """Return the first and the last lines if there are too many for a console."""
     if len(held) <= _MAX_NBYTES:
         return held
     head = held[: held.rfind(b"\n", 0, _MAX_NBYTES // 4) + 1]

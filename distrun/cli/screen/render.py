@@ -1,4 +1,4 @@
-"""Tables, sentences and source; rich is imported inside: only some commands print with it."""
+"""Tables, sentences and source; rich is imported in the functions: few commands need it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def table(
     spare: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> None:
-    """Print a table; into a pipe it is as wide as it needs to be.
+    """Print a table; in a pipe it is as wide as needed.
 
     Args:
-        columns: Their heads.
-        rows: Their cells.
-        right: Columns of numbers.
-        spare: Columns that are left out, in this order, where the terminal is too narrow.
-        names: Columns whose cells lose their middle where that was not enough.
+        columns: The heads.
+        rows: The cells.
+        right: Right-aligned columns, for numbers.
+        spare: Columns to leave out, in this order, on a narrow terminal.
+        names: Columns whose cells are shortened in the middle if that is not enough.
     """
     from rich.table import Column, Table
     from rich.text import Text
@@ -38,7 +38,7 @@ def table(
     console = _console()
     lines = [[plain(cell) for cell in row] for row in rows]
     columns, lines = _fitting(columns, lines, spare, names, console.width)
-    # The first names what other commands are to be given: never cut short.
+    # The first column has names to type in other commands: never shortened.
     width = max((cells.width(row[0]) for row in lines), default=0)
     first = Column(columns[0], min_width=width, no_wrap=True)
     others = [
@@ -52,7 +52,7 @@ def table(
 
 
 def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
-    """Print lines behind a label each; on a terminal, what is too long goes on below itself.
+    """Print labelled lines; on a terminal a long one continues below its own start.
 
     Args:
         rows: The label, its style, and its lines.
@@ -71,14 +71,14 @@ def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
     for label, style, line in lines:
         if console.is_terminal:
             drawn.add_row(Text(label, style), Text(line))
-        else:  # without the spaces that would make all of them as long as the longest
+        else:  # without padding to the longest line
             console.print(Text(f"{label:<{width}}  {line}"), highlight=False, soft_wrap=True)
     if drawn.row_count:
         console.print(drawn, highlight=False)
 
 
 def prose(line: str, *, indent: int = 2) -> None:
-    """Print a line; on a terminal it goes on between two words, with an indent."""
+    """Print a line; on a terminal it is wrapped between words, with an indent."""
     columns = terminal_columns()
     if columns and cells.width(line) > columns:
         line = textwrap.fill(
@@ -92,12 +92,12 @@ def prose(line: str, *, indent: int = 2) -> None:
 
 
 def terminal_columns() -> int | None:
-    """Return how wide the terminal is that stdout is; None if it is none."""
+    """Return the width of the terminal on stdout; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def source(text: str, language: str) -> None:
-    """Print a text as it is; on a terminal with the colours of its language."""
+    """Print a text as it is; on a terminal with syntax colours."""
     from rich.console import Console
     from rich.syntax import Syntax
 
@@ -110,7 +110,7 @@ def source(text: str, language: str) -> None:
 
 
 def _console() -> Console:
-    """Return where tables are printed; into a pipe as wide as they need to be."""
+    """Return the console for tables; in a pipe it has no limit of width."""
     from rich.console import Console
 
     console = Console()
@@ -124,7 +124,7 @@ def _fitting(
     names: Sequence[str],
     limit: int,
 ) -> tuple[list[str], list[list[str]]]:
-    """Leave out spare columns, then shorten names, until the rest fits the terminal."""
+    """Leave out spare columns, then shorten names, until the table fits the terminal."""
     kept = list(range(len(columns)))
     widths = [max(map(cells.width, column)) + 2 for column in zip(columns, *rows, strict=True)]
     for name in spare:

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on and says how it ended; for `launch` and `logs -f` alike."""
+"""Shows a run and how it ended, for `launch` and `logs -f`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class RunView:
         run: Where the logs are.
         console: Where to print.
         only_ranks: Show these ranks only; None for all.
-        prefix: Say before each line which rank has printed it.
+        prefix: Put the rank before each line.
         fold: Show equal lines of many ranks once.
-        quiet: Show no output of ranks and nothing but how it ended.
+        quiet: Show only how the run ended, if it failed.
         as_json: Print every event, output included, as one JSON object a line.
     """
 
@@ -63,13 +63,13 @@ class RunView:
         self._status_at = 0.0
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take one event of the run; an empty one says that logs may have grown."""
+        """Handle one event of the run; an empty one means that logs may have grown."""
         try:
             self._take(event)
-        except Exception as error:  # what we show must never end what is shown
+        except Exception as error:  # an error of the view must never end the run
             if not self._console.broken:
                 self._console.broken = True
-                self._console.say(f"showing stops here, the run goes on: {error!r}")
+                self._console.say(f"the output stops here, the run goes on: {error!r}")
 
     def _take(self, event: Mapping[str, Any]) -> None:
         if event:
@@ -94,7 +94,7 @@ class RunView:
             self._tails[node, rank] = LogTail(log, streams)
 
     def pump(self) -> None:
-        """Print what the logs have got since."""
+        """Print what is new in the logs."""
         if not self._console.broken:
             for (node, rank), tail in self._tails.items():
                 for part in tail.read():
@@ -110,7 +110,7 @@ class RunView:
             self._console.status(self._status.line(shutil.get_terminal_size().columns - 1))
 
     def print_logs(self) -> None:
-        """Print what the logs hold now, rank by rank."""
+        """Print the content of the logs, rank by rank."""
         for (node, rank), tail in self._tails.items():
             for read in (tail.read, tail.close):
                 for part in read():
@@ -120,7 +120,7 @@ class RunView:
                         self._lines(node, rank, part.stream, part.data)
 
     def finish(self, ended: Mapping[str, Any]) -> None:
-        """Print what is left, and how it ended."""
+        """Print the rest of the output, and how the run ended."""
         self.pump()
         for (node, rank), tail in self._tails.items():
             for part in tail.close():
@@ -130,7 +130,7 @@ class RunView:
         self._console.status("")
         self._console.live = False
         if self._as_json:
-            if "event" not in ended:  # the supervisor was lost, and could not say so
+            if "event" not in ended:  # the supervisor was lost, and recorded no end
                 record = {"event": "ended", **ended}
                 self._console.lines(json.dumps(record, default=str).encode() + b"\n")
         else:
@@ -141,7 +141,7 @@ class RunView:
                 self._console.say(line, bare=True)
 
     def _rank_ended(self, event: Mapping[str, Any]) -> None:
-        """The traceback that a rank ends with stays in its file: the verdict has the first."""
+        """Do not show the traceback that ended a rank: the verdict has the first one."""
         if event.get("exit_code") != 0:
             self.pump()
             held = self._traceback(event["node"], event["rank"])
@@ -184,7 +184,7 @@ class RunView:
         return self._prefixes[key]
 
     def lines(self, block: bytes, stream: str) -> None:
-        """Print lines that were held elsewhere, after those of their rank that wait here."""
+        """Print lines that were held back, after those of their rank that wait here."""
         self._show_folded()
         self._console.lines(block, stream)
 
@@ -207,7 +207,7 @@ class RunView:
         words = _WORDS.get(event["event"])
         message = words(event) if words else ""
         if message and event["event"] == "rank_ended":
-            if self._failure_told:  # one line for the first, none for forty that fall after it
+            if self._failure_told:  # one line for the first failure, none for those after it
                 return
             self._failure_told = True
         elif event["event"] == "attempt_started":
@@ -229,9 +229,9 @@ def _waiting(event: Mapping[str, Any]) -> str:
 
 def _restart(event: Mapping[str, Any]) -> str:
     if event["of"] is None:
-        return f"starting again: {event['reason']}"
+        return f"restarting: {event['reason']}"
     restart = f"restart {event['attempt']} of {event['of']}"
-    return f"starting the whole world again, {restart}: {event['reason']}"
+    return f"restarting all ranks, {restart}: {event['reason']}"
 
 
 def _failed(event: Mapping[str, Any]) -> str:
@@ -251,15 +251,15 @@ def _forwarded(event: Mapping[str, Any]) -> str:
         return ""
     ranks = ", ".join(map(str, event["deaf"]))
     name = signal.Signals(event["signal"]).name
-    return f"signal {name} was not passed to rank {ranks}: no handler, it would die"
+    return f"signal {name} was not passed to rank {ranks}: without a handler it would end"
 
 
 def _stays(event: Mapping[str, Any]) -> str:
     threads = ", ".join(event["threads"])
-    why = f"thread {threads} keeps it alive" if threads else "it takes long to end"
+    why = f"thread {threads} keeps it alive" if threads else "its exit takes long"
     return (
         f"rank {event['rank']} has raised {event['type']} at"
-        f" {shown(Path(event['file']))}:{event['line']} and is still there: {why}"
+        f" {shown(Path(event['file']))}:{event['line']} and has not ended: {why}"
     )
 
 

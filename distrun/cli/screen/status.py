@@ -1,4 +1,4 @@
-"""The live line at the bottom of a terminal."""
+"""The status line at the bottom of a terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from distrun.cli.screen.width import cut, width
 
 _RATES = ("samples_per_s", "tokens_per_s", "images_per_s")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z])")
-"""What colours a text or moves a cursor."""
+"""Escape sequences: colours and cursor movements."""
 _LAST_NBYTES = 4096
 _SEPARATOR = " · "
 _LAST_WORD_COLUMNS = 32
-"""Less important parts make room for so much of what a rank has printed."""
+"""The columns that a rank's last line gets before less important parts."""
 
 
 class Status:
-    """Keeps the newest numbers and words of a run and puts them into one line."""
+    """Keeps the newest numbers and the last output of a run, and makes one line of them."""
 
     def __init__(self) -> None:
         self._began_at: float | None = None
@@ -34,7 +34,7 @@ class Status:
         self._bars: dict[tuple[int, int], bytes] = {}
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take one event."""
+        """Handle one event."""
         name = event["event"]
         if self._began_at is None:
             self._began_at = event.get("time")
@@ -57,21 +57,21 @@ class Status:
             self._ending = "stopping"
 
     def on_output(self, node: int, rank: int, block: bytes) -> None:
-        """Take lines that a rank has printed."""
+        """Handle lines that a rank has printed."""
         if last := block[-_LAST_NBYTES:].rstrip().rpartition(b"\n")[2]:
             self._last_word, self._last_rank = last, (node, rank)
 
     def on_bar(self, node: int, rank: int, bar: bytes) -> None:
-        """Take the state of a rank's progress bar; b"" where it has none."""
+        """Note the state of a rank's progress bar; b"" if it has none."""
         if self._bars.get((node, rank), b"") != bar:
             self._bars[node, rank] = bar
             self.on_output(node, rank, bar)
 
     def line(self, columns: int) -> str:
-        """Return the line: the more important a part, the longer it stays.
+        """Return the line; on a narrow terminal the least important parts are left out.
 
         Args:
-            columns: How many there are.
+            columns: The width of the terminal.
         """
         word = self._word()
         parts = self._parts()
@@ -90,7 +90,7 @@ class Status:
         return f"[{node}·{rank}] {text}" if text and self._world_size > 1 else text
 
     def _parts(self) -> dict[str, str]:
-        """Return the parts in their order; those that say that all is well can be spared."""
+        """Return the parts in their order; those that report no problem may be left out."""
         parts = {}
         if self._began_at is not None:
             parts["time"] = _clock(time.time() - self._began_at)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a line a row, below one with the heads; None is an empty cell."""
+    """Return a line with the heads and a line per row; None is an empty cell."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([columns, *rows])
     return out.getvalue()

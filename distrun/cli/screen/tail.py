@@ -1,8 +1,8 @@
-"""From growing log files to whole lines that can be shown.
+"""Reads whole lines from growing log files.
 
-Whatever a rank prints, each of its lines comes out whole and alone: progress bars are
-reduced to their last state, which comes out once when they end; a line without an end is
-shown after a moment, and a line without any end at all is cut.
+Each line that a rank prints is shown whole, on a line of its own. Of a progress bar only the
+last state is shown, once, when it ends. An unfinished line is shown after a short time, and
+one that never ends is cut.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from distrun.streams import BOTH, STDERR, STDOUT
 _READ_NBYTES = 1 << 20
 _MAX_LINE_NBYTES = 1 << 16
 _PARTIAL_S = 1.0
-# All up to the last carriage return that something visible follows on the same line.
-# Anchored: without the ^ a long line would be searched again from each of its bytes.
+# All up to the last carriage return that is followed by visible text on the same line.
+# Without the ^ a long line would be searched again from each of its bytes.
 _OVERWRITTEN = re.compile(rb"(?m)^[^\n]*\r(?=[^\r\n])")
 _UP = b"\x1b[A"
 _BELOW = re.compile(rb"\n(\r[^\n]*?)\x1b\[A")
 _MAX_NESTED = 8
 _UP_S = 0.2
-"""For so long the end of a bar's line may be the way to a bar below it."""
+"""How long after the end of a bar's line another bar may be drawn below it."""
 
 
 class LineAssembler:
@@ -42,7 +42,7 @@ class LineAssembler:
         return bar.strip().rpartition(b"\n")[2]
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes; return the whole lines that are complete now, each with its end."""
+        """Add bytes; return the lines that are complete now, each with its end."""
         if self._pending:
             data = self._pending + data
         data = _with_bars_on_one_line(data)
@@ -59,7 +59,7 @@ class LineAssembler:
         return _clean(block)
 
     def overdue(self, now: float) -> bytes:
-        """Return what has waited long enough to be shown; a bar that goes on never has."""
+        """Return an unfinished line that has waited long enough; never a running bar."""
         waited_s = now - self._pending_since
         if (end := self._pending.rfind(b"\n") + 1) and waited_s >= _UP_S:
             block, self._pending = self._pending[:end], self._pending[end:]
@@ -69,13 +69,13 @@ class LineAssembler:
         return self.flush()
 
     def flush(self) -> bytes:
-        """Return the unfinished line, for good."""
+        """Return the unfinished line, because no more will come."""
         rest, self._pending = self._pending.rstrip(b"\r"), b""
         return _clean(rest if rest.endswith(b"\n") else rest + b"\n") if rest else b""
 
 
 def _with_bars_on_one_line(data: bytes) -> bytes:
-    """Let a bar that is drawn below another, and goes up again, take its turn in one line."""
+    """Put bars that are drawn below one another on one line, in turn."""
     for _ in range(_MAX_NESTED):
         if _UP not in data:
             break
@@ -84,7 +84,7 @@ def _with_bars_on_one_line(data: bytes) -> bytes:
 
 
 def _end_of_lines(data: bytes) -> int:
-    """Return where the whole lines end, without a bar's that another may be drawn below."""
+    """Return the end of the whole lines, without a bar below which another may be drawn."""
     end = data.rfind(b"\n") + 1
     begin = data.rfind(b"\n", 0, max(0, end - 1)) + 1
     last, rest = data[begin:end], data[end:]
@@ -102,11 +102,11 @@ def _clean(block: bytes) -> bytes:
 
 
 class LogTail:
-    """Follows one rank's log file, from the part that was rotated away on.
+    """Follows one rank's log file, from its rotated part on.
 
     Args:
-        log: Where it is.
-        streams: Where it says which part of it is of which stream.
+        log: The path of the log.
+        streams: The path of the file that says which part is of which stream.
     """
 
     def __init__(self, log: RunFile, streams: RunFile) -> None:
@@ -117,10 +117,10 @@ class LogTail:
         self._at = 0
         self._broken = False
         self._skipped = False
-        """A part between what was shown and what comes now is gone."""
+        """A part of the log after what was shown is lost."""
         self._lines = {stream: LineAssembler() for stream in (STDOUT, STDERR, BOTH)}
         self._time = 0.0
-        """When what was read last had come."""
+        """When the part that was read last was written."""
 
     @property
     def bar(self) -> bytes:
@@ -128,7 +128,7 @@ class LogTail:
         return next((lines.bar for lines in self._lines.values() if lines.bar), b"")
 
     def read(self) -> Iterator[Part]:
-        """Yield blocks of whole lines until the end of what there is."""
+        """Yield blocks of whole lines up to the end of the file."""
         try:
             while data := self._read():
                 yield from self._assembled(data)
@@ -169,7 +169,7 @@ class LogTail:
             assert self._file is not None
             return os.read(self._file, _READ_NBYTES) or self._read_after_rotation(self._file)
         except FileNotFoundError:
-            return b""  # not written yet, or between two names
+            return b""  # not written yet, or just being renamed
 
     def _open_first(self) -> None:
         try:
@@ -182,7 +182,7 @@ class LogTail:
         if self._log.inode() == old:
             return b""
         newest = self._log.open(os.O_RDONLY)
-        # The old file may have grown between our reading its end and its renaming.
+        # The old file may have grown after we read its end and before it was renamed.
         if rest := os.read(file, _READ_NBYTES):
             os.close(newest)
             return rest

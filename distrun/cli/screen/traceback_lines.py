@@ -1,4 +1,4 @@
-"""A traceback for the screen: the user's own frames stay, those of libraries go first."""
+"""A traceback for the screen: frames of libraries are left out before the user's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CARETS = re.compile(r"^[ |]*[~^]+$")
 
 
 class _Part(NamedTuple):
-    """A frame with its source, or a line that is in none."""
+    """A frame with its source, or a line outside of frames."""
 
     kind: str
     """"own", "library" or "other"."""
@@ -26,10 +26,10 @@ class _Part(NamedTuple):
 
 
 def traceback_lines(text: str) -> Iterator[str]:
-    """Yield what is worth a place on the screen of a traceback, and what was left out.
+    """Yield the important lines of a traceback, and how many were left out.
 
-    A short one is shown whole. Of a long one frames of libraries, then the middle of the
-    user's own frames, and the middle of a long message are told as a number.
+    A short one is shown whole. Of a long one, only the number is shown of the frames of
+    libraries, then of the middle of the user's own frames and of a long message.
     """
     lines = [shortened(line, _LINE_CHARS) for line in text.rstrip().splitlines()]
     if len(lines) <= _LINES:
@@ -66,7 +66,7 @@ def _indent(line: str) -> int:
 
 
 def _ends(parts: list[_Part], most: int, what: str) -> Iterator[str]:
-    """Yield the lines of the first and the last of some parts, and how many are between."""
+    """Yield the lines of the first and the last parts, and how many parts are between."""
     head = most // 2
     for part in parts if len(parts) <= most else parts[:head]:
         yield from part.lines

@@ -1,4 +1,4 @@
-"""How a run ended, in at most fifteen lines or so."""
+"""How a run ended, in about fifteen lines at most."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
 
 
 def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str]:
-    """Yield what a verdict says, below its headline."""
+    """Yield the lines of a verdict, below its headline."""
     if verdict["file"]:
         source = f": {verdict['source']}" if verdict["source"] else ""
         file = shortened(shown(Path(verdict["file"])), _FILE_CHARS)
@@ -55,7 +55,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
         if speaker == verdict["rank"]:
             yield "the last it printed:"
         else:
-            yield f"the last that rank {speaker} printed, which ended the same way:"
+            yield f"the last that rank {speaker} printed, which failed the same way:"
         yield from (f"  {line}" for line in verdict["last_words"].splitlines())
     if verdict.get("stacks"):
         stacks = shown(run.stacks(verdict["rank"]).path)
@@ -73,7 +73,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
 
 
 def shown(path: Path) -> str:
-    """Return a path as short as it can be from here."""
+    """Return a path relative to the current directory, if that is shorter."""
     try:
         relative = os.path.relpath(path)
     except FileNotFoundError:  # the current directory was removed

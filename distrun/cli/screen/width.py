@@ -1,4 +1,4 @@
-"""How many columns of a terminal a text takes, and how it is made to fit."""
+"""How many columns of a terminal a text takes, and how to shorten it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _LEAST = 8
-"""A name is not shortened below so many columns: it would say nothing."""
+"""A name is not shortened below so many columns: it would be useless."""
 
 
 def width(text: str) -> int:
@@ -21,14 +21,14 @@ def _of(char: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """Return a text that fits; what is left out at its end is marked by `…`."""
+    """Return a text that fits; `…` marks a part that is left out at its end."""
     if width(text) <= columns:
         return text
     return _head(text, columns - 1) + "…" if columns > 0 else ""
 
 
 def cut_middle(text: str, columns: int) -> str:
-    """Return a text that fits; what is left out in its middle is marked by `…`."""
+    """Return a text that fits; `…` marks a part that is left out in its middle."""
     if width(text) <= columns:
         return text
     tail = _head(text[::-1], (columns - 1) // 2)[::-1]
@@ -45,12 +45,12 @@ def _head(text: str, columns: int) -> str:
 
 
 def shortened(rows: Sequence[Sequence[str]], which: Sequence[int], over: int) -> list[list[str]]:
-    """Shorten the names of a table until it is narrower by so many columns.
+    """Shorten the names in a table until it is narrower by so many columns.
 
     Args:
-        rows: Its cells, the heads among them.
-        which: The columns that may be shortened; the widest is first.
-        over: By how much the table is too wide; less is taken off where nothing is left.
+        rows: The cells, with the heads.
+        which: The columns that may be shortened; the widest is shortened first.
+        over: By how many columns the table is too wide; names are never shorter than a limit.
     """
     widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
     for _ in range(over):

@@ -36,11 +36,11 @@ def all_commands() -> Iterator[tuple[str, ...]]:
         ("--debug --nproc_per_node=2 t.py", "--nproc-per-node is an option of launch",
          "distrun launch --debug --nproc_per_node=2 t.py"),
         ("lanch --nodes 2 train.py", "did you mean 'launch'?", "distrun launch --nodes 2 train.py"),
-        ("recipes lst", "no command is called 'lst'; did you mean 'list'?", "distrun recipes list"),
+        ("recipes lst", "there is no command 'lst'; did you mean 'list'?", "distrun recipes list"),
         ("bench-comm compar a b", "did you mean 'compare'?", "distrun bench-comm compare a b"),
         ("bench-comm --json 'my r.json'", "'my r.json' is no command; a file", "-o 'my r.json'"),
         ("config scheme", "did you mean 'schema'?", "distrun config schema"),
-        ("xyz", "no command is called 'xyz'", "one of: launch, ps, "),
+        ("xyz", "there is no command 'xyz'", "one of: launch, ps, "),
     ],
 )  # fmt: skip
 def test_a_word_that_is_no_command_is_answered_with_the_line_that_was_meant(

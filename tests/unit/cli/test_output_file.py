@@ -16,11 +16,12 @@ from distrun.errors import UsageError
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("r.xml", "-o r.xml: the ending names the format, and '.xml' is none of .json, .csv",
+        ("r.xml", "-o r.xml: the ending names the format, and '.xml' is not one of .json, .csv",
          "-o r.json"),
-        ("my r", "-o my r: the ending names the format, and it has none of .json, .csv",
+        ("my r", "-o my r: the ending names the format, and it must be one of .json, .csv",
          "-o 'my r.json'"),
-        ("no/r.csv", "no/r.csv cannot be written", "is its directory there, and yours?"),
+        ("no/r.csv", "no/r.csv cannot be written",
+         "does its directory exist, and may you write to it?"),
         ("d.csv", "d.csv cannot be written: it is a directory", ""),
     ],
 )  # fmt: skip
