@@ -23,7 +23,7 @@ AGENT = (
     ),
     Patch(
         "agent/node.py",
-        "                if self._ending.begun:  # asked for before the stop, forked after it\n"
+        "                if self._ending.begun:  # requested before the stop, forked after it\n"
         "                    rank.kill()\n",
         "",
         "dropped part",
