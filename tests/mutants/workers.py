@@ -15,7 +15,7 @@ AGENT = (
     ),
     Patch(
         "agent/node.py",
-        "        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the news",
+        "        self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # before the event",
         "        # before the news",
         "missing flush",
         "The last words of a rank are not in the verdict.",
