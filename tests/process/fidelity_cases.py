@@ -156,7 +156,7 @@ CASES = [
         },
         call=("sub/recipe.py",),
         prints="my queue my random",
-        starts_cold="takes the place of",
+        starts_cold="replaces a module",
     ),
     # --- how it ends ----------------------------------------------------------------------
     Case("exit with a text", "import sys\nsys.exit('the text')", exit_code=1, prints="the text"),
