@@ -173,7 +173,7 @@ def test_nothing_is_overwritten_unless_forced(distrun: Run, tmp_path: Path) -> N
         (("copy", "fsdp", "data.py"), "data.py would replace the module 'data'", "my_"),
         (("copy", "fsdp", "torch.py"), "torch.py would replace the module", "my_torch"),
         (("copy", "fsdp", "queue.py"), "queue.py would replace the module", "my_queue"),
-        (("copy", "fsdp", "folder.py"), "folder.py/fsdp.py exists and is a different file", "--force"),
+        (("copy", "fsdp", "folder.py"), "folder.py/fsdp.py exists and is a diff", "--force"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_sentence(
