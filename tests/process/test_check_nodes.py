@@ -191,7 +191,7 @@ def test_whole_nodes_are_asked_for_or_the_part_that_the_job_needs(
     environ = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}"}
     result = distrun("check", "--on", "slurm", "--nodes", "2", *words, env=environ)
     assert result.returncode == 3
-    assert f"{asked} was asked for" in result.stderr
+    assert f"{asked} was requested" in result.stderr
     assert Path(environ["FAKE_LOG"]).read_text().startswith(f"--quiet --nodes=2 {asked} sh -c ")
 
 

@@ -121,7 +121,7 @@ def test_the_survivors_of_a_killed_rank_are_told_which_it_was_and_go_on(tmp_path
     for rank in (0, 2):
         assert (tmp_path / f"told{rank}").read_text().startswith(
             f"GroupDeadError (2, 3.0) all_reduce on rank {rank} of the world failed, and the group"
-            f" is dead: rank 1: its process {pid} is gone"
+            f" is dead: rank 1: its process {pid} has ended"
         )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_sigterm_ends_a_rank_leaves_no_memory_and_the_others_are_told(tmp_path: 
         (tmp_path / f"told{world.rank}").write_text(f"{kind}: {text}")
 
     assert failed_on(on_rank) == [(1, "killed by SIGTERM")]
-    gone = f"its process {(tmp_path / 'pid').read_text()} is gone"
+    gone = f"its process {(tmp_path / 'pid').read_text()} has ended"
     for rank in (0, 2):
         text = (tmp_path / f"told{rank}").read_text()
         assert text.startswith(

@@ -398,12 +398,3 @@ def test_a_run_name_is_nothing_a_shell_or_a_path_would_mind(program: str, name: 
     made = run_name(program, "20260131-235959", "beef")
     assert made == name
     assert re.fullmatch(r"[A-Za-z0-9_-]+", made)
-
-
-@pytest.mark.parametrize(
-    ("fields", "linger_s"), [({}, 30.0), ({"grace": "5s"}, 5.0), ({"linger": "0"}, 0.0)]
-)
-def test_what_is_left_behind_has_the_grace_unless_the_linger_says_otherwise(
-    fields: dict[str, str], linger_s: float
-) -> None:
-    assert planned(**fields).linger_s == linger_s

@@ -105,3 +105,12 @@ def test_the_next_attempt_is_another_world_of_the_same_run() -> None:
 )
 def test_a_program_has_a_short_name(script: str, module: bool, name: str) -> None:
     assert Program(script, module=module).name == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "linger_s"), [({}, 30.0), ({"grace": "5s"}, 5.0), ({"linger": "0"}, 0.0)]
+)
+def test_what_is_left_behind_has_the_grace_unless_the_linger_says_otherwise(
+    fields: dict[str, str], linger_s: float
+) -> None:
+    assert planned(**fields).linger_s == linger_s
