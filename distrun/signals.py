@@ -15,25 +15,24 @@ ENDING = tuple(
 )
 """They would end the launcher without a message: the run ends as on SIGTERM."""
 
-_SAME_WITHIN_S, _SAME_CTRL_C_WITHIN_S = 0.5, 0.2
+_SAME_WITHIN_S = 0.5
 
 
 def repeats(first: int, signum: int, after_s: float) -> bool:
     """Return whether a signal only repeats the first one that was to end a run.
 
-    Schedulers and timeout(1) signal a job and its processes, a terminal signals its session:
-    one decision arrives twice. Nobody presses Ctrl-C twice within 0.2 s. SIGXCPU comes again
-    with each second of CPU time (setrlimit(2)).
+    Schedulers and timeout(1) signal a job and its processes, a terminal that is closed signals
+    its session: one decision arrives twice. Ctrl-C is pressed by a person, who means it each
+    time. SIGXCPU comes again with each second of CPU time (setrlimit(2)).
 
     Args:
         first: The first signal.
-        signum: The one that has come after it.
+        signum: The one that came after it.
         after_s: How long after it.
     """
     if signum in ENDING and signum == first:
         return True
-    within_s = _SAME_CTRL_C_WITHIN_S if first == signum == signal.SIGINT else _SAME_WITHIN_S
-    return after_s <= within_s
+    return signum != signal.SIGINT and after_s <= _SAME_WITHIN_S
 
 
 def passed_on(signum: int) -> int:

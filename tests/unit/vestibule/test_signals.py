@@ -18,8 +18,8 @@ INT, TERM, HUP, QUIT = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQ
         (TERM, HUP, 0.01, True),  # systemd with SendSIGHUP
         (HUP, HUP, 0.02, True),  # a terminal that is closed, and its shell
         (QUIT, QUIT, 0.1, True),
-        (INT, INT, 0.01, True),
-        (INT, INT, 0.3, False),  # a hurried user
+        (INT, INT, 0.01, False),  # a hurried user
+        (TERM, INT, 0.01, False),
         (INT, TERM, 0.3, True),
         (TERM, TERM, 0.6, False),
         (HUP, TERM, 3.0, False),
