@@ -112,7 +112,7 @@ def read(run: RunDirectory) -> RunRecord:
         raise ValueError("it is not a run record")
     for entry in fields(RunRecord):
         if entry.name in data and not _HOLDS[str(entry.type)](data[entry.name]):
-            raise ValueError(f"its {entry.name} is not {entry.type}")
+            raise ValueError(f"its {entry.name} is not of the type {entry.type}")
     try:
         return RunRecord(**data)
     except TypeError as error:  # a missing or unknown field

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.endings import SCRIPT, Ends, Kind, command, end_once
 
 RANKS = 4
-TIMES = 2
+TIMES, HANG_S = 2, 60.0
 
 
 @pytest.mark.timeout(200)
@@ -34,5 +34,5 @@ def test_four_ranks_that_have_trained_end_with_0(by: str, kind: Kind, tmp_path: 
     script.write_text(SCRIPT)
     ends = Ends()
     for _ in range(TIMES):
-        ends.add(end_once(command(by, RANKS, script, kind), tmp_path))
+        ends.add(end_once(command(by, RANKS, script, kind), tmp_path, HANG_S))
     assert (ends.hangs, ends.aborts) == (0, 0), ends.words
