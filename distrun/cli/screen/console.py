@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from distrun.cli.screen.width import cut
@@ -139,7 +140,25 @@ def say(message: str, *, bare: bool = False) -> None:
 
 
 def report_error(message: str, hint: str = "") -> None:
-    """Write an error and its hint to stderr."""
-    say(f"error: {message}")
+    """Write an error and its hint to stderr.
+
+    On a terminal the error is wrapped between words. The hint is not: a command in it is pasted.
+    """
+    lines = message.split("\n")
+    if _is_terminal(sys.stderr):
+        lines = list(_wrapped(lines, shutil.get_terminal_size().columns))
+    say("error: " + "\n".join(lines))
     if hint:
         say(f"hint: {hint}")
+
+
+def _wrapped(lines: Iterable[str], columns: int) -> Iterator[str]:
+    from textwrap import TextWrapper
+
+    before = "distrun: error: "  # of the first line; the others are indented by 2
+    wrapper = TextWrapper(columns, subsequent_indent="  ", break_long_words=False)
+    wrapper.break_on_hyphens = wrapper.replace_whitespace = False
+    for number, line in enumerate(lines):
+        wrapper.initial_indent = "  " if number else " " * len(before)
+        for part in wrapper.wrap(line):
+            yield part.strip()

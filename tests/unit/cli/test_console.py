@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from distrun.cli.screen import render
-from distrun.cli.screen.console import Console, plain, say
+from distrun.cli.screen.console import Console, plain, report_error, say
 from distrun.streams import STDERR, STDOUT
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\r\x08\x7f\x9b31m\u202e\u2028\ud800c\tä"
@@ -84,3 +84,19 @@ def test_a_terminal_that_is_gone_ends_the_showing_and_not_the_run(names: list[st
             console.lines(b"a line\n", STDERR)
             console.say("a word")
         assert console.broken == (len(names) == 2), "the other one is still shown"
+
+
+def test_an_error_is_wrapped_between_words_on_a_terminal_and_its_hint_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "launch does not take --local-addr: it starts every node itself, on this machine"
+    hint = "distrun launch --nodes 2 --nproc-per-node 4 --env NAME=VALUE train.py"
+    report_error(message, hint)
+    assert capsys.readouterr().err == f"distrun: error: {message}\ndistrun: hint: {hint}\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    report_error(message, hint)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 40 and last == f"distrun: hint: {hint}"
+    assert " ".join(line.strip() for line in lines) == f"distrun: error: {message}"
