@@ -169,12 +169,18 @@ def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | No
 def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, int]:
     """Run the job; return its report, which may be partial, and its exit code."""
     from distrun.api.bench_comm import Collected
-    from distrun.cli.bench.view import BenchView
+    from distrun.cli.bench.view import Progress
     from distrun.cli.run_to_end import run_to_end
+    from distrun.cli.screen.collecting import CollectingView
     from distrun.cli.screen.console import Console
 
     collected = Collected(request)
-    result = run_to_end(prepared, lambda run: BenchView(run, Console(), collected), quiet=False)
+    progress = Progress(collected)
+    result = run_to_end(
+        prepared,
+        lambda run: CollectingView(run, Console(), collected.take, progress),
+        quiet=False,
+    )
     if not collected.begin:
         sys.exit(result.exit_code or 1)  # its end has been printed
     report = collected.report()

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
 from distrun.cli.bench.table import digits
 from distrun.cli.run_to_end import run_to_end
+from distrun.cli.screen.collecting import CollectingView
 from distrun.cli.screen.console import Console, plain
 from distrun.cli.screen.render import table
-from distrun.cli.screen.show_run import RunView
-from distrun.cli.screen.tail import LogTail
 from distrun.errors import ExitCode
 
 if TYPE_CHECKING:
     from distrun.api.check import Measured
-    from distrun.api.deep import Told
-    from distrun.api.runs import Part, RunDirectory
     from distrun.spec.job import Settings
 
 _STOPPED = (ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
@@ -32,37 +29,14 @@ def measure(settings: Settings) -> Measured:
 
     told = Told()
     prepared = prepare_deep(settings)
-    result = run_to_end(prepared, lambda run: _View(run, Console(), told), quiet=True)
+    result = run_to_end(
+        prepared,
+        lambda run: CollectingView(run, Console(), told.take, lambda: _STATUS),
+        quiet=True,
+    )
     if result.exit_code in _STOPPED:
         sys.exit(result.exit_code)
     return told.measured(result)
-
-
-class _View:
-    """Collects rank 0's lines, and shows that the job runs."""
-
-    def __init__(self, run: RunDirectory, console: Console, told: Told) -> None:
-        self._ending = RunView(run, console, quiet=True)
-        self._console, self._told = console, told
-        self._log = LogTail(run.log(0, 0), run.streams(0, 0))
-
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        """Handle an event of the run, and the new lines of rank 0."""
-        self._ending.on_event(event)
-        self._take(self._log.read())
-        self._console.status(_STATUS)
-
-    def finish(self, ended: Mapping[str, Any]) -> None:
-        """Handle the last lines; print how the run ended, if it failed."""
-        self.on_event({})
-        self._take(self._log.close())
-        self._console.status("")
-        self._ending.finish(ended)
-
-    def _take(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            for line in part.data.splitlines():
-                self._told.take(line)
 
 
 def show(measured: Measured) -> None:
