@@ -183,6 +183,9 @@ class C10dTransport(Transport):
                 group = self._new_group(members, serial)
                 if self.rank in ranks:
                     mine = C10dTransport(group, self.device, self.backend, self._timeout_s)
+        # torch does not wait here (unless TORCH_DIST_INIT_BARRIER says so): a rank that closes its
+        # part at once would break the connections that a peer is still making.
+        self.barrier(False).wait()
         return mine
 
     def _new_group(self, members: list[int], serial: int) -> dist.ProcessGroup:
