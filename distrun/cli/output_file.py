@@ -84,6 +84,6 @@ def _replace(target: Path, data: bytes) -> None:
                 os.fchmod(fd, target.stat().st_mode & 0o777)
             file.write(data)
         draft.replace(target)
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no draft behind
         draft.unlink(missing_ok=True)
         raise
