@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from pathlib import Path
 
-from distrun.errors import UsageError, did_you_mean
+from distrun.errors import UsageError
 from distrun.probe.script import Script
 
 
@@ -48,6 +49,6 @@ def _hint(name: str, script: Script, module: bool, recipes: Collection[str]) -> 
         nearby = [path.name for path in parent.glob("*.py")] if parent.is_dir() else []
         if (recipe := Path(name).stem) in recipes and f"{recipe}.py" not in nearby:
             return f"`distrun recipes copy {recipe}` writes the recipe of this name"
-        if nearby and (near := did_you_mean(Path(name).name, nearby)).startswith("did"):
-            return near
+        if near := difflib.get_close_matches(Path(name).name, nearby, n=1, cutoff=0.5):
+            return f"did you mean {str(parent / near[0])!r}?"
     return "a path is relative to the current directory"

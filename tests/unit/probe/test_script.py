@@ -224,6 +224,13 @@ HERE = "a path is relative to the current directory"
             "script 'trian.py' does not exist",
             "did you mean 'train.py'?",
         ),
+        (
+            "jobs/evla.py",
+            Script(None, "does not exist"),
+            False,
+            "script 'jobs/evla.py' does not exist",
+            "did you mean 'jobs/eval.py'?",
+        ),
         ("zzz", Script(None, "does not exist"), False, "script 'zzz' does not exist", HERE),
         ("no/x.py", Script(None, "does not exist"), False, "script 'no/x.py' does not exist", HERE),
         (
@@ -253,6 +260,8 @@ def test_the_rule_names_what_is_wrong_and_what_would_do(
     name: str, found: Script, is_module: bool, message: str, hint: str
 ) -> None:
     Path("train.py").write_text("")
+    Path("jobs").mkdir()
+    Path("jobs/eval.py").write_text("")
     with pytest.raises(UsageError) as refused:
         check_script(name, found, module=is_module)
     assert (refused.value.message, refused.value.hint) == (message, hint)
