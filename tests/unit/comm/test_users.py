@@ -55,9 +55,11 @@ def test_after_two_threads_at_once_every_rank_and_thread_has_an_error() -> None:
         in_threads(call, call)
         return errors
 
-    for errors in run_ranks(fn, 2, "gloo", check=True):
-        assert len(errors) == 2
-    assert any("two threads of this rank use the world at once: thread" in e for e in errors)
+    found = run_ranks(fn, 2, "gloo", check=True)
+    assert [len(errors) for errors in found] == [2, 2]
+    # Which rank notices first is a race; the other one may only learn that the group is dead.
+    said = [error for errors in found for error in errors]
+    assert any("two threads of this rank use the world at once: thread" in e for e in said), said
 
 
 def test_threads_in_another_order_on_another_rank_are_told() -> None:
