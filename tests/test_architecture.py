@@ -22,16 +22,20 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 
 VESTIBULE = {
     *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
-    *("silence", "signals", "signal_masks", "listen", "streams", "extras"),
+    *("silence", "signals", "signal_masks", "listen", "streams", "extras", "wire"),
 }
 """Modules that everybody may import, and that import nothing but the standard library."""
 OF_WORKERS = {"torch_private"}
 """Modules that import torch, and that whoever may import torch may import."""
 ARROWS: dict[str, set[str]] = {
     "cli": {"api", "plan.show", "spec"},
-    "api": {"plan", "schedulers", "checks", "probe", "supervise", "runs", "diagnose", "spec"},
-    "schedulers": {"plan", "supervise", "runs"},
-    "supervise": {"plan.model", "diagnose", "runs"},
+    "api": {
+        *("plan", "schedulers", "checks", "nodes", "probe", "supervise", "runs", "diagnose"),
+        "spec",
+    },
+    "schedulers": {"plan", "supervise", "runs", "nodes", "spec"},
+    "supervise": {"plan.model", "diagnose", "runs", "nodes.conversation"},
+    "nodes": {"probe", "spec.snapshot"},
     "plan": {"spec", "probe.facts", "probe.host"},
     "checks": {"probe.script", "probe.torch_facts", "probe.snapshot"},
     "probe": set(),
@@ -69,6 +73,8 @@ PARTS_OF_EVERY_COMMAND = {
 the rooms of cli, all but `command`."""
 PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "nodes.compare"}
 """Modules of checks that are no rule, and so may be imported by rules and by one another."""
+PARTS_OF_EVERY_SCHEDULER = {"place"}
+"""The same for schedulers."""
 
 
 class Import(NamedTuple):
@@ -165,16 +171,19 @@ def test_a_package_from_elsewhere_is_imported_only_in_its_rooms() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["checks", "schedulers"])
-def test_rules_and_schedulers_never_import_one_another(room: str) -> None:
+@pytest.mark.parametrize(
+    ("room", "parts"),
+    [("checks", PARTS_OF_EVERY_RULE), ("schedulers", PARTS_OF_EVERY_SCHEDULER)],
+)
+def test_rules_and_schedulers_never_import_one_another(room: str, parts: set[str]) -> None:
     wrong = []
     for found in IMPORTS:
         importer, imported = module_name(found.file), found.module
         if room_of(importer) != room or room_of(imported) != room or imported == importer:
             continue
-        if importer.removeprefix("distrun.checks.") in ("registry", "quick", "judge"):
-            continue  # they put the rules together
-        if imported.removeprefix("distrun.checks.") not in PARTS_OF_EVERY_RULE:
+        if importer.removeprefix(f"distrun.{room}.") in ("registry", "quick", "judge"):
+            continue  # they put the rules, or the schedulers, together
+        if imported.removeprefix(f"distrun.{room}.") not in parts:
             wrong.append(str(found))
     assert not wrong
 

@@ -1,55 +1,56 @@
-"""The agent's two pipes to the supervisor: commands come in, events and output go out.
-
-Both carry lines of JSON. A line with `nbytes` is followed by that many raw bytes: a
-rank's output is not quoted, because 100 MB of it must cost little time. A blank line, or
-on the way in a NUL byte anywhere, only says that the sender is alive.
-"""
+"""The agent's two pipes to the supervisor: commands come in, events and output go out."""
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import threading
 from typing import Any
 
 from distrun.silence import BEAT_S, Silence
+from distrun.wire import BEAT_LINE, Lines, Message, encoded
 
 
 class Channel:
-    """Exchanges messages with the supervisor on two descriptors of its own."""
+    """Exchanges messages with the supervisor on two descriptors of its own.
 
-    def __init__(self, commands_fd: int, events_fd: int) -> None:
+    Args:
+        commands_fd: Where commands come in.
+        events_fd: Where events and output go out.
+        received: What something else has read of the commands.
+    """
+
+    def __init__(self, commands_fd: int, events_fd: int, received: bytes = b"") -> None:
         self.commands_fd = commands_fd
         self.silence = Silence()
         """The supervisor's."""
         self.lost = False
         """Nothing reaches the supervisor any more."""
         self._events_fd = events_fd
-        self._received = b""
+        self._lines = Lines(received=received)
+        self._early: list[Message] = []
         self._writing = threading.Lock()
         os.set_blocking(events_fd, False)
 
-    def commands(self) -> list[dict[str, Any]] | None:
+    def commands(self) -> list[Message] | None:
         """Return new commands; None if the supervisor is gone. Call when readable."""
         if not self._read():
             return None
-        *lines, self._received = self._received.split(b"\n")
-        return [json.loads(line) for line in lines]
+        early, self._early = self._early, []
+        return early
 
     def event(self, name: str, **fields: Any) -> None:
         """Tell the supervisor that something happened."""
-        self._write(json.dumps({"event": name, **fields}).encode() + b"\n")
+        self._write(encoded({"event": name, **fields}))
 
     def output(self, rank: int, stream: str, data: bytes) -> None:
         """Pass on what a rank printed."""
         fields = {"rank": rank, "stream": stream, "nbytes": len(data)}
-        header = json.dumps({"event": "output", **fields})
-        self._write(header.encode() + b"\n", data)
+        self._write(encoded({"event": "output", **fields}), data)
 
     def beat(self) -> None:
         """Say that this agent is alive."""
-        self._write(b"\n")
+        self._write(BEAT_LINE)
 
     def close(self) -> None:
         """Close both ends here, in a process that is not the agent."""
@@ -59,7 +60,7 @@ class Channel:
     def _read(self) -> bool:
         data = os.read(self.commands_fd, 1 << 20)
         self.silence.heard()
-        self._received += data.replace(b"\0", b"")
+        self._early += self._lines.feed(data)
         return bool(data)
 
     def _write(self, *message: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distrun.silence import Silence
+from distrun.wire import Lines, encoded
 
 
 class Forks:
@@ -23,7 +23,7 @@ class Forks:
         self.silence = Silence()
         """The forkserver's."""
         self._channel = channel
-        self._received = b""
+        self._lines = Lines()
         self._asked: deque[tuple[dict[str, Any], list[int]]] = deque()
 
     def fileno(self) -> int:
@@ -53,8 +53,7 @@ class Forks:
         if not data:
             return None
         self.silence.heard()
-        *lines, self._received = (self._received + data).split(b"\n")
-        replies = [json.loads(line) for line in lines if line]
+        replies = self._lines.feed(data)
         for reply in replies:
             if "ended" not in reply:
                 self._answered()
@@ -75,7 +74,7 @@ class Forks:
 
     def _send_first(self) -> None:
         request, fds = self._asked[0]
-        data = json.dumps(request).encode() + b"\n"
+        data = encoded(request)
         try:
             sent = socket.send_fds(self._channel, [data], fds)
             self._channel.sendall(data[sent:])

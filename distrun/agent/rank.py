@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from distrun.agent.output import Output
 from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.processes import send, send_group
 from distrun.signal_masks import survives
+from distrun.wire import Lines, Message
 
 _READ_NBYTES = 1 << 20
 _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -58,7 +58,7 @@ class Rank:
         self._printed = b""
         """The end of what it has printed."""
         self.report_at_eof = False
-        self._partial_report = b""
+        self._reports = Lines(tolerant=True, max_nbytes=_READ_NBYTES)
         self.output = Output(apart=apart)
         self.report_fd, self._report_write = os.pipe()
         self._stacks_fd = _nameless_file()
@@ -91,9 +91,7 @@ class Rank:
         """Return the reports that have arrived whole."""
         data = _read(self.report_fd)
         self.report_at_eof = data == b""
-        *lines, rest = (self._partial_report + (data or b"")).split(b"\n")
-        self._partial_report = rest if len(rest) <= _READ_NBYTES else b""
-        return [record for line in lines if (record := _report(line))]
+        return [record for record in self._reports.feed(data or b"") if _is_report(record)]
 
     def take_leave(self, record: dict[str, Any]) -> None:
         """Note its last report."""
@@ -193,14 +191,13 @@ class Rank:
             os.close(fd)
 
 
-def _report(line: bytes) -> dict[str, Any]:
-    """Return a report, or {} for anything else that a script has written to this descriptor."""
+def _is_report(record: Message) -> bool:
+    """Return whether it is a report; a script may write anything to this descriptor."""
     try:
-        record = json.loads(line)
         wanted = _REPORTS[record["report"]]
-        return record if all(type(record[name]) in kinds for name, kinds in wanted.items()) else {}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}
+        return all(type(record[name]) in kinds for name, kinds in wanted.items())
+    except (KeyError, TypeError):
+        return False
 
 
 def _read(fd: int) -> bytes | None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from distrun.api.nodes import Nodes, open_nodes
-from distrun.api.reach import DEFAULT_MASTER_PORT
 from distrun.api.recorded import read_recorded
 from distrun.api.rules import ignored
 from distrun.api.visible_gpus import as_ranks_see_it, names_gpus
@@ -18,8 +15,11 @@ from distrun.checks.registry import RULES
 from distrun.checks.rule import Finding, Severity, Workload
 from distrun.checks.skips import in_short
 from distrun.errors import UsageError
+from distrun.nodes.machines import Machines
+from distrun.nodes.reach import DEFAULT_MASTER_PORT
 from distrun.plan.devices import ranks_of_node
 from distrun.probe.snapshot import Gpu, Measured, Node
+from distrun.schedulers.registry import name_of, opened
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
 
@@ -44,8 +44,6 @@ class CheckReport:
 def check(
     settings: Settings | None = None,
     *,
-    on: str = "",
-    python: str = "",
     recorded: Sequence[Path] = (),
     ignore: Sequence[str] = (),
 ) -> CheckReport:
@@ -53,8 +51,6 @@ def check(
 
     Args:
         settings: The settings of the job; a `Job` works too.
-        on: local, ssh or slurm; "": ssh if the settings name hosts, else local.
-        python: The interpreter on other machines; "": this one's path, else python3.
         recorded: Files of `--save` to judge instead.
         ignore: Ids of rules to ignore, in addition to those of the settings.
 
@@ -65,14 +61,14 @@ def check(
     settings = settings or Settings()
     if recorded:
         return judged(read_recorded(recorded), settings, ignore)
-    with closing(open_nodes(settings, on=on, python=python)) as there:
-        nodes = there.whole_picture(settings.master_port)
-    return judged(nodes, settings, ignore, emulated=emulates(settings, on))
+    with opened(settings) as (_, machines):
+        nodes = machines.whole_picture(settings.master_port)
+    return judged(nodes, settings, ignore, emulated=emulates(settings))
 
 
-def emulates(settings: Settings, on: str) -> bool:
+def emulates(settings: Settings) -> bool:
     """Return whether all nodes of the settings are emulated on this machine."""
-    return on in ("", "local") and not settings.hosts and settings.nodes.max > 1
+    return name_of(settings) == "local" and settings.nodes.max > 1
 
 
 def judged(
@@ -179,13 +175,13 @@ __all__ = [
     "CheckReport",
     "Finding",
     "Gpu",
+    "Machines",
     "Measured",
     "Node",
-    "Nodes",
     "Severity",
     "Workload",
     "check",
     "in_short",
     "judged",
-    "open_nodes",
+    "opened",
 ]

@@ -12,6 +12,7 @@ import distrun
 from distrun.api.launch import LaunchResult, Prepared, prepare
 from distrun.errors import UsageError
 from distrun.probe.snapshot import Measured, MeasuredLink, MeasuredRank, Node
+from distrun.schedulers.registry import name_of
 from distrun.spec.bench import BenchRequest
 from distrun.spec.job import Header, Job, Settings
 
@@ -22,15 +23,15 @@ _TIMEOUT_S = 60.0
 _KINDS = ("ranks", "all_reduce", "pairs", "end")
 
 
-def require_here(settings: Settings, on: str = "") -> None:
+def require_here(settings: Settings) -> None:
     """Refuse other machines: the small job would run here instead.
 
     Raises:
         UsageError: The nodes are reached over ssh or Slurm.
     """
-    if settings.hosts or on not in ("", "local"):
+    if (name := name_of(settings)) != "local":
         raise UsageError(
-            f"--deep with {'--hosts' if settings.hosts else f'--on {on}'}: this version starts"
+            f"--deep with {'--hosts' if settings.hosts else f'--on {name}'}: this version starts"
             " nodes on this machine only",
             "run `distrun check --deep` on each host",
         )

@@ -19,6 +19,7 @@ from distrun.runs.listing import find, list_runs
 from distrun.runs.record import RunRecord
 from distrun.runs.streams import Marks, Part
 from distrun.schedulers import local
+from distrun.wire import Lines
 
 _POLL_S = 0.1
 _VERDICT_NBYTES = 16 << 20
@@ -60,18 +61,13 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: They cannot be read.
     """
-    buffer, offset = b"", 0
+    lines, offset = Lines(tolerant=True), 0  # a full disk truncates a line
     while True:
         over = _read(run).is_over  # checked before the read, so that no event is missed
         data = _from(run.events, offset)
         offset += len(data)
-        *lines, buffer = (buffer + data).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # truncated by a full disk
-            if isinstance(event, dict) and isinstance(event.get("event"), str):
+        for event in lines.feed(data):
+            if isinstance(event.get("event"), str):
                 yield event
         if not data:
             if over or not follow:

@@ -20,6 +20,7 @@ from typing import Any
 from distrun.probe.gpu_processes import named
 from distrun.probe.reading import LEFT_OUT
 from distrun.probe.snapshot import Gpu, GpuPair, NvLink, Nvml
+from distrun.wire import Lines
 
 LAUNCH_DEADLINE_S = 5.0
 _KILL_LIMIT_S = 0.2
@@ -132,12 +133,11 @@ class _Parts:
         self.gpus: dict[int, dict[str, Any]] = {}
         self.pairs: list[dict[str, Any]] = []
         self.refused: list[int] = []
-        self._rest = b""
+        self._lines = Lines()
 
     def add(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._add_part(json.loads(line))
+        for part in self._lines.feed(data):
+            self._add_part(part)
 
     def _add_part(self, part: dict[str, Any]) -> None:
         if "at" in part:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from distrun.schedulers.place import Place
+from distrun.spec.job import Settings
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.supervise.client import SupervisorClient, start_supervisor
+
+
+@contextmanager
+def nodes(_: Settings) -> Iterator[list[Place]]:
+    """Yield no place: every node is emulated on this machine."""
+    yield []
 
 
 def submit(

@@ -62,7 +62,11 @@ class Settings(Frozen):
     runs_dir: Path = Path("runs")
     """Directory that records the runs."""
     hosts: Hosts = ()
-    """Machines to print the lines for."""
+    """Machines that ssh reaches, one node each."""
+    on: str | None = None
+    """Where the nodes are: local, ssh or slurm; by default what fits the settings."""
+    python: str | None = None
+    """The interpreter on other machines; by default this one's path, else python3."""
     master_port: int | None = Field(default=None, ge=1, le=65535)
     """Port of the rendezvous on node 0; a free one is picked by default."""
     time_limit: PositiveSeconds | None = None

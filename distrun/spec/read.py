@@ -42,6 +42,7 @@ _HINTS = {
 """Setting -> valid values, for hints."""
 _TABLES = ("env", "check")
 """Settings that are tables: the keys of several files are merged."""
+_WITHOUT_HOSTS = ("local", "slurm")
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -120,6 +121,8 @@ def _merged(
                 value = {**(before if isinstance(before, Mapping) else {}), **value}
             merged[field] = value
             sources[field] = source
+    if flags.get("on") in _WITHOUT_HOSTS and "hosts" not in flags:
+        merged.pop("hosts", None)  # those of a config file
     return merged, sources
 
 

@@ -6,7 +6,6 @@ Each further FD is one of the launcher's, for a rank; the order says which.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from distrun.runs.record import RunRecord, write
 from distrun.streams import Streams
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
+from distrun.wire import first_message
 
 
 def main() -> int:
@@ -30,13 +30,9 @@ def main() -> int:
     directory, commands, events, *handed = (int(word) for word in sys.argv[2:])
     for fd in (directory, commands, events, *handed):
         os.set_inheritable(fd, False)
-    data = b""
-    while b"\n" not in data:
-        if not (more := os.read(commands, 1 << 20)):
-            return 0  # the client died before it sent an order
-        data += more
-    line, _, early_commands = data.partition(b"\n")
-    order = json.loads(line)
+    if (received := first_message(commands)) is None:
+        return 0  # the client died before it sent an order
+    order, early_commands = received
     carried_out = Order(
         plan=LaunchPlan.from_json(order["plan"]),
         run=RunDirectory(Path(order["run"]), OpenDirectory(directory)),

@@ -1,9 +1,10 @@
-"""One node's agent as the supervisor sees it: a child process and three pipes."""
+"""One node's agent as the supervisor sees it: a conversation, and what it has told."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from distrun.env import TAG, booted
+from distrun.nodes.conversation import Conversation
 from distrun.plan.model import Program
-from distrun.processes import widen_pipe
-from distrun.silence import Silence
+from distrun.processes import send, sweep
 from distrun.streams import Streams
 
 _COLD_AGENT = str(Path(__file__).parent.parent / "agent" / "main.py")
-_READ_NBYTES = 1 << 20
 
 
 @dataclass
@@ -28,10 +28,11 @@ class Agent:
     index: int
     host: str
     tag: str
+    talk: Conversation
     pid: int
-    commands_fd: int
-    events_fd: int
-    stderr_fd: int
+    """The agent itself, on its own machine."""
+    elsewhere: bool = False
+    """It is on another machine."""
     node_rank: int = -1
     stage: str = "starting"
     joined: bool = False
@@ -44,73 +45,26 @@ class Agent:
     gone: bool = False
     killed: bool = False
     """It was killed by the supervisor."""
-    last_words: bytes = b""
-    """The end of what it wrote to stderr."""
     ranks: dict[int, int] = field(default_factory=dict)
     """Live ranks and their pids."""
     begun: bool = False
     """All of its ranks have been started."""
-    silence: Silence = field(default_factory=Silence)
     why_lost: str = ""
     """Why the supervisor gave it up, if it did not end by itself."""
-    _partial: bytes = b""
-    _raw_header: dict[str, Any] = field(default_factory=dict)
-    _raw_left: int = 0
-    _outgoing: bytes = b""
 
     def send(self, command: str, **fields: Any) -> None:
         """Send a command to the agent."""
-        self._outgoing += json.dumps({"command": command, **fields}).encode() + b"\n"
-        self.flush()
+        self.talk.send({"command": command, **fields})
 
-    def flush(self) -> bool:
-        """Write what fits into the pipe; return True if some is left."""
-        try:
-            while self._outgoing and not self.gone:
-                self._outgoing = self._outgoing[os.write(self.commands_fd, self._outgoing) :]
-        except BlockingIOError:
-            return True
-        except OSError:
-            self._outgoing = b""  # it is gone: the end of its events shows that
-        return False
+    def kill(self) -> None:
+        """Kill it with all processes of its node.
 
-    def read_events(self) -> list[tuple[dict[str, Any], memoryview]] | None:
-        """Return its events, each with the raw bytes that follow it; None at its end.
-
-        Output that has come in part is returned in part, to avoid copies of large output.
+        Elsewhere its connection is cut: the node's last process then ends the rest.
         """
-        data = os.read(self.events_fd, _READ_NBYTES)
-        if not data:
-            return None
-        self.silence.heard()
-        events, view, at = [], memoryview(data), 0
-        while at < len(data):
-            if self._raw_left:
-                end = min(at + self._raw_left, len(data))
-                events.append((self._raw_header, view[at:end]))
-                self._raw_left -= end - at
-                at = end
-                continue
-            newline = data.find(b"\n", at)
-            if newline < 0:
-                self._partial += data[at:]
-                break
-            line = self._partial + data[at:newline]
-            self._partial, at = b"", newline + 1
-            if not line:
-                continue  # it only says that it is alive
-            header = json.loads(line)
-            self._raw_left = header.get("nbytes", 0)
-            if self._raw_left:
-                self._raw_header = header
-            else:
-                events.append((header, view[:0]))
-        return events
-
-    def close(self) -> None:
-        """Close the pipes."""
-        for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
-            os.close(fd)
+        send(self.talk.pid, signal.SIGKILL)
+        if not self.elsewhere:
+            send(self.pid, signal.SIGKILL)
+            sweep(self.tag)
 
 
 def start_agent(
@@ -170,7 +124,6 @@ def start_agent(
     finally:
         for fd in (commands_read, events_write, stderr_write):
             os.close(fd)
-    os.set_blocking(commands_write, False)
-    widen_pipe(events_read)
     child.returncode = 0  # keeps Popen's destructor from waiting for it
-    return Agent(index, host, tag, child.pid, commands_write, events_read, stderr_read)
+    talk = Conversation(child.pid, commands_write, events_read, stderr_read)
+    return Agent(index, host, tag, talk, child.pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import subprocess
@@ -21,6 +20,7 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord, write
 from distrun.silence import BEAT_S, Silence
 from distrun.streams import NOTHING_HANDED, Streams
+from distrun.wire import Lines, encoded
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
@@ -34,7 +34,7 @@ class SupervisorClient:
         self._child = child
         self._commands_fd: int | None = commands_fd
         self._events_fd = events_fd
-        self._buffer = b""
+        self._lines = Lines()
         self.run = run
         self.silent = False
         """It was killed because it said nothing for long."""
@@ -60,9 +60,7 @@ class SupervisorClient:
             if not (data := os.read(self._events_fd, 1 << 16)):
                 break
             silence.heard()
-            *lines, self._buffer = (self._buffer + data.replace(b"\0", b"")).split(b"\n")
-            for line in lines:
-                yield json.loads(line) if line else {}
+            yield from self._lines.feed(data)
         self._child.wait()
         os.close(self._events_fd)
         if self._commands_fd is not None:
@@ -74,7 +72,7 @@ class SupervisorClient:
         if self._commands_fd is None:
             return
         try:
-            os.write(self._commands_fd, json.dumps({"signal": int(signum)}).encode() + b"\n")
+            os.write(self._commands_fd, encoded({"signal": int(signum)}))
         except OSError:
             pass  # it has just ended: its last event has the outcome
 
@@ -142,7 +140,7 @@ def start_supervisor(
         "streams": streams.to_json(),
     }
     with open(os.dup(commands_write), "wb") as commands:
-        commands.write(json.dumps(order).encode() + b"\n")
+        commands.write(encoded(order))
     return SupervisorClient(child, run, commands_write, events_read)
 
 

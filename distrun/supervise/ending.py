@@ -128,9 +128,8 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
 
 
 def _last_line(agent: Agent) -> str:
-    lines = agent.last_words.decode(errors="replace").split("\n")
-    said = next((line for line in reversed(lines) if line.strip()), "")
-    return f"; the last line it wrote: {said.strip()}" if said else " and wrote nothing"
+    said = agent.talk.last_lines
+    return f"; the last line it wrote: {said[-1]}" if said else " and wrote nothing"
 
 
 def _lost_came_first(world: World) -> bool:

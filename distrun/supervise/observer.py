@@ -6,10 +6,11 @@ training steps are dropped first, because metrics.jsonl has them.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
+
+from distrun.wire import Lines, encoded
 
 _BACKLOG_NBYTES = 4 << 20
 _DOORBELL_S = 0.02
@@ -24,7 +25,7 @@ class Observer:
         self.gone = False
         self.events_fd = events_fd
         self._backlog = b""
-        self._received = received
+        self._lines = Lines(received=received)
         self._rung_at = 0.0
         self._news = False
         self._metrics_at = 0.0
@@ -36,13 +37,11 @@ class Observer:
         if not data:
             self.gone = True
             return None
-        self._received += data
-        return self.early_commands()
+        return self._lines.feed(data)
 
     def early_commands(self) -> list[dict[str, Any]]:
         """Return commands that were read with the order."""
-        *lines, self._received = self._received.split(b"\n")
-        return [json.loads(line) for line in lines]
+        return self._lines.feed(b"")
 
     def tell(self, event: dict[str, Any]) -> None:
         """Pass an event on; of the numbers of training steps, ten a second."""
@@ -52,7 +51,7 @@ class Observer:
                 return
             self._metrics_at = now
         if len(self._backlog) < _BACKLOG_NBYTES or event["event"] == "ended":
-            self._backlog += json.dumps(event).encode() + b"\n"
+            self._backlog += encoded(event)
             self.flush()
 
     def ring(self) -> None:
@@ -65,7 +64,7 @@ class Observer:
         if self._news and now - self._rung_at >= _DOORBELL_S:
             self._news = False
             self._rung_at = now
-            self._backlog += b"\n"
+            self._backlog += encoded({})
         try:
             while self._backlog and not self.gone:
                 self._backlog = self._backlog[os.write(self.events_fd, self._backlog) :]

@@ -37,7 +37,6 @@ from distrun.supervise.world import World
 
 _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
-_LAST_WORDS_NBYTES = 2048
 _AGENT_LOG_NBYTES = 16 << 20
 
 
@@ -166,18 +165,19 @@ class Supervisor:
                 self._world.cannot_start(node, error)
                 break
             self._world.agents.append(agent)
-            self._beat.add(agent.commands_fd)
-            for fd, handler in ((agent.events_fd, self._on_agent), (agent.stderr_fd, self._on_log)):
+            talk = agent.talk
+            self._beat.add(talk.commands_fd)
+            for fd, handler in ((talk.messages_fd, self._on_agent), (talk.words_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
         if attempt == 0:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
         for agent in self._world.agents:
-            for fd in (agent.events_fd, agent.stderr_fd):
+            for fd in (agent.talk.messages_fd, agent.talk.words_fd):
                 self._unregister(fd)
-            self._beat.remove(agent.commands_fd)
-            agent.close()
+            self._beat.remove(agent.talk.commands_fd)
+            agent.talk.close()
         sweep(self._run.run_id, below=os.getpid())
 
     def _start_agent(self, plan: LaunchPlan, node: NodePlan, base: dict[str, str]) -> Agent:
@@ -207,9 +207,9 @@ class Supervisor:
                 self._on_time_limit()
 
     def _on_agent(self, agent: Agent) -> None:
-        events = agent.read_events()
+        events = agent.talk.read()
         if events is None:
-            self._unregister(agent.events_fd)
+            self._unregister(agent.talk.messages_fd)
             reap_children()
             self._world.on_gone(agent)
             return
@@ -242,12 +242,10 @@ class Supervisor:
             log.say(f"attempt {attempt + 1} begins")
 
     def _on_log(self, agent: Agent) -> None:
-        data = os.read(agent.stderr_fd, 1 << 16)
-        if not data:
-            self._unregister(agent.stderr_fd)
-            return
-        agent.last_words = (agent.last_words + data)[-_LAST_WORDS_NBYTES:]
-        self._agent_log(agent).write(data)
+        if data := agent.talk.read_words():
+            self._agent_log(agent).write(data)
+        else:
+            self._unregister(agent.talk.words_fd)
 
     def _agent_log(self, agent: Agent) -> AppendFile:
         if agent.index not in self._agent_logs:

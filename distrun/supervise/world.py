@@ -13,7 +13,6 @@ from typing import Any
 
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.processes import send, sweep
 from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.supervise.agents import Agent
 from distrun.supervise.raised import RaisedRanks
@@ -229,8 +228,7 @@ class World:
         agent.gone = True
         if agent.swept or agent in self.spared:
             return
-        send(agent.pid, signal.SIGKILL)  # an agent without its pipe is useless
-        sweep(agent.tag)
+        agent.kill()  # an agent without its pipe is useless
         failed = any(agent is a for a, _, _ in self.engine_errors)
         if not (self.released or agent.killed or failed or agent in self.missing):
             self._lose(agent)
@@ -275,8 +273,7 @@ class World:
 
     def _kill_agent(self, agent: Agent) -> None:
         agent.killed = True
-        send(agent.pid, signal.SIGKILL)
-        sweep(agent.tag)
+        agent.kill()
 
     def cannot_start(self, node: NodePlan, error: OSError) -> None:
         """Note that an agent's process could not be made, and stop."""
@@ -309,7 +306,7 @@ class World:
                 self._listen(agent)
         if not self.stopping:
             self._watch(now - self._started_at)
-        writing = [agent for agent in self.agents if agent.flush()]
+        writing = [agent for agent in self.agents if agent.talk.flush()]
         times = (self._stop_at, self._kill_agents_at, *self._raised.due())
         due = [t - now for t in times if t is not None]
         if not self.started:
@@ -320,12 +317,12 @@ class World:
 
     def _listen(self, agent: Agent) -> None:
         """Act when an agent is silent for long: it sends a byte a second."""
-        if agent.silence.to_be_told:
+        if agent.talk.silence.to_be_told:
             silent = f"the agent of {agent.host} has been silent for {TOLD_AFTER_S:g} s"
             self.tell("notice", message=f"{silent}: is it stopped?")
-        if agent.silence.lost and not agent.why_lost:
+        if agent.talk.silence.lost and not agent.why_lost:
             agent.why_lost = f"{agent.host}: its agent said nothing for {LOST_AFTER_S:g} s"
-            send(agent.pid, signal.SIGKILL)  # its pipe ends: on_gone does the rest
+            agent.kill()  # its pipe ends: on_gone does the rest
 
     def _watch(self, waited_s: float) -> None:
         """Apply the time limit of each stage of a world that is not being stopped."""

@@ -272,7 +272,7 @@ DIAGNOSE = (
 )
 API = (
     Patch(
-        "api/reach.py",
+        "nodes/reach.py",
         "error_s, offset_s = min(rounds)",
         "error_s, offset_s = max(rounds)",
         "inverted condition",

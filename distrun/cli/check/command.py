@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from distrun.spec.job import Settings
 
 _ENDINGS = (".json", ".xml", ".md")
-_OF_THE_JOB = ("nodes", "nproc_per_node", "gpus", "hosts", "master_port", "runs_dir", "strict")
+_OF_THE_JOB = (
+    *("nodes", "nproc_per_node", "gpus", "hosts", "on", "python", "master_port"),
+    *("runs_dir", "strict"),
+)
 """Options that are those of `distrun launch`."""
 
 
@@ -26,8 +29,10 @@ def check(
     nodes: str = typer.Option(
         None, metavar="N", help="Nodes of the job; with --on slurm, asked for."
     ),
-    on: str = typer.Option("", metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
-    python: str = typer.Option("", metavar="PATH", help="Interpreter there [as here, or python3]."),
+    on: str = typer.Option(None, metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
+    python: str = typer.Option(
+        None, metavar="PATH", help="Interpreter there [as here, else python3]."
+    ),
     nproc_per_node: str = typer.Option(None, metavar="auto|gpu|cpu|N", help="Ranks a node."),
     gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs that the job is to use."),
     master_port: str = typer.Option(
@@ -70,7 +75,7 @@ def check(
     if deep:
         from distrun.api.deep import require_here
 
-        require_here(settings, on)
+        require_here(settings)
     output_file.require(output, _ENDINGS)
     if save is not None:
         output_file.require_writable(save)
@@ -109,10 +114,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> Settings:
     from distrun.spec import read
 
     flags = {name: given[name] for name in _OF_THE_JOB if given[name] not in (None, False)}
-    settings = read.settings(flags, config, say)
-    if given["on"] in ("local", "slurm") and given["hosts"] is None:
-        settings = settings.model_copy(update={"hosts": ()})  # the settings of a config file
-    return settings
+    return read.settings(flags, config, say)
 
 
 def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:
@@ -126,7 +128,7 @@ def _say_what_is_emulated(given: dict[str, Any], settings: Settings) -> None:
 def _emulates(given: dict[str, Any], settings: Settings) -> bool:
     from distrun.api.check import emulates
 
-    return not given["recorded"] and emulates(settings, given["on"])
+    return not given["recorded"] and emulates(settings)
 
 
 def _explain(pattern: str, settings: Settings) -> None:
@@ -141,13 +143,11 @@ def _explain(pattern: str, settings: Settings) -> None:
 
 
 def _watch(given: dict[str, Any], settings: Settings) -> None:
-    from contextlib import closing
-
-    from distrun.api.check import open_nodes
+    from distrun.api.check import opened
     from distrun.cli.check.watch import watch
 
-    with closing(open_nodes(settings, on=given["on"], python=given["python"])) as there:
-        watch(there)
+    with opened(settings) as (_, machines):
+        watch(machines)
 
 
 def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
@@ -155,8 +155,6 @@ def _checked(given: dict[str, Any], settings: Settings) -> CheckReport:
 
     return look(
         settings,
-        on=given["on"],
-        python=given["python"],
         recorded=[*(given["recorded"] or ()), *(given["files"] or ())],
         ignore=given["ignore"] or (),
     )

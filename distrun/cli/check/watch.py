@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from distrun.api.check import Gpu, Node, Nodes
+    from distrun.api.check import Gpu, Machines, Node
 
 _PERIOD_S = 1.0
 _BARS = ((120, 12), (100, 8), (0, 4))
@@ -25,7 +25,7 @@ _HOT_MARGIN_C = 5
 _FULL = 0.9
 
 
-def watch(there: Nodes) -> None:
+def watch(there: Machines) -> None:
     """Show nodes until Ctrl-C, or until none answers; in a pipe, a line per node and second.
 
     Raises:
@@ -45,7 +45,7 @@ def _terminated(*_: object) -> NoReturn:
     sys.exit(ExitCode.TERMINATED)
 
 
-def _every_second(there: Nodes) -> Iterator[Sequence[Node]]:
+def _every_second(there: Machines) -> Iterator[Sequence[Node]]:
     due = time.monotonic()
     while True:
         nodes = there.read(quick=True)
@@ -59,7 +59,7 @@ def _every_second(there: Nodes) -> Iterator[Sequence[Node]]:
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _on_a_terminal(there: Nodes) -> None:
+def _on_a_terminal(there: Machines) -> None:
     from rich.live import Live
 
     with Live(screen=True, auto_refresh=False) as live:

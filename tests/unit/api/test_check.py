@@ -9,11 +9,11 @@ import pytest
 
 from distrun.api.check import CheckReport, judged
 from distrun.api.explain import explain
-from distrun.api.reach import addresses_of
 from distrun.api.visible_gpus import as_ranks_see_it
 from distrun.checks.limits import Limits
 from distrun.checks.registry import RULES
 from distrun.errors import UsageError
+from distrun.nodes.reach import addresses_of
 from distrun.probe.snapshot import Nic, Node
 from distrun.spec import read
 from distrun.spec.job import Settings

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from distrun.nodes.conversation import Conversation
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.supervise.agents import Agent
 from tests.unit.echo import Echo
@@ -51,9 +52,9 @@ class PlayedAgent:
         self.commands_fd = commands_read
         self.process = Echo()
         tag = f"unit-{uuid.uuid4().hex}/{index}"
-        self.seen = Agent(
-            index, f"node{index}", tag, self.process.pid, commands_write, events_read, stderr_read
-        )
+        pid = self.process.pid
+        talk = Conversation(pid, commands_write, events_read, stderr_read)
+        self.seen = Agent(index, f"node{index}", tag, talk, pid)
         for fd in (commands_read, commands_write):
             os.set_blocking(fd, False)
 
@@ -77,7 +78,7 @@ class PlayedAgent:
     def close(self) -> None:
         """Let go of all that it has."""
         self.process.close()
-        self.seen.close()
+        self.seen.talk.close()
         for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
             os.close(fd)
 

@@ -91,7 +91,7 @@ def test_a_failure_before_the_signal_is_the_reason(world: Played) -> None:
 
 def test_a_rank_that_only_lost_its_peer_is_not_the_reason_of_a_lost_node(world: Played) -> None:
     world.it.on_gone(world.agents[1].seen)
-    world.agents[1].seen.last_words = b"Killed\n\n"
+    world.agents[1].seen.talk.words = b"Killed\n\n"
     lost = report("Connection closed by peer", "RuntimeError")
     world.it.on_event(world.agents[0].seen, rank_ended(0, 1, left_by_itself=True, report=lost))
     ending = describe(world.it, None)

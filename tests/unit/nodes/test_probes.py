@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from distrun.api.probes import Probes
 from distrun.errors import MachineError
+from distrun.nodes.probes import Probes
 
 ECHO = (
     "import json, sys\n"

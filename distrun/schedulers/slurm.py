@@ -8,10 +8,14 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 from distrun.errors import MachineError, UsageError
+from distrun.nodes.boot import line_for_sh
+from distrun.schedulers.place import Place
+from distrun.spec.job import Settings
 
 _LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
@@ -19,6 +23,45 @@ _WHOLE = ("--exclusive", "--mem=0")
 """All cores, GPUs and memory: `--nodes` alone means one core per node and no GPU."""
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
 """Prints the job and its nodes, and holds the allocation until its standard input is closed."""
+
+
+@contextmanager
+def nodes(settings: Settings) -> Iterator[list[Place]]:
+    """Yield the nodes of the current allocation, or of one that is requested and released here.
+
+    Raises:
+        UsageError: See `Allocation`.
+        MachineError: See `Allocation`.
+    """
+    asked = settings.nodes.max if "nodes" in settings.model_fields_set else None
+    allocation = Allocation(asked, _share(settings))
+    try:
+        yield [
+            Place(host, host, job_id=allocation.job_id, python=settings.python or "")
+            for host in allocation.hosts
+        ]
+    finally:
+        allocation.close()
+
+
+def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs a module there as a step; it may overlap with other steps."""
+    step = [f"--jobid={place.job_id}", "--overlap", "--nodes=1", "--ntasks=1"]
+    where = f"--nodelist={place.target}"
+    line = line_for_sh(module, arguments, place.python)
+    return ["srun", "--quiet", *step, where, "sh", "-c", line]
+
+
+def _share(settings: Settings) -> tuple[str, ...]:
+    """Return what the job needs of each node, as options of salloc; (): whole nodes.
+
+    GPU numbers refer to a whole node: in a part of it GPUs are renumbered.
+    """
+    if not (settings.gpus or "").startswith("free:"):
+        return ()
+    gpus = int(str(settings.gpus).removeprefix("free:"))
+    ranks = settings.nproc_per_node if isinstance(settings.nproc_per_node, int) else gpus
+    return (f"--gpus-per-node={gpus}", "--ntasks-per-node=1", f"--cpus-per-task={ranks}")
 
 
 class Allocation:

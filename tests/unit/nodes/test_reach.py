@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from distrun.api import reach
 from distrun.api.check import judged
-from distrun.api.nodes import OtherMachines
 from distrun.checks.rule import Severity
+from distrun.nodes import reach
+from distrun.nodes.machines import OtherMachines
 from distrun.probe.snapshot import Node
 from distrun.spec.job import Settings
 from tests.unit.checks.bases import server

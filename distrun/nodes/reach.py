@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from distrun.api.probes import Answer, Probes
+from distrun.nodes.probes import Probes
 from distrun.probe.serve import MOST_AT_ONCE
 from distrun.probe.snapshot import Node, Reach
+from distrun.wire import Message
 
 DEFAULT_MASTER_PORT = 29500
 _CONNECT_LIMIT_S = 6.0
@@ -79,7 +80,7 @@ def _listen(
     nodes: Sequence[Node], probes: Probes, master_port: int
 ) -> tuple[list[Reach], dict[str, list[int]]]:
     """Let each node listen; return the ports that failed, and the open ports."""
-    wanted: dict[str, list[dict[str, int]]] = {node.name: [{"listen": 1}] for node in nodes}
+    wanted: dict[str, list[Message]] = {node.name: [{"listen": 1}] for node in nodes}
     wanted[nodes[0].name].append({"listen": 1, "port": master_port})
     failed, ports = [], {}
     for name, answers in _asked(wanted, probes, _ANSWER_LIMIT_S).items():
@@ -131,7 +132,7 @@ def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
 def _connect(tries: Sequence[_Try], probes: Probes) -> None:
     left = list(tries)
     while left:
-        wanted: dict[str, list[Mapping[str, object]]] = {}
+        wanted: dict[str, list[Message]] = {}
         for each in left:
             request = {"connect": [each.names[each.done], each.port]}
             wanted.setdefault(each.source, []).append(request)
@@ -145,8 +146,8 @@ def _connect(tries: Sequence[_Try], probes: Probes) -> None:
 
 
 def _asked(
-    wanted: Mapping[str, Sequence[Mapping[str, object]]], probes: Probes, limit_s: float
-) -> dict[str, list[Answer]]:
+    wanted: Mapping[str, Sequence[Message]], probes: Probes, limit_s: float
+) -> dict[str, list[Message]]:
     """Send requests to nodes, by name, and return their answers in the same order."""
     for probe in probes.alive:
         for request in wanted.get(probe.name, ()):

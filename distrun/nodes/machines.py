@@ -1,32 +1,29 @@
-"""The nodes to check: this machine, or others where a probe is started."""
+"""The nodes of a job as they are read: this machine, or others where a probe is started."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from distrun.api import elsewhere
-from distrun.api.allocation import Allocation
-from distrun.api.probes import Answer, Probe, Probes
-from distrun.api.reach import with_clocks, with_reaches
-from distrun.errors import UsageError, did_you_mean
+from distrun.errors import UsageError
+from distrun.nodes.probes import Probe, Probes
+from distrun.nodes.reach import with_clocks, with_reaches
 from distrun.probe.host import port_problem
 from distrun.probe.node import read_node
 from distrun.probe.nvml import not_read
 from distrun.probe.snapshot import Host, Node, Reach, Software
-from distrun.spec.job import Settings
 from distrun.spec.snapshot import node_of
+from distrun.wire import Message
 
-PLACES = ("local", "ssh", "slurm")
 _READ_LIMIT_S = 25.0
 """Time to log in, to start an interpreter, and for a probe's deadline of a hanging driver."""
 
 
-class Nodes(Protocol):
-    """Nodes that can be read repeatedly."""
+class Machines(Protocol):
+    """Machines that can be read repeatedly."""
 
     def read(self, *, quick: bool = False) -> tuple[Node, ...]:
         """Take a snapshot of each; `quick` leaves out slow parts."""
@@ -64,13 +61,9 @@ class OtherMachines:
 
     Args:
         commands: The command of each probe, by the node's name.
-        then: Called at the end.
     """
 
-    def __init__(
-        self, commands: Mapping[str, Sequence[str]], then: Callable[[], None] = lambda: None
-    ) -> None:
-        self._names, self._then = list(commands), then
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
         self._probes = Probes(commands)
         self._fresh = True
 
@@ -98,10 +91,9 @@ class OtherMachines:
     def close(self) -> None:
         """End the probes."""
         self._probes.close()
-        self._then()
 
 
-def _node(probe: Probe, answers: Sequence[Answer]) -> Node:
+def _node(probe: Probe, answers: Sequence[Message]) -> Node:
     if not answers:
         return _silent(probe.name, probe.gone)
     try:
@@ -113,46 +105,3 @@ def _node(probe: Probe, answers: Sequence[Answer]) -> Node:
 def _silent(name: str, problem: str) -> Node:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Node(name, now, not_read(problem, "failed"), Host(), Software(), problem=problem)
-
-
-def _share(settings: Settings) -> tuple[str, ...]:
-    """Return what the job needs of each node, as options of salloc; (): whole nodes.
-
-    GPU numbers refer to a whole node: in a part of it GPUs are renumbered.
-    """
-    if not (settings.gpus or "").startswith("free:"):
-        return ()
-    gpus = int(str(settings.gpus).removeprefix("free:"))
-    ranks = settings.nproc_per_node if isinstance(settings.nproc_per_node, int) else gpus
-    return (f"--gpus-per-node={gpus}", "--ntasks-per-node=1", f"--cpus-per-task={ranks}")
-
-
-def open_nodes(settings: Settings, *, on: str = "", python: str = "") -> Nodes:
-    """Return the nodes of a job; use `contextlib.closing` to end the probes.
-
-    Args:
-        settings: The job.
-        on: local, ssh or slurm; "" is ssh where the settings name hosts, else local.
-        python: The interpreter on other machines; "" tries this one's path, then python3.
-
-    Raises:
-        UsageError: `on` is unknown, or does not fit the settings.
-        MachineError: ssh or Slurm is not here, or Slurm gives no nodes.
-    """
-    place = on or ("ssh" if settings.hosts else "local")
-    if place not in PLACES:
-        raise UsageError(f"--on {on!r} is unknown", did_you_mean(on, PLACES))
-    if place != "ssh" and settings.hosts:
-        raise UsageError(f"--on {on} does not use --hosts", "leave one of them out")
-    if place == "ssh" and not settings.hosts:
-        raise UsageError("--on ssh needs hosts", "--hosts a,b names them")
-    if place == "ssh":
-        return OtherMachines({h: elsewhere.over_ssh(h, python) for h in settings.hosts})
-    if place == "slurm":
-        asked = settings.nodes.max if "nodes" in settings.model_fields_set else None
-        allocation = Allocation(asked, _share(settings))
-        return OtherMachines(
-            {h: elsewhere.under_slurm(h, python, allocation.job_id) for h in allocation.hosts},
-            allocation.close,
-        )
-    return ThisMachine(settings.runs_dir)

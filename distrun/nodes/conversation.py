@@ -1,0 +1,128 @@
+"""One conversation: commands go to a program, messages come back, and words for people.
+
+The program runs here, or behind ssh or srun. Then its standard input takes the commands, its
+standard output gives the messages, and its standard error the words. It ends by itself when its
+input ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+
+from distrun.errors import MachineError
+from distrun.processes import widen_pipe
+from distrun.silence import Silence
+from distrun.wire import Frames, Message, encoded
+
+_READ_NBYTES = 1 << 20
+_WORDS_NBYTES = 2048
+
+
+class Conversation:
+    """The ends of the pipes that are here.
+
+    Args:
+        pid: The process here: the program, or the client that reaches it.
+        commands_fd: Where commands are written; it becomes non-blocking.
+        messages_fd: Where messages are read.
+        words_fd: Where words are read.
+    """
+
+    def __init__(self, pid: int, commands_fd: int, messages_fd: int, words_fd: int) -> None:
+        self.pid = pid
+        self.commands_fd, self.messages_fd, self.words_fd = commands_fd, messages_fd, words_fd
+        self.silence = Silence()
+        self.words = b""
+        """The end of its words."""
+        self._frames = Frames()
+        self._outgoing = b""
+        self._closed = False
+        os.set_blocking(commands_fd, False)
+        widen_pipe(messages_fd)
+
+    def send(self, message: Message) -> None:
+        """Send a message; what does not fit into the pipe is kept for `flush`."""
+        self._outgoing += encoded(message)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what fits into the pipe; return True if some is left."""
+        try:
+            while self._outgoing and not self._closed:
+                self._outgoing = self._outgoing[os.write(self.commands_fd, self._outgoing) :]
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._outgoing = b""  # it is gone: the end of its messages shows that
+        return False
+
+    def read(self) -> list[tuple[Message, memoryview]] | None:
+        """Return its messages, each with its raw bytes; None at the end. Call when readable."""
+        data = os.read(self.messages_fd, _READ_NBYTES)
+        if not data:
+            return None
+        self.silence.heard()
+        return self._frames.feed(data)
+
+    def read_words(self) -> bytes:
+        """Return new words; b"" at their end. Call when readable."""
+        data = os.read(self.words_fd, _READ_NBYTES)
+        self.words = (self.words + data)[-_WORDS_NBYTES:]
+        return data
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines of its words; without words, of what else it has printed."""
+        text = self.words.strip() or self._frames.noise
+        lines = text.decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    def close(self) -> None:
+        """Close the pipes; a program behind ssh or srun then ends."""
+        if not self._closed:
+            self._closed = True
+            for fd in (self.commands_fd, self.messages_fd, self.words_fd):
+                os.close(fd)
+
+
+def start(command: Sequence[str]) -> tuple[Conversation, subprocess.Popen[bytes]]:
+    """Start a program, here or behind ssh or srun.
+
+    Returns:
+        The conversation, and the process here, which the caller has to wait for.
+
+    Raises:
+        MachineError: The command cannot be started.
+    """
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is handled here: closing its input ends both ends
+        )
+    except OSError as error:
+        raise MachineError(
+            f"{command[0]} cannot be started: {error.strerror}", "it is needed to reach the nodes"
+        ) from None
+    assert child.stdin and child.stdout and child.stderr
+    fds = [os.dup(stream.fileno()) for stream in (child.stdin, child.stdout, child.stderr)]
+    for stream in (child.stdin, child.stdout, child.stderr):
+        stream.close()
+    return Conversation(child.pid, *fds), child
+
+
+def end(children: Sequence[subprocess.Popen[bytes]], limit_s: float) -> None:
+    """Wait for processes whose conversations are closed; kill those that stay."""
+    deadline = time.monotonic() + limit_s
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

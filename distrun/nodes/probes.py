@@ -1,0 +1,120 @@
+"""Asks programs on several nodes at once: each answers every request with one message."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+
+from distrun.nodes import conversation
+from distrun.wire import Message
+
+_END_LIMIT_S = 1.0
+_OF_SRUN = re.compile(r"srun: (error: .*: Exited with exit code \d+|Terminating )")
+"""What srun prints after a step has ended; the reason is printed before."""
+
+
+class Probe:
+    """One probe, started over ssh, by srun or directly.
+
+    Args:
+        name: The node.
+        command: The command that starts it.
+
+    Raises:
+        MachineError: The command cannot be started.
+    """
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self.talk, self.child = conversation.start(command)
+        self.gone = ""
+        """Why it has ended, as a sentence; "" while it runs."""
+        self.late = False
+        """Whether it is `gone` because it took too long; its earlier answers are valid."""
+
+    def send(self, request: Message) -> None:
+        """Send a request; if the probe has ended, `gone` reports it."""
+        self.talk.send(request)
+
+    def receive(self) -> list[Message]:
+        """Return the answers that have arrived; other output of the login shell is ignored."""
+        found = self.talk.read()
+        if found is None:
+            self.gone = self._why_gone()
+        return [message for message, _ in found or ()]
+
+    def _why_gone(self) -> str:
+        try:
+            code: int | None = self.child.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            code = None  # it has closed its pipe but still runs
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.talk.words_fd, selectors.EVENT_READ)
+            while selector.select(0) and self.talk.read_words():
+                pass
+        lines = self.talk.last_lines
+        own = [line for line in lines if not _OF_SRUN.match(line)]
+        return (own or lines or [f"the probe ended with exit code {code}"])[-1]
+
+
+class Probes:
+    """All probes.
+
+    Args:
+        commands: What starts each, by the node's name.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self.probes: list[Probe] = []
+        try:
+            for name, command in commands.items():
+                self.probes.append(Probe(name, command))
+        except BaseException:  # also Ctrl-C: those that were started must end
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> list[Probe]:
+        """The probes that may still answer."""
+        return [probe for probe in self.probes if not probe.gone]
+
+    def answers(self, wanted: Mapping[str, int], limit_s: float) -> dict[str, list[Message]]:
+        """Return this many answers of each; fewer of a probe that ends or is too late.
+
+        Args:
+            wanted: Number of answers by the node's name.
+            limit_s: Time limit for all. A probe that exceeds it is ended: its answers could be
+                mistaken for those to later requests.
+        """
+        found: dict[str, list[Message]] = {name: [] for name in wanted}
+        awaited = {probe for probe in self.alive if wanted.get(probe.name)}
+        deadline = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            for probe in awaited:
+                selector.register(probe.talk.messages_fd, selectors.EVENT_READ, probe)
+                selector.register(probe.talk.words_fd, selectors.EVENT_READ, probe)
+            while awaited and (left_s := deadline - time.monotonic()) > 0:
+                if [probe for probe in awaited if probe.talk.flush()]:
+                    left_s = min(left_s, 0.02)  # a full pipe
+                for key, _ in selector.select(left_s):
+                    probe = key.data
+                    if key.fd == probe.talk.words_fd:
+                        if not probe.talk.read_words():
+                            selector.unregister(key.fd)
+                    elif probe in awaited:
+                        found[probe.name] += probe.receive()
+                        if probe.gone or len(found[probe.name]) >= wanted[probe.name]:
+                            awaited.remove(probe)
+                            selector.unregister(key.fd)
+            for probe in awaited:
+                probe.gone, probe.late = f"no answer within {limit_s:g} s", True
+        return found
+
+    def close(self) -> None:
+        """End all probes."""
+        for probe in self.probes:
+            probe.talk.close()
+        conversation.end([probe.child for probe in self.probes], _END_LIMIT_S)

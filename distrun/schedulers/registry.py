@@ -1,0 +1,79 @@
+"""The schedulers by name; nothing else branches on the name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, cast
+
+from distrun.errors import UsageError, did_you_mean
+from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
+from distrun.schedulers.place import Place
+from distrun.spec.job import Settings
+
+NAMES = ("local", "ssh", "slurm")
+
+
+class Scheduler(Protocol):
+    """What each scheduler's module has."""
+
+    def nodes(self, settings: Settings) -> AbstractContextManager[list[Place]]:
+        """Yield the nodes of a job; what holds them is given back at the end.
+
+        Raises:
+            UsageError: The settings do not fit this scheduler.
+            MachineError: It gives no nodes.
+        """
+
+    def command(self, place: Place, module: str, arguments: Sequence[str]) -> list[str]:
+        """Return the command, to be run here, whose three streams are those of a module there."""
+
+
+def name_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the scheduler of a job: the one it names, else the one that fits.
+
+    Raises:
+        UsageError: The name is unknown, or does not fit the hosts.
+    """
+    name = settings.on or ("ssh" if settings.hosts else "local")
+    if name not in NAMES:
+        raise UsageError(f"--on {name!r} is unknown", did_you_mean(name, NAMES))
+    if name != "ssh" and settings.hosts:
+        raise UsageError(f"--on {name} does not use --hosts", "leave one of them out")
+    return name
+
+
+def scheduler(name: str) -> Scheduler:
+    """Return a scheduler's module."""
+    return cast(Scheduler, importlib.import_module(f"distrun.schedulers.{name}"))
+
+
+@contextmanager
+def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Place], Machines]]:
+    """Yield the places of a job's nodes, and its machines to be read; end the probes after.
+
+    Args:
+        settings: The job. Without places all of its nodes are on this machine.
+        quick: The first snapshot of each leaves out slow parts.
+
+    Raises:
+        UsageError: The settings do not fit their scheduler.
+        MachineError: It gives no nodes, or they cannot be asked.
+    """
+    chosen = scheduler(name_of(settings))
+    with chosen.nodes(settings) as places:
+        if not places:
+            yield places, ThisMachine(settings.runs_dir)
+            return
+        first = ["--serve", *(["--quick"] if quick else [])]
+        commands = {
+            place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
+            for place in places
+        }
+        machines = OtherMachines(commands)
+        try:
+            yield places, machines
+        finally:
+            machines.close()
