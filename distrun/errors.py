@@ -2,7 +2,8 @@
 
     DistrunError            message + hint; code 70, an internal error of distrun
     ├── UsageError          wrong input of the user (2)
-    └── MachineError        something that this machine lacks (3)
+    └── MachineError        something that a machine lacks (3)
+        └── NodesMissing    nodes that cannot be reached, or cannot reach one another (4)
 
 A message names the thing, its value and the limit; the hint is the command or
 the setting that fixes it. Only `cli` turns an error into an exit code.
@@ -63,9 +64,15 @@ class UsageError(DistrunError):
 
 
 class MachineError(DistrunError):
-    """The machine lacks what the job asks for."""
+    """A machine lacks what the job asks for."""
 
     exit_code = ExitCode.MACHINE
+
+
+class NodesMissing(MachineError):
+    """Nodes of the job cannot be reached, or cannot reach one another."""
+
+    exit_code = ExitCode.JOIN_TIMEOUT
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -29,3 +29,11 @@ def listen_at(address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def free_port(address: str = "") -> int:
+    """Return a TCP port that is free now at an IPv4 address; "": at all of them."""
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -29,6 +29,7 @@ from distrun.agent.channel import Channel
 from distrun.agent.forks import Forks
 from distrun.agent.forkserver import QUIET, Forkserver
 from distrun.agent.node import Node
+from distrun.listen import free_port
 from distrun.processes import adopt_orphans, wake_when_parent_ends
 from distrun.streams import Streams
 
@@ -45,7 +46,8 @@ def run_agent(order: Mapping[str, Any], *, warm: bool) -> None:
     """Become the agent and the forkserver, which end in here; returns in warm ranks alone.
 
     Args:
-        order: The descriptors `commands_fd` and `events_fd`, and the `streams` of the ranks.
+        order: The descriptors `commands_fd` and `events_fd`, the `streams` of the ranks, and
+            `received`, the beginning of the commands, if something else has read it.
         warm: Import torch now, and fork the ranks from this process.
     """
     try:
@@ -59,7 +61,8 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     streams = Streams.from_json(order["streams"])
     for fd in (order["commands_fd"], order["events_fd"], *streams.open_fds):
         os.set_inheritable(fd, False)
-    channel = Channel(order["commands_fd"], order["events_fd"])
+    received = order.get("received", "").encode()
+    channel = Channel(order["commands_fd"], order["events_fd"], received)
     channel.event("node_stage", stage="starting", pid=os.getpid())
     channel.event("node_stage", stage="importing torch")
     if warm:
@@ -81,7 +84,7 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     _raise_descriptor_limit()
     # In this thread: `site` is still being imported here, and another would wait for it.
     _import(channel, "distrun.agent.engine")
-    channel.event("node_joined", monotonic=time.monotonic())
+    channel.event("node_joined", monotonic=time.monotonic(), free_port=free_port())
     Node(channel, Forks(ours, forkserver), streams).run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
 

@@ -69,7 +69,7 @@ def export(checkpoints: Path, out: Path) -> Exported:
         raise UsageError(
             f"{str(out)!r} is not the name of a safetensors file", "for example model.safetensors"
         )
-    require_torch(read_torch())
+    require_torch(read_torch().version)
     words = [str(checkpoints.resolve()), str(out.resolve())]
     child = subprocess.run(
         [sys.executable, "-m", _PROGRAM, *words],

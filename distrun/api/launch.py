@@ -1,9 +1,8 @@
-"""Launches a job: read the machine, check, plan, start, wait."""
+"""Launches a job: prepare, start, wait."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from distrun import __version__
-from distrun.api import recipes
+from distrun.api.prepare import Prepared, prepare
 from distrun.api.runs import verdict
-from distrun.checks.required import require_port, require_runs_dir, require_torch
-from distrun.checks.script import check_script
-from distrun.errors import ExitCode, MachineError, UsageError, require_supported_system
-from distrun.plan.layout import make_plan, run_name
-from distrun.plan.model import LaunchPlan, Program
-from distrun.probe.facts import Facts, read_facts
-from distrun.probe.host import port_problem
-from distrun.probe.reading import Unread
-from distrun.probe.runs_disk import runs_dir_problem
-from distrun.probe.script import read_script
+from distrun.checks.required import require_runs_dir
+from distrun.errors import ExitCode
+from distrun.plan.model import LaunchPlan
 from distrun.runs import directory, known, record
 from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
@@ -51,68 +43,6 @@ class LaunchResult:
     """The rank that failed first, and its error; None if none failed."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job that has passed all checks and can be started."""
-
-    job: Job
-    plan: LaunchPlan
-    facts: Facts
-
-
-def prepare(job: Job, sources: Mapping[str, str], header: Header) -> Prepared:
-    """Read the machine, check the job against it, and plan.
-
-    Args:
-        job: The job.
-        sources: The source of each of its fields that is not a default.
-        header: The recipe's own table.
-
-    Raises:
-        UsageError: The job is wrong.
-        MachineError: The machine lacks something.
-    """
-    require_supported_system(sys.platform)
-    script = read_script(job.script, module=job.module, no_python=job.no_python)
-    if job.module and job.no_python:
-        raise UsageError("-m and --no-python exclude each other", "leave one of them out")
-    check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
-    _require_runs_dir(job.runs_dir)
-    facts = read_facts(
-        want_gpus=job.gpus is not None or job.nproc_per_node == "gpu", hosts=job.hosts
-    )
-    require_torch(facts.torch)
-    if job.master_port is not None and not job.hosts:
-        require_port(job.master_port, port_problem(job.master_port))
-    name = Program(job.script, module=job.module).name
-    plan = make_plan(
-        job,
-        sources,
-        header,
-        facts,
-        run_id=run_name(name, *directory.new_stamp()),
-        secret_env=read.env_file(job.env_file) if job.env_file else {},
-        # If the user names the start method, a mere suspicion is ignored.
-        cold_reason=script.cold_reason or ("" if "start_method" in sources else script.suspicion),
-    )
-    # other machines: the facts of this one do not apply
-    if job.check is not False and not job.hosts:
-        from distrun.api.before_launch import checked  # not read with --no-check
-
-        plan = checked(job, plan, facts)
-    return Prepared(job, plan, facts)
-
-
-def _require_runs_dir(runs_dir: Path) -> None:
-    try:
-        require_runs_dir(runs_dir, runs_dir_problem(runs_dir))
-    except Unread as silence:  # a network disk may hang for ever
-        raise MachineError(
-            f"--runs-dir {str(runs_dir)!r} cannot be used: {silence}",
-            "--runs-dir names another place",
-        ) from None
-
-
 def start(
     prepared: Prepared,
     *,
@@ -129,14 +59,9 @@ def start(
         streams: stdin, stdout and stderr of the ranks.
 
     Raises:
-        UsageError: The run directory cannot be made, or the job names other machines.
+        UsageError: The run directory cannot be made.
     """
     job, plan = prepared.job, prepared.plan
-    if job.hosts:
-        raise UsageError(
-            f"--hosts {','.join(job.hosts)}: this version starts nodes on this machine only",
-            "--dry-run prints the line to paste on each host",
-        )
     try:
         run = directory.create(job.runs_dir, plan.run_id)
     except OSError as error:
@@ -151,7 +76,7 @@ def start(
         started_at=round(time.time(), 3),
         command=record.masked_command(command, plan.secrets),
         plan=record.masked(plan.to_json()),
-        versions=record.versions(prepared.facts.torch.version, __version__),
+        versions=record.versions(prepared.site.head.node.software.torch, __version__),
     )
     return local.submit(plan, run, run_record, detached=detached, streams=streams)
 

@@ -28,25 +28,29 @@ def judge(
         job: The job that they will run; if it uses no GPUs, findings about GPUs are INFO at most.
         limits: The thresholds.
         ignore: Ids of rules to leave out, or prefixes of ids: `gpu.*`.
-        quick: Only the rules that `distrun launch` runs.
+        quick: Only the rules that `distrun launch` runs; of several nodes, all that compare them.
 
     Returns:
         The worst first; equal severities in the registry's order. One SKIP per rule and node.
     """
     findings = [
         _finding(rule, seen)
-        for rule in _rules(quick)
+        for rule in _rules(quick, several=len(nodes) > 1)
         if not any(matches(pattern, rule.id) for pattern in ignore)
         for seen in _observations(rule, nodes, job, limits)
     ]
     return tuple(sorted(findings, key=lambda finding: -finding.severity))
 
 
-def _rules(quick: bool) -> tuple[Rule, ...]:
-    """Return the rules; the import of all of them is too slow for a launch."""
+def _rules(quick: bool, *, several: bool) -> tuple[Rule, ...]:
+    """Return the rules; the import of all of them is too slow for a launch on one machine."""
     if quick:
         from distrun.checks.quick import QUICK
 
+        if several:
+            from distrun.checks.across import ACROSS
+
+            return (*QUICK, *(rule for rule in ACROSS if rule not in QUICK))
         return QUICK
     from distrun.checks.registry import RULES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distrun.checks.across import ACROSS
 from distrun.checks.deep import copy, job, matmul, pairs
 from distrun.checks.gpu import (
     bar1,
@@ -62,17 +63,6 @@ from distrun.checks.host import (
     shm_leftovers,
     torch,
 )
-from distrun.checks.nodes import (
-    clique,
-    clock_offset,
-    reach,
-    same_gpus,
-    same_hosts,
-    same_software,
-    unreachable,
-)
-from distrun.checks.nodes import environ as environ_of_nodes
-from distrun.checks.nodes import topology as topology_of_nodes
 from distrun.checks.rule import Rule, matches
 
 _GPU = (
@@ -134,19 +124,8 @@ _HOST = (
     master_port.RULE,
     environ.RULE,
 )
-_NODES = (
-    unreachable.RULE,
-    reach.RULE,
-    *same_software.RULES,
-    *same_gpus.RULES,
-    topology_of_nodes.RULE,
-    clique.RULE,
-    *same_hosts.RULES,
-    environ_of_nodes.RULE,
-    clock_offset.RULE,
-)
 _DEEP = (job.RULE, matmul.RULE, copy.RULE, pairs.RULE)
-RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *_NODES, *_DEEP)
+RULES: tuple[Rule, ...] = (*_GPU, *_HOST, *ACROSS, *_DEEP)
 RULES_BY_ID = {rule.id: rule for rule in RULES}
 
 

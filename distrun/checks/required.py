@@ -7,19 +7,24 @@ import sys
 from pathlib import Path
 
 from distrun.errors import MachineError, UsageError
-from distrun.probe.torch_facts import TorchFacts
 
 
-def require_torch(torch: TorchFacts) -> None:
+def require_torch(version: str, host: str = "") -> None:
     """Refuse to start agents that could not import torch.
+
+    Args:
+        version: What is installed on a machine; "": none.
+        host: Its name; "": this machine.
 
     Raises:
         MachineError: torch is not installed.
     """
-    if not torch.version:
+    if not version:
+        where = f"on {host}" if host else f"for {sys.executable}"
+        python = "--python names an interpreter there that has it; or on that machine: python3"
         raise MachineError(
-            f"torch is not installed for {sys.executable}",
-            f"{shlex.quote(sys.executable)} -m pip install torch",
+            f"torch is not installed {where}",
+            f"{python if host else shlex.quote(sys.executable)} -m pip install torch",
         )
 
 

@@ -20,7 +20,10 @@ Groups = Mapping[str, Sequence[str]]
 
 LAUNCH: Groups = {
     "What runs": ("script", "args", "module", "no_python", "env", "env_file", "config"),
-    "Where": ("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "master_port"),
+    "Where": (
+        *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "on", "python", "workdir"),
+        *("interface", "master_port"),
+    ),
     "How": ("start_method", "max_restarts", "detach"),
     "Limits": ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"),
     "Checks before the start": ("check", "strict", "dry_run", "explain"),

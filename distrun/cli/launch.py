@@ -39,7 +39,11 @@ def launch(
     module: bool = typer.Option(False, "--module", "-m", help="SCRIPT is a module."),
     no_python: bool = typer.Option(False, "--no-python", help="SCRIPT is a program of its own."),
     runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
-    hosts: str = typer.Option(None, metavar="A,B", help="With --dry-run: lines for these hosts."),
+    hosts: str = typer.Option(None, metavar="A,B", help="Machines that ssh reaches, a node each."),
+    on: str = typer.Option(None, metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
+    python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
+    workdir: str = typer.Option(None, metavar="DIR", help="Working directory there [as here]."),
+    interface: str = typer.Option(None, metavar="NAME", help="Network of the nodes [the route]."),
     master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [a free one]."),
     time_limit: str = typer.Option(None, metavar="TIME", help="Stop after 90s, 5m, 2h …"),
     grace: str = typer.Option(None, metavar="TIME", help="From SIGTERM to SIGKILL [30s]."),
@@ -79,7 +83,8 @@ def launch(
     _refuse_both("--fold", fold, {"--json": json})
     alone = {"--detach": detach, "--json": json, "--only-rank": only_rank, "--fold": fold}
     _refuse_both("--debug-rank", debug_rank is not None, alone)
-    prepared = _prepare(given, config, _teller(as_comments=dry_run or explain, quiet=quiet))
+    only_printed = dry_run or explain
+    prepared = _prepare(given, config, _teller(as_comments=only_printed, quiet=quiet), only_printed)
     world_size = prepared.plan.world_size
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
@@ -123,7 +128,9 @@ def _teller(*, as_comments: bool, quiet: bool) -> Callable[[str], None]:
     return say if not quiet else lambda _: None
 
 
-def _prepare(given: dict[str, Any], config: Path | None, tell: Callable[[str], None]) -> Prepared:
+def _prepare(
+    given: dict[str, Any], config: Path | None, tell: Callable[[str], None], only_printed: bool
+) -> Prepared:
     from distrun.api.launch import prepare
     from distrun.spec import read
 
@@ -133,7 +140,7 @@ def _prepare(given: dict[str, Any], config: Path | None, tell: Callable[[str], N
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    return prepare(*read.job(flags, config, tell))
+    return prepare(*read.job(flags, config, tell), ask=not only_printed, tell=tell)
 
 
 def _refuse_both(option: str, given: object, others: Mapping[str, object]) -> None:

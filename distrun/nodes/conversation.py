@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from distrun.errors import MachineError
 from distrun.processes import widen_pipe
 from distrun.silence import Silence
 from distrun.wire import Frames, Message, encoded
@@ -95,21 +94,16 @@ def start(command: Sequence[str]) -> tuple[Conversation, subprocess.Popen[bytes]
         The conversation, and the process here, which the caller has to wait for.
 
     Raises:
-        MachineError: The command cannot be started.
+        OSError: The command cannot be started.
     """
-    try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is handled here: closing its input ends both ends
-        )
-    except OSError as error:
-        raise MachineError(
-            f"{command[0]} cannot be started: {error.strerror}", "it is needed to reach the nodes"
-        ) from None
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,  # Ctrl-C is handled here: closing its input ends both ends
+    )
     assert child.stdin and child.stdout and child.stderr
     fds = [os.dup(stream.fileno()) for stream in (child.stdin, child.stdout, child.stderr)]
     for stream in (child.stdin, child.stdout, child.stderr):

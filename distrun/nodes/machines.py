@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from distrun.errors import UsageError
 from distrun.nodes.probes import Probe, Probes
-from distrun.nodes.reach import with_clocks, with_reaches
+from distrun.nodes.reach import DEFAULT_MASTER_PORT, with_clocks, with_reaches
 from distrun.probe.host import port_problem
 from distrun.probe.node import read_node
 from distrun.probe.nvml import not_read
@@ -20,6 +20,9 @@ from distrun.wire import Message
 
 _READ_LIMIT_S = 25.0
 """Time to log in, to start an interpreter, and for a probe's deadline of a hanging driver."""
+_ANSWER_LIMIT_S = 10.0
+_MOST_CLOCKS = 32
+"""Clocks are read one after another: of more nodes this would take too long."""
 
 
 class Machines(Protocol):
@@ -67,23 +70,79 @@ class OtherMachines:
         self._probes = Probes(commands)
         self._fresh = True
 
-    def read(self, *, quick: bool = False) -> tuple[Node, ...]:
-        """Take snapshots of all nodes that answer, in parallel."""
+    def read(
+        self, *, quick: bool = False, told: Callable[[Node], None] = lambda _: None
+    ) -> tuple[Node, ...]:
+        """Take snapshots of all nodes that answer, in parallel.
+
+        Args:
+            quick: Leave out slow parts.
+            told: Called with each node when it has answered.
+        """
         if not self._fresh:  # a probe starts with a snapshot without a request
             for probe in self._probes.alive:
                 probe.send({"read": True, "quick": quick})
         self._fresh = False
         wanted = {probe.name: 1 for probe in self._probes.alive}
-        found = self._probes.answers(wanted, _READ_LIMIT_S)
-        return tuple(_node(probe, found.get(probe.name, [])) for probe in self._probes.probes)
+        nodes = {}
+
+        def take(probe: Probe, answers: Sequence[Message]) -> None:
+            nodes[probe.name] = _node(probe, answers)
+            told(nodes[probe.name])
+
+        self._probes.answers(wanted, _READ_LIMIT_S, take)
+        return tuple(nodes.get(p.name) or _silent(p.name, p.gone) for p in self._probes.probes)
 
     def whole_picture(self, master_port: int | None) -> tuple[Node, ...]:
         """Take a snapshot of each, read their clocks, and let them connect to one another."""
         nodes = with_clocks(self.read(), self._probes)
         answered = self._probes.alive
-        nodes = with_reaches(nodes, self._probes, master_port)
-        # A probe that is only late with its connections keeps its snapshot; its connections are
-        # unknown.
+        nodes = with_reaches(nodes, self._probes, master_port or DEFAULT_MASTER_PORT)
+        return self._without_gone(nodes, answered)
+
+    def connected(
+        self, nodes: Sequence[Node], known: Mapping[str, Sequence[str]]
+    ) -> tuple[Node, ...]:
+        """Return nodes that were read, with their clocks and the connections between them.
+
+        Args:
+            nodes: Some of the nodes.
+            known: Addresses to try for each, in order.
+        """
+        if len(nodes) <= _MOST_CLOCKS:
+            nodes = with_clocks(nodes, self._probes)
+        answered = self._probes.alive
+        return self._without_gone(with_reaches(nodes, self._probes, None, known), answered)
+
+    def free_port(self, name: str) -> int | None:
+        """Return a port that is free on a node, and held until the probes end."""
+        (answer,) = self._ask([name], {"listen": True}).values()
+        port = answer.get("port")
+        return port if isinstance(port, int) else None
+
+    def port_problem(self, name: str, port: int) -> str:
+        """Return why a node cannot listen at a port, as the end of a sentence; "" if it can."""
+        (answer,) = self._ask([name], {"listen": True, "port": port}).values()
+        return str(answer.get("problem", "" if "port" in answer else "could not be tried"))
+
+    def files(self, names: Sequence[str], file: str, workdir: str) -> dict[str, Message]:
+        """Return the SHA-256 of a file on each node, or why it cannot be read there."""
+        return self._ask(names, {"file": file, "in": workdir})
+
+    def _ask(self, names: Sequence[str], request: Message) -> dict[str, Message]:
+        for probe in self._probes.alive:
+            if probe.name in names:
+                probe.send(request)
+        found = self._probes.answers(dict.fromkeys(names, 1), _ANSWER_LIMIT_S)
+        silent = {"problem": f"no answer within {_ANSWER_LIMIT_S:g} s"}
+        return {name: answers[0] if answers else silent for name, answers in found.items()}
+
+    def _without_gone(self, nodes: Sequence[Node], answered: Sequence[Probe]) -> tuple[Node, ...]:
+        """Return the nodes, without the snapshots of those whose probes have ended.
+
+        A probe that is only late with its connections keeps its snapshot; its connections are
+        unknown.
+        """
         read = [probe.name for probe in answered if probe.late or not probe.gone]
         gone = {probe.name: probe.gone for probe in self._probes.probes}
         return tuple(n if n.name in read else _silent(n.name, gone[n.name]) for n in nodes)

@@ -6,8 +6,9 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from distrun.errors import MachineError
 from distrun.nodes import conversation
 from distrun.wire import Message
 
@@ -29,7 +30,13 @@ class Probe:
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        self.talk, self.child = conversation.start(command)
+        try:
+            self.talk, self.child = conversation.start(command)
+        except OSError as error:
+            raise MachineError(
+                f"{command[0]} cannot be started: {error.strerror}",
+                "it is needed to reach the nodes",
+            ) from None
         self.gone = ""
         """Why it has ended, as a sentence; "" while it runs."""
         self.late = False
@@ -60,6 +67,9 @@ class Probe:
         return (own or lines or [f"the probe ended with exit code {code}"])[-1]
 
 
+Told = Callable[[Probe, Sequence[Message]], None]
+
+
 class Probes:
     """All probes.
 
@@ -81,13 +91,16 @@ class Probes:
         """The probes that may still answer."""
         return [probe for probe in self.probes if not probe.gone]
 
-    def answers(self, wanted: Mapping[str, int], limit_s: float) -> dict[str, list[Message]]:
+    def answers(
+        self, wanted: Mapping[str, int], limit_s: float, told: Told = lambda *_: None
+    ) -> dict[str, list[Message]]:
         """Return this many answers of each; fewer of a probe that ends or is too late.
 
         Args:
             wanted: Number of answers by the node's name.
             limit_s: Time limit for all. A probe that exceeds it is ended: its answers could be
                 mistaken for those to later requests.
+            told: Called with each probe that has answered or ended, and its answers.
         """
         found: dict[str, list[Message]] = {name: [] for name in wanted}
         awaited = {probe for probe in self.alive if wanted.get(probe.name)}
@@ -108,6 +121,7 @@ class Probes:
                         found[probe.name] += probe.receive()
                         if probe.gone or len(found[probe.name]) >= wanted[probe.name]:
                             awaited.remove(probe)
+                            told(probe, found[probe.name])
                             selector.unregister(key.fd)
             for probe in awaited:
                 probe.gone, probe.late = f"no answer within {limit_s:g} s", True

@@ -45,14 +45,19 @@ def _with_clock(node: Node, probes: Probes) -> Node:
 
 
 def with_reaches(
-    nodes: Sequence[Node], probes: Probes, master_port: int | None = None
+    nodes: Sequence[Node],
+    probes: Probes,
+    master_port: int | None = None,
+    known: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Node]:
     """Return the nodes with the results of connecting from each to each other.
 
     Args:
         nodes: Those that could not be read are left out.
         probes: Their probes.
-        master_port: Port of the rendezvous on the first node.
+        master_port: Port of the rendezvous on the first node; None: none is tried.
+        known: Addresses to try for each node, in order, until one is no loopback address;
+            None: its name, else its hostname, else its addresses.
 
     Returns:
         The nodes, without connections that a probe did not report in time.
@@ -60,9 +65,10 @@ def with_reaches(
     healthy = [node for node in nodes if not node.problem]
     if len(healthy) < 2:
         return list(nodes)
-    found, ports = _listen(healthy, probes, master_port or DEFAULT_MASTER_PORT)
+    found, ports = _listen(healthy, probes, master_port)
+    names = known or {node.name: addresses_of(node, healthy) for node in healthy}
     tries = [
-        _Try(source.name, target.name, port, addresses_of(target, healthy))
+        _Try(source.name, target.name, port, tuple(names[target.name]), known is not None)
         for source in healthy
         for target in healthy
         for port in ports[target.name]
@@ -77,11 +83,12 @@ def with_reaches(
 
 
 def _listen(
-    nodes: Sequence[Node], probes: Probes, master_port: int
+    nodes: Sequence[Node], probes: Probes, master_port: int | None
 ) -> tuple[list[Reach], dict[str, list[int]]]:
     """Let each node listen; return the ports that failed, and the open ports."""
     wanted: dict[str, list[Message]] = {node.name: [{"listen": 1}] for node in nodes}
-    wanted[nodes[0].name].append({"listen": 1, "port": master_port})
+    if master_port is not None:
+        wanted[nodes[0].name].append({"listen": 1, "port": master_port})
     failed, ports = [], {}
     for name, answers in _asked(wanted, probes, _ANSWER_LIMIT_S).items():
         ports[name] = [answer["port"] for answer in answers if isinstance(answer.get("port"), int)]
@@ -102,20 +109,34 @@ class _Try:
     port: int
     names: tuple[str, ...]
     """Addresses to try, in this order."""
+    try_all: bool = False
+    """Try the next address after any problem, not only after an unknown name."""
     problem: str | None = None
     """None if its probe did not answer: the result is then unknown."""
     done: int = 0
+    ends: tuple[str, str] = ("", "")
+    """The addresses of both ends of the connection."""
 
     @property
     def ended(self) -> bool:
         """Whether no further address needs to be tried."""
-        first = self.done == 1 and self.problem != _UNKNOWN_NAME
-        return not self.problem or first or self.done == len(self.names)
+        if self.problem is None or self.done == len(self.names):
+            return True
+        if self.try_all:  # a name may mean the loopback interface there
+            return not self.problem and not is_loopback(self.ends[1])
+        return not self.problem or (self.done == 1 and self.problem != _UNKNOWN_NAME)
+
+    def take(self, answer: Message) -> None:
+        """Take the answer to the address that was tried."""
+        problem = answer.get("problem")
+        self.problem = None if problem is None else str(problem)
+        self.ends = str(answer.get("from", "")), str(answer.get("to", ""))
+        self.done += 1
 
     def result(self) -> Reach:
         """Return the result."""
         at = self.names[max(0, self.done - 1)]
-        return Reach(self.source, self.target, at, self.port, self.problem or "")
+        return Reach(self.source, self.target, at, self.port, self.problem or "", *self.ends)
 
 
 def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
@@ -129,6 +150,11 @@ def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address means the machine itself."""
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+
+
 def _connect(tries: Sequence[_Try], probes: Probes) -> None:
     left = list(tries)
     while left:
@@ -139,9 +165,7 @@ def _connect(tries: Sequence[_Try], probes: Probes) -> None:
         in_turn = math.ceil(max(map(len, wanted.values())) / MOST_AT_ONCE)
         answers = _asked(wanted, probes, _CONNECT_LIMIT_S * in_turn)
         for each in left:
-            problem = answers[each.source].pop(0).get("problem") if answers[each.source] else None
-            each.problem = None if problem is None else str(problem)
-            each.done += 1
+            each.take(answers[each.source].pop(0) if answers[each.source] else {})
         left = [each for each in left if not each.ended]
 
 

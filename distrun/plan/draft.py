@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from distrun.plan.model import Setting
-from distrun.probe.facts import Facts
+from distrun.plan.site import Site
 from distrun.spec.job import Job
 
 
@@ -16,7 +16,7 @@ class Draft:
 
     job: Job
     sources: Mapping[str, str]
-    facts: Facts
+    site: Site
     settings: list[Setting] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -28,3 +28,8 @@ class Draft:
         """Record a choice; a later one replaces an earlier one."""
         self.settings = [setting for setting in self.settings if setting.name != name]
         self.settings.append(Setting(name, str(value), source, why))
+
+    def note(self, text: str) -> None:
+        """Add a note for the user, once."""
+        if text not in self.notes:
+            self.notes.append(text)

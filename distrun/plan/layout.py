@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from distrun import env
 from distrun.errors import MachineError, UsageError
@@ -11,23 +11,22 @@ from distrun.plan.devices import choose_gpus, choose_nproc, usable_gpus, visible
 from distrun.plan.draft import Draft
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.plan.settings import with_settings
-from distrun.probe.facts import Facts
-from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE
+from distrun.plan.site import Machine, Site
 from distrun.spec.job import Header, Job
 
 MAX_EMULATED_NODES = 64
 MAX_LOCAL_RANKS = 1024
-_HOSTS_PORT = 29500  # a free port here may be in use on another machine
 
 
 def make_plan(
     job: Job,
     sources: Mapping[str, str],
     header: Header,
-    facts: Facts,
+    site: Site,
     *,
     run_id: str,
     secret_env: Mapping[str, str],
+    workdir: str,
     cold_reason: str = "",
 ) -> LaunchPlan:
     """Return the plan.
@@ -36,41 +35,38 @@ def make_plan(
         job: The job.
         sources: The source of each of its fields that is not a default.
         header: The recipe's own defaults and constraints.
-        facts: The facts of this machine.
+        site: The machines.
         run_id: Name of the run.
         secret_env: Variables of the env file.
+        workdir: The working directory on other machines.
         cold_reason: Why ranks must not start warm, "" if they may.
 
     Raises:
         UsageError: The job contradicts itself or a constraint of the recipe.
         MachineError: The machine has fewer GPUs than asked for.
     """
-    draft = Draft(job, sources, facts)
-    nnodes = len(job.hosts) or job.nodes.max
-    local = not job.hosts
-    if not local and "nodes" in sources and job.nodes.max != nnodes:
-        raise UsageError(
-            f"--nodes {job.nodes} and --hosts with {nnodes} names do not agree",
-            "leave one of them out",
-        )
-    _hold_limits(job, nnodes, local, facts)
-    gpus = choose_gpus(draft)
-    nproc = choose_nproc(draft, nnodes, local, gpus)
-    if gpus is None and local and 1 < nnodes <= len(usable := usable_gpus(draft)):
-        gpus = usable  # each node must see other GPUs than the next
+    draft = Draft(job, sources, site)
+    nnodes = job.nodes.max if site.emulated else len(site.machines)
+    local = site.emulated
+    _hold_limits(job, nnodes, site)
+    gpus = [choose_gpus(draft, machine) for machine in site.machines]
+    nproc = _nproc(draft, nnodes, gpus)
+    usable = usable_gpus(draft, site.head)
+    if gpus[0] is None and local and 1 < nnodes <= len(usable):
+        gpus = [usable]  # each node must see other GPUs than the next
     _hold_local_ranks(local, nnodes * nproc)
-    for count in range(job.nodes.min if local else nnodes, nnodes + 1):
+    for count in range(min(job.nodes.min, nnodes) if _is_elastic(job) else nnodes, nnodes + 1):
         _hold_constraints(header, job, count, nproc)
-    port = job.master_port or (facts.free_port if local else _HOSTS_PORT)
+    port = job.master_port or site.free_port
     warm = job.start_method == "forkserver" and not cold_reason and not job.no_python
     if cold_reason and job.start_method == "forkserver":
-        draft.notes.append(f"{job.script} starts cold: {cold_reason}")
-    nodes = _nodes(draft, nnodes, nproc, local, gpus, secret_env)
+        draft.note(f"{job.script} starts cold: {cold_reason}")
+    nodes = _nodes(draft, nnodes, nproc, gpus, secret_env)
     plan = LaunchPlan(
         run_id=run_id,
         program=Program(job.script, job.args, job.module, job.no_python),
         nodes=nodes,
-        min_nodes=job.nodes.min if local else nnodes,
+        min_nodes=min(job.nodes.min, nnodes) if _is_elastic(job) else nnodes,
         nproc_per_node=nproc,
         master_port=port,
         master_port_is_users=job.master_port is not None,
@@ -83,24 +79,45 @@ def make_plan(
         time_limit_s=job.time_limit,
         local=local,
         log_max_nbytes=job.log_max_mib << 20,
+        workdir=workdir,
         secrets=tuple(sorted(set(secret_env) | {name for name in job.env if env.is_secret(name)})),
         settings=(),
     )
     return with_settings(plan, draft)
 
 
-def _hold_limits(job: Job, nnodes: int, local: bool, facts: Facts) -> None:
+def _is_elastic(job: Job) -> bool:
+    return job.nodes.min < job.nodes.max
+
+
+def _nproc(draft: Draft, nnodes: int, gpus: Sequence[list[str] | None]) -> int:
+    """Return the ranks of a node: as many as the smallest machine has."""
+    counts = [
+        choose_nproc(draft, machine, nnodes, names)
+        for machine, names in zip(draft.site.machines, gpus, strict=True)
+    ]
+    nproc = min(counts)
+    if max(counts) > nproc:
+        each = zip(draft.site.machines, counts, strict=True)
+        most = ", ".join(f"{machine.host} {count}" for machine, count in each)
+        draft.note(f"{nproc} ranks on each node, as the smallest has: {most}")
+        draft.choose("--nproc-per-node", nproc, "detected", "as the smallest node has")
+    return nproc
+
+
+def _hold_limits(job: Job, nnodes: int, site: Site) -> None:
     """Refuse too many nodes, and nodes that could not reach one another."""
-    if local and nnodes > MAX_EMULATED_NODES:
+    if site.emulated and nnodes > MAX_EMULATED_NODES:
         raise UsageError(
             f"--nodes {job.nodes} is above the limit of {MAX_EMULATED_NODES} emulated nodes on"
             " one machine",
-            "--hosts a,b with --dry-run prints lines for real machines",
+            "--hosts a,b names real machines",
         )
-    for host, address in facts.addresses.items():
-        if nnodes > 1 and address and address.startswith("127."):
+    for machine in site.machines:
+        if nnodes > 1 and not site.emulated and machine.address.startswith("127."):
             raise MachineError(
-                f"host {host!r} is {address} here, which no other machine can reach",
+                f"host {machine.host!r} is {machine.address} here, which no other machine can"
+                " reach",
                 "use its address in the network of the other nodes",
             )
 
@@ -138,58 +155,78 @@ def _nodes(
     draft: Draft,
     nnodes: int,
     nproc: int,
-    local: bool,
-    gpus: list[str] | None,
+    gpus: Sequence[list[str] | None],
     secret_env: Mapping[str, str],
 ) -> tuple[NodePlan, ...]:
-    job, facts = draft.job, draft.facts
+    job, site = draft.job, draft.site
+    machines = site.first(nnodes)
+    found = [  # the head last: `--explain` shows its own
+        _threads(draft, machine, nproc, nnodes) | _network(draft, machine)
+        for machine in reversed(machines)
+    ]
     common: dict[str, str] = {}
-
-    def choose(name: str, value: str, source: str, why: str) -> None:
-        common[name] = value
-        draft.choose(name, value, source, why)
-
-    if facts.omp_num_threads is not None:
-        choose("OMP_NUM_THREADS", facts.omp_num_threads, "environment", "threads of a rank")
-    else:
-        threads = max(1, facts.host.cores // (nproc * (nnodes if local else 1)))
-        choose(
-            "OMP_NUM_THREADS",
-            str(threads),
-            "detected",
-            f"{facts.host.cores} cores divided among the ranks",
-        )
-    if local:
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            choose(name, LOOPBACK_INTERFACE, "detected", "all nodes are on this machine")
     if job.strategy:
-        choose(env.STRATEGY, job.strategy, draft.source("strategy"), "read by the recipe")
+        common[env.STRATEGY] = job.strategy
+        draft.choose(env.STRATEGY, job.strategy, draft.source("strategy"), "read by the recipe")
     for name, value in secret_env.items():
-        choose(name, value, "env file", "")
+        common[name] = value
+        draft.choose(name, value, "env file", "")
     for name, value in job.env.items():
-        choose(name, value, draft.source("env"), "")
-    nodes = []
-    share = len(gpus) // nnodes if gpus and local else 0
-    as_found = job.gpus is None and visible_devices(draft) is not None
-    order = {} if as_found else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    for rank in range(nnodes):
-        own = dict(common)
-        if gpus:
-            mine = gpus[rank * share : (rank + 1) * share] if local else gpus
-            own |= order | {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
-        host = f"node{rank}" if local else job.hosts[rank]
-        address = LOOPBACK if local else (facts.addresses.get(host) or host)
-        nodes.append(NodePlan(rank, host, address, own))
-    if gpus:
-        draft.choose(
-            "CUDA_VISIBLE_DEVICES",
-            ",".join(gpus),
-            draft.source("gpus", "detected"),
-            "divided among the nodes" if share else "on every node",
+        common[name] = value
+        draft.choose(name, value, draft.source("env"), "")
+    shares = _shares(draft, nnodes, gpus)
+    return tuple(
+        NodePlan(
+            rank,
+            f"node{rank}" if site.emulated else machine.host,
+            machine.address,
+            own | common | shares[rank],
+            machine.command,
         )
-        for name, value in order.items():
-            draft.choose(name, value, "default", "numbers as in NVML")
-    return tuple(nodes)
+        for rank, (machine, own) in enumerate(zip(machines, reversed(found), strict=True))
+    )
+
+
+def _threads(draft: Draft, machine: Machine, nproc: int, nnodes: int) -> dict[str, str]:
+    if (given := machine.variable("OMP_NUM_THREADS")) is not None:
+        draft.choose("OMP_NUM_THREADS", given, "environment", "threads of a rank")
+        return {"OMP_NUM_THREADS": given}
+    ranks = nproc * (nnodes if draft.site.emulated else 1)
+    threads = str(max(1, machine.cores // ranks))
+    why = f"{machine.cores} cores divided among the ranks"
+    draft.choose("OMP_NUM_THREADS", threads, "detected", why)
+    return {"OMP_NUM_THREADS": threads}
+
+
+def _network(draft: Draft, machine: Machine) -> dict[str, str]:
+    """Return the interface for gloo and NCCL, unless the job names one."""
+    if not machine.interface:
+        return {}
+    why = "all nodes are on this machine" if draft.site.emulated else "of the way to the head"
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    for name in names:
+        draft.choose(name, machine.interface, draft.source("interface", "detected"), why)
+    return dict.fromkeys(names, machine.interface)
+
+
+def _shares(draft: Draft, nnodes: int, gpus: Sequence[list[str] | None]) -> list[dict[str, str]]:
+    """Return the variables that give each node its GPUs."""
+    if not (names := gpus[0]):
+        return [{} for _ in range(nnodes)]
+    site = draft.site
+    share = len(names) // nnodes if site.emulated else 0
+    as_found = draft.job.gpus is None and visible_devices(draft, site.head) is not None
+    order = {} if as_found else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    draft.choose(
+        "CUDA_VISIBLE_DEVICES",
+        ",".join(names),
+        draft.source("gpus", "detected"),
+        "divided among the nodes" if share else "on every node",
+    )
+    for name, value in order.items():
+        draft.choose(name, value, "default", "numbers as in NVML")
+    own = [names[i * share : (i + 1) * share] for i in range(nnodes)] if site.emulated else gpus
+    return [order | {"CUDA_VISIBLE_DEVICES": ",".join(mine or ())} for mine in own]
 
 
 def run_name(program: str, stamp: str, suffix: str) -> str:

@@ -52,6 +52,8 @@ class NodePlan:
     address: str
     """IP address at which the other nodes reach it."""
     environ: Mapping[str, str]
+    command: tuple[str, ...] = ()
+    """What starts its agent, to be run here; empty: it is on this machine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class LaunchPlan:
     local: bool
     """Whether all nodes are emulated on this machine."""
     log_max_nbytes: int
+    workdir: str
+    """The working directory on other machines."""
     secrets: tuple[str, ...]
     """Names of variables whose values are never printed or saved."""
     settings: tuple[Setting, ...]
@@ -116,10 +120,13 @@ class LaunchPlan:
         # Without `--` torchrun's parser reads the script's own `--run` as its `--run-path`.
         return [*arguments, "--", script, *map(_unmacroed, program.args)]
 
-    def next_attempt(self, attempt: int, port: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
-        """Return the plan of the next attempt: another port and id, maybe fewer nodes."""
+    def next_attempt(self, attempt: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
+        """Return the plan of the next attempt: another id, maybe fewer nodes.
+
+        Its port is one that the head's agent finds free, unless the user names one.
+        """
         base = self.run_id.partition(".")[0]
-        return replace(self, run_id=f"{base}.{attempt}", master_port=port, nodes=tuple(nodes))
+        return replace(self, run_id=f"{base}.{attempt}", nodes=tuple(nodes))
 
     def with_terminal(self, rank: int) -> LaunchPlan:
         """Return the plan for debugging one rank on the terminal: time limits are off."""
@@ -143,7 +150,10 @@ class LaunchPlan:
             **{
                 **data,
                 "program": Program(**{**program, "args": tuple(program["args"])}),
-                "nodes": tuple(NodePlan(**node) for node in data["nodes"]),
+                "nodes": tuple(
+                    NodePlan(**{**node, "command": tuple(node["command"])})
+                    for node in data["nodes"]
+                ),
                 "secrets": tuple(data["secrets"]),
                 "settings": tuple(Setting(**setting) for setting in data["settings"]),
                 "notes": tuple(data["notes"]),

@@ -100,4 +100,15 @@ def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, st
         ("time limit", limit, source("time_limit"), "for the whole run"),
         ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
         ("runs dir", str(job.runs_dir), source("runs_dir"), "where the run is recorded"),
+        *([] if plan.local else _elsewhere(plan, draft)),
+    ]
+
+
+def _elsewhere(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
+    job, source = draft.job, draft.source
+    python = job.python or "as here, else python3"
+    return [
+        ("on", job.on or "ssh", source("on", source("hosts")), "how the nodes are reached"),
+        ("python", python, source("python"), "the interpreter on the nodes"),
+        ("workdir", plan.workdir, source("workdir"), "the working directory on the nodes"),
     ]

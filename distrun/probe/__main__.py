@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, help="read the disk of this directory too")
     parser.add_argument("--no-gpus", action="store_true", help="do not use NVML")
     parser.add_argument("--quick", action="store_true", help="leave out links between GPUs")
+    parser.add_argument("--addresses", action="store_true", help="a quick one with addresses")
     parser.add_argument(
         "--deadline", type=float, default=DEADLINE_S, help="timeout of NVML in seconds"
     )
@@ -31,6 +32,7 @@ def main() -> None:
             runs_dir=options.runs_dir,
             want_gpus=not options.no_gpus,
             quick=quick,
+            addresses=not quick or options.addresses,
             deadline_s=options.deadline,
         )
 

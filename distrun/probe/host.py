@@ -1,37 +1,12 @@
-"""What a launch reads of this machine: cores, addresses, ports."""
+"""What a launch reads of this machine: addresses and ports."""
 
 from __future__ import annotations
 
-import math
 import socket
 import sys
-from dataclasses import dataclass
-
-from distrun.probe.host_limits import usable_cores
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo" if sys.platform.startswith("linux") else "lo0"
-
-
-@dataclass(frozen=True)
-class HostCapacity:
-    """What of this machine the job may use."""
-
-    cores: int
-    """Cores within the affinity mask and the cgroup's quota."""
-
-
-def read_host() -> HostCapacity:
-    """Take the snapshot."""
-    return HostCapacity(cores=max(1, math.ceil(usable_cores())))
-
-
-def free_port(address: str = LOOPBACK) -> int:
-    """Return a TCP port that is free now."""
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def port_problem(port: int) -> str:

@@ -19,14 +19,19 @@ _MASK = "***"
 
 
 def read_host_snapshot(
-    root: Path = Path("/"), *, runs_dir: Path | None = None, quick: bool = False
+    root: Path = Path("/"),
+    *,
+    runs_dir: Path | None = None,
+    quick: bool = False,
+    addresses: bool = True,
 ) -> Host:
     """Take the snapshot.
 
     Args:
         root: Where /proc, /sys and /dev are.
         runs_dir: Where runs are recorded; None: not read.
-        quick: Leave out the kernel log, leftovers in /dev/shm, and addresses.
+        quick: Leave out the kernel log and leftovers in /dev/shm.
+        addresses: Read the addresses of network interfaces.
     """
     found = Reading()
     hostname = socket.gethostname()
@@ -37,7 +42,7 @@ def read_host_snapshot(
     for field, limit in _LIMITS.items():
         found.take(field, host_limits.soft_limit, limit)
     found.take("nproc_used", host_limits.nproc_used)
-    _read_network(found, root, quick)
+    _read_network(found, root, addresses)
     if quick:
         found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
     else:
@@ -75,10 +80,10 @@ def _read_shm(found: Reading, root: Path) -> None:
     found.take("shm_writable", host_memory.shm_writable, root)
 
 
-def _read_network(found: Reading, root: Path, quick: bool) -> None:
+def _read_network(found: Reading, root: Path, wanted: bool) -> None:
     addresses = Reading()
-    if not quick:  # importing psutil takes half of a quick probe's time
-        addresses.take("addresses", network.ipv4_addresses)
+    if wanted:  # importing psutil takes half of a quick probe's time
+        addresses.take("addresses", network.ip_addresses)
     known, why_none = (
         addresses.values.get("addresses"),
         addresses.missing.get("addresses", LEFT_OUT),

@@ -38,8 +38,8 @@ def _resolve(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def ipv4_addresses() -> dict[str, tuple[str, ...]]:
-    """Return the IPv4 addresses of each network interface.
+def ip_addresses() -> dict[str, tuple[str, ...]]:
+    """Return the addresses of each network interface, without IPv6 addresses of one link.
 
     Raises:
         Unread: Another machine's Python has no psutil.
@@ -48,8 +48,13 @@ def ipv4_addresses() -> dict[str, tuple[str, ...]]:
         import psutil
     except ImportError as error:
         raise Unread(str(error)) from None
+    families = (socket.AF_INET, socket.AF_INET6)
     return {
-        name: tuple(a.address for a in addresses if a.family == socket.AF_INET)
+        name: tuple(
+            a.address
+            for a in addresses
+            if a.family in families and not a.address.startswith("fe80:")
+        )
         for name, addresses in psutil.net_if_addrs().items()
     }
 
@@ -87,10 +92,19 @@ def _nic(folder: Path, addresses: Mapping[str, tuple[str, ...]] | None, why_none
     if addresses is None:
         nic.missing["addresses"] = why_none
     own = (addresses or {}).get(folder.name, ())
+    ipv4 = tuple(address for address in own if ":" not in address)
+    ipv6 = tuple(address for address in own if ":" in address)
     nic.take("mtu", lambda: int(_text(folder / "mtu")))
     nic.take("speed_mbps", _speed_mbps, folder)
     physical = (folder / "device").exists()
-    return Nic(folder.name, _is_up(folder), addresses=own, physical=physical, **nic.fields())
+    return Nic(
+        folder.name,
+        _is_up(folder),
+        addresses=ipv4,
+        ipv6_addresses=ipv6,
+        physical=physical,
+        **nic.fields(),
+    )
 
 
 def _is_up(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,14 +12,17 @@ from distrun.probe.snapshot import Host, Node, Nvml, Software
 from distrun.probe.software import read_software
 
 DEADLINE_S = 10.0
+THIS_MACHINE = "this machine"
+"""Its name, if it was requested by none."""
 
 
 def read_node(
-    name: str = "this machine",
+    name: str = THIS_MACHINE,
     *,
     runs_dir: Path | None = None,
     want_gpus: bool = True,
     quick: bool = False,
+    addresses: bool | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Node:
     """Take the snapshot of this machine; never raises.
@@ -29,23 +33,28 @@ def read_node(
         want_gpus: Read NVML too.
         quick: Leave out what neither a launch nor a live screen needs: NVLinks, the fabric, pairs
             of GPUs, fields that seldom change, the kernel log.
+        addresses: Read the addresses of network interfaces; None: unless it is quick.
         deadline_s: Time limit of the driver.
     """
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    wanted = not quick if addresses is None else addresses
+
+    def host() -> Host:
+        return read_host_snapshot(runs_dir=runs_dir, quick=quick, addresses=wanted)
+
     try:
-        nvml, host, software = _read(runs_dir, want_gpus, quick, deadline_s)
+        nvml, found, software = _read(host, want_gpus, quick, deadline_s)
     except Exception as error:  # a failed probe is reported as a fact of the node
         problem = f"the probe failed: {error!r}"
         return Node(name, taken_at, not_read(problem, "failed"), Host(), Software(), (), problem)
-    return Node(name, taken_at, nvml, host, software)
+    return Node(name, taken_at, nvml, found, software)
 
 
 def _read(
-    runs_dir: Path | None, want_gpus: bool, quick: bool, deadline_s: float
+    host: Callable[[], Host], want_gpus: bool, quick: bool, deadline_s: float
 ) -> tuple[Nvml, Host, Software]:
     if not want_gpus:
-        nvml = not_read("GPUs were not asked for", "not_asked")
-        return nvml, read_host_snapshot(runs_dir=runs_dir, quick=quick), read_software()
+        return not_read("GPUs were not asked for", "not_asked"), host(), read_software()
     with NvmlReader(deadline_s, quick=quick) as reader:
-        host, software = read_host_snapshot(runs_dir=runs_dir, quick=quick), read_software()
-        return reader.result(), host, software
+        found, software = host(), read_software()
+        return reader.result(), found, software

@@ -39,29 +39,37 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-def connecting(address: str, port: int, timeout_s: float) -> Callable[[], str]:
+def connecting(address: str, port: int, timeout_s: float) -> Callable[[], dict[str, str]]:
     """Start connecting to a port of another node.
 
     Returns:
-        A function that waits for the result: why the port cannot be reached, "" if it can.
+        A function that waits for the result: `problem`, why the port cannot be reached, "" if
+        it can, and the addresses of both ends.
     """
     connected = begun(timeout_s, "the other side", lambda: _connect(address, port, timeout_s))
-    return lambda: _problem(connected)
+
+    def result() -> dict[str, str]:
+        try:
+            source, target = connected()
+        except Exception as error:  # whatever the resolver and the network come up with
+            return {"problem": _problem(error), "from": "", "to": ""}
+        return {"problem": "", "from": source, "to": target}
+
+    return result
 
 
-def _problem(connected: Callable[[], None]) -> str:
-    try:
-        connected()
-    except (Unread, TimeoutError):
+def _problem(error: Exception) -> str:
+    if isinstance(error, (Unread, TimeoutError)):
         return "timed out"
-    except ConnectionRefusedError:
+    if isinstance(error, ConnectionRefusedError):
         return "refused"
-    except (socket.gaierror, UnicodeError):  # UnicodeError: not a valid name
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # UnicodeError: not a valid name
         return "the name does not resolve"
-    except OSError as error:
+    if isinstance(error, OSError):
         return reason(error).lower()
-    return ""
+    raise error
 
 
-def _connect(address: str, port: int, timeout_s: float) -> None:
-    socket.create_connection((address, port), timeout_s).close()
+def _connect(address: str, port: int, timeout_s: float) -> tuple[str, str]:
+    with socket.create_connection((address, port), timeout_s) as connection:
+        return connection.getsockname()[0], connection.getpeername()[0]

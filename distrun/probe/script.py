@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import hashlib
 import importlib.machinery
 import os
 import re
@@ -106,3 +108,14 @@ def _read_python(path: Path, import_dir: Path, package: str = "") -> Script:
         reading.import_module(import_dir, package)  # as -m does, before the module itself
         reading.read(tree, path.parent)
     return Script(path, cold_reason=reading.cold_reason, suspicion=reading.suspicion)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a regular file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return hashlib.sha256(file.read_bytes()).hexdigest()

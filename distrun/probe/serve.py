@@ -5,7 +5,9 @@ answer:
 
     {"listen": true}                    {"port": 40123}
     {"listen": true, "port": 29500}     {"problem": "is in use by another process (…)"}
-    {"connect": ["10.0.0.2", 40123]}    {"problem": ""}; many run at once
+    {"connect": ["10.0.0.2", 40123]}    {"problem": "", "from": "10.0.0.1", "to": "10.0.0.2"};
+                                        many run at once
+    {"file": "train.py", "in": "/home"} {"sha256": "…"} or {"problem": "No such file or directory"}
     {"clock": true}                     {"now": 1767225600.25}
     {"read": true, "quick": true}       a new snapshot; quick leaves out links between GPUs
 
@@ -24,10 +26,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from distrun.probe.reach import connecting, listen
 from distrun.probe.reading import Unread
+from distrun.probe.script import sha256_of
 from distrun.probe.snapshot import Node
 
 MOST_AT_ONCE = 128
@@ -104,8 +108,9 @@ def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Nod
             return _ready({"port": listeners[-1].getsockname()[1]})
         if isinstance(request, dict) and "connect" in request:
             address, port = request["connect"]
-            connected = connecting(str(address), _port(port), _CONNECT_TIMEOUT_S)
-            return lambda: {"problem": connected()}
+            return connecting(str(address), _port(port), _CONNECT_TIMEOUT_S)
+        if isinstance(request, dict) and "file" in request:
+            return _ready(_hash_of(Path(request["in"]) / request["file"]))
         if isinstance(request, dict) and "clock" in request:
             return _ready({"now": time.time()})
         if isinstance(request, dict) and "read" in request:
@@ -115,6 +120,13 @@ def _begin(line: str, listeners: list[socket.socket], read: Callable[[bool], Nod
     except (ValueError, TypeError):
         pass
     return _ready({"problem": f"not understood: {line.strip()[:200]}"})
+
+
+def _hash_of(file: Path) -> dict[str, str]:
+    try:
+        return {"sha256": sha256_of(file)}
+    except OSError as error:
+        return {"problem": error.strerror or str(error)}
 
 
 def _ready(answer: dict[str, Any]) -> _Answer:

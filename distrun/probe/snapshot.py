@@ -220,6 +220,8 @@ class Nic:
     """None if the driver does not know it (virtio reports -1)."""
     addresses: tuple[str, ...] = ()
     """IPv4."""
+    ipv6_addresses: tuple[str, ...] = ()
+    """Those that other networks can reach, too."""
     physical: bool | None = None
     """It has a device, real or virtual; a bridge or a veth has none."""
     missing: Missing = field(default_factory=dict)
@@ -334,6 +336,9 @@ class Reach:
     port: int
     problem: str = ""
     """"" if the connection was made."""
+    source_address: str = ""
+    """The addresses of both ends of the connection."""
+    target_address: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from distrun.plan.model import LaunchPlan
@@ -19,6 +20,16 @@ from distrun.supervise.client import SupervisorClient, start_supervisor
 def nodes(_: Settings) -> Iterator[list[Place]]:
     """Yield no place: every node is emulated on this machine."""
     yield []
+
+
+def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs a module here."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def cure(name: str, problem: str) -> str:
+    """Return "": this machine is always reached."""
+    return ""
 
 
 def submit(

@@ -30,6 +30,9 @@ class Scheduler(Protocol):
     def command(self, place: Place, module: str, arguments: Sequence[str]) -> list[str]:
         """Return the command, to be run here, whose three streams are those of a module there."""
 
+    def cure(self, name: str, problem: str) -> str:
+        """Return what to do about a node that cannot be reached, "" if that is unknown."""
+
 
 def name_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Return the scheduler of a job: the one it names, else the one that fits.
@@ -67,7 +70,7 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
         if not places:
             yield places, ThisMachine(settings.runs_dir)
             return
-        first = ["--serve", *(["--quick"] if quick else [])]
+        first = ["--serve", *(["--quick", "--addresses"] if quick else [])]
         commands = {
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places

@@ -23,6 +23,13 @@ _WHOLE = ("--exclusive", "--mem=0")
 """All cores, GPUs and memory: `--nodes` alone means one core per node and no GPU."""
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
 """Prints the job and its nodes, and holds the allocation until its standard input is closed."""
+_CURES = (
+    ("No module named", "distrun is missing there: install it, or --python names its interpreter"),
+    ("not found", "there is no such Python on {node}: --python names one"),
+    ("Invalid job id", "the allocation has ended"),
+    ("Requested node configuration", "{node} is not in this allocation"),
+)
+"""Words of srun, or of the shell there -> what to do."""
 
 
 @contextmanager
@@ -50,6 +57,11 @@ def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     where = f"--nodelist={place.target}"
     line = line_for_sh(module, arguments, place.python)
     return ["srun", "--quiet", *step, where, "sh", "-c", line]
+
+
+def cure(name: str, problem: str) -> str:
+    """Return what to do about a node that cannot be reached, "" if that is unknown."""
+    return next((text.format(node=name) for words, text in _CURES if words in problem), "")
 
 
 def _share(settings: Settings) -> tuple[str, ...]:

@@ -12,6 +12,26 @@ from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
+_CURES = (
+    ("Permission denied", "`ssh-copy-id {host}`, or `ssh-add` the key: no password is asked for"),
+    (
+        "Host key verification failed",
+        "`ssh {host}` once shows its key and asks whether to trust it; a changed one has to be"
+        " removed first: `ssh-keygen -R {host}`",
+    ),
+    ("Connection refused", "is sshd running on {host}? user@{host}:PORT names another port"),
+    ("Could not resolve hostname", "is {host} spelt right? `ssh {host}` has to work"),
+    ("No route to host", "is {host} switched on, and in this network?"),
+    ("Network is unreachable", "this machine has no way to the network of {host}"),
+    ("timed out", "is {host} switched on? a firewall may drop connections to its sshd"),
+    ("Connection closed", "sshd on {host} closed it: too many log-ins at once (MaxStartups)?"),
+    ("Connection reset", "sshd on {host} closed it: too many log-ins at once (MaxStartups)?"),
+    ("No module named", "distrun is missing there: install it, or --python names its interpreter"),
+    ("not found", "there is no such Python on {host}: --python names one"),
+    ("No such file", "there is no such Python on {host}: --python names one"),
+    ("account is", "the account on {host} may not log in"),
+)
+"""Words of ssh, or of the shell there -> what to do (ssh(1), sshd_config(5))."""
 
 
 @contextmanager
@@ -31,3 +51,8 @@ def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     line = line_for_sh(module, arguments, place.python)
     # The login shell may be any shell; it only starts sh.
     return [*_SSH, "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+
+
+def cure(name: str, problem: str) -> str:
+    """Return what to do about a host that cannot be reached, "" if that is unknown."""
+    return next((text.format(host=name) for words, text in _CURES if words in problem), "")

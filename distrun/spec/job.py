@@ -67,6 +67,10 @@ class Settings(Frozen):
     """Where the nodes are: local, ssh or slurm; by default what fits the settings."""
     python: str | None = None
     """The interpreter on other machines; by default this one's path, else python3."""
+    workdir: Path | None = None
+    """The working directory on other machines; by default the path of this one's."""
+    interface: str | None = None
+    """The network interface of all nodes; by default that of the way to the first node."""
     master_port: int | None = Field(default=None, ge=1, le=65535)
     """Port of the rendezvous on node 0; a free one is picked by default."""
     time_limit: PositiveSeconds | None = None

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from distrun.env import TAG, booted
+from distrun.agent_start import agent_command
+from distrun.env import RUN_DIR
+from distrun.nodes import conversation
 from distrun.nodes.conversation import Conversation
-from distrun.plan.model import Program
+from distrun.plan.model import NodePlan, Program
 from distrun.processes import send, sweep
 from distrun.streams import Streams
-
-_COLD_AGENT = str(Path(__file__).parent.parent / "agent" / "main.py")
 
 
 @dataclass
@@ -37,6 +34,8 @@ class Agent:
     stage: str = "starting"
     joined: bool = False
     """It is ready to start its ranks."""
+    free_port: int = 0
+    """A port that was free on its machine when it joined."""
     stopped: bool = False
     """It has reported that none of its ranks lives after a stop."""
     succeeded: bool = False
@@ -68,28 +67,46 @@ class Agent:
 
 
 def start_agent(
-    index: int,
-    host: str,
+    node: NodePlan,
     run_id: str,
     environ: Mapping[str, str],
     *,
     program: Program | None,
     streams: Streams,
+    workdir: str,
 ) -> Agent:
-    """Start the agent of one node on this machine.
+    """Start the agent of one node: here, or with the command that reaches its machine.
 
     Args:
-        index: Which node.
-        host: Its name in messages.
+        node: The node.
         run_id: The run it belongs to.
-        environ: The whole environment of the agent, and so of its ranks.
+        environ: The whole environment of an agent here, and so of its ranks.
         program: What warm ranks, forked from the agent's own interpreter, will find as
             its command line; None for cold ranks.
         streams: What the ranks have as stdin, stdout and stderr.
+        workdir: The working directory on another machine.
 
     Raises:
         OSError: The process cannot be started.
     """
+    tag = f"{run_id}/{node.number}"
+    words = None
+    if program is not None:
+        words = [*(["-m"] if program.module else []), program.path, *program.args]
+    if not node.command:
+        return _start_here(node, tag, environ, words, streams)
+    talk, child = conversation.start(node.command)
+    child.returncode = 0  # as for an agent here
+    agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True)
+    own = {**node.environ, RUN_DIR: environ[RUN_DIR]}
+    order = {"words": words, "environ": own, "tag": tag, "apart": streams.apart}
+    agent.talk.send({**order, "workdir": workdir})
+    return agent
+
+
+def _start_here(
+    node: NodePlan, tag: str, environ: Mapping[str, str], words: list[str] | None, streams: Streams
+) -> Agent:
     commands_read, commands_write = os.pipe()
     events_read, events_write = os.pipe()
     stderr_read, stderr_write = os.pipe()
@@ -98,13 +115,7 @@ def start_agent(
         "events_fd": events_write,
         "streams": streams.to_json(),
     }
-    if program is None:
-        argv = [sys.executable, "-u", _COLD_AGENT, json.dumps(order)]
-    else:
-        module = ["-m"] if program.module else []
-        argv = [sys.executable, "-u", *module, program.path, *program.args]
-        environ = booted(environ, role="agent", **order)
-    tag = f"{run_id}/{index}"
+    argv, environ = agent_command(words, environ, tag, order)
     try:
         # Its pid is waited for by the supervisor, which adopts orphans and must collect
         # every child anyway; so nothing of Popen is used after the start.
@@ -113,7 +124,7 @@ def start_agent(
             stdin=subprocess.DEVNULL,
             stdout=stderr_write,  # what a sitecustomize prints must not be read as an event
             stderr=stderr_write,
-            env={**environ, TAG: tag},
+            env=environ,
             start_new_session=True,
             pass_fds=[commands_read, events_write, *streams.open_fds],
         )
@@ -126,4 +137,4 @@ def start_agent(
             os.close(fd)
     child.returncode = 0  # keeps Popen's destructor from waiting for it
     talk = Conversation(child.pid, commands_write, events_read, stderr_read)
-    return Agent(index, host, tag, talk, child.pid)
+    return Agent(node.number, node.host, tag, talk, child.pid)

@@ -9,7 +9,6 @@ import json
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -128,7 +127,7 @@ class Supervisor:
                 reason = describe(world, None).summary
                 self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
-            plan = plan.next_attempt(attempt, self._next_port(plan), plan.nodes)
+            plan = plan.next_attempt(attempt, plan.nodes)
         return self._end(restarts + 1)
 
     def _loses_a_node_it_can_spare(self) -> bool:
@@ -138,14 +137,6 @@ class Supervisor:
     def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
         lost = {agent.index for agent in self._world.lost}
         return replace(plan, nodes=tuple(node for node in plan.nodes if node.number not in lost))
-
-    def _next_port(self, plan: LaunchPlan) -> int:
-        if plan.master_port_is_users:
-            return plan.master_port
-        with socket.socket() as listener:
-            listener.bind((plan.nodes[0].address, 0))
-            port: int = listener.getsockname()[1]
-            return port
 
     # --- one world ---------------------------------------------------------------------
 
@@ -182,12 +173,12 @@ class Supervisor:
 
     def _start_agent(self, plan: LaunchPlan, node: NodePlan, base: dict[str, str]) -> Agent:
         return start_agent(
-            node.number,
-            node.host,
+            node,
             self._run.run_id,
             {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
             program=plan.program if plan.warm else None,
             streams=self._order.streams,
+            workdir=plan.workdir,
         )
 
     def _loop(self) -> None:

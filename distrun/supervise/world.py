@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distrun.diagnose.verdict import RankEnd
@@ -114,8 +114,8 @@ class World:
     def _on_notice(self, _: Agent, event: dict[str, Any]) -> None:
         self.tell("notice", **event)
 
-    def _on_node_joined(self, agent: Agent, _: dict[str, Any]) -> None:
-        agent.joined, agent.stage = True, "joined"
+    def _on_node_joined(self, agent: Agent, event: dict[str, Any]) -> None:
+        agent.joined, agent.stage, agent.free_port = True, "joined", event["free_port"]
         joined = sum(a.joined for a in self.agents)
         self.tell(
             "node_joined", node=agent.index, host=agent.host, joined=joined, of=len(self.agents)
@@ -126,6 +126,8 @@ class World:
     def _start(self, agents: list[Agent]) -> None:
         """Assign a node rank to every joined node and start the ranks."""
         self.started = True
+        if self.attempt and not self.plan.master_port_is_users:  # the first port was left at an end
+            self.plan = replace(self.plan, master_port=agents[0].free_port)
         self._started_at = time.monotonic()
         for node_rank, agent in enumerate(agents):
             agent.node_rank = node_rank
@@ -371,7 +373,7 @@ class World:
             return
         self.spared = absent
         nodes: list[NodePlan] = [self.plan.nodes[self.agents.index(a)] for a in present]
-        self.plan = self.plan.next_attempt(self.attempt, self.plan.master_port, nodes)
+        self.plan = self.plan.next_attempt(self.attempt, nodes)
         self.tell("starting_without", missing=[agent.host for agent in absent], nnodes=len(present))
         self._start(present)
 

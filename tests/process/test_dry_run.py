@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distrun.api.launch import prepare, start
-from distrun.probe.host import free_port
+from distrun.listen import free_port
 from distrun.spec.job import Header, Job
 from tests.conftest import SCENARIOS
 

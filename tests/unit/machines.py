@@ -8,10 +8,9 @@ from typing import Any
 
 from distrun.plan.layout import make_plan
 from distrun.plan.model import LaunchPlan, NodePlan, Program
-from distrun.probe.facts import Facts
-from distrun.probe.host import HostCapacity
-from distrun.probe.snapshot import Gpu, GpuProcess, Nvml
-from distrun.probe.torch_facts import TorchFacts
+from distrun.plan.site import Machine, Site
+from distrun.probe.node import THIS_MACHINE
+from distrun.probe.snapshot import Gpu, GpuProcess, Host, Node, Nvml, Software
 from distrun.spec import read
 from distrun.spec.job import Header, Job
 
@@ -34,22 +33,26 @@ def machine(
     visible: str | None = None,
     omp: str | None = None,
     addresses: Mapping[str, str | None] | None = None,
-) -> Facts:
-    """Return the facts of a machine; its free port is always 40000."""
+    nvml: Nvml | None = None,
+) -> Site:
+    """Return a machine whose free port is 40000, or hosts that are like it."""
     found = tuple(gpu(index, busy=index in busy) for index in range(gpus))
-    return Facts(
-        host=HostCapacity(cores),
-        torch=TorchFacts("2.13.0", cuda),
-        gpus=Nvml("" if gpus else "no NVIDIA driver is installed", gpus=found),
-        visible_devices=visible,
-        addresses=dict(addresses or {}),
-        free_port=40000,
-        omp_num_threads=omp,
+    environ = {"CUDA_VISIBLE_DEVICES": visible, "OMP_NUM_THREADS": omp}
+    node = Node(
+        THIS_MACHINE,
+        "2026-01-31T23:59:59+00:00",
+        nvml or Nvml("" if gpus else "no NVIDIA driver is installed", gpus=found),
+        Host(usable_cores=cores, environ={k: v for k, v in environ.items() if v is not None}),
+        Software(torch="2.13.0", torch_cuda=cuda),
     )
+    if addresses is None:
+        return Site((Machine(node),), 40000)
+    hosts = [Machine(node, host, address or host, "") for host, address in addresses.items()]
+    return Site(tuple(hosts), 29500, emulated=False, asked=False)
 
 
 def planned(
-    facts: Facts | None = None,
+    site: Site | None = None,
     *,
     header: Header | None = None,
     secret_env: Mapping[str, str] | None = None,
@@ -58,13 +61,18 @@ def planned(
 ) -> LaunchPlan:
     """Plan a job whose fields are given as flags."""
     job = read.validated(Job, {"script": "train.py", **fields}, "flag")
+    site = site or machine()
+    if job.hosts and site.emulated:
+        hosts = [Machine(site.head.node, host, host, job.interface or "") for host in job.hosts]
+        site = Site(tuple(hosts), 29500, emulated=False, asked=False)
     return make_plan(
         job,
         dict.fromkeys(fields, "flag"),
         header or Header(),
-        facts or machine(),
+        site,
         run_id=RUN_ID,
         secret_env=secret_env or {},
+        workdir="/home/ada",
         cold_reason=cold_reason,
     )
 

@@ -86,10 +86,10 @@ def test_dollars_come_out_of_torchruns_macros_as_they_went_in(text: str) -> None
 
 def test_the_next_attempt_is_another_world_of_the_same_run() -> None:
     plan = planned(nodes=3)
-    second = plan.next_attempt(1, 41000, plan.nodes[:2])
-    third = second.next_attempt(2, 42000, second.nodes)
+    second = plan.next_attempt(1, plan.nodes[:2])
+    third = second.next_attempt(2, second.nodes)
     assert (second.run_id, third.run_id) == (f"{RUN_ID}.1", f"{RUN_ID}.2")
-    assert (third.nnodes, third.master_port, third.program) == (2, 42000, plan.program)
+    assert (third.nnodes, third.program) == (2, plan.program)
     assert "--nnodes=2" in third.torchrun_arguments(0)
 
 

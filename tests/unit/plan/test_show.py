@@ -108,8 +108,8 @@ def test_every_flag_and_variable_is_explained() -> None:
     assert flags | set(plan.nodes[0].environ) <= explained
 
 
-BEFORE_THE_PLAN = {"check", "strict"}
-"""Settings of what happens before there is a plan: no run differs by them."""
+BEFORE_THE_PLAN = {"check", "strict", "on"}
+"""Settings of what happens before there is a plan, and `on`, which follows from the hosts."""
 
 
 @pytest.mark.parametrize("field", sorted(set(Settings.model_fields) - BEFORE_THE_PLAN))
@@ -132,13 +132,17 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
         "join_timeout": "5",
         "start_method": "spawn",
         "log_max_mib": 3,
+        "python": "/opt/python",
+        "workdir": "/srv",
+        "interface": "eth1",
     }
+    there = {"hosts": "a,b"} if field in ("python", "workdir", "interface") else {}
     if field == "env_file":
         plan = planned(secret_env={"A": "1"})
         assert [s.source for s in plan.settings if s.name == "A"] == ["env file"]
         return
-    before = {line for line in explain(planned(machine(4)).settings) if "flag" in line}
-    after = explain(planned(machine(4), **{field: examples[field]}).settings)
+    before = {line for line in explain(planned(machine(4), **there).settings) if "flag" in line}
+    after = explain(planned(machine(4), **there, **{field: examples[field]}).settings)
     assert [line for line in after if "flag" in line and line not in before]
 
 

@@ -36,6 +36,7 @@ def plan_of(nnodes: int = 2, nproc_per_node: int = 1, **changes: Any) -> LaunchP
         "time_limit_s": None,
         "local": True,
         "log_max_nbytes": 0,
+        "workdir": "/home/ada",
         "secrets": (),
         "settings": (),
     }

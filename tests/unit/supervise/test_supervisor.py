@@ -42,7 +42,7 @@ class Played:
         seen = [agent.seen for agent in self.agents]
         self.world = self.it._world = World(plan, 0, 0, seen, self.it._tell)
         for agent in seen:
-            self.world.on_event(agent, {"event": "node_joined"})
+            self.world.on_event(agent, {"event": "node_joined", "free_port": 40000})
         self.commands()
 
     def commands(self) -> list[list[dict[str, Any]]]:
@@ -238,13 +238,6 @@ def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(
     assert it.it._loses_a_node_it_can_spare() == spared
     left = it.it._without_lost_nodes(it.world.plan)
     assert [node.number for node in left.nodes] == [n for n in range(3) if n not in lost]
-
-
-def test_a_new_world_has_a_free_port_or_the_users_own(played: Play) -> None:
-    it = played()
-    ports = {it.it._next_port(plan_of()) for _ in range(3)}
-    assert 29500 not in ports and all(1024 < port < 65536 for port in ports)
-    assert it.it._next_port(plan_of(master_port_is_users=True)) == 29500
 
 
 def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None:

@@ -35,7 +35,7 @@ class Played:
 
     def join(self, *indices: int) -> None:
         for index in indices:
-            self.say(index, "node_joined")
+            self.say(index, "node_joined", free_port=40000 + index)
 
     def commands(self) -> list[list[str]]:
         """Return the names of what each agent was told since the last call."""
@@ -85,6 +85,19 @@ def test_ranks_start_when_the_last_node_has_joined_each_with_its_own_place(playe
     assert [event["joined"] for event in it.tells("node_joined")] == [1, 2]
     (started,) = it.tells("world_started")
     assert (started["nnodes"], started["world_size"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "is_users", "port"), [(0, False, 29500), (1, False, 40000), (1, True, 29500)]
+)
+def test_a_restart_takes_a_port_that_is_free_on_the_head_unless_the_user_names_one(
+    played: Callable[..., Played], attempt: int, is_users: bool, port: int
+) -> None:
+    it = played(joined=False, master_port_is_users=is_users)
+    it.world.attempt = attempt
+    it.join(0, 1)
+    (start,) = it.agents[1].told()
+    assert f"--master-port={port}" in start["arguments"]
 
 
 def test_a_node_that_joins_while_the_world_is_stopped_starts_nothing(played: Play) -> None:

@@ -12,7 +12,7 @@ import pytest
 from torch.distributed.elastic.agent.server.api import SimpleElasticAgent
 
 from distrun.agent import engine
-from distrun.probe.host import free_port
+from distrun.listen import free_port
 
 HOOKS = {
     "_start_workers": ["worker_group"],

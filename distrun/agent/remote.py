@@ -1,0 +1,86 @@
+"""The first process of a node on another machine: it starts the agent, and outlives it.
+
+Its standard input is the conversation with the supervisor. The first message is the order; all
+that follows, and all output, is the agent's. When the agent has ended, or the connection has been
+closed for longer than the agent needs, no process of the node is left.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import Any
+
+from distrun import env
+from distrun.agent_start import agent_command
+from distrun.processes import adopt_orphans, sweep
+from distrun.streams import Streams
+from distrun.wire import Message, encoded, first_message
+
+_AFTER_CLOSE_S = 8.0
+"""How long the agent may take to end its ranks when the connection is closed."""
+_LOOK_S = 0.2
+_CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+
+def main() -> None:
+    """Read the order, start the agent, and wait."""
+    if (received := first_message(0)) is None:
+        return
+    order, rest = received
+    commands_fd, events_fd = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what something prints must not be read as an event
+    try:
+        os.chdir(order["workdir"])
+        agent = _start(order, commands_fd, events_fd, rest)
+    except OSError as error:
+        why = f"{error.filename or 'python'}: {error.strerror}"
+        failed = {"event": "start_failed", "what": "the agent cannot be started", "why": why}
+        os.write(events_fd, encoded(failed))
+        sys.exit(1)
+    os.close(events_fd)
+    _wait(agent, commands_fd)
+    sweep(order["tag"], below=os.getpid())
+
+
+def _start(
+    order: Message, commands_fd: int, events_fd: int, rest: bytes
+) -> subprocess.Popen[bytes]:
+    own: dict[str, Any] = {
+        "commands_fd": commands_fd,
+        "events_fd": events_fd,
+        "streams": Streams(apart=order["apart"]).to_json(),
+        "received": rest.decode(),
+    }
+    environ = env.scrubbed(dict(os.environ)) | order["environ"]
+    argv, environ = agent_command(order["words"], environ, order["tag"], own)
+    adopt_orphans()
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        env=environ,
+        pass_fds=[commands_fd, events_fd],
+        start_new_session=True,
+    )
+
+
+def _wait(agent: subprocess.Popen[bytes], commands_fd: int) -> None:
+    """Wait until the agent has ended, or has not although the connection is closed."""
+    closed_at: float | None = None
+    poller = select.poll()
+    poller.register(commands_fd, _CLOSED)
+    while agent.poll() is None:
+        if closed_at is not None:
+            time.sleep(_LOOK_S)
+            if time.monotonic() - closed_at > _AFTER_CLOSE_S:
+                return
+        elif poller.poll(_LOOK_S * 1000):
+            closed_at = time.monotonic()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The command line and the environment that an agent starts with, on any machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distrun.env import TAG, booted
+
+_COLD_AGENT = str(Path(__file__).parent / "agent" / "main.py")
+
+
+def agent_command(
+    words: Sequence[str] | None, environ: Mapping[str, str], tag: str, order: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of an agent, and its environment.
+
+    Args:
+        words: What warm ranks, forked from the agent's own interpreter, will find as their
+            command line, without the interpreter; None for cold ranks.
+        environ: The environment of the agent, and so of its ranks.
+        tag: The mark of the node's processes.
+        order: Keyword arguments of the agent, as plain JSON.
+    """
+    if words is None:
+        argv = [sys.executable, "-u", _COLD_AGENT, json.dumps(order)]
+    else:
+        argv = [sys.executable, "-u", *words]
+        environ = booted(environ, role="agent", **order)
+    return argv, {**environ, TAG: tag}

@@ -1,0 +1,108 @@
+"""Prepares a launch: reads the machines, checks the job against them, and plans."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distrun.api import recipes
+from distrun.checks.required import require_port, require_runs_dir, require_torch
+from distrun.checks.script import check_script
+from distrun.errors import MachineError, UsageError, require_supported_system
+from distrun.plan.layout import make_plan, run_name
+from distrun.plan.model import LaunchPlan, Program
+from distrun.plan.site import Site
+from distrun.probe.host import port_problem
+from distrun.probe.reading import Unread
+from distrun.probe.runs_disk import runs_dir_problem
+from distrun.probe.script import Script, read_script
+from distrun.runs import directory
+from distrun.schedulers import site
+from distrun.schedulers.registry import name_of
+from distrun.spec import read
+from distrun.spec.job import Header, Job
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that has passed all checks and can be started."""
+
+    job: Job
+    plan: LaunchPlan
+    site: Site
+
+
+def prepare(
+    job: Job,
+    sources: Mapping[str, str],
+    header: Header,
+    *,
+    ask: bool = True,
+    tell: Tell = lambda _: None,
+) -> Prepared:
+    """Read the machines, check the job against them, and plan.
+
+    Args:
+        job: The job.
+        sources: The source of each of its fields that is not a default.
+        header: The recipe's own table.
+        ask: Reach other machines; else they are taken to be like this one.
+        tell: Called with a line about each machine that is reached.
+
+    Raises:
+        UsageError: The job is wrong.
+        MachineError: A machine lacks something, or cannot be reached.
+    """
+    require_supported_system(sys.platform)
+    script = read_script(job.script, module=job.module, no_python=job.no_python)
+    if job.module and job.no_python:
+        raise UsageError("-m and --no-python exclude each other", "leave one of them out")
+    check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
+    _require_runs_dir(job.runs_dir)
+    found = _site(job, script, ask=ask, tell=tell)
+    for machine in found.machines:
+        require_torch(machine.node.software.torch, machine.host if machine.command else "")
+    if job.master_port is not None and found.emulated:
+        require_port(job.master_port, port_problem(job.master_port))
+    plan = make_plan(
+        job,
+        sources,
+        header,
+        found,
+        run_id=run_name(Program(job.script, module=job.module).name, *directory.new_stamp()),
+        secret_env=read.env_file(job.env_file) if job.env_file else {},
+        workdir=str(workdir_of(job)),
+        # If the user names the start method, a mere suspicion is ignored.
+        cold_reason=script.cold_reason or ("" if "start_method" in sources else script.suspicion),
+    )
+    if job.check is not False and found.asked:
+        from distrun.api.before_launch import checked  # not read with --no-check
+
+        plan = checked(job, plan, found)
+    return Prepared(job, plan, found)
+
+
+def workdir_of(job: Job) -> Path:
+    """Return the working directory on other machines: by default the path of this one's."""
+    return Path(os.path.abspath(job.workdir or "."))  # noqa: PTH100 - keeps links, as the shell does
+
+
+def _site(job: Job, script: Script, *, ask: bool, tell: Tell) -> Site:
+    if name_of(job) == "local":
+        return site.here(job)
+    return site.asked(job, script, workdir_of(job), tell) if ask else site.unasked(job)
+
+
+def _require_runs_dir(runs_dir: Path) -> None:
+    try:
+        require_runs_dir(runs_dir, runs_dir_problem(runs_dir))
+    except Unread as silence:  # a network disk may hang for ever
+        raise MachineError(
+            f"--runs-dir {str(runs_dir)!r} cannot be used: {silence}",
+            "--runs-dir names another place",
+        ) from None

@@ -1,0 +1,239 @@
+"""Reads the machines of a job, and finds how their nodes reach one another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from distrun.errors import MachineError, NodesMissing, UsageError
+from distrun.listen import free_port
+from distrun.nodes.machines import OtherMachines
+from distrun.nodes.reach import addresses_of, is_loopback
+from distrun.plan.site import Machine, Site
+from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE, resolve
+from distrun.probe.node import read_node
+from distrun.probe.script import Script, sha256_of
+from distrun.probe.snapshot import Node
+from distrun.probe.torch_facts import read_torch
+from distrun.schedulers.place import Place
+from distrun.schedulers.registry import name_of, opened, scheduler
+from distrun.spec.job import Job
+
+Tell = Callable[[str], None]
+T = TypeVar("T")
+_AGENT = "distrun.agent.remote"
+_HOSTS_PORT = 29500  # a free port here may be in use on another machine
+_MOST_LINES = 16
+"""Of more hosts only those with a problem are told one by one."""
+
+
+def here(job: Job) -> Site:
+    """Return this machine, on which all nodes of the job are emulated."""
+    return Site((Machine(_read_here(job)),), free_port(LOOPBACK))
+
+
+def unasked(job: Job) -> Site:
+    """Return the hosts of a job, taken to be like this machine; none of them is reached."""
+    node = _read_here(job)
+    hosts = _wanted(job, job.hosts)
+    machines = [Machine(node, host, resolve(host) or host, job.interface or "") for host in hosts]
+    return Site(tuple(machines), _HOSTS_PORT, emulated=False, asked=False)
+
+
+def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
+    """Reach the nodes of a job, read them, and find how they reach one another.
+
+    Args:
+        job: The job.
+        script: Its script, to be compared with the file there.
+        workdir: The working directory there.
+        tell: Called with a line about each node.
+
+    Raises:
+        UsageError: The settings do not fit their scheduler.
+        NodesMissing: Nodes cannot be reached, or cannot reach one another.
+        MachineError: The scheduler gives no nodes, or the script differs.
+    """
+    with opened(job, quick=True) as (places, machines):
+        assert isinstance(machines, OtherMachines)
+        wanted = {place.name: place for place in _wanted(job, places)}
+        nodes = [
+            node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
+        ]
+        nodes = _reached(job, nodes, tell)
+        port = _port(job, machines, nodes[0].name)
+        if job.check is not False and script.path is not None and not job.no_python:
+            _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
+        known = {
+            node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
+        }
+        nodes = list(machines.connected(nodes, known))
+        addresses = _routes(nodes, wanted)
+        chosen = scheduler(name_of(job))
+        return Site(
+            tuple(
+                Machine(
+                    node,
+                    node.name,
+                    addresses[node.name],
+                    job.interface or _interface(node, addresses[node.name]),
+                    tuple(chosen.command(wanted[node.name], _AGENT, ())),
+                    wanted[node.name].slots,
+                )
+                for node in nodes
+            ),
+            port,
+            emulated=False,
+        )
+
+
+def _read_here(job: Job) -> Node:
+    wants_gpus = job.gpus is not None or job.nproc_per_node == "gpu"
+    wants_gpus = wants_gpus or read_torch().cuda is not None
+    return read_node(runs_dir=job.runs_dir, want_gpus=wants_gpus, quick=True)
+
+
+def _wanted(job: Job, hosts: Sequence[T]) -> Sequence[T]:
+    """Return the hosts that become nodes: the first `--nodes`, or all."""
+    if "nodes" not in job.model_fields_set:
+        return hosts
+    if job.nodes.max > len(hosts):
+        raise UsageError(
+            f"--nodes {job.nodes} is more than the {len(hosts)} hosts that are named",
+            f"--nodes {len(hosts)}, or name more hosts",
+        )
+    return hosts[: job.nodes.max]
+
+
+def _board(tell: Tell, count: int) -> Callable[[Node], None]:
+    """Return a function that tells of each node that has answered."""
+    return lambda node: tell(_line(node)) if count <= _MOST_LINES and not node.problem else None
+
+
+def _line(node: Node) -> str:
+    software, gpus = node.software, len(node.nvml.present)
+    torch = f"torch {software.torch}" if software.torch else "no torch"
+    cores = f"{node.host.usable_cores or 1:g} cores"
+    parts = [f"Python {software.python}", torch, f"{gpus} GPUs" if gpus else cores]
+    return f"{node.name}: {', '.join(parts)}"
+
+
+def _reached(job: Job, nodes: Sequence[Node], tell: Tell) -> list[Node]:
+    """Return the nodes that answered, if they are enough.
+
+    Raises:
+        NodesMissing: They are too few.
+    """
+    present = [node for node in nodes if not node.problem]
+    missing = [node for node in nodes if node.problem]
+    least = min(job.nodes.min, len(nodes)) if job.nodes.min < job.nodes.max else len(nodes)
+    cure = scheduler(name_of(job)).cure
+    if len(present) < max(1, least):
+        lines = [f"{node.name}: {node.problem}" for node in missing]
+        raise NodesMissing(
+            f"{len(missing)} of {len(nodes)} nodes cannot be reached: {'; '.join(lines)}",
+            "\n".join(dict.fromkeys(filter(None, (cure(n.name, n.problem) for n in missing)))),
+        )
+    for node in missing:
+        tell(f"{node.name} is left out: {node.problem}")
+    return present
+
+
+def _port(job: Job, machines: OtherMachines, head: str) -> int:
+    if job.master_port is None:
+        if (port := machines.free_port(head)) is None:
+            raise NodesMissing(f"{head} has no free port, or answers no more", "try it again")
+        return port
+    if problem := machines.port_problem(head, job.master_port):
+        raise MachineError(
+            f"--master-port {job.master_port} {problem} on {head}",
+            "leave --master-port out, and a free port is picked",
+        )
+    return job.master_port
+
+
+def _require_script(
+    job: Job, script: Path, workdir: Path, machines: OtherMachines, names: Sequence[str]
+) -> None:
+    """Refuse a script that is missing on a node, or another one there.
+
+    Raises:
+        MachineError: It is.
+    """
+    file = str(script.absolute()) if job.module else job.script
+    found = machines.files(names, file, str(workdir))
+    problems = [f"{name}: {each['problem']}" for name, each in found.items() if "problem" in each]
+    if problems:
+        raise MachineError(
+            f"{file!r} cannot be read in {str(workdir)!r} on {'; '.join(problems)}",
+            "--workdir names the directory there; --no-check skips this check",
+        )
+    own = sha256_of(script)
+    if others := [name for name, each in found.items() if each.get("sha256") != own]:
+        raise MachineError(
+            f"{file!r} is another file on {', '.join(others)} than here",
+            f"copy it there: scp {job.script} {others[0]}:{workdir}/; --no-check skips this check",
+        )
+
+
+def _addresses(
+    place: Place, node: Node, nodes: Sequence[Node], interface: str | None
+) -> Sequence[str]:
+    """Return the addresses to try for a node, in order.
+
+    Raises:
+        MachineError: It has no such interface, or no address there.
+    """
+    if place.address:
+        return (place.address,)
+    if interface is None:
+        own = node.host.nics
+        return (
+            *addresses_of(node, nodes),
+            *(a for nic in own if nic.up for a in nic.ipv6_addresses),
+        )
+    nic = next((nic for nic in node.host.nics if nic.name == interface), None)
+    if nic is None or not (*nic.addresses, *nic.ipv6_addresses):
+        known = ", ".join(nic.name for nic in node.host.nics if nic.up)
+        raise MachineError(
+            f"--interface {interface} has no address on {node.name}",
+            f"its interfaces: {known}" if known else "no interface is up there",
+        )
+    return (*nic.addresses, *nic.ipv6_addresses)
+
+
+def _routes(nodes: Sequence[Node], places: Mapping[str, Place]) -> dict[str, str]:
+    """Return the address of each node: the one by which it and the head have connected.
+
+    Raises:
+        NodesMissing: A node cannot reach the head.
+    """
+    head = nodes[0]
+    if len(nodes) == 1:
+        return {head.name: LOOPBACK}
+    used: Counter[str] = Counter()
+    found: dict[str, str] = {}
+    for node in nodes[1:]:
+        reach = next((r for r in node.reaches if r.target == head.name), None)
+        if reach is None or reach.problem:
+            why = f"{reach.address}: {reach.problem}" if reach else "its probe ended"
+            raise NodesMissing(
+                f"{node.name} cannot connect to {head.name}, the first node: {why}",
+                "--interface names the network between the nodes; a firewall must allow all TCP"
+                " ports between them",
+            )
+        found[node.name] = places[node.name].address or reach.source_address
+        used[reach.target_address] += 1
+    return {head.name: places[head.name].address or used.most_common(1)[0][0], **found}
+
+
+def _interface(node: Node, address: str) -> str:
+    """Return the interface that has an address; "" if none is known to have it."""
+    if is_loopback(address):
+        return LOOPBACK_INTERFACE
+    for nic in node.host.nics:
+        if address in (*nic.addresses, *nic.ipv6_addresses):
+            return nic.name
+    return ""
