@@ -22,6 +22,7 @@ from distrun.probe.snapshot import Gpu, Measured, Node
 from distrun.schedulers.registry import name_of, opened
 from distrun.spec.check import limits_of
 from distrun.spec.job import Settings
+from distrun.spec.read import with_hosts
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -58,7 +59,7 @@ def check(
         UsageError: A file, an id or the settings are wrong.
         MachineError: ssh or Slurm is missing, or Slurm grants no nodes.
     """
-    settings = settings or Settings()
+    settings = with_hosts(settings or Settings())
     if recorded:
         return judged(read_recorded(recorded), settings, ignore)
     with opened(settings) as (_, machines):

@@ -30,9 +30,9 @@ def require_here(settings: Settings) -> None:
         UsageError: The nodes are reached over ssh or Slurm.
     """
     if (name := name_of(settings)) != "local":
+        flag = settings.hosts_flag if settings.hosts else f"--on {name}"
         raise UsageError(
-            f"--deep with {'--hosts' if settings.hosts else f'--on {name}'}: this version starts"
-            " nodes on this machine only",
+            f"--deep with {flag}: this version starts nodes on this machine only",
             "run `distrun check --deep` on each host",
         )
 

@@ -59,6 +59,7 @@ def prepare(
         MachineError: A machine lacks something, or cannot be reached.
     """
     require_supported_system(sys.platform)
+    job = read.with_hosts(job)
     script = read_script(job.script, module=job.module, no_python=job.no_python)
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")

@@ -21,8 +21,8 @@ Groups = Mapping[str, Sequence[str]]
 LAUNCH: Groups = {
     "What runs": ("script", "args", "module", "no_python", "env", "env_file", "config"),
     "Where": (
-        *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "on", "python", "workdir"),
-        *("interface", "master_port"),
+        *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "hostfile", "on", "python"),
+        *("workdir", "interface", "master_port"),
     ),
     "How": ("start_method", "max_restarts", "detach"),
     "Limits": ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"),

@@ -40,6 +40,7 @@ def launch(
     no_python: bool = typer.Option(False, "--no-python", help="SCRIPT is a program of its own."),
     runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
     hosts: str = typer.Option(None, metavar="A,B", help="Machines that ssh reaches, a node each."),
+    hostfile: str = typer.Option(None, metavar="FILE", help="Names them, a line each: a slots=4."),
     on: str = typer.Option(None, metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
     workdir: str = typer.Option(None, metavar="DIR", help="Working directory there [as here]."),

@@ -44,7 +44,7 @@ def name_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     if name not in NAMES:
         raise UsageError(f"--on {name!r} is unknown", did_you_mean(name, NAMES))
     if name != "ssh" and settings.hosts:
-        raise UsageError(f"--on {name} does not use --hosts", "leave one of them out")
+        raise UsageError(f"--on {name} does not use {settings.hosts_flag}", "leave one of them out")
     return name
 
 

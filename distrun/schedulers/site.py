@@ -37,8 +37,16 @@ def here(job: Job) -> Site:
 def unasked(job: Job) -> Site:
     """Return the hosts of a job, taken to be like this machine; none of them is reached."""
     node = _read_here(job)
-    hosts = _wanted(job, job.hosts)
-    machines = [Machine(node, host, resolve(host) or host, job.interface or "") for host in hosts]
+    machines = [
+        Machine(
+            node,
+            host.label,
+            resolve(reached := host.address or host.name) or reached,
+            job.interface or "",
+            slots=host.slots,
+        )
+        for host in _wanted(job, job.hosts)
+    ]
     return Site(tuple(machines), _HOSTS_PORT, emulated=False, asked=False)
 
 

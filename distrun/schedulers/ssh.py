@@ -42,15 +42,26 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
         UsageError: There are none.
     """
     if not settings.hosts:
-        raise UsageError("--on ssh needs hosts", "--hosts a,b names them")
-    yield [Place(host, host, python=settings.python or "") for host in settings.hosts]
+        raise UsageError("--on ssh needs hosts", "--hosts a,b or --hostfile F names them")
+    yield [
+        Place(
+            host.label,
+            f"{host.user}@{host.name}" if host.user else host.name,
+            port=host.port,
+            python=host.python or settings.python or "",
+            address=host.address or "",
+            slots=host.slots,
+        )
+        for host in settings.hosts
+    ]
 
 
 def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a module there; its three streams are the module's."""
     line = line_for_sh(module, arguments, place.python)
     # The login shell may be any shell; it only starts sh.
-    return [*_SSH, "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+    port = ["-p", str(place.port)] if place.port else []
+    return [*_SSH, *port, "--", place.target, f"exec sh -c {shlex.quote(line)}"]
 
 
 def cure(name: str, problem: str) -> str:

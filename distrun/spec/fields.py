@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from distrun.env import is_secret
+from distrun.errors import UsageError
+from distrun.spec.base import Refused
+from distrun.spec.host_values import MAX_PORT, MAX_SLOTS
+from distrun.spec.hosts import HostSpec, hosts_of
 
 STRATEGIES = ("dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp")
 Strategy = Literal["dp", "ddp", "fsdp", "hsdp", "tp", "pp", "ep", "cp"]
@@ -86,16 +90,11 @@ def _gpus(value: Any) -> str:
     return text
 
 
-def _hosts(value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)):
-        raise ValueError("is not a list of host names such as a,b")
-    names = [str(name).strip() for name in names]
-    if not all(names) or any(re.search(r"\s|^-", name) for name in names):
-        raise ValueError("is not a list of host names such as a,b")
-    if len(set(names)) < len(names):
-        raise ValueError("names a host twice")
-    return tuple(names)
+def _hosts(value: Any) -> tuple[HostSpec, ...]:
+    try:
+        return hosts_of(value)
+    except UsageError as error:
+        raise Refused(error.message, error.hint) from None
 
 
 def is_variable(name: str) -> bool:
@@ -144,8 +143,21 @@ Gpus = Annotated[
     BeforeValidator(_gpus),
     WithJsonSchema({"type": "string", "pattern": r"^(free:[1-9]\d*|\d+(,\d+)*)$"}),
 ]
+_TEXT = {"type": "string"}
+_HOST_SCHEMA = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("name", "user", "python", "address"), _TEXT),
+        "port": {"type": "integer", "minimum": 1, "maximum": MAX_PORT},
+        "slots": {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
 Hosts = Annotated[
-    tuple[str, ...],
+    tuple[HostSpec, ...],
     BeforeValidator(_hosts),
-    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "array", "items": {"anyOf": [_TEXT, _HOST_SCHEMA]}}, _TEXT]}
+    ),
 ]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
     StrictBool,
+    ValidationInfo,
     field_validator,
 )
 
+from distrun.spec.base import Frozen, Refused
 from distrun.spec.check import Check
 from distrun.spec.fields import (
     Gpus,
@@ -28,18 +28,6 @@ from distrun.spec.fields import (
     without_secret,
 )
 from distrun.spec.fields import Strategy as StrategyName
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Frozen(BaseModel):
-    """An immutable model without extra fields; keys may be written in kebab-case."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, alias_generator=_kebab
-    )
 
 
 class Settings(Frozen):
@@ -62,7 +50,9 @@ class Settings(Frozen):
     runs_dir: Path = Path("runs")
     """Directory that records the runs."""
     hosts: Hosts = ()
-    """Machines that ssh reaches, one node each."""
+    """Machines that ssh reaches, a node each: for example a,user@b:2222,n[01-04], or a list."""
+    hostfile: Path | None = None
+    """File that names them, a line each; relative to the config file that names it."""
     on: str | None = None
     """Where the nodes are: local, ssh or slurm; by default what fits the settings."""
     python: str | None = None
@@ -92,6 +82,11 @@ class Settings(Frozen):
     strict: StrictBool = False
     """Refuse the start on warnings of the check too."""
 
+    @property
+    def hosts_flag(self) -> str:
+        """The flag that names the hosts, for messages."""
+        return "--hosts" if self.hostfile is None else "--hostfile"
+
     @field_validator("env")
     @classmethod
     def _names_are_names(cls, env: dict[str, str]) -> dict[str, str]:
@@ -99,6 +94,14 @@ class Settings(Frozen):
             if not is_variable(name) or "\0" in value:
                 raise ValueError(f"holds {without_secret(name)!r}, which cannot be a variable")
         return env
+
+    @field_validator("hostfile")
+    @classmethod
+    def _is_not_beside_hosts(cls, hostfile: Path | None, info: ValidationInfo) -> Path | None:
+        if hostfile is not None and info.data.get("hosts"):
+            message = f"{str(hostfile)!r} and hosts exclude each other"
+            raise Refused(message, "leave one of them out")
+        return hostfile
 
 
 class Job(Settings):

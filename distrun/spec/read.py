@@ -13,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from distrun.env import is_secret
 from distrun.errors import UsageError, did_you_mean
+from distrun.spec.base import Refused
 from distrun.spec.config_files import config_files
 from distrun.spec.fields import STRATEGIES, is_variable
+from distrun.spec.hostfile import read_hostfile
 from distrun.spec.job import Header, Job, Settings
 
 if sys.version_info >= (3, 11):
@@ -24,6 +26,7 @@ else:
 
 Tell = Callable[[str], None]
 _Model = TypeVar("_Model", bound=BaseModel)
+_Settings = TypeVar("_Settings", bound=Settings)
 _DURATION = "for example 90, 90s, 5m, 2h or 1d"
 _HINTS = {
     "nodes": "for example 2, or 1:4 for as many as join",
@@ -32,7 +35,6 @@ _HINTS = {
     "max_restarts": "a number from 0",
     "master_port": "a number from 1 to 65535; without it a free port is picked",
     "start_method": "forkserver or spawn",
-    "hosts": "for example a,b",
     "env": "a name of letters, digits and _, and its value",
     **dict.fromkeys(("check", "strict"), "true or false; or a table `ignore` and limits for check"),
     **dict.fromkeys(
@@ -42,6 +44,8 @@ _HINTS = {
 """Setting -> valid values, for hints."""
 _TABLES = ("env", "check")
 """Settings that are tables: the keys of several files are merged."""
+_HOSTS = ("hosts", "hostfile")
+"""Settings of which the last source that has one counts alone."""
 _WITHOUT_HOSTS = ("local", "slurm")
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
@@ -82,7 +86,9 @@ def job(
     in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
     tables = config_tables(config, tell)
     merged, sources = _merged(in_header, flags, tables)
-    found = validated(Job, merged, "flag")
+    found = with_hosts(validated(Job, merged, "flag"))
+    if found.hostfile is not None:
+        sources["hosts"] = f"hostfile {found.hostfile.name}"
     _tell_what_was_read(tables, tell)
     return found, sources, header
 
@@ -96,9 +102,20 @@ def settings(
         UsageError: A file cannot be read, or a key or a value is wrong.
     """
     tables = config_tables(config, tell)
-    found = validated(Settings, _merged({}, flags, tables)[0], "flag")
+    found = with_hosts(validated(Settings, _merged({}, flags, tables)[0], "flag"))
     _tell_what_was_read(tables, tell)
     return found
+
+
+def with_hosts(found: _Settings) -> _Settings:
+    """Return settings with the hosts of their hostfile, if they name one that is not read yet.
+
+    Raises:
+        UsageError: The hostfile cannot be read, or a line is wrong.
+    """
+    if found.hostfile is None or found.hosts:
+        return found
+    return found.model_copy(update={"hosts": read_hostfile(found.hostfile)})
 
 
 def _merged(
@@ -114,6 +131,8 @@ def _merged(
     ):
         if source != "flag":
             validated(Settings, values, source)
+        if any(field in values for field in _HOSTS):
+            _drop_hosts(merged, sources)
         for name, value in values.items():
             field = name.replace("-", "_")
             if field in _TABLES and isinstance(value, Mapping):
@@ -121,16 +140,29 @@ def _merged(
                 value = {**(before if isinstance(before, Mapping) else {}), **value}
             merged[field] = value
             sources[field] = source
-    if flags.get("on") in _WITHOUT_HOSTS and "hosts" not in flags:
-        merged.pop("hosts", None)  # those of a config file
+    if flags.get("on") in _WITHOUT_HOSTS and not any(field in flags for field in _HOSTS):
+        _drop_hosts(merged, sources)  # those of a config file
     return merged, sources
+
+
+def _drop_hosts(merged: dict[str, Any], sources: dict[str, str]) -> None:
+    for field in _HOSTS:
+        merged.pop(field, None)
+        sources.pop(field, None)
 
 
 def config_tables(named: Path | None, tell: Tell) -> list[ConfigTable]:
     """Return the `[tool.distrun]` table of pyproject.toml and of the named file."""
     files = config_files(named, tell)
     read = [ConfigTable(f.path, *_table(f.path, required=f.named)) for f in files]
-    return [table for table in read if table.values]
+    return [_with_own_hostfile(table) for table in read if table.values]
+
+
+def _with_own_hostfile(table: ConfigTable) -> ConfigTable:
+    """Return the table with its hostfile relative to the directory of the config file."""
+    if not isinstance(name := table.values.get("hostfile"), str):
+        return table
+    return table._replace(values={**table.values, "hostfile": str(table.path.parent / name)})
 
 
 def _tell_what_was_read(tables: Sequence[ConfigTable], tell: Tell) -> None:
@@ -250,6 +282,9 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         known = [name.replace("_", "-") for name in inner.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
     flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key
+    own = error.get("ctx", {}).get("error")
+    if isinstance(own, Refused):
+        return UsageError(f"{flag}{where}: {own}", own.hint)
     value = error["input"]
     short = isinstance(value, (str, int, float, bool, list))
     shown = repr(value) if short and not _may_hold_secret(keys) else ""

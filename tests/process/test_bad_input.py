@@ -37,6 +37,8 @@ FILES: dict[str, str | bytes] = {
     "value.toml": "[tool.distrun]\nnodes = 'two'\n",
     "no_toml.toml": "[tool.distrun",
     "no_table.toml": "[project]\nname = 'x'\n",
+    "hosts.txt": "a slots=4\nb slots=x\n",
+    "twice.txt": "a\n\na\n",
     "words.env": "A=1\nhunter2\n",
     "quote.env": "PASSWORD='hunter2\n",
     "binary.env": b"PASSWORD=hunter2\xff\n",
@@ -116,7 +118,22 @@ WRONG = {
         "--hosts a,b: this version starts nodes on this machine only",
         "--dry-run prints the line",
     ),
-    "hosts twice": Wrong("--hosts a,a --dry-run train.py", "--hosts 'a,a' names a host twice"),
+    "hosts twice": Wrong("--hosts a,a --dry-run train.py", "--hosts: 'a' is named twice"),
+    "hosts twice in a file": Wrong(
+        "--hostfile twice.txt --dry-run train.py",
+        "twice.txt:3:1: 'a' is on line 1 already",
+        "for 2 ranks on it: a slots=2",
+    ),
+    "a wrong hostfile": Wrong(
+        "--hostfile hosts.txt train.py", "hosts.txt:2:3: 'slots=x' is not a number of ranks"
+    ),
+    "no hostfile": Wrong("--hostfile none.txt train.py", "hostfile 'none.txt': No such file"),
+    "an empty hostfile": Wrong("--hostfile folder/train.py train.py", "names no host"),
+    "hosts and a hostfile": Wrong(
+        "--hosts a --hostfile twice.txt train.py",
+        "--hostfile: 'twice.txt' and hosts exclude each other",
+        "leave one of them out",
+    ),
     "hosts and nodes": Wrong(
         "--hosts a,b --nodes 3 --dry-run train.py", "--nodes 3 and --hosts with 2 names do not"
     ),

@@ -100,11 +100,17 @@ WRONG = {
     "check that is a word": Wrong(
         [], "check 'never' in the config file", "true or false", "[tool.distrun]\ncheck = 'never'\n"
     ),
-    "a host that is an option": Wrong(["--hosts", "-oProxyCommand=touch owned"], "--hosts "),
-    "a second host that is one": Wrong(["--hosts", "a,-oProxyCommand=x"], "is not a list of host"),
-    "a host twice": Wrong(["--hosts", "a,a"], "--hosts 'a,a' names a host twice"),
+    "a host that is an option": Wrong(
+        ["--hosts", "-oProxyCommand=touch owned"], "--hosts: '-oProxyCommand"
+    ),
+    "a second host that is one": Wrong(["--hosts", "a,-oProxyCommand=x"], "is not a host name"),
+    "a host twice": Wrong(["--hosts", "a,a"], "--hosts: 'a' is named twice"),
     "a place that is none": Wrong(["--on", "shs"], "--on 'shs' is unknown", "did you mean 'ssh'?"),
     "ssh without hosts": Wrong(["--on", "ssh"], "--on ssh needs hosts", "--hosts a,b"),
+    "a hostfile of a file": Wrong(
+        ["--from", str(HEALTHY), "--hostfile", "h"], "--from and --hostfile exclude each other"
+    ),
+    "a hostfile that is missing": Wrong(["--hostfile", "none"], "hostfile 'none': No such file"),
     "hosts here": Wrong(["--on", "local", "--hosts", "a"], "--on local does not use --hosts"),
     "slurm in no allocation": Wrong(
         ["--on", "slurm"], "--on slurm: there is no allocation", "--nodes"

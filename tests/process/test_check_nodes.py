@@ -98,22 +98,31 @@ def test_a_host_that_fails_does_not_hold_the_others_up(
     assert [r["target"] for r in report["nodes"][0]["reaches"]] == ["noisy", "titled"]
 
 
-def test_no_word_of_a_host_or_of_a_path_becomes_an_option_or_a_command(
+def test_no_word_of_a_path_or_of_a_login_becomes_an_option_or_a_command(
     distrun: Run, environ: dict[str, str], tmp_path: Path
 ) -> None:
     odd = tmp_path / "it's; touch owned #"
     odd.mkdir()
     (odd / "python").symlink_to(sys.executable)
-    name = "$(touch${IFS}owned);x"
-    words = ("--hosts", name, "--python", str(odd / "python"))
+    words = ("--hosts", "ada@localhost:2222", "--python", str(odd / "python"))
     result = distrun("check", "--json", *words, env=environ)
     (node,) = json.loads(result.stdout)["nodes"]
-    assert node["name"] == name
+    assert node["name"] == "ada@localhost:2222"
     assert (node["problem"], node["software"]["python"][:2]) == ("", "3.")
     sent = Path(environ["FAKE_LOG"]).read_text().splitlines()
-    assert sent[:6] == ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "--"]
-    assert sent[6] == name
+    assert sent[:5] == ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    assert sent[5:9] == ["-p", "2222", "--", "ada@localhost"]
     assert not list(tmp_path.rglob("owned")) and not Path("/owned").exists()
+
+
+@pytest.mark.parametrize("name", ["$(touch${IFS}owned);x", "-oProxyCommand=touch owned", "a;b"])
+def test_a_host_with_a_hostile_name_is_never_told_to_ssh(
+    distrun: Run, environ: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    result = distrun("check", "--hosts", name, env=environ)
+    assert result.returncode == 2
+    assert "is not a host name" in result.stderr
+    assert not Path(environ["FAKE_LOG"]).exists() and not list(tmp_path.rglob("owned"))
 
 
 def test_an_interpreter_that_is_not_there_is_told(distrun: Run, environ: dict[str, str]) -> None:

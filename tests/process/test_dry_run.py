@@ -76,3 +76,28 @@ def test_a_named_port_that_is_lost_is_not_swapped(tmp_path: Path) -> None:
     ended = next(e for e in events if e.get("event") == "ended")
     assert ended["exit_code"] == 3
     assert f"--master-port {port} was taken" in ended["summary"]
+
+
+def test_a_hostfile_gives_a_line_for_each_of_its_hosts(distrun: Run, tmp_path: Path) -> None:
+    (tmp_path / "hosts.txt").write_text("ada@10.0.0.[1-2]:4 port=2222\r\n# spare\r\n[::5]:4\r\n")
+    words = ("--hostfile", "hosts.txt", "--nproc-per-node", 4, "--dry-run", "--explain")
+    printed = distrun("launch", *words, SCENARIOS / "all_reduce.py").stdout
+    assert [line for line in printed.splitlines() if line.startswith("# node ")] == [
+        "# node 0 (ada@10.0.0.1:2222): ranks 0-3 of 12",
+        "# node 1 (ada@10.0.0.2:2222): ranks 4-7 of 12",
+        "# node 2 (::5): ranks 8-11 of 12",
+    ]
+    assert re.findall(r"--local-addr=(\S+)", printed)[:3] == ["10.0.0.1", "10.0.0.2", "::5"]
+    assert re.search(r"--nnodes=3 +hostfile hosts\.txt ", printed)
+
+
+def test_a_job_that_is_built_directly_may_name_a_hostfile(tmp_path: Path) -> None:
+    (tmp_path / "hosts.txt").write_text("a\nb slots=2\n")
+    job = Job(
+        script=str(SCENARIOS / "all_reduce.py"),
+        nproc_per_node=1,
+        runs_dir=tmp_path,
+        hostfile=tmp_path / "hosts.txt",
+    )
+    prepared = prepare(job, {}, Header(), ask=False)
+    assert [node.host for node in prepared.plan.nodes] == ["a", "b"]

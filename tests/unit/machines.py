@@ -63,7 +63,8 @@ def planned(
     job = read.validated(Job, {"script": "train.py", **fields}, "flag")
     site = site or machine()
     if job.hosts and site.emulated:
-        hosts = [Machine(site.head.node, host, host, job.interface or "") for host in job.hosts]
+        node, interface = site.head.node, job.interface or ""
+        hosts = [Machine(node, host.label, host.name, interface) for host in job.hosts]
         site = Site(tuple(hosts), 29500, emulated=False, asked=False)
     return make_plan(
         job,

@@ -25,8 +25,8 @@ _FORMATS = ("table", "nccl-tests", "markdown", "csv")
 _ENDINGS = (".json", ".csv", ".md", ".txt", *plot.ENDINGS)
 _PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
 _OF_THE_JOB = (
-    *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "master_port"),
-    *("time_limit", "grace", "join_timeout", "start_method"),
+    *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "hostfile"),
+    *("master_port", "time_limit", "grace", "join_timeout", "start_method"),
 )
 """Options that are those of `distrun launch`."""
 
@@ -72,6 +72,7 @@ def bench_comm(
     config: Path = typer.Option(None, metavar="FILE"),
     runs_dir: str = typer.Option(None, metavar="DIR"),
     hosts: str = typer.Option(None, metavar="A,B"),
+    hostfile: str = typer.Option(None, metavar="FILE"),
     master_port: str = typer.Option(None, metavar="PORT"),
     time_limit: str = typer.Option(None, metavar="TIME"),
     grace: str = typer.Option(None, metavar="TIME"),

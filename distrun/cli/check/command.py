@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".json", ".xml", ".md")
 _OF_THE_JOB = (
-    *("nodes", "nproc_per_node", "gpus", "hosts", "on", "python", "master_port"),
+    *("nodes", "nproc_per_node", "gpus", "hosts", "hostfile", "on", "python", "master_port"),
     *("runs_dir", "strict"),
 )
 """Options that are those of `distrun launch`."""
@@ -26,6 +26,7 @@ _OF_THE_JOB = (
 def check(
     files: list[Path] = typer.Argument(None, metavar="[FILE]...", help="Further files of --from."),
     hosts: str = typer.Option(None, metavar="A,B", help="Look at these machines, over ssh."),
+    hostfile: str = typer.Option(None, metavar="FILE", help="Names them, a line each."),
     nodes: str = typer.Option(
         None, metavar="N", help="Nodes of the job; with --on slurm, asked for."
     ),
@@ -104,7 +105,7 @@ def _require_one_screen(given: dict[str, Any]) -> None:
     files = [*(given["recorded"] or ()), *(given["files"] or ())]
     if given["files"] and not given["recorded"]:
         raise UsageError(f"{str(given['files'][0])!r} is not asked for", "--from FILE judges files")
-    for name in ("hosts", "on", "watch", "deep", "save"):
+    for name in ("hosts", "hostfile", "on", "watch", "deep", "save"):
         if files and given[name]:
             raise UsageError(f"--from and --{name} exclude each other", "leave one of them out")
 

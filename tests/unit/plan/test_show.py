@@ -108,8 +108,8 @@ def test_every_flag_and_variable_is_explained() -> None:
     assert flags | set(plan.nodes[0].environ) <= explained
 
 
-BEFORE_THE_PLAN = {"check", "strict", "on"}
-"""Settings of what happens before there is a plan, and `on`, which follows from the hosts."""
+BEFORE_THE_PLAN = {"check", "strict", "on", "hostfile"}
+"""Settings of what happens before there is a plan, and those that follow from the hosts."""
 
 
 @pytest.mark.parametrize("field", sorted(set(Settings.model_fields) - BEFORE_THE_PLAN))

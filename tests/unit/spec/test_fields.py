@@ -9,6 +9,7 @@ import pytest
 
 from distrun.errors import UsageError
 from distrun.spec.fields import NodeRange
+from distrun.spec.hosts import HostSpec
 from distrun.spec.job import Job, Range, Settings
 from distrun.spec.read import validated
 
@@ -34,9 +35,13 @@ def settings(**values: Any) -> Settings:
         ("gpus", [0, 2], "0,2"),
         ("gpus", 3, "3"),
         ("gpus", "free:4", "free:4"),
-        ("hosts", "a,b", ("a", "b")),
-        ("hosts", "a, b", ("a", "b")),
-        ("hosts", ["10.0.0.1", "::1"], ("10.0.0.1", "::1")),
+        ("hosts", "a, b", (HostSpec(name="a"), HostSpec(name="b"))),
+        (
+            "hosts",
+            [{"name": "a", "slots": 4}, "::1"],
+            (HostSpec(name="a", slots=4), HostSpec(name="::1")),
+        ),
+        ("hostfile", "my hosts", Path("my hosts")),
         ("grace", "0", 0.0),
         ("grace", 1.5, 1.5),
         ("time_limit", "90", 90.0),
@@ -77,12 +82,12 @@ def test_what_is_typed_is_read(field: str, typed: object, read: object) -> None:
         ("gpus", "free:0", "--gpus 'free:0' is neither a list of GPU numbers"),
         ("gpus", "0,2,0", "--gpus '0,2,0' names a GPU twice"),
         ("gpus", [], "--gpus [] is neither a list of GPU numbers"),
-        ("hosts", "a,,b", "--hosts 'a,,b' is not a list of host names such as a,b"),
-        ("hosts", "a b", "--hosts 'a b' is not a list of host names"),
-        ("hosts", "-oProxyCommand=x", "--hosts '-oProxyCommand=x' is not a list of host names"),
-        ("hosts", "a,a", "--hosts 'a,a' names a host twice"),
-        ("hosts", 5, "--hosts 5 is not a list of host names"),
-        ("hosts", True, "--hosts True is not a list of host names"),
+        ("hosts", "a,,b", "--hosts: '' is not a host name: it is empty"),
+        ("hosts", "a b", "--hosts: 'a b' is not a host name: it holds ' '"),
+        ("hosts", "-oProxyCommand=x", "--hosts: '-oProxyCommand=x' is not a host name"),
+        ("hosts", "a,a", "--hosts: 'a' is named twice"),
+        ("hosts", 5, "--hosts: 5 is not a list of hosts"),
+        ("hosts", True, "--hosts: True is not a list of hosts"),
         ("time_limit", "soon", "--time-limit 'soon' is not a duration such as 90, 90s, 5m"),
         ("time_limit", "0", "--time-limit '0' is not above 0"),
         ("time_limit", "-1", "--time-limit '-1' is not a duration"),
@@ -115,6 +120,14 @@ def test_what_cannot_be_meant_is_refused_by_name_value_and_limit(
         settings(**{field: typed})
     assert said in refused.value.message
     assert "\n" not in refused.value.message
+
+
+def test_hosts_and_a_hostfile_exclude_each_other() -> None:
+    with pytest.raises(UsageError) as refused:
+        settings(hosts="a", hostfile="h")
+    assert refused.value.message == "--hostfile: 'h' and hosts exclude each other"
+    assert refused.value.hint == "leave one of them out"
+    assert settings(hosts=[], hostfile="h").hostfile == Path("h")
 
 
 def test_a_secret_value_is_not_told_when_its_name_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from distrun.errors import UsageError
 from distrun.spec import read
 from distrun.spec.fields import NodeRange
-from distrun.spec.job import Header, Layout
+from distrun.spec.job import Header, Layout, Settings
 
 HEADER = """\
 # /// script
@@ -106,6 +106,74 @@ def test_a_key_that_only_the_command_line_has_stands_in_no_file(here: Path) -> N
     assert error.message == "unknown key 'script' in the config file c.toml"
 
 
+# --- hosts ------------------------------------------------------------------------------
+
+
+def hosts_file(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def labels(found: Settings) -> list[str]:
+    return [host.label for host in found.hosts]
+
+
+def test_a_hostfile_of_the_command_line_is_relative_to_here(here: Path) -> None:
+    hosts_file(here / "h", "a slots=4", "ada@b")
+    job, sources, _ = read.job({"script": "train.py", "hostfile": "h"})
+    assert (labels(job), job.hosts[0].slots) == (["a", "ada@b"], 4)
+    assert (sources["hosts"], sources["hostfile"]) == ("hostfile h", "flag")
+
+
+def test_a_hostfile_of_a_config_file_is_relative_to_that_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts_file(here / "conf" / "h", "a", "b:0")
+    config = toml(here / "conf" / "c.toml", 'hostfile = "h"')
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    error = refusal({"script": "train.py"}, Path("../conf/c.toml"))
+    assert error.message.startswith("../conf/h:2:1: 'b:0' is not a number of ranks")
+    hosts_file(here / "conf" / "h", "a", "b")
+    assert labels(read.settings({}, config)) == ["a", "b"]
+    toml(config, f'hostfile = "{here}/conf/h"')
+    assert labels(read.settings({}, config)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("''", "is a directory"), (r'"a\u0000"', r"a\x00': embedded null byte")]
+)
+def test_a_hostfile_that_cannot_be_read_is_refused(here: Path, name: str, said: str) -> None:
+    error = refusal({"script": "train.py"}, toml(Path("c.toml"), f"hostfile = {name}"))
+    assert error.message.startswith("hostfile '") and error.message.endswith(said)
+
+
+def test_of_hosts_and_hostfiles_the_last_source_counts_alone(here: Path) -> None:
+    hosts_file(here / "h", "of-the-file")
+    toml(here / "pyproject.toml", 'hosts = "of-the-project"')
+    config = toml(here / "c.toml", 'hostfile = "h"')
+    assert labels(read.settings({})) == ["of-the-project"]
+    assert labels(read.settings({}, config)) == ["of-the-file"]
+    by_flag = read.settings({"hosts": "of-the-flag"}, config)
+    assert (labels(by_flag), by_flag.hostfile) == (["of-the-flag"], None)
+    error = refusal({"script": "train.py", "hosts": "a", "hostfile": "h"}, config)
+    assert error.message == "--hostfile: 'h' and hosts exclude each other"
+
+
+def test_a_place_without_hosts_leaves_those_of_the_config_unread(here: Path) -> None:
+    config = toml(here / "c.toml", 'hostfile = "missing"')
+    found = read.settings({"on": "local"}, config)
+    assert (found.hosts, found.hostfile) == ((), None)
+
+
+def test_settings_that_are_built_directly_get_the_hosts_of_their_file(here: Path) -> None:
+    found = read.with_hosts(Settings(hostfile=hosts_file(here / "h", "a", "b")))
+    assert labels(found) == ["a", "b"]
+    (here / "h").unlink()
+    assert read.with_hosts(found) is found
+
+
 # --- what is refused -------------------------------------------------------------------
 
 
@@ -116,7 +184,10 @@ def test_a_key_that_only_the_command_line_has_stands_in_no_file(here: Path) -> N
         ("nproc_per_nod = 2", "unknown key 'nproc-per-nod' in the", "did you mean 'nproc-per-node"),
         ('strategy = "fdsp"', "unknown strategy 'fdsp' in the config file c.toml", "did you mean"),
         ('nodes = "two"', "nodes 'two' in the config file c.toml is neither a number", ""),
-        ("hosts = 5", "hosts 5 in the config file c.toml is not a list of host names", ""),
+        ("hosts = 5", "hosts in the config file c.toml: 5 is not a list of hosts", "for example a"),
+        ("hosts = [{name = 'a', slot = 2}]", "hosts in the config file c.toml: unknown key", "did"),
+        ("hosts = 'a'\nhostfile = 'h'", "hostfile in the config file c.toml: ", "leave one"),
+        ("hostfile = 5", "hostfile 5 in the config file c.toml is refused", ""),
         ("env = {MY_VAR = 1}", "env.MY_VAR 1 in the config file c.toml is refused", ""),
         ('env = "A=1"', "env in the config file c.toml is refused", ""),
         ("strategy = 5", "strategy 5 in the config file c.toml is refused", ""),
