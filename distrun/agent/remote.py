@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from distrun import env
 from distrun.agent_start import agent_command
 from distrun.processes import adopt_orphans, sweep
 from distrun.streams import Streams
-from distrun.wire import Message, encoded, first_message
+from distrun.wire import BEAT_LINE, Message, encoded, first_message
 
 _AFTER_CLOSE_S = 8.0
 """How long the agent may take to end its ranks when the connection is closed."""
@@ -40,10 +41,13 @@ def main() -> None:
     except OSError as error:
         why = f"{error.filename or 'python'}: {error.strerror}"
         failed = {"event": "start_failed", "what": "the agent cannot be started", "why": why}
-        os.write(events_fd, encoded(failed))
+        _tell(events_fd, failed)
         sys.exit(1)
-    os.close(events_fd)
     _wait(agent, commands_fd)
+    if agent.returncode:  # None: it has not ended
+        died = signal.Signals(-agent.returncode).name if agent.returncode < 0 else ""
+        why = f"was killed by {died}" if died else f"ended with {agent.returncode}"
+        _tell(events_fd, {"event": "node_broken", "why": f"its agent {why}"})
     sweep(order["tag"], below=os.getpid())
 
 
@@ -73,13 +77,22 @@ def _wait(agent: subprocess.Popen[bytes], commands_fd: int) -> None:
     closed_at: float | None = None
     poller = select.poll()
     poller.register(commands_fd, _CLOSED)
+    if hasattr(os, "pidfd_open"):
+        poller.register(os.pidfd_open(agent.pid), select.POLLIN)
     while agent.poll() is None:
-        if closed_at is not None:
-            time.sleep(_LOOK_S)
-            if time.monotonic() - closed_at > _AFTER_CLOSE_S:
-                return
-        elif poller.poll(_LOOK_S * 1000):
+        ready = [fd for fd, _ in poller.poll(_LOOK_S * 1000)]
+        if commands_fd in ready:
             closed_at = time.monotonic()
+            poller.unregister(commands_fd)
+        if closed_at is not None and time.monotonic() - closed_at > _AFTER_CLOSE_S:
+            return
+
+
+def _tell(events_fd: int, event: Message) -> None:
+    try:
+        os.write(events_fd, BEAT_LINE + encoded(event))
+    except OSError:
+        pass  # the connection is closed
 
 
 if __name__ == "__main__":

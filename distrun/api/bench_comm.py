@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import distrun
-from distrun.api.launch import Prepared, prepare
+from distrun.api.prepare import Prepared, Tell, prepare
 from distrun.bandwidth import DEFINITIONS
 from distrun.errors import DistrunError, UsageError
 from distrun.spec.bench import SCHEMA, BenchReport, BenchRequest, Row
@@ -30,19 +30,28 @@ def program_of(request: BenchRequest) -> dict[str, Any]:
     return {"script": PROGRAM, "args": args, "check": False}
 
 
-def prepare_bench(job: Job, sources: Mapping[str, str], request: BenchRequest) -> Prepared:
+def prepare_bench(
+    job: Job,
+    sources: Mapping[str, str],
+    request: BenchRequest,
+    *,
+    ask: bool = True,
+    tell: Tell = lambda _: None,
+) -> Prepared:
     """Plan the job that measures.
 
     Args:
         job: The job, with the fields of `program_of`.
         sources: The sources of its fields.
         request: What to measure.
+        ask: See `prepare`.
+        tell: See `prepare`.
 
     Raises:
         UsageError: The job is wrong, or has too few ranks for the request.
         MachineError: The machine lacks something.
     """
-    prepared = prepare(job, sources, Header())
+    prepared = prepare(job, sources, Header(), ask=ask, tell=tell)
     world_size = prepared.plan.world_size
     if world_size < 2:
         raise UsageError(

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import distrun
-from distrun.api.launch import LaunchResult, Prepared, prepare
-from distrun.errors import UsageError
+from distrun.api.launch import LaunchResult
+from distrun.api.prepare import Prepared, prepare
 from distrun.probe.snapshot import Measured, MeasuredLink, MeasuredRank, Node
-from distrun.schedulers.registry import name_of
 from distrun.spec.bench import BenchRequest
 from distrun.spec.job import Header, Job, Settings
 
@@ -23,28 +22,13 @@ _TIMEOUT_S = 60.0
 _KINDS = ("ranks", "all_reduce", "pairs", "end")
 
 
-def require_here(settings: Settings) -> None:
-    """Refuse other machines: the small job would run here instead.
-
-    Raises:
-        UsageError: The nodes are reached over ssh or Slurm.
-    """
-    if (name := name_of(settings)) != "local":
-        flag = settings.hosts_flag if settings.hosts else f"--on {name}"
-        raise UsageError(
-            f"--deep with {flag}: this version starts nodes on this machine only",
-            "run `distrun check --deep` on each host",
-        )
-
-
 def prepare_deep(settings: Settings) -> Prepared:
     """Plan the measuring job with these settings.
 
     Raises:
-        UsageError: The settings name other machines.
-        MachineError: This machine lacks something.
+        UsageError: The settings are wrong.
+        MachineError: A machine lacks something, or cannot be reached.
     """
-    require_here(settings)
     request = BenchRequest(
         ops=("pairs",), sizes=(_MESSAGE_NBYTES,), iterations=8, warmup=2, timeout_s=_TIMEOUT_S
     )
@@ -96,5 +80,5 @@ def _sentence(suspect: dict[str, Any]) -> str:
 
 
 def with_measured(nodes: Sequence[Node], measured: Measured) -> list[Node]:
-    """Return the nodes with the measurements on the first, which is this machine."""
+    """Return the nodes with the measurements of the whole job on the first."""
     return [replace(nodes[0], measured=measured), *nodes[1:]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from distrun.errors import UsageError
@@ -64,9 +65,15 @@ class OtherMachines:
 
     Args:
         commands: The command of each probe, by the node's name.
+        called: Names on the network of nodes that have another name.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        called: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._called = called
         self._probes = Probes(commands)
         self._fresh = True
 
@@ -97,7 +104,9 @@ class OtherMachines:
         """Take a snapshot of each, read their clocks, and let them connect to one another."""
         nodes = with_clocks(self.read(), self._probes)
         answered = self._probes.alive
-        nodes = with_reaches(nodes, self._probes, master_port or DEFAULT_MASTER_PORT)
+        nodes = with_reaches(
+            nodes, self._probes, master_port or DEFAULT_MASTER_PORT, called=self._called
+        )
         return self._without_gone(nodes, answered)
 
     def connected(

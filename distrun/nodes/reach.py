@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from distrun.nodes.probes import Probes
 from distrun.probe.serve import MOST_AT_ONCE
@@ -49,6 +50,8 @@ def with_reaches(
     probes: Probes,
     master_port: int | None = None,
     known: Mapping[str, Sequence[str]] | None = None,
+    *,
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Node]:
     """Return the nodes with the results of connecting from each to each other.
 
@@ -58,6 +61,7 @@ def with_reaches(
         master_port: Port of the rendezvous on the first node; None: none is tried.
         known: Addresses to try for each node, in order, until one is no loopback address;
             None: its name, else its hostname, else its addresses.
+        called: Names on the network of nodes that have another name.
 
     Returns:
         The nodes, without connections that a probe did not report in time.
@@ -66,7 +70,9 @@ def with_reaches(
     if len(healthy) < 2:
         return list(nodes)
     found, ports = _listen(healthy, probes, master_port)
-    names = known or {node.name: addresses_of(node, healthy) for node in healthy}
+    names = known or {
+        node.name: addresses_of(node, healthy, called.get(node.name, "")) for node in healthy
+    }
     tries = [
         _Try(source.name, target.name, port, tuple(names[target.name]), known is not None)
         for source in healthy
@@ -139,14 +145,19 @@ class _Try:
         return Reach(self.source, self.target, at, self.port, self.problem or "", *self.ends)
 
 
-def addresses_of(target: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
+def addresses_of(target: Node, nodes: Sequence[Node], called: str = "") -> tuple[str, ...]:
     """Return ways to address a node: the requested name, its hostname, its addresses.
 
     An address that several nodes have belongs to a local bridge, and cannot be used.
+
+    Args:
+        target: The node.
+        nodes: All nodes.
+        called: Its name on the network; "": its own name.
     """
     everyone = [address for node in nodes for nic in node.host.nics for address in nic.addresses]
     own = [a for nic in target.host.nics if nic.up for a in nic.addresses if everyone.count(a) == 1]
-    names = (target.name.rpartition("@")[2], target.host.hostname, *own)
+    names = (called or target.name, target.host.hostname, *own)
     return tuple(dict.fromkeys(filter(None, names)))
 
 

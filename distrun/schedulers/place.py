@@ -23,3 +23,8 @@ class Place:
     """At which the other nodes reach it; "": found by connecting."""
     slots: int | None = None
     """How many ranks it may have."""
+
+    @property
+    def hostname(self) -> str:
+        """Its name on the network."""
+        return self.target.rpartition("@")[2]

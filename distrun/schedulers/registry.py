@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from distrun.errors import UsageError, did_you_mean
 from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
+from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
@@ -40,12 +41,18 @@ def name_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     Raises:
         UsageError: The name is unknown, or does not fit the hosts.
     """
-    name = settings.on or ("ssh" if settings.hosts else "local")
+    name = settings.on or _fitting(settings, environ)
     if name not in NAMES:
         raise UsageError(f"--on {name!r} is unknown", did_you_mean(name, NAMES))
     if name != "ssh" and settings.hosts:
         raise UsageError(f"--on {name} does not use {settings.hosts_flag}", "leave one of them out")
     return name
+
+
+def _fitting(settings: Settings, environ: Mapping[str, str]) -> str:
+    if settings.hosts:
+        return "ssh"
+    return "slurm" if slurm.is_around(environ) else "local"
 
 
 def scheduler(name: str) -> Scheduler:
@@ -75,7 +82,7 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places
         }
-        machines = OtherMachines(commands)
+        machines = OtherMachines(commands, {place.name: place.hostname for place in places})
         try:
             yield places, machines
         finally:

@@ -128,7 +128,9 @@ def _line(node: Node) -> str:
     return f"{node.name}: {', '.join(parts)}"
 
 
-def _reached(job: Job, nodes: Sequence[Node], tell: Tell) -> list[Node]:
+def _reached(
+    job: Job, nodes: Sequence[Node], places: Mapping[str, Place], tell: Tell
+) -> list[Node]:
     """Return the nodes that answered, if they are enough.
 
     Raises:
@@ -137,16 +139,29 @@ def _reached(job: Job, nodes: Sequence[Node], tell: Tell) -> list[Node]:
     present = [node for node in nodes if not node.problem]
     missing = [node for node in nodes if node.problem]
     least = min(job.nodes.min, len(nodes)) if job.nodes.min < job.nodes.max else len(nodes)
-    cure = scheduler(name_of(job)).cure
     if len(present) < max(1, least):
-        lines = [f"{node.name}: {node.problem}" for node in missing]
+        _tell_missing(job, missing, places, tell)
+        names = ", ".join(node.name for node in missing)
         raise NodesMissing(
-            f"{len(missing)} of {len(nodes)} nodes cannot be reached: {'; '.join(lines)}",
-            "\n".join(dict.fromkeys(filter(None, (cure(n.name, n.problem) for n in missing)))),
+            f"{len(missing)} of {len(nodes)} nodes cannot be reached: {names}",
+            "" if present else "`distrun check` reads them without a job",
         )
     for node in missing:
         tell(f"{node.name} is left out: {node.problem}")
     return present
+
+
+def _tell_missing(
+    job: Job, missing: Sequence[Node], places: Mapping[str, Place], tell: Tell
+) -> None:
+    """Tell of each node that cannot be reached why, and what to do."""
+    cure = scheduler(name_of(job)).cure
+    for node in missing[:_MOST_LINES]:
+        tell(f"{node.name}: not reached: {node.problem}")
+        if advice := cure(places[node.name].target, node.problem):
+            tell(f"  {advice}")
+    if more := missing[_MOST_LINES:]:
+        tell(f"and {len(more)} more: {', '.join(node.name for node in more)}")
 
 
 def _port(job: Job, machines: OtherMachines, head: str) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 import shlex
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -19,6 +20,12 @@ from distrun.spec.job import Settings
 
 _LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
+_STEP = (
+    *("--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mem=0"),
+    *("--cpu-bind=none", "--gpu-bind=none", "--kill-on-bad-exit=1"),
+)
+"""One task beside other steps, with all cores, memory and GPUs of the job on its node (srun(1));
+without the last three a task may be bound to one core, and srun may wait for it for ever."""
 _WHOLE = ("--exclusive", "--mem=0")
 """All cores, GPUs and memory: `--nodes` alone means one core per node and no GPU."""
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
@@ -30,6 +37,26 @@ _CURES = (
     ("Requested node configuration", "{node} is not in this allocation"),
 )
 """Words of srun, or of the shell there -> what to do."""
+
+
+def is_around(environ: Mapping[str, str]) -> bool:
+    """Return whether the nodes of the current Slurm job have to be reached.
+
+    A job of one node that is this machine is like any machine.
+
+    Raises:
+        UsageError: This process is one of several tasks of a step.
+    """
+    if not (environ.get("SLURM_JOB_ID") and environ.get("SLURM_JOB_NODELIST")):
+        return False
+    tasks = environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "SLURM_STEP_ID" in environ and tasks != "1":
+        raise UsageError(
+            f"srun started distrun in {tasks} tasks; distrun starts the nodes of a job by itself",
+            "write `distrun launch …` without srun, once in the job",
+        )
+    here = socket.gethostname().partition(".")[0]
+    return environ["SLURM_JOB_NODELIST"] not in (here, environ.get("SLURMD_NODENAME", here))
 
 
 @contextmanager
@@ -52,11 +79,10 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
 
 
 def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs a module there as a step; it may overlap with other steps."""
-    step = [f"--jobid={place.job_id}", "--overlap", "--nodes=1", "--ntasks=1"]
-    where = f"--nodelist={place.target}"
+    """Return the command that runs a module there as a step with all that the job has there."""
     line = line_for_sh(module, arguments, place.python)
-    return ["srun", "--quiet", *step, where, "sh", "-c", line]
+    where = [f"--jobid={place.job_id}", f"--nodelist={place.target}"]
+    return ["srun", "--quiet", *where, *_STEP, "sh", "-c", line]
 
 
 def cure(name: str, problem: str) -> str:

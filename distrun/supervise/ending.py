@@ -119,9 +119,12 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
     if world.lost:
         agent = world.lost[0]
         others = [a.host for a in world.lost[1:]]
-        why = agent.why_lost or f"the agent of {agent.host} ended unexpectedly{_last_line(agent)}"
+        what = "connection to" if agent.elsewhere else "agent of"
+        why = agent.why_lost or f"the {what} {agent.host} ended unexpectedly{_last_line(agent)}"
         summary = f"{why}; lost too: {', '.join(others)}" if others else why
         hint = "was it killed, or the node out of memory? --max-restarts restarts the run"
+        if agent.elsewhere and not agent.why_lost:
+            hint = "was ssh killed, or the node switched off? --max-restarts restarts the run"
         return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)

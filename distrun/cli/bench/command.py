@@ -26,6 +26,7 @@ _ENDINGS = (".json", ".csv", ".md", ".txt", *plot.ENDINGS)
 _PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
 _OF_THE_JOB = (
     *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "hostfile"),
+    *("on", "python", "interface"),
     *("master_port", "time_limit", "grace", "join_timeout", "start_method"),
 )
 """Options that are those of `distrun launch`."""
@@ -73,6 +74,9 @@ def bench_comm(
     runs_dir: str = typer.Option(None, metavar="DIR"),
     hosts: str = typer.Option(None, metavar="A,B"),
     hostfile: str = typer.Option(None, metavar="FILE"),
+    on: str = typer.Option(None, metavar="local|ssh|slurm"),
+    python: str = typer.Option(None, metavar="PATH"),
+    interface: str = typer.Option(None, metavar="NAME"),
     master_port: str = typer.Option(None, metavar="PORT"),
     time_limit: str = typer.Option(None, metavar="TIME"),
     grace: str = typer.Option(None, metavar="TIME"),
@@ -91,7 +95,8 @@ def bench_comm(
     _require_outputs(output)
     before = _baseline(baseline, tolerance)
     request = _request(given)
-    prepared = _prepared(request, {name: given[name] for name in _OF_THE_JOB}, config)
+    settings = {name: given[name] for name in _OF_THE_JOB}
+    prepared = _prepared(request, settings, config, ask=not dry_run)
     if dry_run:
         from distrun.plan.show import dry_run as lines
 
@@ -155,7 +160,9 @@ def _request(given: dict[str, Any]) -> BenchRequest:
     )
 
 
-def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | None) -> Prepared:
+def _prepared(
+    request: BenchRequest, settings: dict[str, Any], config: Path | None, *, ask: bool
+) -> Prepared:
     from distrun.api.bench_comm import prepare_bench, program_of
     from distrun.cli.screen.console import say
     from distrun.spec import read
@@ -164,7 +171,7 @@ def _prepared(request: BenchRequest, settings: dict[str, Any], config: Path | No
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
     job, sources, _ = read.job({**flags, **program_of(request)}, config, say)
-    return prepare_bench(job, sources, request)
+    return prepare_bench(job, sources, request, ask=ask, tell=say)
 
 
 def _measured(request: BenchRequest, prepared: Prepared) -> tuple[BenchReport, int]:

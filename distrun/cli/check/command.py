@@ -73,10 +73,6 @@ def check(
     if watch:
         _watch(given, settings)
         return
-    if deep:
-        from distrun.api.deep import require_here
-
-        require_here(settings)
     output_file.require(output, _ENDINGS)
     if save is not None:
         output_file.require_writable(save)
