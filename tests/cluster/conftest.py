@@ -6,9 +6,7 @@ test. All is in namespaces that end with pytest, also if that is killed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,10 +21,10 @@ def hosts_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts
     """Three hosts behind sshd, n01 to n03; the directories of tests are visible there."""
     if reason := lacking("sshd", "ssh", "ssh-keygen"):
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="distrun-hosts-", dir="/tmp") as directory:
-        hosts = Hosts(Path(directory), visible=[tmp_path_factory.getbasetemp()])
-        yield hosts
-        hosts.close()
+    visible = [tmp_path_factory.getbasetemp()]
+    hosts = Hosts(tmp_path_factory.mktemp("hosts"), visible=visible)
+    yield hosts
+    hosts.close()
 
 
 @pytest.fixture
@@ -41,10 +39,10 @@ def slurm_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm
     """A Slurm cluster of the nodes n1 and n2; the directories of tests are visible there."""
     if reason := lacking(*slurm_cluster.PROGRAMS):
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="distrun-slurm-", dir="/tmp") as directory:
-        slurm = Slurm(Path(directory), visible=[tmp_path_factory.getbasetemp()])
-        yield slurm
-        slurm.close()
+    visible = [tmp_path_factory.getbasetemp()]
+    slurm = Slurm(tmp_path_factory.mktemp("slurm"), visible=visible)
+    yield slurm
+    slurm.close()
 
 
 @pytest.fixture

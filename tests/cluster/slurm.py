@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -226,6 +227,7 @@ class Slurm:
     def close(self) -> None:
         """Take it away with all that runs there."""
         self.hosts.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _program(command_line: str) -> str:
