@@ -204,13 +204,13 @@ class Hosts:
         return any(map(_is_listener, self.machines[name].processes().values()))
 
     def restore(self, keep: Callable[[str], bool] = _is_listener) -> None:
-        """Make all as at the start: cables, names, processes, files, sshd.
+        """Make all as at the start: network, names, processes, files, sshd.
 
         Args:
             keep: Whether a process goes on, by its command line.
         """
         for name, machine in self.machines.items():
-            self.mend(name)
+            self._switch.restore(machine)
             self.write_hosts(name)
             machine.kill(lambda line: not keep(line))
             machine.restore()

@@ -38,6 +38,7 @@ class Switch:
         self._holder.stdin.flush()
         self._holder.stdout.readline()  # it is cat by now, in its namespace
         self._ports: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
         self._run("ip", "link", "add", "bridge", "type", "bridge")
         self._run("ip", "link", "set", "bridge", "up")
         self.number = self._connect_here()
@@ -91,10 +92,24 @@ class Switch:
         peer = ["type", "veth", "peer", "name", "eth0", "netns", str(machine.pid)]
         self._run("ip", "link", "add", port, *peer)
         self._run("ip", "link", "set", port, "master", "bridge", "up")
+        self._configure(machine, host)
+        self._settings[machine.name] = _settings(machine)
+
+    def _configure(self, machine: Machine, host: int) -> None:
         self._address(machine.pid, "eth0", host)
         machine.ip("route", "add", "default", "via", self.here)
         machine.ip("-6", "route", "add", "default", "via", self.address6(_HERE))
         self._until_up(machine)
+
+    def restore(self, machine: Machine) -> None:
+        """Connect a machine as it was, with the addresses, routes and MTU that it had."""
+        self.mend(machine)
+        if _settings(machine) != self._settings[machine.name]:
+            machine.ip("addr", "flush", "dev", "eth0")
+            machine.ip("link", "set", "eth0", "down", "mtu", "1500")
+            machine.ip("route", "flush", "table", "main")
+            machine.ip("-6", "route", "flush", "table", "main")
+            self._configure(machine, int(self._ports[machine.name].removeprefix("port")))
 
     def _until_up(self, machine: Machine) -> None:
         up = "state UP"
@@ -141,3 +156,11 @@ class Switch:
         # The kernel takes a namespace down a little later than its last process.
         gone = ["ip", "link", "show", f"distrun{self.number}"]
         wait_until(lambda: subprocess.run(gone, capture_output=True).returncode, 20, "the link")
+
+
+def _settings(machine: Machine) -> str:
+    """Return what tests change of a machine's network, as ip prints it."""
+    addresses = machine.ip("addr", "show", "dev", "eth0", "scope", "global")
+    routes = [machine.ip(family, "route", "show", "table", "main") for family in ("-4", "-6")]
+    lines = [line for each in routes for line in each.splitlines()]
+    return addresses + "\n".join(line for line in lines if not line.startswith("fe80"))
