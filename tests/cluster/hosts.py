@@ -10,12 +10,16 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+import distrun
 from tests.cluster import openssh
-from tests.cluster.machine import Machine, visible_paths
+from tests.cluster.machine import REPOSITORY, Machine, visible_paths
 from tests.cluster.needs import program_path
 from tests.cluster.switch import Switch
 from tests.conftest import wait_until
@@ -37,7 +41,7 @@ class Hosts:
     the key), `refused` (nothing listens), `no-route` (no machine has the address; ssh gives up
     after 3 s). `NAME-6` is a host by its IPv6 address. `ada@NAME` is an unprivileged user,
     `cora@NAME` has csh, a banner, and a greeting on stdout; the home of `nemo@NAME` does not
-    exist. `bare()` is a host without python.
+    exist. `bare()` is a host without python, `plain()` one without distrun.
 
     Args:
         directory: Where keys and configuration are kept; the caller's.
@@ -78,11 +82,29 @@ class Hosts:
     def bare(self) -> str:
         """Boot a host without python, if it is not yet there; return its name."""
         if "bare" not in self.machines:
-            self._boot("bare", without_python=True)
+            venv = [f"{sys.prefix}/bin"] if sys.prefix != sys.base_prefix else []
+            self._boot("bare", without_python=True, hidden=venv)
             self._introduce("bare")
         return "bare"
 
-    def _boot(self, name: str, without_python: bool = False) -> None:
+    def plain(self) -> str:
+        """Boot a host that has torch but no distrun, if it is not yet there; return its name.
+
+        The working tree is empty there. Skips the test if distrun is not installed from it, or
+        if the environment is in it.
+        """
+        if Path(sys.prefix).is_relative_to(REPOSITORY):
+            pytest.skip("the environment is in the working tree, which that host lacks")
+        if not Path(distrun.__file__).is_relative_to(REPOSITORY):
+            pytest.skip("distrun is not installed from the working tree (pip install -e)")
+        if "plain" not in self.machines:
+            self._boot("plain", hidden=[REPOSITORY])
+            self._introduce("plain")
+        return "plain"
+
+    def _boot(
+        self, name: str, without_python: bool = False, hidden: Sequence[str | Path] = ()
+    ) -> None:
         number = len(self.machines) + 1
         self.addresses[name] = self._switch.address(number)
         self.addresses6[name] = self._switch.address6(number)
@@ -92,6 +114,7 @@ class Hosts:
             files={"/etc/hosts": "", **openssh.account_files()},
             visible=self._visible,
             without_python=without_python,
+            hidden=hidden,
         )
         self._switch.plug(machine, number)
 

@@ -31,7 +31,6 @@ PRIVATE = {  # directory: size of the tmpfs
     "/dev/shm": "1g",
 }
 _TIMEOUT_S = 20.0
-_IN_A_VENV = sys.prefix != sys.base_prefix
 
 
 def visible_paths(*more: Path) -> list[str]:
@@ -51,6 +50,7 @@ class Machine:
         files: Text of files that it has in place of this machine's, by path. They exist here.
         visible: Paths below the private directories that it shows.
         without_python: Whether its PATH has no interpreter.
+        hidden: Directories of this machine that are empty there.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Machine:
         files: Mapping[str, str],
         visible: Sequence[str],
         without_python: bool = False,
+        hidden: Sequence[str | Path] = (),
     ) -> None:
         self.name = name
         self.etc = directory / name
@@ -71,7 +72,7 @@ class Machine:
             "private": PRIVATE,
             "visible": visible,
             "no_python_in": _programs() if without_python else [],
-            "hidden": [f"{sys.prefix}/bin"] if without_python and _IN_A_VENV else [],
+            "hidden": [*map(str, hidden)],
         }
         self._start(order)
         self.settle()

@@ -58,19 +58,23 @@ InactiveLimit=0
 KillWait={kill_wait_s}
 MessageTimeout=5
 SlurmdTimeout=10
-NodeName=DEFAULT CPUs={cpus} RealMemory=2048 State=UNKNOWN
+GresTypes=gpu
+NodeName=DEFAULT CPUs={cpus} RealMemory=2048 Gres=gpu:2 State=UNKNOWN
 NodeName=n1 NodeAddr={n1}
 NodeName=n2 NodeAddr={n2}
 PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE State=UP
 PartitionName=debug Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=spot PriorityTier=1 PreemptMode=REQUEUE GraceTime={kill_wait_s}
 """
+_GPUS = "AutoDetect=off\nName=gpu File=/dev/null,/dev/zero Flags=nvidia_gpu_env\n"
+"""Two GPUs a node that only Slurm believes in: it hands out their numbers."""
 
 
 class Slurm:
     """A cluster that is up; `close` takes it away.
 
-    Jobs of the partition `debug` preempt those of `spot`, which are warned and requeued.
+    Jobs of the partition `debug` preempt those of `spot`, which get SIGTERM and, after
+    KILL_WAIT_S, are requeued. Each node has two GPUs in name (`--gres=gpu:1`).
 
     Args:
         directory: Where its files are kept; the caller's.
@@ -90,6 +94,8 @@ class Slurm:
                 self.start_node(node)
             self.until_idle()
         except BaseException:  # a half-made cluster goes too, also at Ctrl-C
+            for log in directory.glob("*.log"):
+                print(log.name, log.read_text()[-2000:], sep="\n")
             self.close()
             raise
         for machine in self.hosts.machines.values():
@@ -105,6 +111,7 @@ class Slurm:
             **{node: addresses[node] for node in NODES},
         )
         (self.directory / "slurm.conf").write_text(text)
+        (self.directory / "gres.conf").write_text(_GPUS)
         key = self.directory / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(64))

@@ -101,6 +101,14 @@ def test_a_host_can_lack_python(hosts: Hosts) -> None:
     assert done.stderr.count("not found") + done.stderr.count("No such file") == 2
 
 
+def test_a_host_can_lack_distrun_and_have_torch(hosts: Hosts) -> None:
+    plain = hosts.plain()
+    assert ssh(hosts, plain, f"{sys.executable} -c 'import numpy, torch'").returncode == 0
+    assert (
+        "No module named" in ssh(hosts, plain, f"{sys.executable} -c 'import distrun.env'").stderr
+    )
+
+
 def test_a_cut_host_is_silent_until_it_is_mended(hosts: Hosts) -> None:
     hosts.cut("n02")
     assert ssh(hosts, "-o", "ConnectTimeout=1", "n02", "hostname").returncode == 255
