@@ -45,7 +45,7 @@ _CURES = (
     ("gres", "`sinfo -o '%N %G'` lists the nodes' GPUs"),
     ("memory", "`sinfo -o '%N %m'` lists the nodes' memory in MB; --sbatch mem=…"),
     ("node co", "`sinfo -o '%P %D %c %m %G'` lists nodes, cores, memory and GPUs; --nodes"),
-    ("unrecognized option", "`man sbatch` lists the options that --sbatch takes"),
+    ("option '", "`man sbatch` lists the options that --sbatch takes"),
 )
 """Words in an error of sbatch -> what helps."""
 
@@ -159,14 +159,19 @@ def cancel(job_id: str, patience_s: float = _PATIENCE_S) -> None:
 def end_launcher(job_id: str, patience_s: float = _PATIENCE_S) -> bool:
     """Send SIGTERM to the launcher of a running job alone, so that it can end its ranks in order.
 
+    For a job that waits, scancel would try for 90 s (tried); so its state is asked first.
+
     Returns:
-        Whether Slurm has taken the order; a job that waits or has ended has no launcher.
+        Whether Slurm has taken the order; a job that does not run has no launcher.
 
     Raises:
         UsageError: It is not the id of a job.
         MachineError: The controller does not answer, or there is no Slurm here.
     """
-    words = ["scancel", "--batch", "--signal=TERM", checked_job_id(job_id)]
+    found = status(job_id, patience_s)
+    if found is None or found.state != "RUNNING":
+        return False
+    words = ["scancel", "--batch", "--signal=TERM", job_id]
     answer = _until_answered(words, patience_s)
     if answer.code and _BUSY.search(answer.said):
         raise _no_answer(words, answer)

@@ -171,6 +171,11 @@ def test_a_job_is_submitted_and_its_id_read(plays: Plays, tmp_path: Path, out: s
             "unrecognized option '--nosuch=1'",
             "man sbatch",
         ),
+        (
+            "sbatch: option '--contiguous' doesn't allow an argument\n",
+            "'--contiguous' doesn't allow an argument",
+            "man sbatch",
+        ),
         ("sbatch: error: \x1b[31mno\x07\r\n", "Slurm refuses the job:  [31mno", ""),
         ("", "no words, exit code 1", ""),
     ],
@@ -306,8 +311,9 @@ def test_the_job_of_another_user_is_not_cancelled_in_silence(plays: Plays) -> No
 
 
 def test_only_the_launcher_of_a_running_job_is_asked_to_end(plays: Plays, tmp_path: Path) -> None:
-    pending = "scancel: error: Kill job error on job id 7: Job can not be altered now, try again"
-    plays("scancel", (0, "", ""), (228, "", pending))
-    assert end_launcher("7")
-    assert not end_launcher("7")
-    assert calls(tmp_path)[0] == ["scancel", "--batch", "--signal=TERM", "7"]
+    running = SHOWN.replace("JobState=FAILED", "JobState=RUNNING")
+    plays("scontrol", (0, running, ""), (0, SHOWN, ""), (1, "", INVALID))
+    plays("scancel", (0, "", ""))
+    assert [end_launcher("74") for _ in range(3)] == [True, False, False]
+    signals = [call for call in calls(tmp_path) if call[0] == "scancel"]
+    assert signals == [["scancel", "--batch", "--signal=TERM", "74"]]
