@@ -71,5 +71,17 @@ def _problem(error: Exception) -> str:
 
 
 def _connect(address: str, port: int, timeout_s: float) -> tuple[str, str]:
-    with socket.create_connection((address, port), timeout_s) as connection:
-        return connection.getsockname()[0], connection.getpeername()[0]
+    """Connect, by IPv4 first: IPv6 is often configured where it leads nowhere."""
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
+    for number, (family, kind, protocol, _, where) in enumerate(found):
+        with socket.socket(family, kind, protocol) as connection:
+            connection.settimeout(timeout_s)
+            try:
+                connection.connect(where)
+            except OSError:
+                if number == len(found) - 1:
+                    raise
+                continue
+            return connection.getsockname()[0], connection.getpeername()[0]
+    raise socket.gaierror(f"{address} has no address")

@@ -17,6 +17,8 @@ class Place:
     """The port of sshd."""
     job_id: str = ""
     """The allocation that holds it."""
+    gpus: int = 0
+    """How many GPUs the allocation has there, if it says so."""
     python: str = ""
     """The interpreter there; "": this one's path if it exists there, else python3."""
     address: str = ""

@@ -70,7 +70,7 @@ def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
         nodes = [
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
-        nodes = _reached(job, nodes, tell)
+        nodes = _reached(job, nodes, wanted, tell)
         port = _port(job, machines, nodes[0].name)
         if job.check is not False and script.path is not None and not job.no_python:
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])

@@ -71,7 +71,13 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
     allocation = Allocation(asked, _share(settings))
     try:
         yield [
-            Place(host, host, job_id=allocation.job_id, python=settings.python or "")
+            Place(
+                host,
+                host,
+                job_id=allocation.job_id,
+                python=settings.python or "",
+                gpus=_gpus_of_job(os.environ),
+            )
             for host in allocation.hosts
         ]
     finally:
@@ -82,7 +88,16 @@ def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a module there as a step with all that the job has there."""
     line = line_for_sh(module, arguments, place.python)
     where = [f"--jobid={place.job_id}", f"--nodelist={place.target}"]
-    return ["srun", "--quiet", *where, *_STEP, "sh", "-c", line]
+    # A step has no GPU, even of a job with whole nodes, unless it asks for them.
+    gpus = [f"--gpus-per-node={place.gpus}"] if place.gpus else []
+    return ["srun", "--quiet", *where, *_STEP, *gpus, "sh", "-c", line]
+
+
+def _gpus_of_job(environ: Mapping[str, str]) -> int:
+    """Return how many GPUs the current job has on a node; 0 if it has none or does not say."""
+    said = environ.get("SLURM_GPUS_ON_NODE") or environ.get("SLURM_GPUS_PER_NODE", "")
+    count = said.rpartition(":")[2]  # `h100:8`
+    return int(count) if count.isdigit() else 0
 
 
 def cure(name: str, problem: str) -> str:

@@ -1,0 +1,221 @@
+"""`distrun launch --hosts` on two hosts behind sshd: it trains, fails, and leaves nothing there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distrun.processes import descendants
+from tests.cluster.hosts import Hosts
+from tests.cluster.launches import launched, nothing_is_left
+
+TWO = ("--hosts", "n01,n02", "--nproc-per-node", "1")
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+
+
+def test_ranks_of_two_hosts_meet_and_each_has_its_log(hosts: Hosts, tmp_path: Path) -> None:
+    with launched(hosts, tmp_path, *TWO, "train.py", "end") as launch:
+        assert launch.ends() == 0, launch.printed
+    printed = launch.printed
+    assert {"[0·0] begun 0", "[1·1] begun 1"} <= set(printed.splitlines())
+    assert re.search(r"n01: Python 3[.\d]+, torch 2\S+, \S+ cores", printed)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "logs/node1/rank1.log").read_text() == "begun 1\n"
+    plan = launch.record()["plan"]
+    assert [node["host"] for node in plan["nodes"]] == ["n01", "n02"]
+    expected = [hosts.addresses[name] for name in ("n01", "n02")]
+    assert [node["address"] for node in plan["nodes"]] == expected
+    assert {node["environ"]["GLOO_SOCKET_IFNAME"] for node in plan["nodes"]} == {"eth0"}
+    nothing_is_left(hosts)
+
+
+def test_a_rank_that_fails_is_named_with_its_host(hosts: Hosts, tmp_path: Path) -> None:
+    with launched(hosts, tmp_path, *TWO, "train.py", "raise") as launch:
+        assert launch.ends() == 1
+    assert "rank 1 on n02 failed first: ValueError: no such sample: 7" in launch.printed
+    nothing_is_left(hosts)
+
+
+@pytest.mark.parametrize(
+    ("host", "why", "cure"),
+    [
+        ("stranger", "Host key verification failed", "`ssh stranger` once"),
+        ("changed", "Host key verification failed", "ssh-keygen -R changed"),
+        ("unknown-key", "Permission denied", "ssh-copy-id"),
+        ("refused", "Connection refused", "is sshd running on refused?"),
+        ("no-route", "No route to host|timed out", "switched on"),
+        ("no.such.host.example", "Could not resolve hostname", "spelt right"),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_told_with_its_cure_and_nothing_starts(
+    hosts: Hosts, tmp_path: Path, host: str, why: str, cure: str
+) -> None:
+    words = ("--hosts", f"n01,{host}", "--nproc-per-node", "1", "train.py", "end")
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 4
+    assert re.search(f"distrun: {host}: not reached: .*({why})", launch.printed), launch.printed
+    assert cure in launch.printed
+    assert f"1 of 2 nodes cannot be reached: {host}\n" in launch.printed
+    assert not (tmp_path / "runs").exists()
+    nothing_is_left(hosts)
+
+
+def test_a_host_without_python_says_so(hosts: Hosts, tmp_path: Path) -> None:
+    words = ("--hosts", f"n01,{hosts.bare()}", "--nproc-per-node", "1", "train.py", "end")
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 4
+    assert "--python names one" in launch.printed
+
+
+def kill_client(launch_pid: int, name: str, signum: int) -> None:
+    """Send a signal to the ssh client of a node's agent."""
+    for pid in descendants(launch_pid):
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"distrun.agent.remote" in line and name.encode() in line.split(b"\0"):
+            os.kill(pid, signum)
+            return
+    raise AssertionError(f"no ssh to {name}")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_ssh_client_is_a_lost_node_that_ends_by_itself(
+    hosts: Hosts, tmp_path: Path, signum: int
+) -> None:
+    with launched(hosts, tmp_path, *TWO, "--grace", "5", "train.py", "wait") as launch:
+        launch.until("begun", 2)
+        kill_client(launch.child.pid, "n02", signum)
+        assert launch.ends() == 5
+    assert "the connection to n02 ended unexpectedly" in launch.printed
+    nothing_is_left(hosts)
+
+
+def processes_killed(hosts: Hosts) -> None:
+    for pid, line in hosts.pids("n02").items():
+        if "sshd" not in line:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (processes_killed, "n02"),
+        (lambda hosts: hosts.power_off("n02"), "n02"),
+        (lambda hosts: hosts.cut("n02"), "n02: its agent said nothing for 30 s"),
+    ],
+    ids=["its processes killed", "power lost", "cable cut"],
+)
+def test_a_node_that_is_lost_is_named(
+    hosts: Hosts, tmp_path: Path, fault: Callable[[Hosts], None], told: str
+) -> None:
+    with launched(hosts, tmp_path, *TWO, "--grace", "5", "train.py", "wait") as launch:
+        launch.until("begun", 2)
+        fault(hosts)
+        assert launch.ends() == 5
+    assert re.search(f"NODE LOST: .*{told}", launch.printed), launch.printed
+    hosts.mend("n02")
+    nothing_is_left(hosts, limit_s=45)  # the lease
+
+
+def test_a_cable_that_is_out_for_a_while_ends_nothing(hosts: Hosts, tmp_path: Path) -> None:
+    with launched(hosts, tmp_path, *TWO, "train.py", "talk") as launch:
+        launch.until("begun", 2)
+        hosts.cut("n02")
+        launch.until("the agent of n02 has been silent for 10 s")
+        hosts.mend("n02")
+        assert launch.ends() == 0
+    nothing_is_left(hosts)
+
+
+def test_a_launcher_that_is_killed_leaves_nothing(hosts: Hosts, tmp_path: Path) -> None:
+    with launched(hosts, tmp_path, *TWO, "train.py", "wait") as launch:
+        launch.until("begun", 2)
+        everybody = [launch.child.pid, *descendants(launch.child.pid)]
+        for pid in everybody:
+            os.kill(pid, signal.SIGKILL)
+        launch.ends()
+    nothing_is_left(hosts)
+
+
+@pytest.mark.parametrize("user", ["cora", "nemo"])
+def test_a_greeting_or_a_missing_home_confuses_nothing(
+    hosts: Hosts, tmp_path: Path, user: str
+) -> None:
+    """`cora` has csh and a greeting on stdout, `nemo` no home; neither may read root's files."""
+    words = ("--hosts", f"{user}@n01,{user}@n02", "--nproc-per-node", "1", "train.py", "end")
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 3
+    assert f"{user}@n01: Python 3" in launch.printed
+    assert re.search(f"torch is not installed on|on {user}@n0.: Permission denied", launch.printed)
+    nothing_is_left(hosts)
+
+
+def test_values_of_variables_arrive_byte_for_byte_and_are_shown_nowhere(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    hostile = "a'b\"c $HOME `id` \\ \n; \t\x01é\udcff"
+    script = "import os, sys; sys.exit(os.environ['WEIRD'] != eval(sys.argv[1]))"
+    (tmp_path / "check.py").write_text(script)
+    words = (*TWO, "--env", f"WEIRD={hostile}", "check.py", repr(hostile))
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 0, launch.printed
+
+
+def test_a_script_that_is_not_there_is_told_before_the_start(hosts: Hosts, tmp_path: Path) -> None:
+    words = (
+        "--hosts",
+        "n01,n02",
+        "--nproc-per-node",
+        "1",
+        "--workdir",
+        "/nowhere",
+        "train.py",
+        "end",
+    )
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 3
+    assert "'train.py' cannot be read in '/nowhere' on n01: " in launch.printed
+    assert "--workdir names the directory there" in launch.printed
+
+
+def test_a_detached_run_goes_on_and_is_stopped_by_its_name(hosts: Hosts, tmp_path: Path) -> None:
+    with launched(hosts, tmp_path, *TWO, "--detach", "train.py", "wait") as launch:
+        assert launch.ends() == 0, launch.printed
+    run_id = re.search(r"running as (\S+),", launch.printed)
+    assert run_id
+    stop = [sys.executable, "-m", "distrun", "stop", run_id[1]]
+    done = subprocess.run(stop, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert launch.record()["exit_code"] == 143
+    nothing_is_left(hosts)
+
+
+def test_hosts_that_are_named_by_ipv6_addresses_train_too(hosts: Hosts, tmp_path: Path) -> None:
+    words = ("--hosts", "n01-6,n02-6", "--nproc-per-node", "1", "train.py", "end")
+    for name in hosts.names:  # the names are of ssh_config alone, and no host has IPv4
+        hosts.write_hosts(name, dict.fromkeys(hosts.names, ""))
+        hosts.run(name, ["ip", "-4", "addr", "flush", "dev", "eth0"])
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 0, launch.printed
+    addresses = [node["address"] for node in launch.record()["plan"]["nodes"]]
+    assert addresses == [hosts.addresses6[name] for name in ("n01", "n02")]
+
+
+def test_two_launches_to_the_same_hosts_at_once_disturb_neither(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    places = [tmp_path / name for name in ("one", "two")]
+    for place in places:
+        place.mkdir()
+    with (
+        launched(hosts, places[0], *TWO, "train.py", "end") as one,
+        launched(hosts, places[1], *TWO, "train.py", "end") as two,
+    ):
+        assert (one.ends(), two.ends()) == (0, 0), one.printed + two.printed
+    nothing_is_left(hosts)
