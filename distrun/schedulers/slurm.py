@@ -125,7 +125,7 @@ class Allocation:
         share: What to request of each node, as options of salloc; default: whole nodes.
 
     Raises:
-        UsageError: There is no current job and no request, or the job has another number of nodes.
+        UsageError: There is no current job and no request, or the job has fewer nodes.
         MachineError: Slurm is missing, grants no nodes, or does not list them.
     """
 
@@ -142,12 +142,13 @@ class Allocation:
         except MachineError:
             self.close()
             raise
-        if nnodes is not None and len(self.hosts) != nnodes:
+        if nnodes is not None and len(self.hosts) < nnodes:
             self.close()
             raise UsageError(
-                f"--nodes {nnodes} differs from the {len(self.hosts)} nodes of this allocation",
+                f"--nodes {nnodes} is more than the {len(self.hosts)} nodes of this allocation",
                 "leave --nodes out inside an allocation",
             )
+        self.hosts = self.hosts[:nnodes]
 
     def _ask(self, nnodes: int, share: Sequence[str]) -> tuple[str, str]:
         words = ["salloc", "--quiet", f"--nodes={nnodes}", *share, "sh", "-c", _HOLD]
