@@ -21,6 +21,8 @@ class Streams:
     """The rank that has the launcher's own descriptors, if any."""
     handed_fds: tuple[int | None, ...] = (None, None, None)
     """The descriptors of its stdin, stdout and stderr, open in the process that reads this."""
+    fed: bool = False
+    """Its stdin comes as commands to its agent, which is on another machine."""
 
     @property
     def open_fds(self) -> list[int]:

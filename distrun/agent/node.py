@@ -6,6 +6,7 @@ engine, which blocks in its rendezvous, has a thread of its own.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import selectors
@@ -14,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +24,7 @@ from distrun.agent.ending import Ending
 from distrun.agent.forks import Forks
 from distrun.agent.rank import Rank
 from distrun.agent.rank_boot import STACKS_SIGNAL
+from distrun.agent.stdin import Stdin
 from distrun.env import TAG
 from distrun.processes import reap_children, send, sweep
 from distrun.signal_masks import catches, survives
@@ -43,6 +46,9 @@ class Node:
     def __init__(self, channel: Channel, forks: Forks, streams: Streams) -> None:
         self._channel = channel
         self._forks = forks
+        self._stdin = Stdin() if streams.fed else None
+        if self._stdin:
+            streams = replace(streams, handed_fds=(self._stdin.read_fd, None, None))
         self._streams = streams
         self._ranks: dict[int, Rank] = {}  # by local rank
         self._all_ended = threading.Event()
@@ -60,6 +66,7 @@ class Node:
             "signal": self._signal,
             "interrupt": self._interrupt,
             "stacks": self._stacks,
+            "stdin": self._stdin_came,
             "stop": self._stop,
             "kill": lambda _: self._ending.kill(self._live()),
             "exit": self._exit,
@@ -195,6 +202,8 @@ class Node:
         self._ranks[local_rank] = rank
         handed = rank.rank == self._streams.handed_rank
         fds = rank.open(self._streams.handed_fds if handed else NOTHING_HANDED.handed_fds)
+        if handed and self._stdin:
+            self._stdin.handed()
         self._forks.ask(environ, command, fds)
         for fd in rank.output.fds:
             self._selector.register(fd, selectors.EVENT_READ, partial(self._on_output, rank))
@@ -317,6 +326,22 @@ class Node:
         for rank in self._live():
             self._on_report(rank)  # a rank that is leaving gets no signal
         self._ending.stop(command["signal"], command["grace_s"], self._live())
+
+    def _stdin_came(self, command: dict[str, Any]) -> None:
+        if self._stdin:
+            self._tell_taken(self._stdin.take(base64.b64decode(command["data"])))
+
+    def _tell_taken(self, nbytes: int) -> None:
+        """Report how much of stdin is done with, and wait for room for the rest."""
+        assert self._stdin
+        self._channel.event("stdin_taken", count=nbytes)
+        if (fd := self._stdin.waiting_fd) is not None and fd not in self._selector.get_map():
+            self._selector.register(fd, selectors.EVENT_WRITE, partial(self._on_room, fd))
+
+    def _on_room(self, fd: int) -> None:
+        assert self._stdin
+        self._unregister(fd)
+        self._tell_taken(self._stdin.flush())
 
     def _stacks(self, _: dict[str, Any]) -> None:
         """Collect where every live rank is; a rank writes it from C, stuck or not."""

@@ -57,7 +57,7 @@ def _start(
     own: dict[str, Any] = {
         "commands_fd": commands_fd,
         "events_fd": events_fd,
-        "streams": Streams(apart=order["apart"]).to_json(),
+        "streams": Streams(**order["streams"]).to_json(),
         "received": rest.decode(),
     }
     environ = env.scrubbed(dict(os.environ)) | order["environ"]

@@ -90,7 +90,10 @@ def launch(
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
         prepared = replace(prepared, plan=prepared.plan.with_terminal(debug_rank))
-        ranks = frozenset()  # no status line or prefix disturbs the debugger
+        # No status line or prefix disturbs the debugger. Another machine's rank has no terminal:
+        # what it prints comes as output.
+        elsewhere = any(node.command for node in prepared.plan.nodes)
+        ranks = frozenset({debug_rank} if elsewhere else ())
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
     if dry_run or explain:

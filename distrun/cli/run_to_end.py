@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distrun.api.launch import LaunchPlan, LaunchResult, Prepared, SupervisorClient
     from distrun.api.runs import RunDirectory
     from distrun.cli.debug_rank import TerminalForRank
-    from distrun.cli.stdin import StdinForRank0
+    from distrun.cli.stdin import StdinForRank
 
 _TICK_S = 0.25
 _DEAF_S = 2.5
@@ -84,13 +84,15 @@ def run_to_end(
     return result
 
 
-def _input_of(plan: LaunchPlan) -> StdinForRank0 | TerminalForRank:
+def _input_of(plan: LaunchPlan) -> StdinForRank | TerminalForRank:
     from distrun.cli.debug_rank import TerminalForRank
-    from distrun.cli.stdin import StdinForRank0
+    from distrun.cli.stdin import StdinForRank
 
-    if plan.debug_rank is not None:
-        return TerminalForRank(plan.debug_rank)
-    return StdinForRank0(world_size=plan.world_size)
+    if plan.debug_rank is None:
+        return StdinForRank(0, from_terminal=plan.world_size == 1)
+    if any(node.command for node in plan.nodes):  # no descriptor reaches another machine
+        return StdinForRank(plan.debug_rank, from_terminal=True)
+    return TerminalForRank(plan.debug_rank)
 
 
 class _Patience:

@@ -1,8 +1,8 @@
-"""Passes standard input to rank 0.
+"""Passes standard input to a rank.
 
 A pipe or a file is passed as it is. A terminal cannot be: the rank is not in its foreground.
-So its lines are passed on, and only to a world of one rank, where it is clear which rank
-reads them (`input()`, `breakpoint()`).
+So its lines are passed on, and only where it is clear which rank reads them (`input()`,
+`breakpoint()`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ import threading
 from distrun.streams import NOTHING_HANDED, Streams
 
 
-class StdinForRank0:
-    """Context manager whose `streams` are the stdin of rank 0, if there is one."""
+class StdinForRank:
+    """Context manager whose `streams` are the stdin of a rank, if there is one.
 
-    def __init__(self, *, world_size: int) -> None:
+    Args:
+        rank: The rank.
+        from_terminal: Pass the lines of a terminal on, too.
+    """
+
+    def __init__(self, rank: int, *, from_terminal: bool) -> None:
         self.streams = NOTHING_HANDED
+        self._rank = rank
         self._write: int | None = None
-        self._world_size = world_size
+        self._from_terminal = from_terminal
 
-    def __enter__(self) -> StdinForRank0:
+    def __enter__(self) -> StdinForRank:
         try:
             is_terminal = os.isatty(0)
             os.fstat(0)
         except OSError:
             return self  # closed
         if not is_terminal:
-            self.streams = Streams(handed_fds=(os.dup(0), None, None))
-        elif self._world_size == 1:
+            self.streams = Streams(handed_rank=self._rank, handed_fds=(os.dup(0), None, None))
+        elif self._from_terminal:
             read, self._write = os.pipe()
-            self.streams = Streams(handed_fds=(read, None, None))
+            self.streams = Streams(handed_rank=self._rank, handed_fds=(read, None, None))
             threading.Thread(target=self._relay, daemon=True).start()
         return self
 

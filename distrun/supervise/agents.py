@@ -99,8 +99,10 @@ def start_agent(
     child.returncode = 0  # as for an agent here
     agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True)
     own = {**node.environ, RUN_DIR: environ[RUN_DIR]}
-    order = {"words": words, "environ": own, "tag": tag, "apart": streams.apart}
-    agent.talk.send({**order, "workdir": workdir})
+    fed = streams.handed_fds[0] is not None
+    there = {"apart": streams.apart, "handed_rank": streams.handed_rank, "fed": fed}
+    order = {"words": words, "environ": own, "tag": tag, "streams": there, "workdir": workdir}
+    agent.talk.send(order)
     return agent
 
 

@@ -28,15 +28,15 @@ from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Ending, Stop, describe
+from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
+from distrun.supervise.logs import Logs
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
-from distrun.supervise.rank_log import RankLog
 from distrun.supervise.world import World
 
 _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
-_AGENT_LOG_NBYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Supervisor:
             AppendFile(order.run.metrics, self._complain),
             lambda message: self._tell("notice", message=message),
         )
-        self._logs: dict[tuple[int, int], RankLog] = {}
-        self._agent_logs: dict[int, AppendFile] = {}
+        self._logs = Logs(order.run, order.plan.log_max_nbytes, self._complain)
         self._record = order.record
         self._selector = selectors.DefaultSelector()
+        self._feed = self._feed_elsewhere()
         self._beat = Beat()
         self._beat.add(observer.events_fd)
         self._stop: Stop | None = None
@@ -79,6 +79,13 @@ class Supervisor:
         )
         self._world: World
         self._attempt_ends: list[list[RankEnd]] = []
+
+    def _feed_elsewhere(self) -> Feed | None:
+        """Return what passes the launcher's stdin on, if a rank elsewhere is to read it."""
+        fd = self._order.streams.handed_fds[0]
+        if fd is None or not any(node.command for node in self._order.plan.nodes):
+            return None
+        return Feed(fd, self._selector)
 
     def run(self) -> int:
         """Run it; returns the exit code of the command."""
@@ -146,7 +153,7 @@ class Supervisor:
             reads = 0
         self._world = World(plan, attempt, restarts, [], self._tell, reads)
         if attempt:
-            self._mark_logs(attempt)
+            self._logs.mark(f"attempt {attempt + 1} begins")
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
         base = env.scrubbed(self._order.environ)
         for node in plan.nodes:
@@ -164,6 +171,8 @@ class Supervisor:
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
+        if self._feed:
+            self._feed.pause()
         for agent in self._world.agents:
             for fd in (agent.talk.messages_fd, agent.talk.words_fd):
                 self._unregister(fd)
@@ -206,43 +215,34 @@ class Supervisor:
             return
         for event, data in events:
             if event["event"] == "output":
-                self._log(agent, event["rank"]).write(event["stream"], data)
+                log = self._logs.of_rank(agent.index, event["rank"])
+                log.write(event["stream"], data)
                 self._observer.ring()
             elif event["event"] == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
                 self._metrics.write({**event["values"], **own})
                 self._observer.tell(event)
+            elif event["event"] == "stdin_taken":
+                if self._feed:
+                    self._feed.taken(event["count"])
             else:
                 if event["event"] == "rank_started":
-                    self._log(agent, event["rank"]).create()
-                    if event["rank"] == self._order.plan.debug_rank:
-                        self._log(agent, event["rank"]).say("this rank has the terminal")
+                    self._on_rank_started(agent, event["rank"])
                 self._world.on_event(agent, event)
 
-    def _log(self, agent: Agent, rank: int) -> RankLog:
-        key = (agent.index, rank)
-        if key not in self._logs:
-            limit = self._order.plan.log_max_nbytes
-            files = self._run.log(*key), self._run.streams(*key)
-            self._logs[key] = RankLog(*files, self._complain, limit)
-        return self._logs[key]
-
-    def _mark_logs(self, attempt: int) -> None:
-        """Mark the start of each attempt in the ranks' logs."""
-        for log in self._logs.values():
-            log.say(f"attempt {attempt + 1} begins")
+    def _on_rank_started(self, agent: Agent, rank: int) -> None:
+        log = self._logs.of_rank(agent.index, rank)
+        log.create()
+        if self._feed and rank == self._order.streams.handed_rank:
+            self._feed.begin(agent)
+        elif rank == self._order.plan.debug_rank:
+            log.say("this rank has the terminal")
 
     def _on_log(self, agent: Agent) -> None:
         if data := agent.talk.read_words():
-            self._agent_log(agent).write(data)
+            self._logs.of_agent(agent.index).write(data)
         else:
             self._unregister(agent.talk.words_fd)
-
-    def _agent_log(self, agent: Agent) -> AppendFile:
-        if agent.index not in self._agent_logs:
-            path = self._run.agent_log(agent.index)
-            self._agent_logs[agent.index] = AppendFile(path, lambda _: None, _AGENT_LOG_NBYTES)
-        return self._agent_logs[agent.index]
 
     def _unregister(self, fd: int) -> None:
         try:
@@ -358,11 +358,9 @@ class Supervisor:
         )
         self._beat.end()
         self._observer.flush_for(_FAREWELL_S)
-        logs: list[RankLog | AppendFile] = [*self._logs.values(), *self._agent_logs.values()]
         self._metrics.close()
         self._events.close()
-        for log in logs:
-            log.close()
+        self._logs.close()
         return ending.exit_code
 
     def _save(self, ending: Ending) -> None:

@@ -62,7 +62,7 @@ class Played:
     def close(self) -> None:
         self.it._beat.end()
         self.it._beat.remove(self._fds[-1])
-        for file in (self.it._events, *self.it._logs.values()):
+        for file in (self.it._events, self.it._logs):
             file.close()
         self.it._metrics.close()
         for agent in self.agents:
