@@ -71,7 +71,7 @@ class Frames:
         """
         found, view, at = [], memoryview(data), 0
         while at < len(data):
-            if self._raw_left:
+            if self._raw_left > 0:
                 end = min(at + self._raw_left, len(data))
                 found.append((self._header, view[at:end]))
                 self._raw_left -= end - at
@@ -88,8 +88,9 @@ class Frames:
             if (message := message_in(line)) is None:
                 self.noise = (self.noise + line + b"\n")[-_NOISE_NBYTES:]
                 continue
-            self._header, self._raw_left = message, message.get("nbytes", 0)
-            if not self._raw_left:
+            nbytes = message.get("nbytes")
+            self._header, self._raw_left = message, nbytes if type(nbytes) is int else 0
+            if self._raw_left <= 0:
                 found.append((message, view[:0]))
         return found
 

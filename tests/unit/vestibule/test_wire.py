@@ -1,0 +1,108 @@
+"""Messages on a stream: whole, in parts, between noise, with raw bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distrun.wire import BEAT, BEAT_LINE, Frames, Lines, encoded, first_message
+
+WORDS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+MESSAGES = st.dictionaries(st.text().filter(lambda name: name != "nbytes"), WORDS)
+
+
+def in_parts(data: bytes, nbytes: int) -> list[bytes]:
+    return [data[at : at + nbytes] for at in range(0, len(data), nbytes)]
+
+
+@given(st.lists(MESSAGES), st.integers(1, 40))
+def test_messages_come_whole_however_the_stream_is_cut(
+    messages: list[dict[str, Any]], nbytes: int
+) -> None:
+    lines = Lines()
+    data = BEAT.join(encoded(message) + BEAT_LINE for message in messages)
+    found = [message for part in in_parts(data, nbytes) for message in lines.feed(part)]
+    assert found == messages
+    assert lines.rest == b""
+
+
+@given(st.lists(st.tuples(MESSAGES, st.binary(max_size=60))), st.integers(1, 40))
+def test_raw_bytes_follow_their_message_in_as_many_parts_as_they_come(
+    sent: list[tuple[dict[str, Any], bytes]], nbytes: int
+) -> None:
+    frames = Frames()
+    data = b"".join(
+        encoded(
+            {**message, "nbytes": len(raw), "number": number}
+            if raw
+            else {**message, "number": number}
+        )
+        + raw
+        + BEAT_LINE
+        for number, (message, raw) in enumerate(sent)
+    )
+    found: dict[int, bytes] = {}
+    for part in in_parts(data, nbytes):
+        for message, raw in frames.feed(part):
+            found[message["number"]] = found.get(message["number"], b"") + bytes(raw)
+    assert found == dict(enumerate(raw for _, raw in sent))
+
+
+NOISE = b"Welcome!\n[1, 2]\nnull\n" + b"[" * 3000 + b"\n\xff\xfe\n"
+
+
+def test_noise_is_passed_over_and_its_end_is_kept() -> None:
+    frames = Frames()
+    found = frames.feed(NOISE + encoded({"event": "a"}) + b"This account is not available.\n")
+    assert [message for message, _ in found] == [{"event": "a"}]
+    assert frames.noise.endswith(b"\xff\xfe\nThis account is not available.\n")
+    assert len(frames.noise) <= 2048
+
+
+@pytest.mark.parametrize("nbytes", ["3", -3, 0, None, True, [3], 3.0])
+def test_a_number_of_raw_bytes_that_is_none_is_no_number(nbytes: object) -> None:
+    first, second = {"event": "a", "nbytes": nbytes}, {"event": "b"}
+    found = Frames().feed(encoded(first) + encoded(second))
+    assert [message for message, _ in found] == [first, second]
+
+
+def test_lines_that_are_no_messages_are_passed_over_only_where_that_is_asked_for() -> None:
+    assert Lines(tolerant=True).feed(NOISE + b"{}\n") == [{}]
+    with pytest.raises(ValueError, match="Expecting value"):
+        Lines().feed(b"Welcome!\n")
+
+
+def test_a_line_that_never_ends_is_dropped_at_the_limit() -> None:
+    lines = Lines(tolerant=True, max_nbytes=10)
+    assert lines.feed(b'{"a": "' + b"x" * 20) == []
+    assert lines.rest == b""
+    assert lines.feed(b'"}\n{"b": 1}\n') == [{"b": 1}]
+
+
+@pytest.mark.parametrize(
+    ("stream", "found"),
+    [
+        (b'{"a": 1}\n{"b": 2}\n{"c', ({"a": 1}, b'{"b": 2}\n{"c')),
+        (b'\0{"a"\0: 1}\n', ({"a": 1}, b"")),
+        (b'{"a": 1}', None),
+        (b"", None),
+    ],
+)
+def test_the_first_message_is_read_and_what_came_with_it_is_handed_on(
+    stream: bytes, found: tuple[dict[str, Any], bytes] | None
+) -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, stream)
+    os.close(write_fd)
+    assert first_message(read_fd) == found
+    os.close(read_fd)
+    if found:
+        assert Lines(received=found[1]).feed(b"") == ([{"b": 2}] if found[1] else [])
