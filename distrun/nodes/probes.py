@@ -13,6 +13,9 @@ from distrun.nodes import conversation
 from distrun.wire import Message
 
 _END_LIMIT_S = 1.0
+_AT_ONCE = 32
+"""How many log in at once: sshd, and a host that others are reached through, drop connections when
+too many are not yet authenticated (MaxStartups, sshd_config(5))."""
 _OF_SRUN = re.compile(r"srun: (error: .*: Exited with exit code \d+|Terminating )")
 """What srun prints after a step has ended; the reason is printed before."""
 
@@ -23,28 +26,40 @@ class Probe:
     Args:
         name: The node.
         command: The command that starts it.
-
-    Raises:
-        MachineError: The command cannot be started.
     """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        try:
-            self.talk, self.child = conversation.start(command)
-        except OSError as error:
-            raise MachineError(
-                f"{command[0]} cannot be started: {error.strerror}",
-                "it is needed to reach the nodes",
-            ) from None
+        self._command = command
+        self._requests: list[Message] = []
+        self.child: subprocess.Popen[bytes] | None = None
         self.gone = ""
-        """Why it has ended, as a sentence; "" while it runs."""
+        """Why it has ended, as a sentence; "" while it runs or waits for its start."""
         self.late = False
         """Whether it is `gone` because it took too long; its earlier answers are valid."""
 
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            MachineError: The command cannot be started.
+        """
+        try:
+            self.talk, self.child = conversation.start(self._command)
+        except OSError as error:
+            raise MachineError(
+                f"{self._command[0]} cannot be started: {error.strerror}",
+                "it is needed to reach the nodes",
+            ) from None
+        for request in self._requests:
+            self.talk.send(request)
+
     def send(self, request: Message) -> None:
         """Send a request; if the probe has ended, `gone` reports it."""
-        self.talk.send(request)
+        if self.child is None:
+            self._requests.append(request)
+        else:
+            self.talk.send(request)
 
     def receive(self) -> list[Message]:
         """Return the answers that have arrived; other output of the login shell is ignored."""
@@ -54,6 +69,7 @@ class Probe:
         return [message for message, _ in found or ()]
 
     def _why_gone(self) -> str:
+        assert self.child is not None
         try:
             code: int | None = self.child.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -75,13 +91,18 @@ class Probes:
 
     Args:
         commands: What starts each, by the node's name.
+
+    Raises:
+        MachineError: A command cannot be started.
     """
 
     def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
-        self.probes: list[Probe] = []
+        self.probes = [Probe(name, command) for name, command in commands.items()]
+        self._unstarted = list(reversed(self.probes))
+        self._starting: set[Probe] = set()
+        """Those that have not answered yet."""
         try:
-            for name, command in commands.items():
-                self.probes.append(Probe(name, command))
+            self._start_some()
         except BaseException:  # also Ctrl-C: those that were started must end
             self.close()
             raise
@@ -90,6 +111,16 @@ class Probes:
     def alive(self) -> list[Probe]:
         """The probes that may still answer."""
         return [probe for probe in self.probes if not probe.gone]
+
+    def _start_some(self) -> list[Probe]:
+        """Start as many as may be starting at once; return them."""
+        started = []
+        while self._unstarted and len(self._starting) < _AT_ONCE:
+            probe = self._unstarted.pop()
+            probe.start()
+            self._starting.add(probe)
+            started.append(probe)
+        return started
 
     def answers(
         self, wanted: Mapping[str, int], limit_s: float, told: Told = lambda *_: None
@@ -107,10 +138,9 @@ class Probes:
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
             for probe in awaited:
-                selector.register(probe.talk.messages_fd, selectors.EVENT_READ, probe)
-                selector.register(probe.talk.words_fd, selectors.EVENT_READ, probe)
+                _listen(selector, probe)
             while awaited and (left_s := deadline - time.monotonic()) > 0:
-                if [probe for probe in awaited if probe.talk.flush()]:
+                if [probe for probe in awaited if probe.child and probe.talk.flush()]:
                     left_s = min(left_s, 0.02)  # a full pipe
                 for key, _ in selector.select(left_s):
                     probe = key.data
@@ -119,16 +149,27 @@ class Probes:
                             selector.unregister(key.fd)
                     elif probe in awaited:
                         found[probe.name] += probe.receive()
+                        if found[probe.name] or probe.gone:
+                            self._starting.discard(probe)
                         if probe.gone or len(found[probe.name]) >= wanted[probe.name]:
                             awaited.remove(probe)
                             told(probe, found[probe.name])
                             selector.unregister(key.fd)
+                for probe in self._start_some():
+                    _listen(selector, probe)
             for probe in awaited:
                 probe.gone, probe.late = f"no answer within {limit_s:g} s", True
         return found
 
     def close(self) -> None:
         """End all probes."""
-        for probe in self.probes:
+        started = [probe for probe in self.probes if probe.child is not None]
+        for probe in started:
             probe.talk.close()
-        conversation.end([probe.child for probe in self.probes], _END_LIMIT_S)
+        conversation.end([probe.child for probe in started if probe.child], _END_LIMIT_S)
+
+
+def _listen(selector: selectors.BaseSelector, probe: Probe) -> None:
+    if probe.child is not None:
+        selector.register(probe.talk.messages_fd, selectors.EVENT_READ, probe)
+        selector.register(probe.talk.words_fd, selectors.EVENT_READ, probe)

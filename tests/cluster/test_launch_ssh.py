@@ -219,3 +219,52 @@ def test_two_launches_to_the_same_hosts_at_once_disturb_neither(
     ):
         assert (one.ends(), two.ends()) == (0, 0), one.printed + two.printed
     nothing_is_left(hosts)
+
+
+def test_a_run_starts_again_on_the_same_hosts(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "once.py").write_text(
+        "import os, sys, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "dist.all_reduce(torch.ones(1))\n"
+        "sys.exit(os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and dist.get_rank() == 1)\n"
+    )
+    with launched(hosts, tmp_path, *TWO, "--max-restarts", "1", "once.py") as launch:
+        assert launch.ends() == 0, launch.printed
+    assert launch.record()["attempts"] == 2
+    nothing_is_left(hosts)
+
+
+def test_an_elastic_run_goes_on_without_a_lost_host(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "elastic.py").write_text(
+        "import os, time, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "dist.all_reduce(torch.ones(1))\n"
+        "print('world', dist.get_world_size(), flush=True)\n"
+        "time.sleep(600 * (dist.get_world_size() == 3))\n"
+    )
+    words = ("--hosts", "n[01-03]", "--nodes", "2:3", "--nproc-per-node", "1", "--grace", "5")
+    with launched(hosts, tmp_path, *words, "elastic.py") as launch:
+        launch.until("world 3", 3)
+        kill_client(launch.child.pid, "n01", signal.SIGKILL)  # the head
+        assert launch.ends() == 0, launch.printed
+    assert launch.printed.count("world 2") == 2
+    nothing_is_left(hosts)
+
+
+def test_a_host_that_cannot_be_reached_is_left_out_of_an_elastic_run(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    words = ("--hosts", "n01,refused,n02", "--nodes", "2:3", "--nproc-per-node", "1")
+    with launched(hosts, tmp_path, *words, "train.py", "end") as launch:
+        assert launch.ends() == 0, launch.printed
+    assert "refused is left out: ssh: connect to host" in launch.printed
+
+
+def test_a_full_tmp_an_end_of_sshd_and_lost_packets_end_nothing(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    with hosts.full_tmp("n02"), launched(hosts, tmp_path, *TWO, "train.py", "talk") as launch:
+        launch.until("begun", 2)
+        hosts.stop_sshd("n02")
+        hosts.lossy("n02", 5)
+        assert launch.ends() == 0, launch.printed

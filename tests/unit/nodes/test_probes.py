@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,20 @@ def test_a_program_that_is_not_there_is_told() -> None:
     commands: dict[str, Sequence[str]] = {"a": ["no-such-ssh", "a"]}
     with pytest.raises(MachineError, match="no-such-ssh cannot be started: No such file"):
         Probes(commands)
+
+
+def test_more_probes_than_may_log_in_at_once_answer_all_the_same(
+    start: Start, tmp_path: Path
+) -> None:
+    """Each adds a file while it logs in, and counts those of the others."""
+    program = (
+        f"import json, os, time; os.chdir({str(tmp_path)!r}); mine = str(os.getpid())\n"
+        "open(mine, 'x').close(); time.sleep(0.05); seen = len(os.listdir()); os.unlink(mine)\n"
+        "print(json.dumps({'seen': seen}), flush=True)\n"
+    )
+    names = [f"n{number}" for number in range(70)]
+    probes = start(dict.fromkeys(names, program))
+    found = probes.answers(dict.fromkeys(names, 1), 60.0)
+    counts = [answers[0]["seen"] for answers in found.values()]
+    assert len(counts) == 70
+    assert max(counts) <= 32
