@@ -20,7 +20,7 @@ from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
 from distrun.silence import LOST_AFTER_S
 from distrun.spec import read
-from distrun.spec.job import Header, Job
+from distrun.spec.job import Job
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.supervise.client import SupervisorClient
 
@@ -91,15 +91,7 @@ def launch(job: Job) -> LaunchResult:
         MachineError: The machine lacks something.
         KeyboardInterrupt: The caller was interrupted; the ranks were stopped.
     """
-    header = Header()
-    if not (job.module or job.no_python):
-        header = read.recipe_header(Path(job.script))
-    given = dict.fromkeys(job.model_fields_set, "argument")
-    from_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
-    missing = {name: value for name, value in from_header.items() if name not in given}
-    if missing:
-        job = job.model_copy(update=missing)
-    client = start(prepare(job, given | dict.fromkeys(missing, "recipe header"), header))
+    client = start(prepare(*read.with_header(job)))
     last: dict[str, Any] = {}
     try:
         last = _last_event(client)

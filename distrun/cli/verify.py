@@ -18,13 +18,13 @@ import typer
 
 from distrun.cli import output_file
 from distrun.errors import UsageError
+from distrun.signals import FORWARDED, STOPPING
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
     from distrun.api.verify import Comparison, Curve, Group, Trial
 
 _STOPPED = ("interrupted", "terminated", "hung up")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _COLUMNS = (
     *("layout", "script", "ranks", "loss", "first", "last", "max |difference|", "at step"),
     "verdict",
@@ -166,7 +166,7 @@ def _trained(
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """Restore the signal handlers, so that Ctrl-C ends this process between two runs too."""
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*STOPPING, *FORWARDED)}
     try:
         yield
     finally:

@@ -214,7 +214,7 @@ def _addresses(
     if interface is None:
         own = node.host.nics
         return (
-            *addresses_of(node, nodes),
+            *addresses_of(node, nodes, place.hostname),
             *(a for nic in own if nic.up for a in nic.ipv6_addresses),
         )
     nic = next((nic for nic in node.host.nics if nic.name == interface), None)

@@ -80,10 +80,8 @@ def job(
     Raises:
         UsageError: A file cannot be read, or a key or a value is wrong.
     """
-    header = Header()
-    if not flags.get("module") and not flags.get("no_python"):
-        header = recipe_header(Path(flags["script"]))
-    in_header = header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
+    header = _header(flags)
+    in_header = _settings_in(header)
     tables = config_tables(config, tell)
     merged, sources = _merged(in_header, flags, tables)
     found = with_hosts(validated(Job, merged, "flag"))
@@ -91,6 +89,25 @@ def job(
         sources["hosts"] = f"hostfile {found.hostfile.name}"
     _tell_what_was_read(tables, tell)
     return found, sources, header
+
+
+def with_header(found: Job) -> tuple[Job, dict[str, str], Header]:
+    """Merge a job that was made in Python over the header of its script; see `job`."""
+    header = _header(found.model_dump(include={"script", "module", "no_python"}))
+    sources = dict.fromkeys(found.model_fields_set, "argument")
+    missing = {n: value for n, value in _settings_in(header).items() if n not in sources}
+    sources |= dict.fromkeys(missing, "recipe header")
+    return found.model_copy(update=missing), sources, header
+
+
+def _header(program: Mapping[str, Any]) -> Header:
+    if program.get("module") or program.get("no_python"):
+        return Header()
+    return recipe_header(Path(program["script"]))
+
+
+def _settings_in(header: Header) -> dict[str, Any]:
+    return header.model_dump(include={"strategy", "nproc_per_node"}, exclude_none=True)
 
 
 def settings(
