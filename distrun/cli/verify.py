@@ -18,7 +18,6 @@ import typer
 
 from distrun.cli import output_file
 from distrun.errors import UsageError
-from distrun.signals import FORWARDED, STOPPING
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
@@ -166,6 +165,8 @@ def _trained(
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """Restore the signal handlers, so that Ctrl-C ends this process between two runs too."""
+    from distrun.signals import FORWARDED, STOPPING
+
     before = {number: signal.getsignal(number) for number in (*STOPPING, *FORWARDED)}
     try:
         yield

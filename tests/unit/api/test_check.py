@@ -177,9 +177,9 @@ def test_a_gpu_may_be_named_by_its_uuid() -> None:
 def test_a_node_is_tried_by_its_names_and_then_by_addresses_that_are_its_own() -> None:
     bridge = Nic("docker0", True, addresses=("172.17.0.1",))
     down = Nic("eth9", False, addresses=("10.9.9.9",))
-    nodes = [replace(server(name), name=f"ada@{name}.x") for name in ("node0", "node1")]
+    nodes = [replace(server(name), name=f"ada@{name}.x:22") for name in ("node0", "node1")]
     nodes = [replace(n, host=replace(n.host, nics=(bridge, down, *n.host.nics))) for n in nodes]
-    tried = addresses_of(nodes[1], nodes)
+    tried = addresses_of(nodes[1], nodes, "node1.x")
     assert tried[:2] == ("node1.x", "node1")
     assert set(tried[2:]) == {a for nic in server("node1").host.nics for a in nic.addresses}
 
