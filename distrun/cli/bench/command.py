@@ -250,7 +250,7 @@ def _show(report: BenchReport, form: str) -> None:
         render.table(names, cells, right=set(names) - words, spare=table.SPARE)
         typer.echo()
     if report.pairs is not None:
-        ends, links = pairs.matrix(report.pairs)
+        ends, links = pairs.matrix(report)
         render.prose(plain(pairs.heading(report.pairs)))
         render.table(ends, links, right=ends[1:])
         typer.echo()

@@ -19,8 +19,18 @@ def heading(pairs: Pairs) -> str:
     )
 
 
-def matrix(pairs: Pairs) -> tuple[list[str], list[list[str]]]:
+def names_of(report: BenchReport) -> dict[int, str]:
+    """Return the names of the nodes by number, with their hosts if each has its own."""
+    hosts = {rank.node: rank.host for rank in report.ranks}
+    distinct = len(set(hosts.values())) == len(hosts) > 1
+    return {node: f"{node} {host}" if distinct else str(node) for node, host in hosts.items()}
+
+
+def matrix(report: BenchReport) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the cells of the matrix of all links."""
+    pairs = report.pairs
+    assert pairs is not None
+    shown = names_of(report) if pairs.over == "node" else {}
     ends = sorted({end for link in pairs.links for end in (link.a, link.b)})
     slow = {end for s in pairs.suspects if s.kind != "link" for end in s.who}
     slow_links = {tuple(s.who) for s in pairs.suspects if s.kind == "link"}
@@ -28,15 +38,17 @@ def matrix(pairs: Pairs) -> tuple[list[str], list[list[str]]]:
     for link in pairs.links:
         mark = " !" if {link.a, link.b} & slow or (link.a, link.b) in slow_links else ""
         found[link.a, link.b] = found[link.b, link.a] = digits(link.bandwidth / 1e9) + mark
-    names = [pairs.over, *map(str, ends)]
-    return names, [[str(a), *(found.get((a, b), "") for b in ends)] for a in ends]
+    names = {end: shown.get(end, str(end)) for end in ends}
+    rows = [[names[a], *(found.get((a, b), "") for b in ends)] for a in ends]
+    return [pairs.over, *names.values()], rows
 
 
 def remarks(report: BenchReport) -> Iterator[str]:
     """Yield a line for each slow node or link, and each late rank."""
     if report.pairs is not None:
         for suspect in report.pairs.suspects:
-            who = "-".join(map(str, suspect.who))
+            names = names_of(report) if report.pairs.over == "node" else {}
+            who = " - ".join(names.get(end, str(end)) for end in suspect.who)
             yield f"{suspect.kind} {who} is slow: {digits(suspect.factor)} times the usual time"
         if not report.pairs.suspects:
             few = len(report.pairs.links) < 3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from distrun.cli.bench.pairs import names_of
 from distrun.cli.bench.table import size
 from distrun.errors import UsageError
 from distrun.extras import missing
@@ -47,7 +49,8 @@ def draw(report: BenchReport, baseline: BenchReport | None, ending: str) -> byte
         _curves(axes.pop(0), rows, before, "busbw (GB/s)", "busbw", 1e-9)
         _curves(axes.pop(0), rows, before, "time, p50 (µs)", "p50_s", 1e6)
     if report.pairs is not None:
-        _heat_map(figure, axes.pop(0), report.pairs)
+        names = names_of(report) if report.pairs.over == "node" else {}
+        _heat_map(figure, axes.pop(0), report.pairs, names)
     figure.suptitle(
         f"{report.world_size} rank{'s' * (report.world_size != 1)},"
         f" {report.backend}, {report.ranks[0].device}, {report.request.mode} mode"
@@ -81,7 +84,7 @@ def _curves(
     axes.legend(fontsize="small", title="dotted: baseline" if before else None)
 
 
-def _heat_map(figure: Any, axes: Any, pairs: Pairs) -> None:
+def _heat_map(figure: Any, axes: Any, pairs: Pairs, names: Mapping[int, str]) -> None:
     ends = sorted({end for link in pairs.links for end in (link.a, link.b)})
     place = {end: number for number, end in enumerate(ends)}
     grid = [[float("nan")] * len(ends) for _ in ends]
@@ -89,7 +92,7 @@ def _heat_map(figure: Any, axes: Any, pairs: Pairs) -> None:
         a, b = place[link.a], place[link.b]
         grid[a][b] = grid[b][a] = link.bandwidth / 1e9
     image = axes.imshow(grid, cmap="viridis", vmin=0)
-    ticks = range(len(ends))
-    axes.set(xticks=ticks, yticks=ticks, xticklabels=ends, yticklabels=ends)
+    ticks, labels = range(len(ends)), [names.get(end, str(end)) for end in ends]
+    axes.set(xticks=ticks, yticks=ticks, xticklabels=labels, yticklabels=labels)
     axes.set(xlabel=pairs.over, ylabel=pairs.over, title="GB/s between pairs")
     figure.colorbar(image, ax=axes)

@@ -44,9 +44,21 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert refused.value.hint == missing("matplotlib", "plot") != ""
 
 
-def test_the_map_of_pairs_marks_what_is_slow() -> None:
-    names, cells = pairs.matrix(PAIRS)
-    assert names == ["node", "0", "1", "2"]
-    assert cells == [["0", "", "1", "0.1 !"], ["1", "1", "", "1"], ["2", "0.1 !", "1", ""]]
-    said = list(pairs.remarks(a_report(rows=[]).model_copy(update={"pairs": PAIRS})))
-    assert said == ["link 0-2 is slow: 10 times the usual time"]
+@pytest.mark.parametrize(
+    ("hosts", "names"),
+    [(["vm", "vm", "vm"], ["0", "1", "2"]), (["a", "b", "c"], ["0 a", "1 b", "2 c"])],
+)
+def test_the_map_of_pairs_marks_what_is_slow_and_names_real_hosts(
+    hosts: list[str], names: list[str]
+) -> None:
+    one = a_report(rows=[]).ranks[0]
+    ranks = [
+        one.model_copy(update={"rank": n, "node": n, "host": host}) for n, host in enumerate(hosts)
+    ]
+    report = a_report(rows=[]).model_copy(update={"pairs": PAIRS, "ranks": ranks})
+    heads, cells = pairs.matrix(report)
+    assert heads == ["node", *names]
+    assert [row[0] for row in cells] == names
+    assert [row[1:] for row in cells] == [["", "1", "0.1 !"], ["1", "", "1"], ["0.1 !", "1", ""]]
+    who = f"{names[0]} - {names[2]}"
+    assert list(pairs.remarks(report)) == [f"link {who} is slow: 10 times the usual time"]
