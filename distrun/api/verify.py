@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from distrun.api.launch import Prepared, prepare
+from distrun.api.prepare import Prepared, prepare
 from distrun.api.recipes import script_of
 from distrun.errors import UsageError, did_you_mean
 from distrun.spec import read
+from distrun.spec.fields import NodeRange
 from distrun.spec.job import Layout, Verify
 
 LIMITS = {"float32": 1e-5, "float64": 1e-12}
@@ -170,9 +173,10 @@ def prepare_trial(
     precision: str,
     runs_dir: Path,
     config: Path | None = None,
+    where: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Plan the job of one training, on this machine.
+    """Plan the job of one training, on this machine or over as many hosts as divide its ranks.
 
     Args:
         trial: What trains, and on how many ranks.
@@ -180,6 +184,7 @@ def prepare_trial(
         precision: Of its arithmetic.
         runs_dir: Where to record it.
         config: The file named with `--config`.
+        where: Flags of `launch` that name machines.
         tell: Gets a line on which config files were read, and on each that was not.
 
     Raises:
@@ -197,8 +202,12 @@ def prepare_trial(
         "nproc_per_node": str(trial.ranks),
         "runs_dir": str(runs_dir),
         "check": False,  # what is proved is arithmetic: the machine may be a poor one
+        **where,
     }
-    return prepare(*read.job(flags, config, tell))
+    job, sources, header = read.job(flags, config, tell)
+    nnodes = max(n for n in range(1, max(1, len(job.hosts)) + 1) if trial.ranks % n == 0)
+    layout = {"nodes": NodeRange(nnodes, nnodes), "nproc_per_node": trial.ranks // nnodes}
+    return prepare(job.model_copy(update=layout), sources, header, tell=tell)
 
 
 def curve_of(trial: Trial, run_dir: Path) -> Curve:

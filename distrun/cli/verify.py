@@ -68,6 +68,10 @@ def verify(
     runs_dir: Path = typer.Option(None, metavar="DIR", help="Where to record the runs, and keep."),
     keep_runs: bool = typer.Option(False, "--keep-runs", help="Keep them anyway."),
     config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
+    hosts: str = typer.Option(None, metavar="A,B", help="Run the ranks on these machines."),
+    hostfile: str = typer.Option(None, metavar="FILE", help="A host a line."),
+    python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
+    interface: str = typer.Option(None, metavar="NAME", help="Network of the nodes [the route]."),
 ) -> None:
     """Compare the losses of layouts with those of one rank, step by step.
 
@@ -83,10 +87,13 @@ def verify(
         raise UsageError(f"--tolerance {limit:g} is not a finite number >= 0", "for example 1e-5")
     output_file.require(output, (".json", ".csv", ".md"))
     groups = groups_of(recipes, strategy)
+    there = {"hosts": hosts, "hostfile": hostfile, "python": python, "interface": interface}
+    where = {name: value for name, value in there.items() if value is not None}
     directory = runs_dir or Path(tempfile.mkdtemp(prefix="distrun-verify-"))
     keep = keep_runs or runs_dir is not None
     try:
-        rows = _rows(groups, _prepared(groups, steps, precision, directory, config), limit)
+        prepared = _prepared(groups, steps, precision, directory, config, where)
+        rows = _rows(groups, prepared, limit)
         keep = keep or not all(row.good for row in rows)
     finally:
         if not keep:
@@ -98,7 +105,12 @@ def verify(
 
 
 def _prepared(
-    groups: list[Group], steps: int, precision: str, runs_dir: Path, config: Path | None
+    groups: list[Group],
+    steps: int,
+    precision: str,
+    runs_dir: Path,
+    config: Path | None,
+    where: dict[str, str],
 ) -> dict[Trial, Prepared]:
     """Plan all runs before the first one starts, so that errors come at once."""
     from distrun.api.verify import prepare_trial
@@ -113,6 +125,7 @@ def _prepared(
             precision=precision,
             runs_dir=runs_dir,
             config=config,
+            where=where,
             tell=told.append,
         )
         for trial in trials
