@@ -102,4 +102,5 @@ def launched(
 def nothing_is_left(hosts: Hosts, limit_s: float = GONE_WITHIN_S) -> None:
     """Wait until no process and no file of a run is left on any host."""
     wait_until(lambda: not any(map(hosts.pids, hosts.names)), limit_s)
-    assert {name: hosts.files(name) for name in hosts.names} == {name: [] for name in hosts.names}
+    left = {name: hosts.files(name) for name in hosts.names}
+    assert not any(left.values()), left
