@@ -114,7 +114,7 @@ def _hold_limits(job: Job, nnodes: int, site: Site) -> None:
             "--hosts a,b names real machines",
         )
     for machine in site.machines:
-        if nnodes > 1 and not site.emulated and machine.address.startswith("127."):
+        if nnodes > 1 and not site.asked and machine.address.startswith("127."):
             raise MachineError(
                 f"host {machine.host!r} is {machine.address} here, which no other machine can"
                 " reach",
