@@ -248,3 +248,15 @@ def widen_pipe(fd: int) -> None:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 << 20)
         except OSError:
             pass  # this user's limit on pipe memory is reached: keep the default size
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files of this process, and of what it starts from now on."""
+    import resource  # missing on systems that distrun refuses with a message
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # macOS calls its limit infinite and takes less

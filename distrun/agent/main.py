@@ -16,7 +16,6 @@ if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).par
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import threading
@@ -30,7 +29,7 @@ from distrun.agent.forks import Forks
 from distrun.agent.forkserver import QUIET, Forkserver
 from distrun.agent.node import Node
 from distrun.listen import free_port
-from distrun.processes import adopt_orphans, wake_when_parent_ends
+from distrun.processes import adopt_orphans, raise_descriptor_limit, wake_when_parent_ends
 from distrun.streams import Streams
 
 PRELOADED = ("torch", "torch.distributed")
@@ -81,7 +80,7 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     for signum in QUIET:
         signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and sends a command
     adopt_orphans()
-    _raise_descriptor_limit()
+    raise_descriptor_limit()  # of this process, not of the ranks: each needs some
     # In this thread: `site` is still being imported here, and another would wait for it.
     _import(channel, "distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic(), free_port=free_port())
@@ -115,16 +114,6 @@ def _one_thread(channel: Channel) -> bool:
     message = "starting cold: something has started a thread in every Python process here"
     channel.event("notice", message=message)
     return False
-
-
-def _raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files of this process, not of the ranks: each needs some."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass  # macOS calls its limit infinite and takes less
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from distrun.errors import UsageError, did_you_mean
 from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
+from distrun.processes import raise_descriptor_limit
 from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
@@ -77,6 +78,7 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
         if not places:
             yield places, ThisMachine(settings.runs_dir)
             return
+        raise_descriptor_limit()  # each probe has three
         first = ["--serve", *(["--quick", "--addresses"] if quick else [])]
         commands = {
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])

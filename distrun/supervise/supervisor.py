@@ -18,7 +18,7 @@ from typing import Any
 from distrun import env
 from distrun.diagnose.verdict import RankEnd, is_code_bug
 from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.processes import adopt_orphans, reap_children, sweep
+from distrun.processes import adopt_orphans, raise_descriptor_limit, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
@@ -90,6 +90,8 @@ class Supervisor:
     def run(self) -> int:
         """Run it; returns the exit code of the command."""
         adopt_orphans()
+        if not self._order.plan.local:  # here it would become that of the ranks
+            raise_descriptor_limit()
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._write_record(self._record)

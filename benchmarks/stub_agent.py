@@ -1,0 +1,105 @@
+"""A node that does nothing but speak: the agent's side of a conversation, without torch.
+
+    python -I -S benchmarks/stub_agent.py LINES_PER_S SECONDS
+
+It joins, starts one rank in name, prints lines at a rate, and ends when it is told.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from distrun.silence import BEAT_S
+from distrun.wire import BEAT_LINE, Lines, Message, encoded, first_message
+
+TICK_S = 0.05
+LINE = b"x" * 79 + b"\n"
+_CLEAN = {"left_by_itself": True, "report": None, "stacks": "", "code_known": True}
+_END = {**_CLEAN, "stacks_printed": False, "last_words": "", "monotonic": 0.0}
+
+
+class Stub:
+    """One node with one rank."""
+
+    def __init__(self, lines_per_s: int, seconds: float, received: bytes) -> None:
+        self._lines_a_tick = round(lines_per_s * TICK_S)
+        self._ticks_left = round(seconds / TICK_S) if lines_per_s else 0
+        self._lines = Lines(received=received)
+        self._rank = -1
+        self._beat_at = 0.0
+        self.over = False
+
+    def event(self, name: str, **fields: object) -> None:
+        """Send an event."""
+        write(encoded({"event": name, **fields}))
+
+    def run(self) -> None:
+        """Join, and serve until the end."""
+        self.event("node_stage", stage="starting", pid=os.getpid())
+        self.event("node_joined", free_port=40000)
+        due = time.monotonic()
+        while not self.over:
+            if select.select([0], [], [], max(0.0, due - time.monotonic()))[0]:
+                if not (data := os.read(0, 1 << 16)):
+                    return
+                for command in self._lines.feed(data):
+                    self.take(command)
+            elif (now := time.monotonic()) >= due:
+                due = now + TICK_S
+                self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Print lines if there are some left, and say that it is alive."""
+        if self._rank >= 0 and self._ticks_left > 0:
+            self._ticks_left -= 1
+            data = LINE * self._lines_a_tick
+            fields = {"rank": self._rank, "stream": "both", "nbytes": len(data)}
+            write(encoded({"event": "output", **fields}) + data)
+            if not self._ticks_left:
+                self.end_rank(0)
+                self.event("node_succeeded")
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_S
+            write(BEAT_LINE)
+
+    def take(self, command: Message) -> None:
+        """Do what the supervisor asks for."""
+        name = command["command"]
+        if name == "start":
+            words = dict(word.split("=", 1) for word in command["arguments"] if "=" in word)
+            self._rank = int(words["--node-rank"])
+            self.event("rank_started", rank=self._rank, pid=os.getpid())
+        elif name in ("stop", "kill"):
+            if self._rank >= 0:
+                self.end_rank(-15)
+            self.event("node_stopped")
+        elif name == "exit":
+            self.event("swept")
+            self.over = True
+
+    def end_rank(self, code: int) -> None:
+        """Report the end of the rank."""
+        self.event("rank_ended", rank=self._rank, pid=os.getpid(), exit_code=code, **_END)
+        self._rank = -1
+
+
+def write(data: bytes) -> None:
+    """Write all of it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def main() -> None:
+    if (received := first_message(0)) is not None:
+        Stub(int(sys.argv[1]), float(sys.argv[2]), received[1]).run()
+
+
+if __name__ == "__main__":
+    main()
