@@ -16,6 +16,9 @@ from distrun.processes import widen_pipe
 from distrun.silence import Silence
 from distrun.wire import Frames, Message, encoded
 
+LOG_INS_AT_ONCE = 32
+"""How many log in at once: sshd, and a host that others are reached through, drop connections when
+too many are not yet authenticated (MaxStartups, sshd_config(5))."""
 _READ_NBYTES = 1 << 20
 _WORDS_NBYTES = 2048
 

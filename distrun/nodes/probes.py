@@ -13,9 +13,6 @@ from distrun.nodes import conversation
 from distrun.wire import Message
 
 _END_LIMIT_S = 1.0
-_AT_ONCE = 32
-"""How many log in at once: sshd, and a host that others are reached through, drop connections when
-too many are not yet authenticated (MaxStartups, sshd_config(5))."""
 _OF_SRUN = re.compile(r"srun: (error: .*: Exited with exit code \d+|Terminating )")
 """What srun prints after a step has ended; the reason is printed before."""
 
@@ -115,7 +112,7 @@ class Probes:
     def _start_some(self) -> list[Probe]:
         """Start as many as may be starting at once; return them."""
         started = []
-        while self._unstarted and len(self._starting) < _AT_ONCE:
+        while self._unstarted and len(self._starting) < conversation.LOG_INS_AT_ONCE:
             probe = self._unstarted.pop()
             probe.start()
             self._starting.add(probe)

@@ -51,6 +51,11 @@ class Agent:
     why_lost: str = ""
     """Why the supervisor gave it up, if it did not end by itself."""
 
+    @property
+    def is_logging_in(self) -> bool:
+        """Whether it is on another machine, from where no word has come yet."""
+        return self.elsewhere and not (self.pid or self.gone)
+
     def send(self, command: str, **fields: Any) -> None:
         """Send a command to the agent."""
         self.talk.send({"command": command, **fields})

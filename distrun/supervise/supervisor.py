@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from distrun import env
 from distrun.diagnose.verdict import RankEnd, is_code_bug
+from distrun.nodes.conversation import LOG_INS_AT_ONCE
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, raise_descriptor_limit, reap_children, sweep
 from distrun.runs import record
@@ -78,6 +80,7 @@ class Supervisor:
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
         )
         self._world: World
+        self._unstarted: deque[NodePlan] = deque()
         self._attempt_ends: list[list[RankEnd]] = []
 
     def _feed_elsewhere(self) -> Feed | None:
@@ -157,18 +160,8 @@ class Supervisor:
         if attempt:
             self._logs.mark(f"attempt {attempt + 1} begins")
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
-        base = env.scrubbed(self._order.environ)
-        for node in plan.nodes:
-            try:
-                agent = self._start_agent(plan, node, base)
-            except OSError as error:
-                self._world.cannot_start(node, error)
-                break
-            self._world.agents.append(agent)
-            talk = agent.talk
-            self._beat.add(talk.commands_fd)
-            for fd, handler in ((talk.messages_fd, self._on_agent), (talk.words_fd, self._on_log)):
-                self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
+        self._unstarted = deque(plan.nodes)
+        self._start_agents()
         if attempt == 0:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
@@ -182,7 +175,26 @@ class Supervisor:
             agent.talk.close()
         sweep(self._run.run_id, below=os.getpid())
 
-    def _start_agent(self, plan: LaunchPlan, node: NodePlan, base: dict[str, str]) -> Agent:
+    def _start_agents(self) -> None:
+        """Start the agents of this attempt; of other machines, not too many log in at once."""
+        world = self._world
+        while self._unstarted and not (world.started or world.stopping):
+            if sum(agent.is_logging_in for agent in world.agents) >= LOG_INS_AT_ONCE:
+                return
+            node = self._unstarted.popleft()
+            try:
+                agent = self._start_agent(world.plan, node)
+            except OSError as error:
+                world.cannot_start(node, error)
+                return
+            world.agents.append(agent)
+            talk = agent.talk
+            self._beat.add(talk.commands_fd)
+            for fd, handler in ((talk.messages_fd, self._on_agent), (talk.words_fd, self._on_log)):
+                self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
+
+    def _start_agent(self, plan: LaunchPlan, node: NodePlan) -> Agent:
+        base = env.scrubbed(self._order.environ)
         return start_agent(
             node,
             self._run.run_id,
@@ -214,6 +226,7 @@ class Supervisor:
             self._unregister(agent.talk.messages_fd)
             reap_children()
             self._world.on_gone(agent)
+            self._start_agents()
             return
         for event, data in events:
             if event["event"] == "output":
@@ -231,6 +244,7 @@ class Supervisor:
                 if event["event"] == "rank_started":
                     self._on_rank_started(agent, event["rank"])
                 self._world.on_event(agent, event)
+        self._start_agents()
 
     def _on_rank_started(self, agent: Agent, rank: int) -> None:
         log = self._logs.of_rank(agent.index, rank)

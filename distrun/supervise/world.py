@@ -117,10 +117,9 @@ class World:
     def _on_node_joined(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.joined, agent.stage, agent.free_port = True, "joined", event["free_port"]
         joined = sum(a.joined for a in self.agents)
-        self.tell(
-            "node_joined", node=agent.index, host=agent.host, joined=joined, of=len(self.agents)
-        )
-        if joined == len(self.agents) and not self.stopping:
+        of = self.plan.nnodes
+        self.tell("node_joined", node=agent.index, host=agent.host, joined=joined, of=of)
+        if joined == of and not self.stopping:
             self._start(self.agents)
 
     def _start(self, agents: list[Agent]) -> None:
