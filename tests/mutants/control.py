@@ -41,15 +41,15 @@ PLAN = (
     ),
     Patch(
         "plan/layout.py",
-        "gpus[rank * share : (rank + 1) * share]",
-        "gpus[rank : rank + share]",
+        "names[i * share : (i + 1) * share]",
+        "names[i : i + share]",
         "off by one",
         "Two emulated nodes get the same GPU.",
         ("unit/plan/test_layout.py",),
     ),
     Patch(
         "plan/layout.py",
-        "(nproc * (nnodes if local else 1))",
+        "nproc * (nnodes if draft.site.emulated else 1)",
         "nproc",
         "dropped part",
         "The ranks of emulated nodes take more threads than there are cores.",
@@ -77,8 +77,8 @@ SCHEDULERS = (
 SUPERVISE = (
     Patch(
         "supervise/world.py",
-        "if joined == len(self.agents) and not self.stopping:",
-        "if joined >= len(self.agents) - 1 and not self.stopping:",
+        "if joined == of and not self.stopping:",
+        "if joined >= of - 1 and not self.stopping:",
         "off by one",
         "The ranks start before the last node has joined.",
         ("unit/supervise/test_world.py",),
@@ -277,7 +277,7 @@ API = (
         "error_s, offset_s = max(rounds)",
         "inverted condition",
         "The offset of a clock is that of the slowest of three answers.",
-        ("unit/api/test_reach.py",),
+        ("unit/nodes/test_reach.py",),
     ),
     Patch(
         "api/runs.py",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from distrun.nodes.conversation import Conversation
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.supervise.agents import Agent
+from distrun.wire import Lines
 from tests.unit.echo import Echo
 
 _REPORT = {"monotonic": 1.0, "left_by_itself": False, "report": None, "stacks": ""}
@@ -51,6 +51,7 @@ class PlayedAgent:
         events_read, self.events_fd = os.pipe()
         stderr_read, self.stderr_fd = os.pipe()
         self.commands_fd = commands_read
+        self._lines = Lines()
         self.process = Echo()
         tag = f"unit-{uuid.uuid4().hex}/{index}"
         pid = self.process.pid
@@ -65,7 +66,7 @@ class PlayedAgent:
             data = os.read(self.commands_fd, 1 << 20)
         except BlockingIOError:
             return []
-        return [json.loads(line) for line in data.splitlines()]
+        return self._lines.feed(data)
 
     def told_names(self) -> list[str]:
         """Return the names of those commands."""
