@@ -97,11 +97,12 @@ def test_a_program_that_is_not_there_is_told() -> None:
 def test_more_probes_than_may_log_in_at_once_answer_all_the_same(
     start: Start, tmp_path: Path
 ) -> None:
-    """Each adds a file while it logs in, and counts those of the others."""
+    """Each has a file while it logs in, and waits for a while for one more than may be there."""
     program = (
         f"import json, os, time; os.chdir({str(tmp_path)!r}); mine = str(os.getpid())\n"
-        "open(mine, 'x').close(); time.sleep(0.05); seen = len(os.listdir()); os.unlink(mine)\n"
-        "print(json.dumps({'seen': seen}), flush=True)\n"
+        "open(mine, 'x').close(); until = time.monotonic() + 1.5\n"
+        "while (seen := len(os.listdir())) <= 32 and time.monotonic() < until: time.sleep(0.01)\n"
+        "print(json.dumps({'seen': seen}), flush=True); os.unlink(mine)\n"
     )
     names = [f"n{number}" for number in range(70)]
     probes = start(dict.fromkeys(names, program))
