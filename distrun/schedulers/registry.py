@@ -84,7 +84,8 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places
         }
-        machines = OtherMachines(commands, {place.name: place.hostname for place in places})
+        called = {place.name: place.hostname for place in places}
+        machines = OtherMachines(commands, called, bootstrap=settings.bootstrap)
         try:
             yield places, machines
         finally:
