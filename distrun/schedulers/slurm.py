@@ -104,6 +104,11 @@ def _gpus_of_job(environ: Mapping[str, str]) -> int:
     return int(count) if count.isdigit() else 0
 
 
+def shell(place: Place) -> list[str]:
+    """Return []: rsync does not go through srun."""
+    return []
+
+
 def cure(name: str, problem: str) -> str:
     """Return what to do about a node that cannot be reached, "" if that is unknown."""
     return next((text.format(node=name) for words, text in _CURES if words in problem), "")

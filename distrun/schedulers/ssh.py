@@ -64,8 +64,12 @@ def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a module there; its three streams are the module's."""
     line = line_for_sh(module, arguments, place.python, bootstrap=place.bootstrap)
     # The login shell may be any shell; it only starts sh.
-    port = ["-p", str(place.port)] if place.port else []
-    return [*_SSH, *port, "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+    return [*shell(place), "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+
+
+def shell(place: Place) -> list[str]:
+    """Return the words of ssh before the host, which rsync uses too; none has a blank."""
+    return [*_SSH, *(["-p", str(place.port)] if place.port else [])]
 
 
 def cure(name: str, problem: str) -> str:
