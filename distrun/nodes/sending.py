@@ -175,10 +175,11 @@ class _Receiver:
             raise self._failure
         try:
             self._talk.send_bytes(bytes(data))
-            while self._talk.flush():
+            while self._talk.flush() and not self._answers:
                 self._step(select.POLLOUT)
-            self._step(select.POLLOUT, 0.0)
-            if self._answers:
+            if not self._answers:
+                self._step(limit_s=0.0)
+            if self._answers and "problem" in self._answers[0]:
                 self._answer()
         except SendingFailed as failure:
             self._failure = failure
@@ -220,8 +221,10 @@ class _Receiver:
             code: int | None = self._child.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
             code = None  # it has closed its output but still runs
-        while not self._words_end and self._talk.read_words():
-            pass
+        words = select.poll()
+        words.register(self._talk.words_fd, select.POLLIN)
+        while not self._words_end and words.poll(0):
+            self._words_end = not self._talk.read_words()
         return (self._talk.last_lines or [f"it ended with exit code {code}"])[-1]
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def test_a_file_arrives_with_its_permissions_and_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["-rf", "two\nlines", os.fsdecode(b"we\xffird"), " ", "a\\b"])
 def test_odd_names_arrive(tmp_path: Path, name: str) -> None:
     received(tmp_path, name)
-    assert os.listdir(tmp_path) == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_link_arrives_as_a_link_and_takes_the_place_of_a_file(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_old_file_stays_if_the_new_one_does_not_arrive_whole(tmp_path: Path)
     with pytest.raises(EOFError):
         ReceivedFile(tmp_path, "a", 0o644, 5, 0, None).write(io.BytesIO(b"new"))
     assert (tmp_path / "a").read_text() == "old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(
