@@ -33,7 +33,7 @@ LAUNCH: Groups = {
     ),
 }
 CHECK: Groups = {
-    "Which machines": ("hosts", "on", "python", "bootstrap", "recorded", "files"),
+    "Which machines": (*("hosts", "hostfile", "on", "python", "bootstrap", "recorded", "files"),),
     "The job that they are judged for": (
         *("nodes", "nproc_per_node", "gpus", "master_port", "runs_dir", "config"),
     ),
