@@ -79,11 +79,11 @@ class LaunchPlan:
     log_max_nbytes: int
     workdir: str
     """The working directory on other machines."""
-    bootstrap: bool
-    """Whether agents on other machines have to be sent distrun."""
     secrets: tuple[str, ...]
     """Names of variables whose values are never printed or saved."""
     settings: tuple[Setting, ...]
+    bootstrap: bool = False
+    """Whether agents on other machines have to be sent distrun."""
     debug_rank: int | None = None
     """The rank that has the terminal."""
     notes: tuple[str, ...] = ()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Hosts
-from tests.cluster.launches import launched, nothing_is_left
+from tests.cluster.launches import SCRIPT, launched, nothing_is_left
+from tests.cluster.slurm import Slurm
 
 ONE_RANK = ("--nproc-per-node", "1")
 THERE = "/home/job"
@@ -62,3 +63,20 @@ def test_a_user_without_permission_is_told(hosts: Hosts, tmp_path: Path) -> None
     with launched(hosts, tmp_path, *words, "train.py", "end") as launch:
         assert launch.ends() == 3
     assert "'/opt/job': Permission denied" in launch.printed
+
+
+def test_in_a_slurm_job_both_go_through_srun(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "job.sh").write_text(
+        f"#!/bin/sh\n{sys.executable} -m distrun launch --nproc-per-node 1 --bootstrap --sync"
+        f" --workdir {THERE} train.py end\n"
+    )
+    options = ("--output=job.log", "--nodes=2", "--exclusive", "--mem=0")
+    job = slurm.sbatch(tmp_path / "job.sh", *options)
+    slurm.until(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", timeout_s=100)
+    printed = (tmp_path / "job.log").read_text()
+    assert slurm.job(job)["JobState"] == "COMPLETED", printed
+    assert "[1·1] begun 1" in printed and "n2: 3 files, " in printed, printed
+    for node in ("n1", "n2"):
+        assert slurm.hosts.run(node, ["cat", f"{THERE}/train.py"]).returncode == 0
+        assert not [file for file in slurm.hosts.files(node) if "distrun-boot-" in file]
