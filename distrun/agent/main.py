@@ -12,6 +12,9 @@ from pathlib import Path
 
 if __name__ == "__main__" and sys.path and sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]
+    _root = Path(__file__).parents[2]
+    # Before another distrun if this one was sent for this run (agent/unpack.py).
+    sys.path.insert(0 if (_root / "bootstrap.lock").exists() else len(sys.path), str(_root))
 
 import importlib
 import json

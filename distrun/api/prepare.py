@@ -12,6 +12,8 @@ from distrun.api import recipes
 from distrun.checks.required import require_port, require_runs_dir, require_torch
 from distrun.checks.script import check_script
 from distrun.errors import MachineError, UsageError, require_supported_system
+from distrun.frames import is_distrun
+from distrun.nodes.project import read_project
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
 from distrun.plan.site import Site
@@ -96,7 +98,15 @@ def workdir_of(job: Job) -> Path:
 def _site(job: Job, script: Script, *, ask: bool, tell: Tell) -> Site:
     if name_of(job) == "local":
         return site.here(job)
-    return site.asked(job, script, workdir_of(job), tell) if ask else site.unasked(job)
+    if not ask:
+        return site.unasked(job)
+    workdir = workdir_of(job)
+    project = None
+    if job.sync and not (script.path and is_distrun(str(script.path))):
+        # A module or a program may be anywhere: the project is the current directory's.
+        path = script.path if not (job.module or job.no_python) else None
+        project = read_project(path, job.workdir and workdir, job.runs_dir)
+    return site.asked(job, script, workdir, tell, project)
 
 
 def _require_runs_dir(runs_dir: Path) -> None:

@@ -22,7 +22,7 @@ LAUNCH: Groups = {
     "What runs": ("script", "args", "module", "no_python", "env", "env_file", "config"),
     "Where": (
         *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "hostfile", "on", "python"),
-        *("workdir", "interface", "master_port"),
+        *("workdir", "sync", "bootstrap", "interface", "master_port"),
     ),
     "How": ("start_method", "max_restarts", "detach"),
     "Limits": ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"),
@@ -33,7 +33,7 @@ LAUNCH: Groups = {
     ),
 }
 CHECK: Groups = {
-    "Which machines": ("hosts", "on", "python", "recorded", "files"),
+    "Which machines": (*("hosts", "hostfile", "on", "python", "bootstrap", "recorded", "files"),),
     "The job that they are judged for": (
         *("nodes", "nproc_per_node", "gpus", "master_port", "runs_dir", "config"),
     ),

@@ -44,6 +44,8 @@ def launch(
     on: str = typer.Option(None, metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
     workdir: str = typer.Option(None, metavar="DIR", help="Working directory there [as here]."),
+    sync: bool = typer.Option(False, "--sync", help="Send the project there before the start."),
+    bootstrap: bool = typer.Option(False, "--bootstrap", help="Send distrun there for this run."),
     interface: str = typer.Option(None, metavar="NAME", help="Network of the nodes [the route]."),
     master_port: str = typer.Option(None, metavar="PORT", help="Rendezvous port [a free one]."),
     time_limit: str = typer.Option(None, metavar="TIME", help="Stop after 90s, 5m, 2h …"),

@@ -18,10 +18,28 @@ _BOOT = (
     "runpy.run_module(module,run_name='__main__',alter_sys=True)"
 )
 """One line, because csh accepts no line breaks."""
+_UNPACK = "distrun/agent/unpack.py"
+"""The file of the package that unpacks it."""
+_BOOT_OF_PACKAGE = (
+    "import base64,io,json,sys,zipfile;"
+    "sys.path[:]=[p for p in sys.path if p];"
+    "module,words=json.loads(sys.argv[1]);"
+    "source,got=open(0,'rb',0,closefd=False),io.BytesIO();"  # nothing is read in advance
+    "count=json.loads(source.readline().replace(bytes(1),b'')or sys.exit())['nbytes'];"
+    "[got.write((source.read(count-got.tell())or sys.exit()).replace(bytes(1),b''))"
+    " for _ in iter(lambda:got.tell()<count,False)];"
+    "archive=zipfile.ZipFile(io.BytesIO(base64.b64decode(got.getvalue())));"
+    "scope={'__name__':'unpack'};"
+    f"exec(archive.read({_UNPACK!r}),scope);"
+    "scope['run'](archive,module,words)"
+)
+"""The same where distrun is not installed: it reads what `package.package` returns."""
 _LAST = 1 << 16
 
 
-def line_for_sh(module: str, arguments: Sequence[str], python: str = "") -> str:
+def line_for_sh(
+    module: str, arguments: Sequence[str], python: str = "", *, bootstrap: bool = False
+) -> str:
     """Return a line that runs a module from this distrun's path, if it exists there.
 
     If other packages are in the same directory, it is searched last: they may be for another
@@ -31,11 +49,15 @@ def line_for_sh(module: str, arguments: Sequence[str], python: str = "") -> str:
         module: The module.
         arguments: Its arguments; nothing secret, because `ps` shows them.
         python: The interpreter there; "": this one's path if it exists there, else python3.
+        bootstrap: Run the package that comes first through standard input, not what is there.
     """
     here = Path(distrun.__file__).parents[1]
     at = _LAST if here.name.endswith("-packages") else 0
     words = json.dumps([at, str(here), module, list(arguments)])
+    boot = _BOOT
+    if bootstrap:
+        boot, words = _BOOT_OF_PACKAGE, json.dumps([module, list(arguments)])
     found = f"P={shlex.quote(python or sys.executable)}"
     if not python:
         found += '; test -x "$P" || P=python3'
-    return f'{found}; exec "$P" -c {shlex.quote(_BOOT)} {shlex.quote(words)}'
+    return f'{found}; exec "$P" -c {shlex.quote(boot)} {shlex.quote(words)}'

@@ -47,7 +47,11 @@ class Conversation:
 
     def send(self, message: Message) -> None:
         """Send a message; what does not fit into the pipe is kept for `flush`."""
-        self._outgoing += encoded(message)
+        self.send_bytes(encoded(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        """The same for whole lines, or for what else the program expects."""
+        self._outgoing += data
         self.flush()
 
     def flush(self) -> bool:
@@ -90,8 +94,14 @@ class Conversation:
                 os.close(fd)
 
 
-def start(command: Sequence[str]) -> tuple[Conversation, subprocess.Popen[bytes]]:
+def start(
+    command: Sequence[str], *, bootstrap: bool = False
+) -> tuple[Conversation, subprocess.Popen[bytes]]:
     """Start a program, here or behind ssh or srun.
+
+    Args:
+        command: The command.
+        bootstrap: Send distrun first, for a command that expects it.
 
     Returns:
         The conversation, and the process here, which the caller has to wait for.
@@ -111,7 +121,12 @@ def start(command: Sequence[str]) -> tuple[Conversation, subprocess.Popen[bytes]
     fds = [os.dup(stream.fileno()) for stream in (child.stdin, child.stdout, child.stderr)]
     for stream in (child.stdin, child.stdout, child.stderr):
         stream.close()
-    return Conversation(child.pid, *fds), child
+    talk = Conversation(child.pid, *fds)
+    if bootstrap:
+        from distrun.nodes.package import package  # zipfile is large for the supervisor
+
+        talk.send_bytes(package())
+    return talk, child
 
 
 def end(children: Sequence[subprocess.Popen[bytes]], limit_s: float) -> None:

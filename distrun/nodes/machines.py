@@ -66,15 +66,18 @@ class OtherMachines:
     Args:
         commands: The command of each probe, by the node's name.
         called: Names on the network of nodes that have another name.
+        bootstrap: The probes have to be sent distrun.
     """
 
     def __init__(
         self,
         commands: Mapping[str, Sequence[str]],
         called: Mapping[str, str] = MappingProxyType({}),
+        *,
+        bootstrap: bool = False,
     ) -> None:
         self._called = called
-        self._probes = Probes(commands)
+        self._probes = Probes(commands, bootstrap=bootstrap)
         self._fresh = True
 
     def read(

@@ -23,11 +23,12 @@ class Probe:
     Args:
         name: The node.
         command: The command that starts it.
+        bootstrap: It has to be sent distrun.
     """
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, bootstrap: bool = False) -> None:
         self.name = name
-        self._command = command
+        self._command, self._bootstrap = command, bootstrap
         self._requests: list[Message] = []
         self.child: subprocess.Popen[bytes] | None = None
         self.gone = ""
@@ -42,7 +43,7 @@ class Probe:
             MachineError: The command cannot be started.
         """
         try:
-            self.talk, self.child = conversation.start(self._command)
+            self.talk, self.child = conversation.start(self._command, bootstrap=self._bootstrap)
         except OSError as error:
             raise MachineError(
                 f"{self._command[0]} cannot be started: {error.strerror}",
@@ -88,13 +89,16 @@ class Probes:
 
     Args:
         commands: What starts each, by the node's name.
+        bootstrap: They have to be sent distrun.
 
     Raises:
         MachineError: A command cannot be started.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
-        self.probes = [Probe(name, command) for name, command in commands.items()]
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, bootstrap: bool = False) -> None:
+        self.probes = [
+            Probe(name, command, bootstrap=bootstrap) for name, command in commands.items()
+        ]
         self._unstarted = list(reversed(self.probes))
         self._starting: set[Probe] = set()
         """Those that have not answered yet."""

@@ -80,6 +80,7 @@ def make_plan(
         local=local,
         log_max_nbytes=job.log_max_mib << 20,
         workdir=workdir,
+        bootstrap=job.bootstrap,
         secrets=tuple(sorted(set(secret_env) | {name for name in job.env if env.is_secret(name)})),
         settings=(),
     )

@@ -82,6 +82,8 @@ class LaunchPlan:
     secrets: tuple[str, ...]
     """Names of variables whose values are never printed or saved."""
     settings: tuple[Setting, ...]
+    bootstrap: bool = False
+    """Whether agents on other machines have to be sent distrun."""
     debug_rank: int | None = None
     """The rank that has the terminal."""
     notes: tuple[str, ...] = ()

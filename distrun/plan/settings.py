@@ -111,4 +111,10 @@ def _elsewhere(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]
         ("on", job.on or "ssh", source("on", source("hosts")), "how the nodes are reached"),
         ("python", python, source("python"), "the interpreter on the nodes"),
         ("workdir", plan.workdir, source("workdir"), "the working directory on the nodes"),
+        ("sync", _yes(job.sync), source("sync"), "the project is sent to the nodes"),
+        ("bootstrap", _yes(job.bootstrap), source("bootstrap"), "distrun is sent to the nodes"),
     ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

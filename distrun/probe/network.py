@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distrun.probe.interfaces import addresses_of_interfaces
 from distrun.probe.reading import LEFT_OUT, Reading, Unread, within
 from distrun.probe.snapshot import InfinibandPort, Nic
 
@@ -42,12 +43,15 @@ def ip_addresses() -> dict[str, tuple[str, ...]]:
     """Return the addresses of each network interface, without IPv6 addresses of one link.
 
     Raises:
-        Unread: Another machine's Python has no psutil.
+        Unread: Another machine's Python has no psutil, and that is no Linux.
+        OSError: The kernel does not tell.
     """
     try:
         import psutil
-    except ImportError as error:
-        raise Unread(str(error)) from None
+    except ImportError as error:  # where --bootstrap was needed
+        if not sys.platform.startswith("linux"):
+            raise Unread(str(error)) from None
+        return addresses_of_interfaces()
     families = (socket.AF_INET, socket.AF_INET6)
     return {
         name: tuple(

@@ -25,6 +25,8 @@ class Place:
     """At which the other nodes reach it; "": found by connecting."""
     slots: int | None = None
     """How many ranks it may have."""
+    bootstrap: bool = False
+    """What is started there has to be sent distrun."""
 
     @property
     def hostname(self) -> str:

@@ -32,6 +32,9 @@ class Scheduler(Protocol):
     def command(self, place: Place, module: str, arguments: Sequence[str]) -> list[str]:
         """Return the command, to be run here, whose three streams are those of a module there."""
 
+    def shell(self, place: Place) -> list[str]:
+        """Return what rsync starts its other end with, without the host; [] if it cannot."""
+
     def cure(self, name: str, problem: str) -> str:
         """Return what to do about a node that cannot be reached, "" if that is unknown."""
 
@@ -84,7 +87,8 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places
         }
-        machines = OtherMachines(commands, {place.name: place.hostname for place in places})
+        called = {place.name: place.hostname for place in places}
+        machines = OtherMachines(commands, called, bootstrap=settings.bootstrap)
         try:
             yield places, machines
         finally:

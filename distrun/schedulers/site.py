@@ -10,6 +10,7 @@ from typing import TypeVar
 from distrun.errors import MachineError, NodesMissing, UsageError
 from distrun.listen import free_port
 from distrun.nodes.machines import OtherMachines
+from distrun.nodes.project import Project
 from distrun.nodes.reach import addresses_of, is_loopback
 from distrun.plan.site import Machine, Site
 from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE, resolve
@@ -19,6 +20,7 @@ from distrun.probe.snapshot import Node
 from distrun.probe.torch_facts import read_torch
 from distrun.schedulers.place import Place
 from distrun.schedulers.registry import name_of, opened, scheduler
+from distrun.schedulers.sync import sync
 from distrun.spec.job import Job
 
 Tell = Callable[[str], None]
@@ -50,7 +52,9 @@ def unasked(job: Job) -> Site:
     return Site(tuple(machines), _HOSTS_PORT, emulated=False, asked=False)
 
 
-def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
+def asked(
+    job: Job, script: Script, workdir: Path, tell: Tell, project: Project | None = None
+) -> Site:
     """Reach the nodes of a job, read them, and find how they reach one another.
 
     Args:
@@ -58,6 +62,7 @@ def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
         script: Its script, to be compared with the file there.
         workdir: The working directory there.
         tell: Called with a line about each node.
+        project: What to send there first.
 
     Raises:
         UsageError: The settings do not fit their scheduler.
@@ -71,6 +76,9 @@ def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, tell)
+        chosen = scheduler(name_of(job))
+        if project is not None:
+            sync(project, [wanted[node.name] for node in nodes], chosen, str(workdir), tell)
         port = _port(job, machines, nodes[0].name)
         if job.check is not False and script.path is not None and not job.no_python:
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
@@ -79,7 +87,6 @@ def asked(job: Job, script: Script, workdir: Path, tell: Tell) -> Site:
         }
         nodes = list(machines.connected(nodes, known))
         addresses = _routes(nodes, wanted)
-        chosen = scheduler(name_of(job))
         return Site(
             tuple(
                 Machine(
@@ -191,13 +198,14 @@ def _require_script(
     if problems:
         raise MachineError(
             f"{file!r} cannot be read in {str(workdir)!r} on {'; '.join(problems)}",
-            "--workdir names the directory there; --no-check skips this check",
+            "--sync sends the project, --workdir names the directory there; --no-check skips this"
+            " check",
         )
     own = sha256_of(script)
     if others := [name for name, each in found.items() if each.get("sha256") != own]:
         raise MachineError(
             f"{file!r} is another file on {', '.join(others)} than here",
-            f"copy it there: scp {job.script} {others[0]}:{workdir}/; --no-check skips this check",
+            "--sync sends the project there; --no-check skips this check",
         )
 
 

@@ -31,7 +31,10 @@ _WHOLE = ("--exclusive", "--mem=0")
 _HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat >&2'
 """Prints the job and its nodes, and holds the allocation until its standard input is closed."""
 _CURES = (
-    ("No module named", "distrun is missing there: install it, or --python names its interpreter"),
+    (
+        "No module named",
+        "distrun is missing there: --bootstrap sends it, --python names one with it",
+    ),
     ("not found", "there is no such Python on {node}: --python names one"),
     ("Invalid job id", "the allocation has ended"),
     ("Requested node configuration", "{node} is not in this allocation"),
@@ -77,6 +80,7 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
                 job_id=allocation.job_id,
                 python=settings.python or "",
                 gpus=_gpus_of_job(os.environ),
+                bootstrap=settings.bootstrap,
             )
             for host in allocation.hosts
         ]
@@ -86,7 +90,7 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
 
 def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a module there as a step with all that the job has there."""
-    line = line_for_sh(module, arguments, place.python)
+    line = line_for_sh(module, arguments, place.python, bootstrap=place.bootstrap)
     where = [f"--jobid={place.job_id}", f"--nodelist={place.target}"]
     # A step has no GPU, even of a job with whole nodes, unless it asks for them.
     gpus = [f"--gpus-per-node={place.gpus}"] if place.gpus else []
@@ -98,6 +102,11 @@ def _gpus_of_job(environ: Mapping[str, str]) -> int:
     said = environ.get("SLURM_GPUS_ON_NODE") or environ.get("SLURM_GPUS_PER_NODE", "")
     count = said.rpartition(":")[2]  # `h100:8`
     return int(count) if count.isdigit() else 0
+
+
+def shell(place: Place) -> list[str]:
+    """Return []: rsync does not go through srun."""
+    return []
 
 
 def cure(name: str, problem: str) -> str:

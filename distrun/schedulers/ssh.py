@@ -26,7 +26,10 @@ _CURES = (
     ("timed out", "is {host} switched on? a firewall may drop connections to its sshd"),
     ("Connection closed", "sshd on {host} closed it: too many log-ins at once (MaxStartups)?"),
     ("Connection reset", "sshd on {host} closed it: too many log-ins at once (MaxStartups)?"),
-    ("No module named", "distrun is missing there: install it, or --python names its interpreter"),
+    (
+        "No module named",
+        "distrun is missing there: --bootstrap sends it, --python names one with it",
+    ),
     ("not found", "there is no such Python on {host}: --python names one"),
     ("No such file", "there is no such Python on {host}: --python names one"),
     ("account is", "the account on {host} may not log in"),
@@ -51,6 +54,7 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
             python=host.python or settings.python or "",
             address=host.address or "",
             slots=host.slots,
+            bootstrap=settings.bootstrap,
         )
         for host in settings.hosts
     ]
@@ -58,10 +62,14 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
 
 def command(place: Place, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a module there; its three streams are the module's."""
-    line = line_for_sh(module, arguments, place.python)
+    line = line_for_sh(module, arguments, place.python, bootstrap=place.bootstrap)
     # The login shell may be any shell; it only starts sh.
-    port = ["-p", str(place.port)] if place.port else []
-    return [*_SSH, *port, "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+    return [*shell(place), "--", place.target, f"exec sh -c {shlex.quote(line)}"]
+
+
+def shell(place: Place) -> list[str]:
+    """Return the words of ssh before the host, which rsync uses too; none has a blank."""
+    return [*_SSH, *(["-p", str(place.port)] if place.port else [])]
 
 
 def cure(name: str, problem: str) -> str:

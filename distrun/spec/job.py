@@ -59,6 +59,10 @@ class Settings(Frozen):
     """The interpreter on other machines; by default this one's path, else python3."""
     workdir: Path | None = None
     """The working directory on other machines; by default the path of this one's."""
+    bootstrap: StrictBool = False
+    """Send distrun to the other machines for the time of the run; torch has to be there."""
+    sync: StrictBool = False
+    """Send the project to the other machines before the start."""
     interface: str | None = None
     """The network interface of all nodes; by default that of the way to the first node."""
     master_port: int | None = Field(default=None, ge=1, le=65535)

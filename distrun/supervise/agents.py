@@ -79,6 +79,7 @@ def start_agent(
     program: Program | None,
     streams: Streams,
     workdir: str,
+    bootstrap: bool,
 ) -> Agent:
     """Start the agent of one node: here, or with the command that reaches its machine.
 
@@ -90,6 +91,7 @@ def start_agent(
             its command line; None for cold ranks.
         streams: What the ranks have as stdin, stdout and stderr.
         workdir: The working directory on another machine.
+        bootstrap: An agent on another machine has to be sent distrun.
 
     Raises:
         OSError: The process cannot be started.
@@ -100,7 +102,7 @@ def start_agent(
         words = [*(["-m"] if program.module else []), program.path, *program.args]
     if not node.command:
         return _start_here(node, tag, environ, words, streams)
-    talk, child = conversation.start(node.command)
+    talk, child = conversation.start(node.command, bootstrap=bootstrap)
     child.returncode = 0  # as for an agent here
     agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True)
     own = {**node.environ, RUN_DIR: environ[RUN_DIR]}

@@ -202,6 +202,7 @@ class Supervisor:
             program=plan.program if plan.warm else None,
             streams=self._order.streams,
             workdir=plan.workdir,
+            bootstrap=plan.bootstrap,
         )
 
     def _loop(self) -> None:

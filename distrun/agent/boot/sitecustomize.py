@@ -21,6 +21,12 @@ _order = json.loads(os.environ.pop("DISTRUN_BOOT"))
 # Put everything back as it would be without us, and run the user's own sitecustomize.
 sys.path.remove(_here)
 sys.path_importer_cache.pop(_here, None)
+_root = os.path.dirname(os.path.dirname(os.path.dirname(_here)))  # noqa: PTH120
+_found = [at for at, path in enumerate(sys.path) if os.path.isdir(f"{path}/distrun")]  # noqa: PTH112
+if not _found:  # not installed for this interpreter: last, to hide nothing of the user's
+    sys.path.append(_root)
+elif os.path.exists(f"{_root}/bootstrap.lock"):  # noqa: PTH110 - agent/unpack.py: sent for this run
+    sys.path.insert(_found[0], _root)
 import distrun.agent.last_exit  # noqa: E402, F401 - before all that registers an exit handler
 
 if _order["pythonpath"] is None:

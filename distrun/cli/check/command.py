@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ENDINGS = (".json", ".xml", ".md")
 _OF_THE_JOB = (
     *("nodes", "nproc_per_node", "gpus", "hosts", "hostfile", "on", "python", "master_port"),
-    *("runs_dir", "strict"),
+    *("runs_dir", "strict", "bootstrap"),
 )
 """Options that are those of `distrun launch`."""
 
@@ -34,6 +34,7 @@ def check(
     python: str = typer.Option(
         None, metavar="PATH", help="Interpreter there [as here, else python3]."
     ),
+    bootstrap: bool = typer.Option(False, "--bootstrap", help="Send distrun there for this time."),
     nproc_per_node: str = typer.Option(None, metavar="auto|gpu|cpu|N", help="Ranks a node."),
     gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs that the job is to use."),
     master_port: str = typer.Option(

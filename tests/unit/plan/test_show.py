@@ -134,9 +134,12 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
         "log_max_mib": 3,
         "python": "/opt/python",
         "workdir": "/srv",
+        "sync": True,
+        "bootstrap": True,
         "interface": "eth1",
     }
-    there = {"hosts": "a,b"} if field in ("python", "workdir", "interface") else {}
+    elsewhere = ("python", "workdir", "sync", "bootstrap", "interface")
+    there = {"hosts": "a,b"} if field in elsewhere else {}
     if field == "env_file":
         plan = planned(secret_env={"A": "1"})
         assert [s.source for s in plan.settings if s.name == "A"] == ["env file"]
