@@ -38,8 +38,8 @@ class Patch:
 
     @property
     def room(self) -> str:
-        """`supervise` for supervise/world.py."""
-        return self.file.partition("/")[0]
+        """`supervise` for supervise/world.py; "" for a module that everybody may import."""
+        return self.file.rpartition("/")[0].partition("/")[0]
 
     def apply(self, tree: Path) -> None:
         """Change the file in a copy of the repository.

@@ -1,4 +1,4 @@
-"""Cores, ports and names of this machine."""
+"""Ports and names of this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import pytest
 
 from distrun.checks.required import require_port
 from distrun.errors import MachineError
-from distrun.probe.host import free_port, port_problem, read_host, resolve
-
-
-def test_there_is_at_least_one_core_and_no_more_than_we_may_use() -> None:
-    assert 1 <= read_host().cores <= len(os.sched_getaffinity(0))
+from distrun.listen import free_port
+from distrun.probe.host import port_problem, resolve
 
 
 def test_a_free_port_is_no_problem() -> None:

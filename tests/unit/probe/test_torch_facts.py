@@ -64,9 +64,12 @@ def test_no_torch_at_all_is_what_the_machine_lacks(
     facts = read_torch()
     assert facts == TorchFacts("", None)
     with pytest.raises(MachineError, match="torch is not installed for") as refused:
-        require_torch(facts)
+        require_torch(facts.version)
     assert refused.value.hint.endswith(" -m pip install torch")
-    require_torch(TorchFacts("2.13.0", None))
+    with pytest.raises(MachineError, match="torch is not installed on b") as refused:
+        require_torch(facts.version, "b")
+    assert refused.value.hint.startswith("--python names an interpreter there")
+    require_torch("2.13.0")
 
 
 def test_the_torch_of_this_environment_is_found() -> None:
