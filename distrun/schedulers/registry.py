@@ -10,11 +10,13 @@ from typing import Protocol, cast
 
 from distrun.errors import UsageError, did_you_mean
 from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
+from distrun.probe.nvml import LAUNCH_DEADLINE_S
 from distrun.processes import raise_descriptor_limit
 from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
+_QUICK = ("--quick", "--addresses", "--deadline", str(LAUNCH_DEADLINE_S))
 NAMES = ("local", "ssh", "slurm")
 
 
@@ -82,7 +84,7 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
             yield places, ThisMachine(settings.runs_dir)
             return
         raise_descriptor_limit()  # each probe has three
-        first = ["--serve", *(["--quick", "--addresses"] if quick else [])]
+        first = ["--serve", *([*_QUICK] if quick else [])]
         commands = {
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places

@@ -15,6 +15,7 @@ from distrun.nodes.reach import addresses_of, is_loopback
 from distrun.plan.site import Machine, Site
 from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE, resolve
 from distrun.probe.node import read_node
+from distrun.probe.nvml import LAUNCH_DEADLINE_S
 from distrun.probe.script import Script, sha256_of
 from distrun.probe.snapshot import Node
 from distrun.probe.torch_facts import read_torch
@@ -107,7 +108,9 @@ def asked(
 def _read_here(job: Job) -> Node:
     wants_gpus = job.gpus is not None or job.nproc_per_node == "gpu"
     wants_gpus = wants_gpus or read_torch().cuda is not None
-    return read_node(runs_dir=job.runs_dir, want_gpus=wants_gpus, quick=True)
+    return read_node(
+        runs_dir=job.runs_dir, want_gpus=wants_gpus, quick=True, deadline_s=LAUNCH_DEADLINE_S
+    )
 
 
 def _wanted(job: Job, hosts: Sequence[T]) -> Sequence[T]:

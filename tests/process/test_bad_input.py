@@ -113,11 +113,6 @@ WRONG = {
     "join timeout": Wrong("--join-timeout 1w train.py", "--join-timeout '1w' is not a duration"),
     "start method": Wrong("--start-method fork train.py", "--start-method 'fork' is refused"),
     "only rank": Wrong("--only-rank x train.py", "--only-rank 'x' is not a list", "--only-rank 0"),
-    "hosts": Wrong(
-        "--hosts a,b --nproc-per-node 1 train.py",
-        "--hosts a,b: this version starts nodes on this machine only",
-        "--dry-run prints the line",
-    ),
     "hosts twice": Wrong("--hosts a,a --dry-run train.py", "--hosts: 'a' is named twice"),
     "hosts twice in a file": Wrong(
         "--hostfile twice.txt --dry-run train.py",
@@ -135,7 +130,8 @@ WRONG = {
         "leave one of them out",
     ),
     "hosts and nodes": Wrong(
-        "--hosts a,b --nodes 3 --dry-run train.py", "--nodes 3 and --hosts with 2 names do not"
+        "--hosts a,b --nodes 3 --dry-run train.py",
+        "--nodes 3 is more than the 2 hosts that are named",
     ),
     # files
     "config key": Wrong(
