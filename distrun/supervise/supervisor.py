@@ -159,8 +159,8 @@ class Supervisor:
         self._world = World(plan, attempt, restarts, [], self._tell, reads)
         if attempt:
             self._logs.mark(f"attempt {attempt + 1} begins")
-        self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
-        self._unstarted = deque(plan.nodes)
+        self._tell("attempt_started", attempt=attempt, nnodes=len(plan.supervised))
+        self._unstarted = deque(plan.supervised)
         self._start_agents()
         if attempt == 0:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
@@ -198,12 +198,16 @@ class Supervisor:
         return start_agent(
             node,
             self._run.run_id,
-            {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
+            {**base, **node.environ, **self._run_dir(plan)},
             program=plan.program if plan.warm else None,
             streams=self._order.streams,
             workdir=plan.workdir,
             bootstrap=plan.bootstrap,
         )
+
+    def _run_dir(self, plan: LaunchPlan) -> dict[str, str]:
+        """Return the variable that names the run directory, if it is the same on all nodes."""
+        return {env.RUN_DIR: str(self._run.path)} if plan.own_node is None else {}
 
     def _loop(self) -> None:
         for command in self._observer.early_commands():
