@@ -194,20 +194,18 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
 
     def _start_agent(self, plan: LaunchPlan, node: NodePlan) -> Agent:
-        base = env.scrubbed(self._order.environ)
+        environ = {**env.scrubbed(self._order.environ), **node.environ}
+        if plan.own_node is None:  # else each node has another one
+            environ[env.RUN_DIR] = str(self._run.path)
         return start_agent(
             node,
             self._run.run_id,
-            {**base, **node.environ, **self._run_dir(plan)},
+            environ,
             program=plan.program if plan.warm else None,
             streams=self._order.streams,
             workdir=plan.workdir,
             bootstrap=plan.bootstrap,
         )
-
-    def _run_dir(self, plan: LaunchPlan) -> dict[str, str]:
-        """Return the variable that names the run directory, if it is the same on all nodes."""
-        return {env.RUN_DIR: str(self._run.path)} if plan.own_node is None else {}
 
     def _loop(self) -> None:
         for command in self._observer.early_commands():

@@ -137,6 +137,8 @@ def test_two_launches_train_to_the_loss_of_one(
         assert record["plan"]["own_node"] == rank
         logs = {p.parent.name for p in only_run(launched.cwd).glob("logs/*/rank*.log")}
         assert logs == {f"node{rank}"}
+        shown = distrun("show", cwd=launched.cwd)
+        assert f"2 nodes × 1; of these, node {rank} is recorded here" in shown.stdout
     one = distrun("launch", "--nodes", "2", "--nproc-per-node", "1", RECIPE, *words)
     assert one.returncode == 0, one.stderr
     assert losses(both[0].cwd) == losses(tmp_path) and losses(tmp_path)
