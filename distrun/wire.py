@@ -16,6 +16,8 @@ BEAT = b"\0"
 """Ignored at any place in a stream without raw bytes."""
 BEAT_LINE = b"\n"
 """The same between the messages of a stream with raw bytes."""
+WAITING_FOR_NODES = "waiting for the other nodes"
+"""The stage of a node whose rendezvous is not complete."""
 _NOISE_NBYTES = 2048
 
 

@@ -75,7 +75,7 @@ PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "node
 """Modules of checks that are no rule, and so may be imported by rules and by one another."""
 THEY_PUT_PARTS_TOGETHER = {"registry", "quick", "across", "judge", "site"}
 """Modules of checks and schedulers that import rules, or schedulers."""
-PARTS_OF_EVERY_SCHEDULER = {"place", "sbatch", "slurm_states", "slurm_commands"}
+PARTS_OF_EVERY_SCHEDULER = {"place", "platforms", "sbatch", "slurm_states", "slurm_commands"}
 """The same for schedulers."""
 
 

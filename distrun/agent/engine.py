@@ -23,6 +23,7 @@ from torch.distributed.elastic.agent.server.api import (
 from torch.distributed.elastic.events.api import Event, EventSource
 from torch.distributed.elastic.utils.api import macros
 
+from distrun.agent.peers import LOOK_S, Peers
 from distrun.agent.rendezvous import BoundRendezvous
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class Ranks(Protocol):
 
     def wait(self) -> bool:
         """Wait until all ranks ended; True if all of them ended with 0."""
+
+    def ended_within(self, limit_s: float) -> bool:
+        """Wait for so long at most; True if all ranks have ended."""
 
     def wait_for_release(self) -> None:
         """Wait until the launcher says that every node is done."""
@@ -53,7 +57,14 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     return config, [str(command), *command_args]
 
 
-def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: int) -> None:
+def run_engine(
+    arguments: list[str],
+    ranks: Ranks,
+    restarts: int,
+    max_restarts: int,
+    *,
+    by_itself: bool = False,
+) -> None:
     """Run one node's part of the job to its end.
 
     Args:
@@ -62,6 +73,7 @@ def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: 
         restarts: How often the launcher has restarted this world. Torch's own restarts
             are off, so torch does not count them.
         max_restarts: How often it may.
+        by_itself: No launcher sees the other nodes.
 
     Raises:
         OSError: The head's agent cannot listen at its address.
@@ -69,7 +81,7 @@ def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: 
     """
     config, command = parse(arguments)
     _drop_unused_log_dir(config)
-    rendezvous = BoundRendezvous(config)
+    rendezvous = BoundRendezvous(config, anywhere=by_itself)
     spec = WorkerSpec(
         role=config.role,
         local_world_size=config.nproc_per_node,
@@ -86,7 +98,7 @@ def run_engine(arguments: list[str], ranks: Ranks, restarts: int, max_restarts: 
         "TORCHELASTIC_RESTART_COUNT": str(restarts),
         "TORCHELASTIC_MAX_RESTARTS": str(max_restarts),
     }
-    _WarmAgent(spec, ranks, counts).run()
+    _WarmAgent(spec, ranks, counts, by_itself=by_itself).run()
 
 
 def _drop_unused_log_dir(config: LaunchConfig) -> None:
@@ -99,9 +111,12 @@ def _drop_unused_log_dir(config: LaunchConfig) -> None:
 
 
 class _WarmAgent(SimpleElasticAgent):
-    def __init__(self, spec: WorkerSpec, ranks: Ranks, counts: dict[str, str]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, ranks: Ranks, counts: dict[str, str], *, by_itself: bool
+    ) -> None:
         super().__init__(spec)
         self._ranks = ranks
+        self._by_itself = by_itself
         self._counts = counts
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
@@ -134,14 +149,25 @@ class _WarmAgent(SimpleElasticAgent):
         return dict.fromkeys(environs, 0)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        peers = None
+        if self._by_itself:
+            assert self._store is not None and worker_group.group_rank is not None
+            peers = Peers(self._store, worker_group.group_rank)
+        while peers and not self._ranks.ended_within(LOOK_S):
+            peers.hold()
         if self._ranks.wait():
             values = dict.fromkeys((w.global_rank for w in worker_group.workers), None)
             return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
+        if peers:
+            peers.tell_failed()
         return RunResult(state=WorkerState.FAILED)
 
     def _exit_barrier(self) -> None:
         # The launcher sees every node: no need to wait 300 s in the store without reacting
         # to SIGTERM. Until the launcher says so, this process keeps the store of node 0 open.
+        if self._by_itself:
+            # Nobody else knows when the ranks of the others have ended.
+            super()._exit_barrier()  # type: ignore[no-untyped-call] # of torch
         self._ranks.wait_for_release()
 
     def _stop_workers(self, worker_group: WorkerGroup, *_: Any, **__: Any) -> None:

@@ -30,6 +30,7 @@ from distrun.processes import reap_children, send, sweep
 from distrun.signal_masks import catches, survives
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import NOTHING_HANDED, Streams
+from distrun.wire import WAITING_FOR_NODES
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a longer grace would print
 _STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
@@ -71,6 +72,8 @@ class Node:
             "kill": lambda _: self._ending.kill(self._live()),
             "exit": self._exit,
         }
+        self._by_itself = False
+        """No launcher sees the other nodes."""
         self._wake_read, self._wake_write = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
@@ -138,8 +141,14 @@ class Node:
         self._all_ended.wait()
         return bool(self._ranks) and all(r.status == 0 for r in [*self._ranks.values()])
 
+    def ended_within(self, limit_s: float) -> bool:
+        """See engine.Ranks."""
+        return self._all_ended.wait(limit_s)
+
     def wait_for_release(self) -> None:
         """See engine.Ranks."""
+        if self._by_itself:
+            self._channel.event("node_succeeded")
         self._released.wait()
 
     # --- the loop's handlers ---------------------------------------------------------
@@ -161,7 +170,8 @@ class Node:
             self._ending.stop(signal.SIGTERM, _ORPHANED_GRACE_S, self._live())
 
     def _start(self, command: dict[str, Any]) -> None:
-        self._channel.event("node_stage", stage="waiting for the other nodes")
+        self._by_itself = command["by_itself"]
+        self._channel.event("node_stage", stage=WAITING_FOR_NODES)
         try:
             threading.Thread(target=self._engine, args=(command,), daemon=True).start()
         except RuntimeError as error:  # this user may have no more threads
@@ -174,7 +184,8 @@ class Node:
         from distrun.agent.engine import run_engine
 
         try:
-            run_engine(command["arguments"], self, command["restarts"], command["max_restarts"])
+            counts = command["restarts"], command["max_restarts"]
+            run_engine(command["arguments"], self, *counts, by_itself=self._by_itself)
         except BaseException as error:  # SystemExit of a parser too: nothing else would report it
             traceback.print_exc()  # into the agent's log
             message = str(error).split("\n")[0]
@@ -262,7 +273,7 @@ class Node:
         )
         if not self._live():
             self._all_ended.set()
-            if all(r.status == 0 for r in self._ranks.values()):
+            if all(r.status == 0 for r in self._ranks.values()) and not self._by_itself:
                 self._channel.event("node_succeeded")
 
     def _on_output(self, rank: Rank, chunks: int = 1) -> None:

@@ -29,9 +29,12 @@ class BoundRendezvous(RendezvousHandler):
 
     Args:
         config: torchrun's settings: --master-addr, --node-rank, --nnodes and the rest.
+        anywhere: If the address is none of this machine, listen at all of its addresses: a
+            platform may name a virtual address, such as that of a Kubernetes service.
     """
 
-    def __init__(self, config: LaunchConfig) -> None:
+    def __init__(self, config: LaunchConfig, *, anywhere: bool = False) -> None:
+        self._anywhere = anywhere
         host, _, port = config.rdzv_endpoint.rpartition(":")
         self.address, self.port = host.strip("[]"), int(port)
         self._node_rank = int(config.rdzv_configs["rank"])
@@ -66,6 +69,8 @@ class BoundRendezvous(RendezvousHandler):
         try:
             return listen_at(self.address, self.port).detach()
         except OSError as error:
+            if self._anywhere and error.errno == errno.EADDRNOTAVAIL:
+                return listen_at("::" if ":" in self.address else "0.0.0.0", self.port).detach()
             name = errno.errorcode.get(error.errno or 0, "an error")
             reason = f"{name}: cannot listen at {self.address} port {self.port}: {error.strerror}"
             raise OSError(error.errno, reason) from None

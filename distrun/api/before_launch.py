@@ -11,6 +11,7 @@ from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Finding, Severity, Workload
 from distrun.errors import MachineError
+from distrun.nodes.reach import is_loopback
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.plan.site import Machine, Site
 from distrun.probe.node import THIS_MACHINE
@@ -33,7 +34,9 @@ def checked(job: Job, plan: LaunchPlan, site: Site) -> LaunchPlan:
     if site.emulated:
         nodes = [_of_the_ranks(site.head, plan.nodes, plan.secrets)]
     else:
-        each = zip(site.machines, plan.nodes, strict=True)
+        each = list(zip(site.machines, plan.nodes, strict=True))
+        if plan.own_node is not None:  # the others judge themselves
+            each = [each[plan.own_node]]
         nodes = [_of_the_ranks(machine, [node], plan.secrets) for machine, node in each]
     workload = _expected(job, plan, nodes)
     findings = judge(nodes, workload, limits, ignore=ignore, quick=True)
@@ -72,7 +75,7 @@ def _expected(job: Job, plan: LaunchPlan, nodes: Sequence[Node]) -> Workload:
     wants_gpus = job.nproc_per_node != "cpu"
     return Workload(
         nproc_per_node=ranks,
-        nnodes=1 if plan.local else plan.nnodes,
+        nnodes=1 if plan.local or is_loopback(plan.nodes[0].address) else plan.nnodes,
         uses_gpus=any(_is_broken(node) and wants_gpus for node in nodes)
         or all(ranks <= len(node.nvml.gpus) for node in nodes),
         master_port=plan.master_port,

@@ -91,7 +91,7 @@ def launch(job: Job) -> LaunchResult:
         MachineError: The machine lacks something.
         KeyboardInterrupt: The caller was interrupted; the ranks were stopped.
     """
-    client = start(prepare(*read.with_header(job)))
+    client = start(prepare(*read.with_header(job), by_platform=True))
     last: dict[str, Any] = {}
     try:
         last = _last_event(client)

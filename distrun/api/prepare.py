@@ -22,7 +22,8 @@ from distrun.probe.reading import Unread
 from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import Script, read_script
 from distrun.runs import directory
-from distrun.schedulers import site
+from distrun.schedulers import foreign, site
+from distrun.schedulers.place import OwnNode
 from distrun.schedulers.registry import name_of
 from distrun.spec import read
 from distrun.spec.job import Header, Job
@@ -45,6 +46,7 @@ def prepare(
     header: Header,
     *,
     ask: bool = True,
+    by_platform: bool = False,
     tell: Tell = lambda _: None,
 ) -> Prepared:
     """Read the machines, check the job against them, and plan.
@@ -54,6 +56,7 @@ def prepare(
         sources: The source of each of its fields that is not a default.
         header: The recipe's own table.
         ask: Reach other machines; else they are taken to be like this one.
+        by_platform: A platform may have started the same command on other nodes: be one of them.
         tell: Called with a line about each machine that is reached.
 
     Raises:
@@ -61,13 +64,17 @@ def prepare(
         MachineError: A machine lacks something, or cannot be reached.
     """
     require_supported_system(sys.platform)
+    _require_no_outer_launch(os.environ)
     job = read.with_hosts(job)
     script = read_script(job.script, module=job.module, no_python=job.no_python)
     if job.module and job.no_python:
         raise UsageError("-m and --no-python exclude each other", "leave one of them out")
     check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
     _require_runs_dir(job.runs_dir)
-    found = _site(job, script, ask=ask, tell=tell)
+    own = None
+    if by_platform:
+        job, sources, own = foreign.applied(job, sources, os.environ)
+    found = _site(job, script, own, ask=ask, tell=tell)
     for machine in found.machines:
         require_torch(machine.node.software.torch, machine.host if machine.command else "")
     if job.master_port is not None and found.emulated:
@@ -90,12 +97,32 @@ def prepare(
     return Prepared(job, plan, found)
 
 
+def _require_no_outer_launch(environ: Mapping[str, str]) -> None:
+    """Refuse a launch by a rank: each rank would start the whole job once more.
+
+    A world of one may launch: it is how a job starts another. Kubernetes operators set WORLD_SIZE
+    and RANK too, but no TORCHELASTIC_RUN_ID.
+    """
+    world_size, run_id = environ.get("WORLD_SIZE", "1"), environ.get("TORCHELASTIC_RUN_ID")
+    if run_id is not None and world_size != "1":
+        raise UsageError(
+            f"this is rank {environ.get('RANK', '?')} of {world_size} of a launch that runs already"
+            f" (TORCHELASTIC_RUN_ID={run_id}); each rank would start the whole job again",
+            "`distrun launch` takes the place of torchrun: start it once, on no rank;"
+            " `env -u TORCHELASTIC_RUN_ID` if this is meant",
+        )
+
+
 def workdir_of(job: Job) -> Path:
     """Return the working directory on other machines: by default the path of this one's."""
     return Path(os.path.abspath(job.workdir or "."))  # noqa: PTH100 - keeps links, as the shell does
 
 
-def _site(job: Job, script: Script, *, ask: bool, tell: Tell) -> Site:
+def _site(job: Job, script: Script, own: OwnNode | None, *, ask: bool, tell: Tell) -> Site:
+    if own is not None:
+        for line in () if ask else own.lines():
+            tell(line)
+        return site.own_node(own, job, tell, starts=ask)
     if name_of(job) == "local":
         return site.here(job)
     if not ask:

@@ -146,7 +146,8 @@ def _prepare(
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    return prepare(*read.job(flags, config, tell), ask=not only_printed, tell=tell)
+    job = read.job(flags, config, tell)
+    return prepare(*job, ask=not only_printed, by_platform=True, tell=tell)
 
 
 def _refuse_both(option: str, given: object, others: Mapping[str, object]) -> None:

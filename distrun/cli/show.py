@@ -6,7 +6,9 @@ import dataclasses
 import json as json_format
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -46,7 +48,11 @@ def show(
         ("summary", record.summary),
         ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
-        ("ranks", f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {record.nproc_per_node}"),
+        (
+            "ranks",
+            f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {record.nproc_per_node}"
+            f"{_recorded_here(record.plan)}",
+        ),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
         ("time", render.duration(seconds)),
         ("attempts", str(record.attempts)),
@@ -67,3 +73,9 @@ def show(
                 typer.echo(plain(f"  {line}"))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             say(f"{directory.verdict} is not a verdict: {error!r}")
+
+
+def _recorded_here(plan: Mapping[str, Any]) -> str:
+    """Return which node is recorded, if each node of the run records itself."""
+    own_node = plan.get("own_node")
+    return "" if own_node is None else f"; of these, node {own_node} is recorded here"

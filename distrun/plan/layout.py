@@ -46,6 +46,11 @@ def make_plan(
         MachineError: The machine has fewer GPUs than asked for.
     """
     draft = Draft(job, sources, site)
+    if site.own_node is not None:
+        draft.note(
+            f"node {site.own_node} of {len(site.machines)} ({draft.source('node_rank')});"
+            " each node supervises and records itself"
+        )
     nnodes = job.nodes.max if site.emulated else len(site.machines)
     local = site.emulated
     _hold_limits(job, nnodes, site)
@@ -83,6 +88,8 @@ def make_plan(
         bootstrap=job.bootstrap,
         secrets=tuple(sorted(set(secret_env) | {name for name in job.env if env.is_secret(name)})),
         settings=(),
+        own_node=site.own_node,
+        rdzv_id=site.rdzv_id,
     )
     return with_settings(plan, draft)
 

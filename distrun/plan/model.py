@@ -88,6 +88,25 @@ class LaunchPlan:
     """The rank that has the terminal."""
     notes: tuple[str, ...] = ()
     """Notes for the user about choices, one line each."""
+    own_node: int | None = None
+    """The one node that this run supervises and records, if the others do so themselves."""
+    rdzv_id: str = ""
+    """Name of the rendezvous, if it is not the name of the run: the same on all nodes."""
+
+    @property
+    def supervised(self) -> tuple[NodePlan, ...]:
+        """The nodes whose agents this run starts."""
+        return self.nodes if self.own_node is None else (self.nodes[self.own_node],)
+
+    @property
+    def supervised_ranks(self) -> int:
+        """Number of ranks on them."""
+        return len(self.supervised) * self.nproc_per_node
+
+    @property
+    def has_one_clock(self) -> bool:
+        """Whether the supervised nodes are on one machine, so that times can be compared."""
+        return self.local or self.own_node is not None
 
     @property
     def nnodes(self) -> int:
@@ -109,7 +128,7 @@ class LaunchPlan:
             f"--master-addr={self.nodes[0].address}",
             f"--master-port={self.master_port}",
             f"--local-addr={self.nodes[node_rank].address}",
-            f"--rdzv-id={self.run_id}",
+            f"--rdzv-id={self.rdzv_id or self.run_id}",
             f"--rdzv-conf=timeout={max(1, round(self.join_timeout_s))}",
             "--max-restarts=0",
             f"--signals-to-handle={SIGNALS_TO_HANDLE}",

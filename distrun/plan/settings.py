@@ -27,10 +27,17 @@ def _what_it_is(address: str) -> str:
 
 def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
     job, head, source = draft.job, plan.nodes[0], draft.source
+    own = plan.supervised[0]
     port_source = source("master_port", "detected" if plan.local else "default")
     resolved = "detected" if not plan.local and head.address != head.host else "default"
     emulated = plan.local and plan.nnodes > 1
     ranks = f"0..{plan.nnodes - 1}" if plan.nnodes > 1 else "0"
+    order = "in the order of the hosts, so rank order is host order"
+    restarts = f"distrun restarts the world itself, {plan.max_restarts} times at most"
+    restarts += f" ({source('max_restarts')})"
+    if plan.own_node is not None:
+        restarts = "nobody can restart all nodes at once"
+        ranks, order = str(plan.own_node), "as the platform numbers the nodes"
     timeout_s = max(1, round(plan.join_timeout_s))
     return [
         (
@@ -39,16 +46,21 @@ def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
             source("hosts" if job.hosts else "nodes"),
             "emulated on this machine" if emulated else "nodes",
         ),
-        ("--node-rank", ranks, "default", "in the order of the hosts, so rank order is host order"),
-        ("--master-addr", head.address, resolved, _what_it_is(head.address)),
+        ("--node-rank", ranks, source("node_rank"), order),
+        ("--master-addr", head.address, source("master_addr", resolved), _what_it_is(head.address)),
         (
             "--master-port",
             str(plan.master_port),
             port_source,
             "free just now" if port_source == "detected" else "rendezvous on node 0",
         ),
-        ("--local-addr", head.address, resolved, "the address that a node announces to the others"),
-        ("--rdzv-id", plan.run_id, "default", "unique to this run"),
+        ("--local-addr", own.address, resolved, "the address that a node announces to the others"),
+        (
+            "--rdzv-id",
+            plan.rdzv_id or plan.run_id,
+            source("rdzv_id"),
+            "the same on all nodes" if plan.rdzv_id else "unique to this run",
+        ),
         (
             "--rdzv-conf",
             f"timeout={timeout_s}",
@@ -59,8 +71,7 @@ def _flags(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, str]]:
             "--max-restarts",
             "0",
             "default",
-            f"distrun restarts the world itself, {plan.max_restarts} times at most"
-            f" ({source('max_restarts')})",
+            restarts,
         ),
         (
             "--signals-to-handle",
@@ -100,7 +111,7 @@ def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, st
         ("time limit", limit, source("time_limit"), "for the whole run"),
         ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
         ("runs dir", str(job.runs_dir), source("runs_dir"), "where the run is recorded"),
-        *([] if plan.local else _elsewhere(plan, draft)),
+        *([] if plan.local or plan.own_node is not None else _elsewhere(plan, draft)),
     ]
 
 

@@ -28,10 +28,12 @@ def dry_run(plan: LaunchPlan) -> Iterator[str]:
     """Yield the lines of `--dry-run`: comments start with `#`, the rest can be pasted."""
     for note in plan.notes:
         yield _comment(note)
-    shown = [name for name in plan.secrets if name in plan.nodes[0].environ]
+    shown = [name for name in plan.secrets if name in plan.supervised[0].environ]
     if shown:
         yield _comment(f"export first, here left out as secret: {' '.join(shown)}")
     for node_rank, node in enumerate(plan.nodes):
+        if plan.own_node not in (None, node_rank):
+            continue
         first = node_rank * plan.nproc_per_node
         last = first + plan.nproc_per_node - 1
         ranks = f"rank {first}" if first == last else f"ranks {first}-{last}"

@@ -54,6 +54,10 @@ class Site:
     """A port that is free on the first one."""
     emulated: bool = True
     """All nodes are on the one machine."""
+    own_node: int | None = None
+    """The node that this machine is, if the others are started elsewhere; None: all from here."""
+    rdzv_id: str = ""
+    """Name of the rendezvous, the same on all nodes; "": the name of the run."""
     asked: bool = True
     """The snapshots are of the machines themselves, not of this one instead."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -32,3 +33,37 @@ class Place:
     def hostname(self) -> str:
         """Its name on the network."""
         return self.target.rpartition("@")[2]
+
+
+@dataclass(frozen=True)
+class OwnNode:
+    """This machine, as one of several nodes on each of which the same command was started."""
+
+    platform: str
+    """What has started it, for messages."""
+    count: int
+    """Number of nodes."""
+    rank: int
+    """Which of them this is."""
+    head: str
+    """Address or name of node 0."""
+    port: int
+    """Of the rendezvous, on node 0."""
+    rdzv_id: str
+    """Name of the rendezvous, the same on all nodes."""
+    addresses: tuple[str, ...]
+    """Of all nodes, or ()."""
+    sources: Mapping[str, str]
+    """`nodes`, `node_rank`, `master_addr`, `master_port`, `rdzv_id` -> its variable."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield what was read and from where, a line each."""
+        yield f"{self.platform}:"
+        for what, value in (
+            ("nodes", self.count),
+            ("node_rank", self.rank),
+            ("master_addr", self.head),
+            ("master_port", self.port),
+            ("rdzv_id", self.rdzv_id),
+        ):
+            yield f"  {what.replace('_', ' ')} {value} ({self.sources[what]})"

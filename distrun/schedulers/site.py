@@ -19,7 +19,8 @@ from distrun.probe.nvml import LAUNCH_DEADLINE_S
 from distrun.probe.script import Script, sha256_of
 from distrun.probe.snapshot import Node
 from distrun.probe.torch_facts import read_torch
-from distrun.schedulers.place import Place
+from distrun.schedulers.own_site import site_of
+from distrun.schedulers.place import OwnNode, Place
 from distrun.schedulers.registry import name_of, opened, scheduler
 from distrun.schedulers.sync import sync
 from distrun.spec.job import Job
@@ -35,6 +36,11 @@ _MOST_LINES = 16
 def here(job: Job) -> Site:
     """Return this machine, on which all nodes of the job are emulated."""
     return Site((Machine(_read_here(job)),), free_port(LOOPBACK))
+
+
+def own_node(own: OwnNode, job: Job, tell: Tell, *, starts: bool) -> Site:
+    """Return the nodes of a job of which this machine is one; see `own_site.site_of`."""
+    return site_of(own, job, _read_here(job, addresses=True), tell, starts=starts)
 
 
 def unasked(job: Job) -> Site:
@@ -105,11 +111,15 @@ def asked(
         )
 
 
-def _read_here(job: Job) -> Node:
+def _read_here(job: Job, *, addresses: bool | None = None) -> Node:
     wants_gpus = job.gpus is not None or job.nproc_per_node == "gpu"
     wants_gpus = wants_gpus or read_torch().cuda is not None
     return read_node(
-        runs_dir=job.runs_dir, want_gpus=wants_gpus, quick=True, deadline_s=LAUNCH_DEADLINE_S
+        runs_dir=job.runs_dir,
+        want_gpus=wants_gpus,
+        quick=True,
+        addresses=addresses,
+        deadline_s=LAUNCH_DEADLINE_S,
     )
 
 

@@ -12,6 +12,7 @@ from distrun.errors import ExitCode
 from distrun.signals import code_of
 from distrun.supervise.agents import Agent
 from distrun.supervise.world import World
+from distrun.wire import WAITING_FOR_NODES as WAITING
 
 _OUTCOMES = {
     signal.SIGINT: "interrupted",
@@ -21,6 +22,9 @@ _OUTCOMES = {
 _START_COLD = (
     "torch was imported before the script: --start-method spawn starts the ranks as python does"
 )
+
+
+_PEER_LOST = "PeerLost"  # of agent/peers.py, which imports torch
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,13 @@ def describe(world: World, stop: Stop | None) -> Ending:
             return _stopped(world, stop)
         if ending := _never_began(world):
             return ending
+    if ending := _lost_elsewhere(world, verdict):
+        return ending
     if verdict is not None and not _lost_came_first(world):
         summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
         start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
-        hint = "\n".join(filter(None, (verdict.cure, start_cold or _where_ranks_were(world))))
+        where = start_cold or _where_ranks_were(world)
+        hint = "\n".join(filter(None, (verdict.cure, where)))
         return Ending("failed", verdict.exit_code, summary, hint, verdict)
     return _node_lost(world, verdict)
 
@@ -91,6 +98,8 @@ def _never_began(world: World) -> Ending | None:
             f" {world.plan.join_timeout_s:g} s: {names}",
             "--join-timeout gives them more time; logs/node*/agent.log has their output",
         )
+    if world.unstarted and (ending := _others_missing(world)):
+        return ending
     if world.unstarted:
         names = ", ".join(f"{a.host} ({a.stage})" for a in world.unstarted)
         return Ending(
@@ -105,9 +114,48 @@ def _never_began(world: World) -> Ending | None:
             "port taken",
             ExitCode.MACHINE,
             f"--master-port {world.plan.master_port} was taken by another process",
-            "leave --master-port out: then a free port is used",
+            "leave --master-port out: then a free port is used"
+            if world.plan.own_node is None
+            else "--master-port names another one, the same on every node",
         )
     return None
+
+
+def _others_missing(world: World) -> Ending | None:
+    """Return the ending of a node that has waited in vain for nodes that others start."""
+    plan, (agent, *_) = world.plan, world.unstarted
+    if plan.own_node is None or agent.stage != WAITING:
+        return None
+    head = f"{plan.nodes[0].address} port {plan.master_port}"
+    if plan.own_node == 0:
+        who = f"not all of the other nodes, 1 to {plan.nnodes - 1}, came to {head}"
+        if plan.nnodes == 2:
+            who = f"the other node, 1, did not come to {head}"
+    else:
+        who = f"node0 was not to be reached at {head}, or not all of the other nodes came there"
+    return Ending(
+        "nodes missing",
+        ExitCode.JOIN_TIMEOUT,
+        f"{who} within {plan.join_timeout_s:g} s",
+        "were they started, with the same command? --join-timeout gives them more time",
+    )
+
+
+def _lost_elsewhere(world: World, verdict: Verdict | None) -> Ending | None:
+    """Return the ending of a node whose ranks have only lost peers on nodes not seen from here."""
+    own_failure = any(end.failed and not end.is_victim for end in world.ends)
+    if world.plan.own_node is None or world.lost or own_failure:
+        return None
+    told = [message for _, kind, message in world.engine_errors if kind == _PEER_LOST]
+    if told:
+        summary = told[0]
+    elif verdict is not None and not world.engine_errors:
+        rank = f"rank {verdict.rank} on {verdict.host}"
+        summary = f"another node has failed: {rank} lost a peer: {verdict.cause}"
+    else:
+        return None
+    hint = "the cause is on another node: its own output and its own record have it"
+    return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
 
 
 def _node_lost(world: World, verdict: Verdict | None) -> Ending:
@@ -146,7 +194,7 @@ def _how_ranks_took_it(world: World) -> str:
         return " before the ranks had started"
     codes = [end.exit_code for end in world.ends]
     known = all(end.code_known for end in world.ends)
-    if codes and known and not any(codes) and len(codes) == world.plan.world_size:
+    if codes and known and not any(codes) and len(codes) == world.plan.supervised_ranks:
         return "; every rank ended with 0 by itself"
     killed = sum(code == -signal.SIGKILL for code in codes)
     if killed:

@@ -159,8 +159,8 @@ class Supervisor:
         self._world = World(plan, attempt, restarts, [], self._tell, reads)
         if attempt:
             self._logs.mark(f"attempt {attempt + 1} begins")
-        self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
-        self._unstarted = deque(plan.nodes)
+        self._tell("attempt_started", attempt=attempt, nnodes=len(plan.supervised))
+        self._unstarted = deque(plan.supervised)
         self._start_agents()
         if attempt == 0:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
@@ -194,11 +194,13 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
 
     def _start_agent(self, plan: LaunchPlan, node: NodePlan) -> Agent:
-        base = env.scrubbed(self._order.environ)
+        environ = {**env.scrubbed(self._order.environ), **node.environ}
+        if plan.own_node is None:  # else each node has another one
+            environ[env.RUN_DIR] = str(self._run.path)
         return start_agent(
             node,
             self._run.run_id,
-            {**base, **node.environ, env.RUN_DIR: str(self._run.path)},
+            environ,
             program=plan.program if plan.warm else None,
             streams=self._order.streams,
             workdir=plan.workdir,

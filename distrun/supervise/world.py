@@ -15,6 +15,7 @@ from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.supervise.agents import Agent
+from distrun.supervise.others import OtherNodes
 from distrun.supervise.raised import RaisedRanks
 from distrun.supervise.stragglers import Stragglers
 
@@ -59,6 +60,7 @@ class World:
     """All ranks had ended by themselves then."""
     stacks: dict[int, str] = field(default_factory=dict)
     stragglers: Stragglers = field(init=False)
+    _others: OtherNodes = field(init=False)
     _raised: RaisedRanks = field(default_factory=RaisedRanks)
     _started_at: float = field(default_factory=time.monotonic)
     _next_waiting: float = _FIRST_WAITING_S
@@ -67,6 +69,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.stragglers = Stragglers(self.plan.straggler_notice_s)
+        self._others = OtherNodes(self.plan.own_node, self.plan.supervised[0].host)
 
     @property
     def finished(self) -> bool:
@@ -76,13 +79,13 @@ class World:
     @property
     def succeeded(self) -> bool:
         """Whether every rank of every node ended with 0, and nothing else failed."""
-        return (
-            self.started
-            and len(self.ends) == self.plan.world_size
-            and not any(end.failed for end in self.ends)
-            and not (self.lost or self.missing or self.engine_errors or self.start_error)
-            and not self.unstarted
-        )
+        wrong = self.lost or self.engine_errors or self.never_began
+        return self.started and self._ended_well and not wrong
+
+    @property
+    def _ended_well(self) -> bool:
+        ended = len(self.ends) == self.plan.supervised_ranks
+        return ended and not any(end.failed for end in self.ends)
 
     @property
     def never_began(self) -> bool:
@@ -117,7 +120,7 @@ class World:
     def _on_node_joined(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.joined, agent.stage, agent.free_port = True, "joined", event["free_port"]
         joined = sum(a.joined for a in self.agents)
-        of = self.plan.nnodes
+        of = len(self.plan.supervised)
         self.tell("node_joined", node=agent.index, host=agent.host, joined=joined, of=of)
         if joined == of and not self.stopping:
             self._start(self.agents)
@@ -128,19 +131,21 @@ class World:
         if self.attempt and not self.plan.master_port_is_users:  # the first port was left at an end
             self.plan = replace(self.plan, master_port=agents[0].free_port)
         self._started_at = time.monotonic()
-        for node_rank, agent in enumerate(agents):
+        for node_rank, agent in enumerate(agents, self.plan.own_node or 0):
             agent.node_rank = node_rank
             agent.send(
                 "start",
                 arguments=self.plan.torchrun_arguments(node_rank),
                 restarts=self.restarts,
                 max_restarts=self.plan.max_restarts,
+                by_itself=self.plan.own_node is not None,
             )
         self.tell(
             "world_started",
             attempt=self.attempt,
             nnodes=self.plan.nnodes,
             world_size=self.plan.world_size,
+            supervised_ranks=self.plan.supervised_ranks,
             run_id=self.plan.run_id,
         )
 
@@ -159,20 +164,14 @@ class World:
         agent.begun = True
         self._raised.ended(event["rank"])
         self.stragglers.ended(event["rank"])
-        at = event["monotonic"] if self.plan.local else time.monotonic()
+        at = event["monotonic"] if self.plan.has_one_clock else time.monotonic()
         end = RankEnd(
-            rank=event["rank"],
             node=agent.index,
             host=agent.host,
-            exit_code=event["exit_code"],
             at=at,
             after_stop=self.stopping and not event["left_by_itself"],
-            report=event["report"],
-            stacks=event["stacks"],
-            stacks_printed=event["stacks_printed"],
-            last_words=event["last_words"],
             could_read=event["rank"] == self.reading_rank,
-            code_known=event["code_known"],
+            **{name: event[name] for name in _OF_END},
         )
         self.ends.append(end)
         self.tell(
@@ -198,8 +197,9 @@ class World:
 
     def _on_engine_failed(self, agent: Agent, event: dict[str, Any]) -> None:
         if not self.stopping:
-            if self._start_is_overdue():  # its rendezvous has the same time limit as the supervisor
-                self.unstarted = self._without_ranks()
+            # Its rendezvous has the same time limit as the supervisor.
+            if self._start_is_overdue() and (late := self._without_ranks()):
+                self.unstarted = late
             else:
                 self.engine_errors.append((agent, event["type"], event["message"]))
             self.stop(signal.SIGTERM, self.plan.grace_s)
@@ -333,6 +333,8 @@ class World:
         if self._start_is_overdue() and (late := self._without_ranks()):
             self.unstarted = late
             self.stop(signal.SIGTERM, 0.0)
+        for name, news in self._others.news(waited_s, self._without_ranks(), self._ended_well):
+            self.tell(name, **news)
         for told in self._raised.overdue():
             self.tell("rank_stays", **told)
             self._stop_at = time.monotonic()
@@ -377,6 +379,7 @@ class World:
         self._start(present)
 
 
+_OF_END = ("rank", "exit_code", "code_known", "report", "last_words", "stacks", "stacks_printed")
 _TOLD_AS_IT_IS = ("lingering", "killed", "signal_forwarded")
 _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "node_stage": World._on_node_stage,

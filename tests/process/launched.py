@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,21 @@ class Launched:
         command: The words that start distrun.
         cwd: Its directory, with room for one run.
         *words: What stands behind `launch`.
+        environ: Added to the environment.
     """
 
-    def __init__(self, command: list[str], cwd: Path, *words: object) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        cwd: Path,
+        *words: object,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.cwd = cwd
         self.process = subprocess.Popen(
             [*command, "launch", *map(str, words)],
             cwd=cwd,
+            env={**os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

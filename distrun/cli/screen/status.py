@@ -26,6 +26,7 @@ class Status:
         self._joined = (0, 0)
         self._ranks_live = 0
         self._world_size = 0
+        self._ranks_wanted = 0
         self._metrics: dict[str, Any] = {}
         self._first: tuple[float, int] | None = None
         self._ending = ""
@@ -45,6 +46,7 @@ class Status:
             self._joined = (event["joined"], event["of"])
         elif name == "world_started":
             self._world_size = event["world_size"]
+            self._ranks_wanted = event.get("supervised_ranks", self._world_size)
         elif name == "rank_started":
             self._ranks_live += 1
         elif name == "rank_ended":
@@ -100,8 +102,8 @@ class Status:
         else:
             parts["starting"] = "starting"
         if self._world_size:
-            live = f"ranks {self._ranks_live}/{self._world_size}"
-            parts["ranks" if self._ranks_live == self._world_size else "missing ranks"] = live
+            live = f"ranks {self._ranks_live}/{self._ranks_wanted}"
+            parts["ranks" if self._ranks_live == self._ranks_wanted else "missing ranks"] = live
         parts |= self._training()
         if self._ending:
             parts["ending"] = self._ending

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from distrun.supervise.ending import Ending, Stop, describe
 from distrun.supervise.world import World
+from distrun.wire import WAITING_FOR_NODES
 from tests.unit.supervise.played import PlayedAgent, plan_of, rank_ended, report
 
 INT, TERM, HUP, KILL = (
@@ -104,6 +106,64 @@ def test_a_rank_with_a_reason_of_its_own_is_even_if_its_node_is_lost_then(world:
     world.it.on_gone(world.agents[0].seen)
     ending = describe(world.it, None)
     assert (ending.outcome, ending.exit_code) == ("failed", 3)
+
+
+def on_its_own(world: Played, own_node: int = 0) -> None:
+    """Let the world be one of which this run supervises one node."""
+    world.it.plan = replace(world.it.plan, own_node=own_node, local=False)
+    world.it.agents = [world.it.agents[own_node]]
+
+
+def lost_a_peer(world: Played) -> None:
+    lost = report("Connection closed by peer", "RuntimeError")
+    world.it.on_event(world.agents[0].seen, rank_ended(0, 1, left_by_itself=True, report=lost))
+
+
+def told_of_a_peer(world: Played) -> None:
+    event = {"event": "engine_failed", "type": "PeerLost", "message": "node1 has failed"}
+    world.it.on_event(world.agents[0].seen, event)
+
+
+@pytest.mark.parametrize(
+    ("happen", "summary"),
+    [
+        ([lost_a_peer], "another node has failed: rank 0 on node0 lost a peer: RuntimeError: Conn"),
+        ([told_of_a_peer], "node1 has failed"),
+        ([told_of_a_peer, lost_a_peer], "node1 has failed"),
+    ],
+)
+def test_a_node_whose_ranks_only_lost_their_peers_says_that_the_cause_is_elsewhere(
+    happen: list[Callable[[Played], None]], summary: str, world: Played
+) -> None:
+    on_its_own(world)
+    for each in happen:
+        each(world)
+    ending = describe(world.it, None)
+    assert (ending.outcome, ending.exit_code) == ("node lost", 5)
+    assert ending.summary.startswith(summary) and "on another node" in ending.hint
+
+
+def test_a_nodes_own_failure_is_its_own_verdict(world: Played) -> None:
+    on_its_own(world)
+    world.ends(7)
+    told_of_a_peer(world)
+    assert (describe(world.it, None).outcome, describe(world.it, None).exit_code) == ("failed", 7)
+
+
+@pytest.mark.parametrize(
+    ("own_node", "words"),
+    [(0, "the other node, 1, did not come to"), (1, "node0 was not to be reached at")],
+)
+def test_a_node_that_waited_in_vain_names_the_others(
+    own_node: int, words: str, world: Played
+) -> None:
+    on_its_own(world, own_node)
+    agent = world.it.agents[0]
+    agent.stage = WAITING_FOR_NODES
+    world.it.unstarted = [agent]
+    ending = describe(world.it, None)
+    assert (ending.outcome, ending.exit_code) == ("nodes missing", 4)
+    assert ending.summary.startswith(f"{words} 127.0.0.1 port 29500")
 
 
 def missing(world: World) -> None:

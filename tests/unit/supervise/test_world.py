@@ -20,14 +20,14 @@ class Played:
     """A world, the agents in it, and what it has told."""
 
     def __init__(self, plan: LaunchPlan, *, joined: bool) -> None:
-        self.agents = [PlayedAgent(node.number) for node in plan.nodes]
+        self.agents = [PlayedAgent(node.number) for node in plan.supervised]
         self.told: list[dict[str, Any]] = []
         seen = [agent.seen for agent in self.agents]
         self.world = World(
             plan, 0, 0, seen, lambda name, **f: self.told.append({"event": name, **f})
         )
         if joined:
-            self.join(*range(plan.nnodes))
+            self.join(*range(len(self.agents)))
 
     def say(self, index: int, event: str | dict[str, Any], **fields: Any) -> None:
         whole = {"event": event, **fields} if isinstance(event, str) else event
@@ -71,6 +71,22 @@ Play = Callable[..., Played]
 
 
 # --- the start --------------------------------------------------------------------------
+
+
+def test_a_node_that_supervises_itself_has_its_own_place_and_counts_its_own_ranks(
+    played: Play,
+) -> None:
+    it = played(joined=False, own_node=1, local=False, nproc_per_node=2)
+    assert [agent.seen.index for agent in it.agents] == [1]
+    it.join(0)
+    (order,) = it.agents[0].told()
+    assert order["arguments"] == it.world.plan.torchrun_arguments(1) and order["by_itself"]
+    (started,) = it.tells("world_started")
+    assert (started["world_size"], started["supervised_ranks"]) == (4, 2)
+    for rank in (2, 3):
+        assert not it.world.succeeded
+        it.say(0, rank_ended(rank, 0))
+    assert it.world.succeeded
 
 
 def test_ranks_start_when_the_last_node_has_joined_each_with_its_own_place(played: Play) -> None:
