@@ -7,10 +7,14 @@ import json as json_format
 import shlex
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from distrun.cli import output_file
+
+if TYPE_CHECKING:
+    from distrun.api.runs import RunRecord
 
 _SENTENCES = ("summary", "versions", "git")
 
@@ -31,13 +35,14 @@ def show(
 
     output_file.require(output, (".json",))
     directory, record = runs.find(runs_dir, run, say)
-    text = json_format.dumps({**dataclasses.asdict(record), "state": record.state}) + "\n"
+    record, now = runs.Jobs(say).state_of(directory, record)
+    text = json_format.dumps({**dataclasses.asdict(record), "state": now}) + "\n"
     output_file.write_all(output, {".json": lambda: text})
     if json:
         typer.echo(text, nl=False)
         return
     seconds = (record.ended_at or time.time()) - record.started_at
-    state = record.outcome or record.state
+    state = record.outcome or now
     if record.exit_code is not None:
         state += f" (exit code {record.exit_code})"
     rows = [
@@ -46,7 +51,8 @@ def show(
         ("summary", record.summary),
         ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
-        ("ranks", f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {record.nproc_per_node}"),
+        ("job", f"{record.job_id} of Slurm" if record.job_id else ""),
+        ("ranks", f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {_ranks(record)}"),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
         ("time", render.duration(seconds)),
         ("attempts", str(record.attempts)),
@@ -67,3 +73,7 @@ def show(
                 typer.echo(plain(f"  {line}"))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             say(f"{directory.verdict} is not a verdict: {error!r}")
+
+
+def _ranks(record: RunRecord) -> str:
+    return str(record.nproc_per_node or "?")  # of a job that has not started

@@ -98,9 +98,13 @@ class Supervisor:
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._write_record(self._record)
-        plan, attempt, port_tries, restarts = self._order.plan, 0, 0, 0
+        # A job that was put back in the queue goes on in the record of its earlier attempts.
+        before = self._order.record.attempts - 1
+        plan, attempt, port_tries, restarts = self._order.plan, before, 0, 0
+        if before:
+            self._logs.reopen()
         while True:
-            self._run_world(plan, attempt, restarts)
+            self._run_world(plan, attempt, before + restarts)
             world = self._world
             plan = world.plan
             self._attempt_ends.append(world.ends)
@@ -140,7 +144,7 @@ class Supervisor:
                 self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
             plan = plan.next_attempt(attempt, plan.nodes)
-        return self._end(restarts + 1)
+        return self._end(before + restarts + 1)
 
     def _loses_a_node_it_can_spare(self) -> bool:
         lost = len(self._world.lost)
@@ -162,7 +166,7 @@ class Supervisor:
         self._tell("attempt_started", attempt=attempt, nnodes=plan.nnodes)
         self._unstarted = deque(plan.nodes)
         self._start_agents()
-        if attempt == 0:  # now, while the agents import torch
+        if attempt == self._order.record.attempts - 1:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
@@ -207,7 +211,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         for command in self._observer.early_commands():
-            self._take_signal(command["signal"])
+            self._take_signal(command["signal"], command.get("why", ""))
         while not self._world.finished:
             timeout = self._world.on_time()
             if (again := self._observer.flush()) is not None:
@@ -281,7 +285,7 @@ class Supervisor:
                 self._stop_for(Stop("client lost"), signal.SIGTERM, "the launcher is gone")
             return
         for command in commands:
-            self._take_signal(command["signal"])
+            self._take_signal(command["signal"], command.get("why", ""))
 
     def _stop_for(self, stop: Stop, signum: int, reason: str) -> None:
         """Stop the run, and collect where its ranks are. The first reason counts."""
@@ -312,7 +316,7 @@ class Supervisor:
 
         self._selector.register(read, selectors.EVENT_READ, on_signals)
 
-    def _take_signal(self, signum: int) -> None:
+    def _take_signal(self, signum: int, why: str = "") -> None:
         if signum in FORWARDED:
             self._world.send_all("signal", signal=signum)
         elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
@@ -320,7 +324,7 @@ class Supervisor:
         elif self._first_signal is None:
             self._first_signal = signum, time.monotonic()
             name = signal.Signals(signum).name
-            self._stop_for(Stop("signal", signum), passed_on(signum), name)
+            self._stop_for(Stop("signal", signum, why), passed_on(signum), why or name)
         elif repeats(self._first_signal[0], signum, time.monotonic() - self._first_signal[1]):
             self._observer.tell({"event": "signal_repeated", "signal": signum})
         else:
