@@ -124,6 +124,7 @@ class Watch:
         self._pause_s = _FIRST_LOOK_S
         self._told: tuple[str, str, float | None] | None = None
         self._over_since: float | None = None
+        self._ended_at: float | None = None
         self._problem_told = False
         self._news: list[dict[str, Any]] = []
 
@@ -132,6 +133,8 @@ class Watch:
         found = record.read(self._run)
         if not may_go_on(found) and found.ended_at is not None:
             return True
+        if found.ended_at != self._ended_at:  # an attempt has ended: does the job come back?
+            self._ended_at, self._look_at = found.ended_at, 0.0
         if time.monotonic() < self._look_at or not found.job_id:
             return False
         try:

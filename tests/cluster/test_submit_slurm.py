@@ -34,6 +34,7 @@ again = os.environ["TORCHELASTIC_RESTART_COUNT"]
 print("begun", os.environ["RANK"], "attempt", again, flush=True)
 while again == "0":
     time.sleep(0.1)
+dist.barrier()
 dist.destroy_process_group()
 """
 
@@ -65,7 +66,7 @@ def hold_the_nodes(slurm: Slurm, cwd: Path) -> str:
     script = cwd / "other.sh"
     script.write_text("#!/bin/sh\nexec sleep 600\n")
     job = slurm.sbatch(script, "--nodes=2", "--exclusive", "--output=/dev/null", "--time=10")
-    slurm.until(job, "RUNNING")
+    slurm.until(job, "RUNNING", timeout_s=LIMIT_S)
     return job
 
 
