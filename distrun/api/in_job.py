@@ -123,6 +123,9 @@ def _record_refusal(found: Submitted, error: DistrunError) -> None:
 def ask_for_requeue(found: Submitted, *, warned: bool) -> str:
     """Put the job back in the queue, if it was warned or is preempted and asked for that.
 
+    Slurm signals all processes of a job that it preempts, so ranks may seem to fail by themselves.
+    A job that ends within Slurm's grace is not put back by Slurm itself (tried).
+
     Returns:
         A line for the user; "": nothing is to be done.
     """
@@ -134,7 +137,16 @@ def ask_for_requeue(found: Submitted, *, warned: bool) -> str:
         slurm_commands.requeue(found.job_id)
     except DistrunError as error:
         return f"job {found.job_id} is not put back in the queue: {error.message}"
+    _record_that_it_goes_on(found.run)
     return f"job {found.job_id} is put back in the queue"
+
+
+def _record_that_it_goes_on(run: RunDirectory) -> None:
+    try:
+        now = record.read(run)
+        record.write(run, replace(now, ended_at=None, outcome="", exit_code=None))
+    except (OSError, ValueError):
+        pass  # those who follow the run ask Slurm too
 
 
 def _is_preempted(job_id: str) -> bool:

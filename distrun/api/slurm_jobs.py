@@ -131,7 +131,8 @@ class Watch:
     def over(self) -> bool:
         """Return whether the run has ended and will not go on."""
         found = record.read(self._run)
-        if not may_go_on(found) and found.ended_at is not None:
+        comes_back = found.exit_code != 0 and found.job.get("requeue") is True
+        if found.ended_at is not None and not comes_back:
             return True
         if found.ended_at != self._ended_at:  # an attempt has ended: does the job come back?
             self._ended_at, self._look_at = found.ended_at, 0.0

@@ -42,8 +42,9 @@ class JobWarning:
 
     def after(self, result: LaunchResult) -> str:
         """Ask for a requeue if that is why the run has ended; return a line for the user."""
-        if self._submitted is None or result.outcome != "terminated":
+        if self._submitted is None or not result.exit_code:
             return ""
         from distrun.api.in_job import ask_for_requeue
 
-        return ask_for_requeue(self._submitted, warned=self._warned)
+        warned = self._warned and result.outcome == "terminated"
+        return ask_for_requeue(self._submitted, warned=warned)
