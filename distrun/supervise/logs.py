@@ -42,13 +42,10 @@ class Logs:
             self._agents[node] = AppendFile(path, lambda _: None, _AGENT_LOG_NBYTES)
         return self._agents[node]
 
-    def reopen(self) -> None:
-        """Open the logs that an earlier launch of the run has left, to go on with them."""
+    def mark(self, text: str) -> None:
+        """Write a line of ours into every rank's log, those of an earlier launch too."""
         for key in self._run.rank_logs():
             self.of_rank(*key)
-
-    def mark(self, text: str) -> None:
-        """Write a line of ours into every rank's log."""
         for log in self._ranks.values():
             log.say(text)
 

@@ -101,8 +101,6 @@ class Supervisor:
         # A job that was put back in the queue goes on in the record of its earlier attempts.
         before = self._order.record.attempts - 1
         plan, attempt, port_tries, restarts = self._order.plan, before, 0, 0
-        if before:
-            self._logs.reopen()
         while True:
             self._run_world(plan, attempt, before + restarts)
             world = self._world
