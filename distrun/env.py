@@ -20,6 +20,8 @@ RUN_DIR = "DISTRUN_RUN_DIR"
 """The directory of this run's record."""
 TAG = "DISTRUN_TAG"
 """`<run id>/<node rank>`: set in every process of a run, grandchildren included."""
+RUN = "DISTRUN_RUN"
+"""The run directory, made where the job was submitted, that a launch in the job goes on with."""
 REPORT = "DISTRUN_REPORT"
 """`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
 COMM_CHECK = "DISTRUN_COMM_CHECK"
@@ -33,7 +35,7 @@ _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
 _SCRUBBED = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
-    *(STRATEGY, RUN_DIR, TAG, REPORT),
+    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT),
 }
 # The short ones only at the end of a word: not TOKENIZERS, nor AUTHOR.
 _SECRET = re.compile(

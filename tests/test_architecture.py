@@ -68,6 +68,7 @@ THIRD_PARTY = {
 PARTS_OF_EVERY_COMMAND = {
     *("assignments", "commands", "debug_rank", "help_groups", "launch_command", "output_file"),
     *("rank_list", "run_to_end", "stdin", "torchrun_options"),
+    *("submit_run", "follow_job", "job_warning"),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another; in
 the rooms of cli, all but `command`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun import __version__
+from distrun.api import in_job
 from distrun.api.prepare import Prepared, prepare
 from distrun.api.runs import verdict
 from distrun.checks.required import require_runs_dir
@@ -62,12 +63,11 @@ def start(
         UsageError: The run directory cannot be made.
     """
     job, plan = prepared.job, prepared.plan
-    try:
-        run = directory.create(job.runs_dir, plan.run_id)
-    except OSError as error:
-        require_runs_dir(job.runs_dir, error.strerror or str(error))
-        raise
-    known.add(job.runs_dir)
+    if (found := prepared.submitted) is not None:
+        run = found.run
+        in_job.forget_verdict(run)
+    else:
+        run = _made(job.runs_dir, plan.run_id)
     run_record = record.RunRecord(
         run_id=plan.run_id,
         recipe=job.script,
@@ -78,7 +78,19 @@ def start(
         plan=record.masked(plan.to_json()),
         versions=record.versions(prepared.site.head.node.software.torch, __version__),
     )
+    if found is not None:
+        run_record = found.record_of(run_record)
     return local.submit(plan, run, run_record, detached=detached, streams=streams)
+
+
+def _made(runs_dir: Path, run_id: str) -> RunDirectory:
+    try:
+        run = directory.create(runs_dir, run_id)
+    except OSError as error:
+        require_runs_dir(runs_dir, error.strerror or str(error))
+        raise
+    known.add(runs_dir)
+    return run
 
 
 def launch(job: Job) -> LaunchResult:

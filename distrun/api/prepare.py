@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distrun.api import recipes
+from distrun.api import in_job, recipes
+from distrun.api.in_job import Submitted
 from distrun.checks.required import require_port, require_runs_dir, require_torch
 from distrun.checks.script import check_script
 from distrun.errors import MachineError, UsageError, require_supported_system
@@ -38,6 +39,8 @@ class Prepared:
     job: Job
     plan: LaunchPlan
     site: Site
+    submitted: Submitted | None = None
+    """The run that it goes on with, if it was submitted and this is the launch in its job."""
 
 
 def prepare(
@@ -66,14 +69,16 @@ def prepare(
     require_supported_system(sys.platform)
     _require_no_outer_launch(os.environ)
     job = read.with_hosts(job)
-    script = read_script(job.script, module=job.module, no_python=job.no_python)
-    if job.module and job.no_python:
-        raise UsageError("-m and --no-python exclude each other", "leave one of them out")
-    check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
-    _require_runs_dir(job.runs_dir)
+    script = require_script(job)
+    require_usable_runs_dir(job.runs_dir)
+    if ask and job.on == "slurm" and not os.environ.get("SLURM_JOB_ID"):
+        raise UsageError(
+            "--on slurm: there is no Slurm job around", "`distrun launch --on slurm` submits one"
+        )
     own = None
     if by_platform:
         job, sources, own = foreign.applied(job, sources, os.environ)
+    submitted = in_job.submitted()
     found = _site(job, script, own, ask=ask, tell=tell)
     for machine in found.machines:
         require_torch(machine.node.software.torch, machine.host if machine.command else "")
@@ -84,7 +89,9 @@ def prepare(
         sources,
         header,
         found,
-        run_id=run_name(Program(job.script, module=job.module).name, *directory.new_stamp()),
+        run_id=submitted.run.run_id
+        if submitted
+        else run_name(Program(job.script, module=job.module).name, *directory.new_stamp()),
         secret_env=read.env_file(job.env_file) if job.env_file else {},
         workdir=str(workdir_of(job)),
         # If the user names the start method, a mere suspicion is ignored.
@@ -94,7 +101,20 @@ def prepare(
         from distrun.api.before_launch import checked  # not read with --no-check
 
         plan = checked(job, plan, found)
-    return Prepared(job, plan, found)
+    return Prepared(job, plan, found, submitted)
+
+
+def require_script(job: Job) -> Script:
+    """Read the script of a job.
+
+    Raises:
+        UsageError: No rank could run it.
+    """
+    script = read_script(job.script, module=job.module, no_python=job.no_python)
+    if job.module and job.no_python:
+        raise UsageError("-m and --no-python exclude each other", "leave one of them out")
+    check_script(job.script, script, module=job.module, recipes=recipes.NAMES)
+    return script
 
 
 def _require_no_outer_launch(environ: Mapping[str, str]) -> None:
@@ -136,7 +156,13 @@ def _site(job: Job, script: Script, own: OwnNode | None, *, ask: bool, tell: Tel
     return site.asked(job, script, workdir, tell, project)
 
 
-def _require_runs_dir(runs_dir: Path) -> None:
+def require_usable_runs_dir(runs_dir: Path) -> None:
+    """Refuse a directory that runs cannot be recorded in.
+
+    Raises:
+        UsageError: It, or the place where it would be made, is not writable.
+        MachineError: Its file system does not answer.
+    """
     try:
         require_runs_dir(runs_dir, runs_dir_problem(runs_dir))
     except Unread as silence:  # a network disk may hang for ever

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from distrun.api import slurm_jobs
+from distrun.api.slurm_jobs import Jobs, Watch, ended_event
 from distrun.errors import UsageError
 from distrun.runs import known
 from distrun.runs.directory import RunDirectory
@@ -27,6 +29,7 @@ _AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the fir
 _STILL_THERE_S = 5.0
 
 __all__ = [
+    "Jobs",
     "Marks",
     "Part",
     "RunDirectory",
@@ -62,18 +65,28 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
         UsageError: They cannot be read.
     """
     lines, offset = Lines(tolerant=True), 0  # a full disk truncates a line
+    watch = Watch(run) if follow and _read(run).job else None
+    last: dict[str, Any] = {}
     while True:
-        over = _read(run).is_over  # checked before the read, so that no event is missed
+        # checked before the read, so that no event is missed
+        over = watch.over() if watch else _read(run).is_over
         data = _from(run.events, offset)
         offset += len(data)
         for event in lines.feed(data):
-            if isinstance(event.get("event"), str):
+            if not isinstance(event.get("event"), str):
+                continue
+            last = event
+            if watch is None or event["event"] != "ended":  # the job may begin another attempt
                 yield event
+        if watch:
+            yield from watch.news()
         if not data:
             if over or not follow:
-                return
+                break
             yield {}
             time.sleep(_POLL_S)
+    if watch:
+        yield last if last.get("event") == "ended" else ended_event(run, verdict(run))
 
 
 def _from(file: RunFile, offset: int) -> bytes:
@@ -115,6 +128,8 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
         UsageError: It is not running here.
     """
     before = _read(run)
+    if before.job_id and before.state != "running":
+        return slurm_jobs.stop(run, before, force=force, wait_s=wait_s)
     if not local.cancel(before):
         if before.is_over:
             raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
@@ -146,10 +161,15 @@ def prune(runs_dir: Path, keep: int, tell: Callable[[str], None] = lambda _: Non
         tell: Called with a line about each run that cannot be read or removed.
     """
     removed = []
-    for run in [run for run, found in list_runs(runs_dir, tell) if found.is_over][keep:]:
+    for run in [run for run, found in list_runs(runs_dir, tell) if _is_past(found)][keep:]:
         try:
             shutil.rmtree(run.path)  # it follows no links, not even that of the directory itself
             removed.append(run.run_id)
         except OSError as error:
             tell(f"{run.path} cannot be removed: {error.strerror or error}")
     return removed
+
+
+def _is_past(found: RunRecord) -> bool:
+    """Return whether a run is over; one whose job may come back is lost only between attempts."""
+    return found.is_over and not (found.job_id and found.ended_at is None)

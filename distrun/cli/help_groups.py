@@ -25,6 +25,7 @@ LAUNCH: Groups = {
         *("workdir", "sync", "bootstrap", "interface", "master_port"),
     ),
     "How": ("start_method", "max_restarts", "detach"),
+    "Slurm": (*("partition", "account", "qos", "constraint", "time", "requeue", "sbatch"),),
     "Limits": ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"),
     "Checks before the start": ("check", "strict", "dry_run", "explain"),
     "Output": (

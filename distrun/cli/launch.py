@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from distrun.cli.assignments import assignments
+from distrun.cli.follow_job import Shown
 from distrun.cli.rank_list import rank_list
+from distrun.cli.submit_run import refuse_slurm_flags, slurm_table, submit_run, words_in_job
 from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
+    from distrun.api.submit import Asked
 
 
 def launch(
@@ -70,6 +74,17 @@ def launch(
     ),
     json: bool = typer.Option(False, "--json", help="Print every event as a line of JSON."),
     detach: bool = typer.Option(False, "--detach", "-d", help="Start it and return at once."),
+    partition: str = typer.Option(None, metavar="NAME", help="Partition [Slurm's default]."),
+    account: str = typer.Option(None, metavar="NAME", help="Account that the job is charged to."),
+    qos: str = typer.Option(None, metavar="NAME", help="Quality of service."),
+    constraint: str = typer.Option(None, metavar="LIST", help="Features of the nodes."),
+    time: str = typer.Option(None, metavar="TIME", help="Limit of the job [the partition's]."),
+    requeue: bool = typer.Option(
+        False, "--requeue", help="Start the job again if it is preempted, or at its limit."
+    ),
+    sbatch: list[str] = typer.Option(
+        None, metavar="KEY=VALUE", help="Another option of sbatch; repeatable."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
     explain: bool = typer.Option(False, "--explain", help="And where each choice came from."),
 ) -> None:
@@ -87,7 +102,17 @@ def launch(
     alone = {"--detach": detach, "--json": json, "--only-rank": only_rank, "--fold": fold}
     _refuse_both("--debug-rank", debug_rank is not None, alone)
     only_printed = dry_run or explain
-    prepared = _prepare(given, config, _teller(as_comments=only_printed, quiet=quiet), only_printed)
+    tell = _teller(as_comments=only_printed, quiet=quiet)
+    asked, told = _read(given, config, tell)
+    if asked.is_submitted:
+        _refuse_both("--on slurm", True, {"--debug-rank": debug_rank is not None})
+        _tell_all(told, _teller(as_comments=False, quiet=quiet))
+        shown = Shown(only_rank, prefix, fold, quiet, json)
+        words = words_in_job(given, config)
+        code = submit_run(asked, words, shown, only_printed=only_printed, detach=detach)
+        sys.exit(code)
+    _tell_all(told, tell)
+    prepared = _prepare(asked, tell, only_printed)
     world_size = prepared.plan.world_size
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
@@ -134,10 +159,11 @@ def _teller(*, as_comments: bool, quiet: bool) -> Callable[[str], None]:
     return say if not quiet else lambda _: None
 
 
-def _prepare(
-    given: dict[str, Any], config: Path | None, tell: Callable[[str], None], only_printed: bool
-) -> Prepared:
-    from distrun.api.launch import prepare
+def _read(
+    given: dict[str, Any], config: Path | None, tell: Callable[[str], None]
+) -> tuple[Asked, list[str]]:
+    """Return the job, and lines about the files that it was read from."""
+    from distrun.api.submit import Asked
     from distrun.spec import read
 
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}
@@ -146,8 +172,36 @@ def _prepare(
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    job = read.job(flags, config, tell)
-    return prepare(*job, ask=not only_printed, by_platform=True, tell=tell)
+    of_slurm = slurm_table(flags)
+    told: list[str] = []
+    try:
+        asked = Asked(*read.job(flags, config, told.append))
+    except DistrunError:
+        _tell_all(told, tell)
+        raise
+    if not asked.is_submitted:
+        refuse_slurm_flags(of_slurm, os.environ.get("SLURM_JOB_ID", ""))
+    return asked, told
+
+
+def _tell_all(lines: Sequence[str], tell: Callable[[str], None]) -> None:
+    for line in lines:
+        tell(line)
+
+
+def _prepare(asked: Asked, tell: Callable[[str], None], only_printed: bool) -> Prepared:
+    from distrun.api.in_job import refusals_recorded
+    from distrun.api.launch import prepare
+
+    with refusals_recorded():
+        return prepare(
+            asked.job,
+            asked.sources,
+            asked.header,
+            ask=not only_printed,
+            by_platform=True,
+            tell=tell,
+        )
 
 
 def _refuse_both(option: str, given: object, others: Mapping[str, object]) -> None:

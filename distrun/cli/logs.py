@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from distrun.api.runs import RunDirectory
 
 
 def logs(
@@ -24,6 +28,8 @@ def logs(
     from distrun.errors import UsageError
 
     directory, record = runs.find(runs_dir, run, say)
+    if follow and record.job:
+        sys.exit(_follow_job(directory, rank, prefix, json))
     world_size = record.nnodes * record.nproc_per_node
     ranks = rank_list("--rank", rank, world_size)
     if prefix is None:
@@ -54,3 +60,17 @@ def logs(
             f"run {directory.run_id} is lost: its supervisor ended and recorded no outcome",
             f"see {directory.supervisor_log}",
         )
+
+
+def _follow_job(run: RunDirectory, rank: str | None, prefix: bool | None, as_json: bool) -> int:
+    """Follow a run that was submitted to Slurm; it may have several attempts."""
+    from distrun.api import runs
+    from distrun.cli.follow_job import Following, Shown
+
+    following = Following(run, Shown(rank, prefix, fold=False, quiet=False, json=as_json))
+    try:
+        for event in runs.events(run, follow=True):
+            following.take(event)
+    except KeyboardInterrupt:
+        return 130  # this interrupts the view, not the run
+    return 0

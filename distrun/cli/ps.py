@@ -6,7 +6,7 @@ import dataclasses
 import json as json_format
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
@@ -15,6 +15,9 @@ from distrun.errors import UsageError
 
 if TYPE_CHECKING:
     from distrun.api.runs import RunRecord
+
+    Listed: TypeAlias = dict[Path, list[tuple[RunRecord, str]]]
+    """Runs directory -> the record and the state of each run in it."""
 
 _COLUMNS = ("run", "state", "code", "ranks", "started", "time", "recipe")
 _CSV = (
@@ -48,16 +51,17 @@ def ps(
         for name in runs.prune(runs_dir, prune, say):
             say(f"removed {name}")
         return
-    found = {}
+    found: Listed = {}
+    jobs = runs.Jobs(say)
     for place in runs.runs_dirs(runs_dir) if everywhere else [runs_dir]:
         try:
-            records = [record for _, record in runs.list_runs(place, say)]
+            listed = [jobs.state_of(run, record) for run, record in runs.list_runs(place, say)]
         except UsageError as error:
             if not everywhere:
                 raise
             say(error.message)  # an unreadable record must not hide the others
             continue
-        found[place] = [record for record in records if not (running and record.is_over)]
+        found[place] = [each for each in listed if not (running and _is_over(*each))]
     formats: output_file.Formats = {".json": lambda: _json(found), ".csv": lambda: _csv(found)}
     output_file.write_all(output, formats)
     if json:
@@ -68,51 +72,55 @@ def ps(
         _show(found, with_places=everywhere)
 
 
-def _show(found: dict[Path, list[RunRecord]], *, with_places: bool) -> None:
+def _is_over(record: RunRecord, state: str) -> bool:
+    return state in ("ended", "lost", "unknown to Slurm")
+
+
+def _show(found: Listed, *, with_places: bool) -> None:
     """Print a table for each directory, the one with the newest run first."""
     from distrun.cli.screen import render
     from distrun.cli.screen.console import plain
 
     there = [(place, records) for place, records in found.items() if records]
-    there.sort(key=lambda pair: pair[1][0].started_at, reverse=True)
+    there.sort(key=lambda pair: pair[1][0][0].started_at, reverse=True)
     for number, (place, records) in enumerate(there):
         if with_places:
             typer.echo(("\n" if number else "") + plain(f"{place}:"))
-        rows = map(_row, records)
+        rows = (_row(*each) for each in records)
         spare = ("recipe", "started")  # a run's name has both
         render.table(_COLUMNS, rows, spare=spare, names=("run", "state", "recipe"))
 
 
-def _row(record: RunRecord) -> tuple[str, ...]:
+def _row(record: RunRecord, state: str) -> tuple[str, ...]:
     from distrun.cli.screen.render import duration
 
     seconds = (record.ended_at or time.time()) - record.started_at
     return (
         record.run_id,
-        record.outcome or record.state,
+        record.outcome or state,
         "" if record.exit_code is None else str(record.exit_code),
-        f"{record.nnodes}×{record.nproc_per_node}",
+        f"{record.nnodes}×{record.nproc_per_node or '?'}",
         time.strftime("%m-%d %H:%M", time.localtime(record.started_at)),
-        duration(seconds) if record.state != "lost" else "?",
+        duration(seconds) if state != "lost" else "?",
         record.recipe,
     )
 
 
-def _all(found: dict[Path, list[RunRecord]]) -> list[dict[str, Any]]:
+def _all(found: Listed) -> list[dict[str, Any]]:
     """Return what is known about every run, the newest first."""
     every = [
-        {**dataclasses.asdict(record), "state": record.state, "runs_dir": str(place.resolve())}
+        {**dataclasses.asdict(record), "state": state, "runs_dir": str(place.resolve())}
         for place, records in found.items()
-        for record in records
+        for record, state in records
     ]
     return sorted(every, key=lambda one: float(one["started_at"]), reverse=True)
 
 
-def _json(found: dict[Path, list[RunRecord]]) -> str:
+def _json(found: Listed) -> str:
     return json_format.dumps(_all(found)) + "\n"
 
 
-def _csv(found: dict[Path, list[RunRecord]]) -> str:
+def _csv(found: Listed) -> str:
     from distrun.cli.screen.table_text import as_csv
 
     return as_csv(_CSV, ([one[name] for name in _CSV] for one in _all(found)))

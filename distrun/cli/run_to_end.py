@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from distrun.cli.job_warning import JobWarning
 from distrun.signals import ENDING, FORWARDED, STOPPING
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def run_to_end(
     from distrun.cli.screen.console import say
 
     plan = prepared.plan
+    warning = JobWarning(prepared.submitted)
     with _input_of(plan) as given:
-        patience = _Patience(interrupts=plan.debug_rank is None)
+        patience = _Patience(warning, interrupts=plan.debug_rank is None)
         for signum in (
             *STOPPING,
             *ENDING,
@@ -77,10 +79,13 @@ def run_to_end(
         for event in client.events(tick_s):
             view.on_event(event)
             patience.check(event)
+            warning.check(client)
             if event.get("event") == "ended":
                 ended = event
     result = result_of(client, ended)
     view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
+    if said := warning.after(result):
+        say(said)
     return result
 
 
@@ -102,10 +107,12 @@ class _Patience:
     sends an event in both cases.
 
     Args:
+        warning: Is told of each signal.
         interrupts: Ctrl-C ends the run, because no rank has the terminal.
     """
 
-    def __init__(self, *, interrupts: bool) -> None:
+    def __init__(self, warning: JobWarning | None = None, *, interrupts: bool) -> None:
+        self._warning = warning or JobWarning(None)
         self._counted = {*STOPPING, *ENDING} - ({signal.SIGINT} if not interrupts else set())
         self._client: SupervisorClient | None = None
         self._early: list[int] = []
@@ -123,6 +130,7 @@ class _Patience:
             self._early.append(signum)
             return
         self._client.signal(signum)
+        self._warning.on_signal(signum)
         if signum in self._counted:
             self._stops += 1
             if self._stops > 1 and self._kill_at is None:

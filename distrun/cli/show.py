@@ -8,11 +8,14 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from distrun.cli import output_file
+
+if TYPE_CHECKING:
+    from distrun.api.runs import RunRecord
 
 _SENTENCES = ("summary", "versions", "git")
 
@@ -33,13 +36,14 @@ def show(
 
     output_file.require(output, (".json",))
     directory, record = runs.find(runs_dir, run, say)
-    text = json_format.dumps({**dataclasses.asdict(record), "state": record.state}) + "\n"
+    record, now = runs.Jobs(say).state_of(directory, record)
+    text = json_format.dumps({**dataclasses.asdict(record), "state": now}) + "\n"
     output_file.write_all(output, {".json": lambda: text})
     if json:
         typer.echo(text, nl=False)
         return
     seconds = (record.ended_at or time.time()) - record.started_at
-    state = record.outcome or record.state
+    state = record.outcome or now
     if record.exit_code is not None:
         state += f" (exit code {record.exit_code})"
     rows = [
@@ -48,9 +52,10 @@ def show(
         ("summary", record.summary),
         ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
+        ("job", f"{record.job_id} of Slurm" if record.job_id else ""),
         (
             "ranks",
-            f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {record.nproc_per_node}"
+            f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {_ranks(record)}"
             f"{_recorded_here(record.plan)}",
         ),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
@@ -79,3 +84,7 @@ def _recorded_here(plan: Mapping[str, Any]) -> str:
     """Return which node is recorded, if each node of the run records itself."""
     own_node = plan.get("own_node")
     return "" if own_node is None else f"; of these, node {own_node} is recorded here"
+
+
+def _ranks(record: RunRecord) -> str:
+    return str(record.nproc_per_node or "?")  # of a job that has not started

@@ -61,7 +61,7 @@ def make_plan(
         gpus = [usable]  # each node must see other GPUs than the next
     _hold_local_ranks(local, nnodes * nproc)
     for count in range(min(job.nodes.min, nnodes) if _is_elastic(job) else nnodes, nnodes + 1):
-        _hold_constraints(header, job, count, nproc)
+        hold_constraints(header, job, count, nproc)
     port = job.master_port or site.free_port
     warm = job.start_method == "forkserver" and not cold_reason and not job.no_python
     if cold_reason and job.start_method == "forkserver":
@@ -138,17 +138,28 @@ def _hold_local_ranks(local: bool, world_size: int) -> None:
         )
 
 
-def _hold_constraints(header: Header, job: Job, nnodes: int, nproc: int) -> None:
+def hold_constraints(header: Header, job: Job, nnodes: int, nproc: int | None) -> None:
+    """Refuse a layout that violates a constraint of the recipe.
+
+    Args:
+        header: The recipe's own table.
+        job: The job.
+        nnodes: Its nodes.
+        nproc: Its ranks on each; None: not known yet, and not judged.
+
+    Raises:
+        UsageError: A constraint is violated.
+    """
     rules = header.constraints
     for name, value, rule in (
-        ("world-size", nnodes * nproc, rules.world_size),
+        ("world-size", nnodes * nproc if nproc else None, rules.world_size),
         ("nproc-per-node", nproc, rules.nproc_per_node),
         ("nodes", nnodes, rules.nodes),
     ):
-        if broken := rule.broken_by(value):
+        if value is not None and (broken := rule.broken_by(value)):
             raise UsageError(
                 f"{job.script} needs a {name} of {broken}, this launch has {value}"
-                f" ({nnodes} × {nproc})",
+                + (f" ({nnodes} × {nproc})" if nproc else ""),
                 "change --nodes or --nproc-per-node",
             )
     if rules.strategy and job.strategy not in rules.strategy:

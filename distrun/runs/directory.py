@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -49,6 +50,16 @@ class RunDirectory:
     def supervisor_log(self) -> RunFile:
         """Errors of the supervisor itself; usually missing."""
         return self._file("supervisor.log")
+
+    @property
+    def job_script(self) -> RunFile:
+        """The script that was submitted to Slurm."""
+        return self._file("job.sh")
+
+    @property
+    def batch_log(self) -> RunFile:
+        """What the script has printed."""
+        return self._file("batch.log")
 
     def log(self, node: int, rank: int) -> RunFile:
         """The output of one rank."""
@@ -103,4 +114,16 @@ def create(runs_dir: Path, run_id: str) -> RunDirectory:
     held = open_directory(path)
     for name in ("logs", "errors", "stacks"):
         os.mkdir(name, 0o700, dir_fd=held.fd)
+    return RunDirectory(path.resolve(), held)
+
+
+def reopened(path: Path) -> RunDirectory:
+    """Open the directory of a run that another process has made, to go on with it.
+
+    Raises:
+        OSError: It does not exist, is a link, or belongs to another user.
+    """
+    held = open_directory(path)
+    if (uid := os.fstat(held.fd).st_uid) != os.geteuid():
+        raise PermissionError(errno.EPERM, f"it belongs to another user (uid {uid})")
     return RunDirectory(path.resolve(), held)

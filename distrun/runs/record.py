@@ -54,15 +54,21 @@ class RunRecord:
     summary: str = ""
     hint: str = ""
     """The cure, and where ranks were that had to be stopped."""
+    job_id: str = ""
+    """Of Slurm, if the run was submitted to it."""
+    job: dict[str, Any] = field(default_factory=dict)
+    """What the launch in the job and those who follow it need: `requeue`, `warn_s`."""
 
     @property
     def state(self) -> str:
-        """ended, running, `running on HOST` (unknown from here), or lost.
+        """ended, running, `running on HOST` (unknown from here), submitted, or lost.
 
         A run is lost if its supervisor has ended without a record of the end.
         """
         if self.ended_at is not None:
             return "ended"
+        if self.job and not self.supervisor_pid:
+            return "submitted"
         place = Place(self.host, self.boot_id, self.pid_namespace, self.uid)
         if place.is_here:
             return "running" if self.supervisor.is_alive else "lost"

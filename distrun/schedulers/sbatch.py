@@ -76,6 +76,8 @@ class Batch:
     output: str
     """The log of the batch job: an absolute path, taken literally (no `%j`)."""
     nodes: int = 1
+    max_nodes: int | None = None
+    """More than `nodes`: Slurm gives as many as it can; None: `nodes`."""
     time_limit_s: int | None = None
     """None: the limit of the partition."""
     partition: str = ""
@@ -94,6 +96,8 @@ class Batch:
     environ: tuple[str, ...] | None = None
     """Variables of this environment that the job gets; None: all of them, as sbatch does.
     With a list, Slurm reads the login environment on the node too (sbatch(1), --export)."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Variables that the script sets; they are no secrets."""
     made_by: tuple[str, ...] = ()
     """The command line that is named in the script; secrets are masked by the caller."""
 
@@ -120,6 +124,7 @@ def render(batch: Batch) -> str:
         "",
         "set -eu",
         *([] if batch.environ is None else [_STEPS_GET_ALL]),
+        *(f"export {_variable(name)}={_word(value)}" for name, value in batch.variables),
         f"cd -- {_word(_absolute('the working directory', batch.workdir))} || exit 3",
         "# exec: Slurm's warning signal reaches this process alone",
         "exec " + " ".join(map(_word, batch.command)),
@@ -136,7 +141,7 @@ def _directives(batch: Batch) -> Iterator[tuple[str, str]]:
     for key in ("partition", "account", "qos", "constraint"):
         if value := getattr(batch, key):
             yield key, value
-    yield "nodes", str(batch.nodes)
+    yield "nodes", f"{batch.nodes}-{batch.max_nodes}" if batch.max_nodes else str(batch.nodes)
     yield "ntasks-per-node", "1"
     yield from _share(batch)
     if batch.time_limit_s is not None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO
 
+from distrun import env
 from distrun.errors import MachineError, UsageError
 from distrun.nodes.boot import line_for_sh
 from distrun.schedulers.place import Place
@@ -70,7 +71,8 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
         UsageError: See `Allocation`.
         MachineError: See `Allocation`.
     """
-    asked = settings.nodes.max if "nodes" in settings.model_fields_set else None
+    named = "nodes" in settings.model_fields_set and env.RUN not in os.environ
+    asked = settings.nodes.max if named else None  # a job that was submitted has what was asked
     allocation = Allocation(asked, _share(settings))
     try:
         yield [

@@ -18,6 +18,7 @@ from distrun.errors import MachineError, UsageError
 _COMMAND_LIMIT_S = 60.0
 """scontrol itself waits 18 s for a controller that is down, and longer for a busy one (tried)."""
 _PATIENCE_S = 60.0
+_REQUEUE_PATIENCE_S = 15.0
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 8.0
 _BUSY = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection (refused|timed out|reset)"
@@ -67,6 +68,12 @@ class JobStatus:
     """128+n after signal n; 0 while it runs."""
     restarts: int = 0
     """How often Slurm has put it back in the queue."""
+    preempted: bool = False
+    """Slurm is stopping it in favour of another job."""
+
+
+class PerhapsSubmitted(MachineError):
+    """Nobody knows whether Slurm has taken a job."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,9 @@ def checked_job_id(text: str) -> str:
     raise UsageError(f"{text[:80]!r} is not the id of a Slurm job", "`squeue --me` lists yours")
 
 
-def submit(script: str, patience_s: float = _PATIENCE_S) -> str:
+def submit(
+    script: str, patience_s: float = _PATIENCE_S, environ: Mapping[str, str] = os.environ
+) -> str:
     """Submit a script, and return the job's id.
 
     What the script says is used even if a variable SBATCH_… says otherwise; sbatch would use the
@@ -104,22 +113,26 @@ def submit(script: str, patience_s: float = _PATIENCE_S) -> str:
         script: Its text.
         patience_s: How long a controller that cannot be reached is asked again. If the connection
             fails later, the script is not submitted again: the job may exist.
+        environ: The environment of the job, if the script asks for all of it.
 
     Raises:
         MachineError: Slurm refuses the script, in its own words, or there is no Slurm here.
+        PerhapsSubmitted: The connection failed after the script was sent.
     """
     answer = _until_answered(
-        ["sbatch", "--parsable"], patience_s, _NOT_SENT, script, _without_overrides(script)
+        ["sbatch", "--parsable"], patience_s, _NOT_SENT, script, _without_overrides(script, environ)
     )
     ids = re.findall(r"^([1-9][0-9]*)(?:;\S*)?$", answer.out, re.MULTILINE)
     if answer.code == 0 and ids:
         return str(ids[-1])
     if answer.code == 0:
-        raise MachineError(
+        raise PerhapsSubmitted(
             f"sbatch printed no job id but {answer.out[:200]!r}",
             "`squeue --me` shows whether the job was submitted",
         )
-    raise MachineError(f"Slurm refuses the job: {_words(answer)}", _cure(answer.said))
+    lost = _BUSY.search(answer.said) and not _NOT_SENT.search(answer.said)
+    kind = PerhapsSubmitted if lost else MachineError
+    raise kind(f"Slurm refuses the job: {_words(answer)}", _cure(answer.said))
 
 
 def status(job_id: str, patience_s: float = _PATIENCE_S) -> JobStatus | None:
@@ -178,6 +191,37 @@ def end_launcher(job_id: str, patience_s: float = _PATIENCE_S) -> bool:
     return answer.code == 0
 
 
+def requeue(job_id: str) -> None:
+    """Put the job around this process back in the queue: Slurm ends it, and starts it again.
+
+    Raises:
+        UsageError: It is not the id of a job.
+        MachineError: Slurm refuses it, or does not answer, or scontrol is missing here.
+    """
+    words = ["scontrol", "requeue", checked_job_id(job_id)]
+    answer = _until_answered(words, _REQUEUE_PATIENCE_S)
+    if answer.code:
+        raise _no_answer(words, answer)
+
+
+def queue() -> dict[str, JobStatus]:
+    """Return this user's jobs that wait, run, or have ended some minutes ago.
+
+    Raises:
+        MachineError: The controller does not answer, or there is no Slurm here.
+    """
+    words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%N|%r"]
+    answer = _run(words, None, os.environ)
+    if answer.code:
+        raise _no_answer(words, answer)
+    lines = [line.strip().split("|", 3) for line in answer.out.splitlines()]
+    return {
+        line[0]: JobStatus(line[1], _reason(line[3]), nodes=_node_list(line[2]))
+        for line in lines
+        if len(line) == 4
+    }
+
+
 def read_job(text: str, job_id: str) -> JobStatus:
     """Read what `scontrol show job` prints.
 
@@ -209,6 +253,7 @@ def read_job(text: str, job_id: str) -> JobStatus:
         _node_list(nodes[1]) if nodes else "",
         _exit_code(int(ended[2]), int(ended[3])) if ended else 0,
         int(ended[1]) if ended else 0,
+        bool(re.search(r"^   .*\bPreemptTime=[0-9]", text, re.MULTILINE)),
     )
 
 
@@ -300,8 +345,8 @@ def _run(words: Sequence[str], script: str | None, environ: Mapping[str, str]) -
     return _Answer(done.returncode, done.stdout.decode(errors="replace"), said)
 
 
-def _without_overrides(script: str) -> dict[str, str]:
-    """Return this environment without the variables that would override the script's options."""
+def _without_overrides(script: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the variables that would override the script's options."""
     options = re.findall(r"^#SBATCH --([a-z-]+)", script, re.MULTILINE)
     named = {_VARIABLES.get(key, key.upper().replace("-", "_")) for key in options}
     if named & {"REQUEUE", "NO_REQUEUE"}:
@@ -309,7 +354,7 @@ def _without_overrides(script: str) -> dict[str, str]:
     if named & {"MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"}:
         named |= {"MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"}
     overrides = {f"SBATCH_{name}" for name in named}
-    return {name: value for name, value in os.environ.items() if name not in overrides}
+    return {name: value for name, value in environ.items() if name not in overrides}
 
 
 def _printable(text: str) -> str:

@@ -28,6 +28,7 @@ from distrun.spec.fields import (
     without_secret,
 )
 from distrun.spec.fields import Strategy as StrategyName
+from distrun.spec.slurm import Slurm
 
 
 class Settings(Frozen):
@@ -85,6 +86,8 @@ class Settings(Frozen):
     """Check the machine before the start; a table holds `ignore` and limits of the rules."""
     strict: StrictBool = False
     """Refuse the start on warnings of the check too."""
+    slurm: Slurm = Slurm()
+    """What to ask Slurm for when `on` is slurm and there is no job around."""
 
     @property
     def hosts_flag(self) -> str:

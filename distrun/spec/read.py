@@ -40,9 +40,11 @@ _HINTS = {
     **dict.fromkeys(
         ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"), _DURATION
     ),
+    "slurm.time": _DURATION,
 }
 """Setting -> valid values, for hints."""
-_TABLES = ("env", "check")
+_SCHEMA = "`distrun config schema` shows the valid values"
+_TABLES = ("env", "check", "slurm")
 """Settings that are tables: the keys of several files are merged."""
 _HOSTS = ("hosts", "hostfile")
 """Settings of which the last source that has one counts alone."""
@@ -298,7 +300,8 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
                 inner = inner.model_fields[outer.replace("-", "_")].annotation
         known = [name.replace("_", "-") for name in inner.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
-    flag = f"--{keys[0].replace('_', '-')}" if source == "flag" else key
+    named = keys[1] if keys[0] == "slurm" and len(keys) > 1 else keys[0]
+    flag = f"--{named.replace('_', '-')}" if source == "flag" else key
     own = error.get("ctx", {}).get("error")
     if isinstance(own, Refused):
         return UsageError(f"{flag}{where}: {own}", own.hint)
@@ -309,7 +312,7 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
     said = str(error["msg"]).removeprefix("Value error, ")
     reason = said if error["type"] == "value_error" else f"is refused: {said}"
-    hint = _HINTS.get(keys[0].replace("-", "_"), "`distrun config schema` shows the valid values")
+    hint = _HINTS.get(key if keys[0] == "slurm" else keys[0].replace("-", "_"), _SCHEMA)
     return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()), hint)
 
 

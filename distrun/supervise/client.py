@@ -67,12 +67,18 @@ class SupervisorClient:
             os.close(self._commands_fd)
             self._commands_fd = None
 
-    def signal(self, signum: int) -> None:
-        """Have it handle a signal as if it had received it."""
+    def signal(self, signum: int, why: str = "") -> None:
+        """Have it handle a signal as if it had received it.
+
+        Args:
+            signum: The signal.
+            why: What the end of the run is ascribed to, instead of the signal.
+        """
         if self._commands_fd is None:
             return
+        order = {"signal": int(signum), "why": why} if why else {"signal": int(signum)}
         try:
-            os.write(self._commands_fd, encoded({"signal": int(signum)}))
+            os.write(self._commands_fd, encoded(order))
         except OSError:
             pass  # it has just ended: its last event has the outcome
 

@@ -44,6 +44,8 @@ class Stop:
 
     kind: Literal["signal", "client lost", "time limit"]
     signum: int | None = None
+    why: str = ""
+    """Why the signal was sent, if that is known."""
 
 
 def describe(world: World, stop: Stop | None) -> Ending:
@@ -73,7 +75,7 @@ def _stopped(world: World, stop: Stop) -> Ending:
         return Ending("terminated", ExitCode.TERMINATED, summary)
     if stop.signum is not None:
         signum = signal.Signals(stop.signum)
-        summary = f"stopped by {signum.name}{_how_ranks_took_it(world)}"
+        summary = f"stopped by {stop.why or signum.name}{_how_ranks_took_it(world)}"
         outcome = _OUTCOMES.get(signum, "terminated")
         return Ending(outcome, code_of(signum), summary, _where_ranks_were(world))
     limit = f"{world.plan.time_limit_s:g} s"

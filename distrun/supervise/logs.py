@@ -43,7 +43,9 @@ class Logs:
         return self._agents[node]
 
     def mark(self, text: str) -> None:
-        """Write a line of ours into every rank's log."""
+        """Write a line of ours into every rank's log, those of an earlier launch too."""
+        for key in self._run.rank_logs():
+            self.of_rank(*key)
         for log in self._ranks.values():
             log.say(text)
 

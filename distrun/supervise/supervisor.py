@@ -5,7 +5,6 @@ It imports neither torch nor pydantic, to stay small: it may run for weeks.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -23,13 +22,13 @@ from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, raise_descriptor_limit, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
-from distrun.runs.files import RunFile
 from distrun.runs.record import RunRecord
 from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on, repeats
 from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 from distrun.supervise.beat import Beat
-from distrun.supervise.ending import Ending, Stop, describe
+from distrun.supervise.ending import Stop, describe
+from distrun.supervise.evidence import write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.logs import Logs
@@ -98,9 +97,11 @@ class Supervisor:
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._write_record(self._record)
-        plan, attempt, port_tries, restarts = self._order.plan, 0, 0, 0
+        # A job that was put back in the queue goes on in the record of its earlier attempts.
+        before = self._order.record.attempts - 1
+        plan, attempt, port_tries, restarts = self._order.plan, before, 0, 0
         while True:
-            self._run_world(plan, attempt, restarts)
+            self._run_world(plan, attempt, before + restarts)
             world = self._world
             plan = world.plan
             self._attempt_ends.append(world.ends)
@@ -140,7 +141,7 @@ class Supervisor:
                 self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
             plan = plan.next_attempt(attempt, plan.nodes)
-        return self._end(restarts + 1)
+        return self._end(before + restarts + 1)
 
     def _loses_a_node_it_can_spare(self) -> bool:
         lost = len(self._world.lost)
@@ -162,7 +163,7 @@ class Supervisor:
         self._tell("attempt_started", attempt=attempt, nnodes=len(plan.supervised))
         self._unstarted = deque(plan.supervised)
         self._start_agents()
-        if attempt == 0:  # now, while the agents import torch
+        if attempt == self._order.record.attempts - 1:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
@@ -209,7 +210,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         for command in self._observer.early_commands():
-            self._take_signal(command["signal"])
+            self._take_signal(command["signal"], command.get("why", ""))
         while not self._world.finished:
             timeout = self._world.on_time()
             if (again := self._observer.flush()) is not None:
@@ -283,7 +284,7 @@ class Supervisor:
                 self._stop_for(Stop("client lost"), signal.SIGTERM, "the launcher is gone")
             return
         for command in commands:
-            self._take_signal(command["signal"])
+            self._take_signal(command["signal"], command.get("why", ""))
 
     def _stop_for(self, stop: Stop, signum: int, reason: str) -> None:
         """Stop the run, and collect where its ranks are. The first reason counts."""
@@ -314,7 +315,7 @@ class Supervisor:
 
         self._selector.register(read, selectors.EVENT_READ, on_signals)
 
-    def _take_signal(self, signum: int) -> None:
+    def _take_signal(self, signum: int, why: str = "") -> None:
         if signum in FORWARDED:
             self._world.send_all("signal", signal=signum)
         elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
@@ -322,7 +323,7 @@ class Supervisor:
         elif self._first_signal is None:
             self._first_signal = signum, time.monotonic()
             name = signal.Signals(signum).name
-            self._stop_for(Stop("signal", signum), passed_on(signum), name)
+            self._stop_for(Stop("signal", signum, why), passed_on(signum), why or name)
         elif repeats(self._first_signal[0], signum, time.monotonic() - self._first_signal[1]):
             self._observer.tell({"event": "signal_repeated", "signal": signum})
         else:
@@ -353,7 +354,7 @@ class Supervisor:
 
     def _end(self, attempts: int) -> int:
         ending = describe(self._world, self._stop)
-        self._save(ending)
+        write_evidence(self._run, self._world, ending, self._complain)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(
             record.ended(
@@ -381,20 +382,3 @@ class Supervisor:
         self._events.close()
         self._logs.close()
         return ending.exit_code
-
-    def _save(self, ending: Ending) -> None:
-        """Write the verdict, the error of each rank and the stacks."""
-        files: list[tuple[RunFile, str]] = []
-        if ending.verdict:
-            files.append((self._run.verdict, json.dumps(ending.verdict.to_json(), indent=1)))
-        for end in self._world.ends:
-            if end.failed and end.report:
-                files.append((self._run.error(end.rank), json.dumps(end.report, indent=1)))
-            if end.stacks:
-                files.append((self._run.stacks(end.rank), end.stacks))
-        files += [(self._run.stacks(rank), text) for rank, text in self._world.stacks.items()]
-        for file, text in files:
-            try:
-                file.replace_text(text + "\n")
-            except OSError as error:
-                self._complain(f"{file.parts[-1]} cannot be written: {error.strerror}")

@@ -220,8 +220,8 @@ class Slurm:
 
     def restore(self) -> None:
         """Make all as at the start: no job, no process of one, both nodes idle."""
-        if self.squeue():
-            self._said("scancel", *self.squeue())
+        if jobs := self.squeue():
+            self._said("scancel", *jobs)
         self.hosts.restore(keep=lambda line: _program(line) in _DAEMONS)
         for node in NODES:
             if not self._daemon(node, "slurmd"):

@@ -274,6 +274,7 @@ def _stragglers(event: Mapping[str, Any]) -> str:
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "waiting": _waiting,
     "notice": lambda e: str(e["message"]),
+    "job": lambda e: str(e["message"]),
     "restart": _restart,
     "starting_without": lambda e: (
         f"starting with {e['nnodes']} node{'s' * (e['nnodes'] != 1)},"

@@ -34,7 +34,7 @@ READ = {
     "cancelled": JobStatus("CANCELLED", "", 1795908811.0, "n[1-2]", 137),
     "cancelled_pending": JobStatus("CANCELLED", "BeginTime", 1795909368.0),
     "node_fail": JobStatus("NODE_FAIL", "NodeDown", 1795908965.0, "n[1-2]", 137),
-    "preempted": JobStatus("PREEMPTED", "", 1795908933.0, "n[1-2]", 137),
+    "preempted": JobStatus("PREEMPTED", "", 1795908933.0, "n[1-2]", 137, preempted=True),
     "requeued_completing": JobStatus("COMPLETING", "", 1795908906.0, "n[1-2]", restarts=1),
     "requeued_pending": JobStatus("PENDING", "BeginTime", 1795909038.0, restarts=1),
 }

@@ -10,6 +10,7 @@ import typer.main
 
 from distrun.cli.app import app
 from distrun.spec.job import Job, Settings
+from distrun.spec.slurm import Slurm
 
 ONLY_ON_THE_COMMAND_LINE = {
     *("script", "args", "module", "no_python"),  # the program, not its settings
@@ -26,7 +27,8 @@ def flags_of_launch() -> set[str]:
 
 
 def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
-    assert flags_of_launch() == set(Settings.model_fields) | ONLY_ON_THE_COMMAND_LINE
+    settings = set(Settings.model_fields) - {"slurm"} | set(Slurm.model_fields)  # a table
+    assert flags_of_launch() == settings | ONLY_ON_THE_COMMAND_LINE
 
 
 def test_the_fields_of_a_job_are_settings_and_the_program() -> None:

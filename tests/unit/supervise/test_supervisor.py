@@ -16,6 +16,7 @@ from distrun.runs import directory
 from distrun.runs.record import RunRecord
 from distrun.streams import NOTHING_HANDED, STDOUT
 from distrun.supervise.ending import Ending, Stop, describe
+from distrun.supervise.evidence import write_evidence
 from distrun.supervise.files import AppendFile
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
@@ -246,7 +247,7 @@ def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None
     for rank, code in ((0, 0), (1, 1)):
         it.world.on_event(it.agents[rank].seen, rank_ended(rank, code, **told))
     it.world.stacks[0] = "Thread 0x1"
-    it.it._save(Ending("failed", 1, "it failed"))
+    write_evidence(it.it._run, it.it._world, Ending("failed", 1, "it failed"), it.it._complain)
     errors = sorted(path.name for path in (it.run.path / "errors").iterdir())
     assert errors == ["rank1.json"], "rank 0 has ended with 0"
     assert it.run.stacks(0).path.read_text() == "Thread 0x1\n"

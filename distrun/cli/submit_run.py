@@ -1,0 +1,114 @@
+"""`distrun launch --on slurm` where there is no job: the launch that submits one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from distrun.cli.follow_job import JobFollower, Shown, tell_how_to_go_on
+from distrun.env import is_secret
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.submit import Asked
+
+SLURM_FLAGS = ("partition", "account", "qos", "constraint", "time", "sbatch", "requeue")
+_STAYS_HERE = ("script", "args", "nodes", "on", "check", *SLURM_FLAGS)
+
+
+def slurm_table(flags: dict[str, Any]) -> list[str]:
+    """Move the flags for Slurm into their table; return those that were given, as typed.
+
+    Raises:
+        UsageError: A value of --sbatch is not KEY=VALUE.
+    """
+    given = {name: flags.pop(name) for name in SLURM_FLAGS if name in flags}
+    if "sbatch" in given:
+        given["sbatch"] = dict(_option(pair) for pair in given["sbatch"])
+    if given:
+        flags["slurm"] = given
+    return [f"--{name}" for name in given]
+
+
+def _option(pair: str) -> tuple[str, str]:
+    key, _, value = pair.partition("=")
+    if not key or key.startswith("-"):
+        raise UsageError(
+            f"--sbatch {pair!r} is not KEY=VALUE",
+            "the long name of an option of sbatch, without dashes: --sbatch reservation=maint",
+        )
+    return key, value
+
+
+def refuse_slurm_flags(given: Sequence[str], job_id: str) -> None:
+    """Refuse flags for Slurm in a launch that submits nothing.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if given and job_id:
+        names = " and ".join(given)
+        raise UsageError(
+            f"{names}: this launch is inside Slurm job {job_id}, and uses its nodes",
+            f"leave {names} out",
+        )
+    if given:
+        raise UsageError(f"{' and '.join(given)} asks Slurm for a job", "add --on slurm")
+
+
+def words_in_job(given: Mapping[str, Any], config: object = None) -> list[str]:
+    """Return the arguments of the launch inside the job: those of this one that matter there.
+
+    Nodes are those that the job has got. Values of secret variables are left out: they are in
+    the environment of the job.
+
+    Args:
+        given: The parameters of the command, without those of its output.
+        config: What --config names.
+    """
+    words = [f"--config={config}"] if config is not None else []
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name in _STAYS_HERE or value in (None, False, []):
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            kept = [each for each in value if not is_secret(each.partition("=")[0])]
+            words += [f"{flag}={each}" for each in kept]
+        else:
+            words.append(f"{flag}={value}")
+    if not given["check"]:
+        words.append("--no-check")
+    return [*words, given["script"], *(given["args"] or ())]
+
+
+def submit_run(
+    asked: Asked, words: Sequence[str], shown: Shown, *, only_printed: bool, detach: bool
+) -> int:
+    """Submit a job, and follow it to its end; return the exit code.
+
+    Args:
+        asked: The job.
+        words: See `words_in_job`.
+        shown: What the console shows of it.
+        only_printed: Print the script and do nothing.
+        detach: Return when it is submitted.
+    """
+    from distrun.api.submit import prepare_submission, submit
+    from distrun.cli.screen.console import say
+
+    submission = prepare_submission(asked, words, command=sys.argv)
+    if only_printed:
+        typer.echo(submission.script, nl=False)
+        return 0
+    run, record = submit(submission)
+    if not (shown.quiet or shown.json):
+        say(f"submitted as job {record.job_id}: {run.run_id}")
+    if detach:
+        tell_how_to_go_on(run)
+        return 0
+    return JobFollower(run, record, shown).to_end()
