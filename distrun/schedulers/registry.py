@@ -50,14 +50,14 @@ def name_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     name = settings.on or _fitting(settings, environ)
     if name not in NAMES:
         raise UsageError(f"--on {name!r} is unknown", did_you_mean(name, NAMES))
-    if name != "ssh" and settings.hosts:
+    if settings.on not in (None, "ssh") and settings.hosts:
         raise UsageError(f"--on {name} does not use {settings.hosts_flag}", "leave one of them out")
     return name
 
 
 def _fitting(settings: Settings, environ: Mapping[str, str]) -> str:
     if settings.hosts:
-        return "ssh"
+        return "slurm" if slurm.holds(settings, environ) else "ssh"
     return "slurm" if slurm.is_around(environ) else "local"
 
 

@@ -17,6 +17,7 @@ from distrun import env
 from distrun.errors import MachineError, UsageError
 from distrun.nodes.boot import line_for_sh
 from distrun.schedulers.place import Place
+from distrun.spec.hosts import hosts_of
 from distrun.spec.job import Settings
 
 _LIMIT_S = 60.0
@@ -63,6 +64,25 @@ def is_around(environ: Mapping[str, str]) -> bool:
     return environ["SLURM_JOB_NODELIST"] not in (here, environ.get("SLURMD_NODENAME", here))
 
 
+def holds(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Return whether the hosts of the settings are nodes of the current Slurm job.
+
+    Raises:
+        UsageError: There is a job, and it has not all of them.
+    """
+    said = environ.get("SLURM_JOB_NODELIST", "")
+    if not (environ.get("SLURM_JOB_ID") and said):
+        return False
+    held = {host.name for host in hosts_of(said)}
+    if others := [host.name for host in settings.hosts if host.name not in held]:
+        raise UsageError(
+            f"{settings.hosts_flag} names {others[0]!r}, which is not a node of this Slurm job,"
+            f" {said}",
+            "leave it out, and the nodes of the job are used; --on ssh reaches other machines",
+        )
+    return True
+
+
 @contextmanager
 def nodes(settings: Settings) -> Iterator[list[Place]]:
     """Yield the nodes of the current allocation, or of one that is requested and released here.
@@ -85,6 +105,7 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
                 bootstrap=settings.bootstrap,
             )
             for host in allocation.hosts
+            if not settings.hosts or host in {wanted.name for wanted in settings.hosts}
         ]
     finally:
         allocation.close()

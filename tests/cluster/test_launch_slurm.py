@@ -73,6 +73,13 @@ def test_the_first_nodes_of_a_larger_job_may_be_enough(slurm: Slurm, tmp_path: P
     assert record(tmp_path)["nnodes"] == 1
 
 
+def test_hosts_may_name_some_nodes_of_the_job(slurm: Slurm, tmp_path: Path) -> None:
+    line = f"{LAUNCH} --hosts n2 train.py end"
+    job = submitted(slurm, tmp_path, line, "--nodes=2", "--exclusive")
+    assert "begun 0" in ended(slurm, tmp_path, job, "COMPLETED")
+    assert [node["host"] for node in record(tmp_path)["plan"]["nodes"]] == ["n2"]
+
+
 def test_a_job_of_one_node_is_like_any_machine(slurm: Slurm, tmp_path: Path) -> None:
     job = submitted(slurm, tmp_path, f"{LAUNCH} train.py end", "--nodes=1")
     assert "begun 0" in ended(slurm, tmp_path, job, "COMPLETED")

@@ -29,7 +29,9 @@ def settings(**fields: Any) -> Settings:
     [
         ({}, {}, "local"),
         ({"hosts": "a,b"}, {}, "ssh"),
-        ({"hosts": "a,b"}, JOB, "ssh"),
+        ({"hosts": "a,b", "on": "ssh"}, JOB, "ssh"),
+        ({"hosts": "gpu1"}, JOB, "slurm"),
+        ({"hosts": "gpu[1-2]"}, JOB, "slurm"),
         ({}, JOB, "slurm"),
         ({"on": "local"}, JOB, "local"),
         ({"on": "slurm"}, {}, "slurm"),
@@ -50,6 +52,12 @@ def test_a_job_has_the_scheduler_that_it_names_or_that_fits(
     [
         ({"on": "slrum"}, {}, "--on 'slrum' is unknown", "did you mean 'slurm'?"),
         ({"on": "slurm", "hosts": "a"}, {}, "--on slurm does not use --hosts", "leave one"),
+        (
+            {"hosts": "gpu1,gpu7"},
+            JOB,
+            "--hosts names 'gpu7', which is not a node of this Slurm job, gpu[1-2]",
+            "--on ssh reaches other machines",
+        ),
         (
             {},
             {**JOB, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"},
