@@ -144,7 +144,8 @@ def test_sigterm_ends_the_ranks_in_order(slurm: Slurm, tmp_path: Path) -> None:
 
 
 def test_scancel_of_somebody_else_is_the_end(slurm: Slurm, tmp_path: Path) -> None:
-    with submitted(slurm, tmp_path, *TWO, "--grace", "1", "train.py", "wait") as launch:
+    """After KILL_WAIT_S Slurm kills what has not ended, that which would sweep included."""
+    with submitted(slurm, tmp_path, *TWO, "--grace", "1", "train.py", "talk") as launch:
         launch.until("begun", 2)
         slurm.run("scancel", record(tmp_path)["job_id"])
         assert launch.ends() == 143
