@@ -130,15 +130,6 @@ WRONG = {
     "deep elsewhere": Wrong(
         ["--from", str(HEALTHY), "--deep"], "--from and --deep exclude each other"
     ),
-    "deep on hosts": Wrong(["--deep", "--hosts", "a,b"], "--deep with --hosts: this version"),
-    "deep under Slurm": Wrong(["--deep", "--on", "slurm"], "--deep with --on slurm: this version"),
-    "deep on a node of Slurm's": Wrong(
-        ["--deep", "--on", "slurm", "--nodes", "1"], "--deep with --on slurm: this version"
-    ),
-    "deep over ssh": Wrong(["--deep", "--on", "ssh"], "--deep with --on ssh: this version"),
-    "deep on hosts of the config": Wrong(
-        ["--deep"], "--deep with --hosts: this version", "", "[tool.distrun]\nhosts = ['a', 'b']\n"
-    ),
     "nodes": Wrong(["--nodes", "0"], "--nodes '0' is below 1"),
     "ranks": Wrong(["--nproc-per-node", "many"], "--nproc-per-node 'many' is neither auto"),
     "port": Wrong(["--master-port", "99999"], "--master-port '99999' is refused"),

@@ -178,11 +178,11 @@ def test_ranks_are_forked_from_one_import_of_torch(distrun: Run, tmp_path: Path)
     assert cold.rstrip().endswith("False")
 
 
-def test_a_launch_under_torchruns_variables_is_not_misled(distrun: Run) -> None:
+def test_a_launch_under_variables_of_a_world_is_not_misled(distrun: Run) -> None:
     result = distrun(
         "launch", "--nproc-per-node", 2, SCENARIOS / "all_reduce.py",
         env={**os.environ, "RANK": "7", "WORLD_SIZE": "9", "MASTER_ADDR": "nowhere",
-             "PET_NNODES": "3", "TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "5"},
+             "LOCAL_RANK": "5"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("sum 1.0") == 2
