@@ -281,17 +281,18 @@ API = (
     ),
     Patch(
         "api/runs.py",
-        "if found.is_over][keep:]:",
-        "if found.is_over][keep + 1 :]:",
+        "if _is_past(found)][keep:]:",
+        "if _is_past(found)][keep + 1 :]:",
         "off by one",
         "ps --prune keeps one run more than was asked for.",
         ("unit/api/test_runs.py",),
     ),
     Patch(
         "api/runs.py",
-        "over = _read(run).is_over  # checked before the read, so that no event is missed\n"
+        "over = watch.over() if watch else _read(run).is_over\n"
         "        data = _from(run.events, offset)",
-        "data = _from(run.events, offset)\n        over = _read(run).is_over",
+        "data = _from(run.events, offset)\n"
+        "        over = watch.over() if watch else _read(run).is_over",
         "wrong order",
         "distrun logs --follow may miss the last events.",
         ("unit/api/test_runs.py",),
