@@ -220,11 +220,11 @@ class Nic:
     """None if the driver does not know it (virtio reports -1)."""
     addresses: tuple[str, ...] = ()
     """IPv4."""
-    ipv6_addresses: tuple[str, ...] = ()
-    """Those that other networks can reach, too."""
     physical: bool | None = None
     """It has a device, real or virtual; a bridge or a veth has none."""
     missing: Missing = field(default_factory=dict)
+    ipv6_addresses: tuple[str, ...] = ()
+    """Without those of one link."""
 
 
 @dataclass(frozen=True)

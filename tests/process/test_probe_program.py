@@ -20,6 +20,7 @@ from distrun.probe.snapshot import SCHEMA
 
 PROBE = [sys.executable, "-m", "distrun.probe"]
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
+_NO_ENDS = {"from": "", "to": ""}
 
 
 def test_it_prints_this_machine_as_one_line_of_json(tmp_path: Path) -> None:
@@ -90,7 +91,8 @@ def ask(server: subprocess.Popen[str]) -> Ask:
 def test_a_port_that_it_listens_on_can_be_reached(ask: Ask) -> None:
     port = ask({"listen": True})["port"]
     socket.create_connection(("127.0.0.1", port), 5).close()
-    assert ask({"connect": ["127.0.0.1", port]}) == {"problem": ""}
+    ends = {"from": "127.0.0.1", "to": "127.0.0.1"}
+    assert ask({"connect": ["127.0.0.1", port]}) == {"problem": "", **ends}
 
 
 def test_a_named_port_is_had_if_it_is_free_and_its_holder_is_named_if_not(ask: Ask) -> None:
@@ -105,8 +107,8 @@ def test_a_named_port_is_had_if_it_is_free_and_its_holder_is_named_if_not(ask: A
 def test_a_connection_that_fails_says_how(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert ask({"connect": ["127.0.0.1", port]}) == {"problem": "refused"}
-    unknown = {"problem": "the name does not resolve"}
+    assert ask({"connect": ["127.0.0.1", port]}) == {"problem": "refused", **_NO_ENDS}
+    unknown = {"problem": "the name does not resolve", **_NO_ENDS}
     assert ask({"connect": ["no-such-host.invalid", 80]}) == unknown
     assert ask({"connect": ["a..b", 80]}) == unknown
 
@@ -125,7 +127,7 @@ def deaf() -> Iterator[int]:
 
 def test_a_connection_that_nobody_answers_times_out(ask: Ask, deaf: int) -> None:
     began = time.monotonic()
-    assert ask({"connect": ["127.0.0.1", deaf]}) == {"problem": "timed out"}
+    assert ask({"connect": ["127.0.0.1", deaf]}) == {"problem": "timed out", **_NO_ENDS}
     assert time.monotonic() - began < 6
 
 
@@ -141,8 +143,8 @@ def test_many_connections_take_as_long_as_one_and_are_answered_in_their_order(
     first = ask({"connect": ["no-such-host.invalid", 1]})  # its answer is the last
     rest = [json.loads(server.stdout.readline()) for _ in range(100)]
     assert time.monotonic() - began < 10  # one after another: 150 s
-    assert [first, *rest[:-1]] == [{"problem": "timed out"}, {"problem": ""}] * 50
-    assert rest[-1] == {"problem": "the name does not resolve"}
+    problems = [answer["problem"] for answer in (first, *rest)]
+    assert problems == [*["timed out", ""] * 50, "the name does not resolve"]
 
 
 def test_it_tells_the_time(ask: Ask) -> None:

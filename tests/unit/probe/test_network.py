@@ -32,10 +32,10 @@ def test_every_interface_but_the_loopback_is_told(tmp_path: Path) -> None:
     )
     unknown = {"speed_mbps": "NotSupported"}
     assert network.read_nics(root, {"eth0": ("10.0.0.2", "10.0.0.3")}) == (
-        Nic("docker0", False, 1500, None, (), (), False, unknown),
-        Nic("eth0", True, 9000, 25000, ("10.0.0.2", "10.0.0.3"), (), True),
-        Nic("ppp0", False, 1400, None, (), (), False, unknown),
-        Nic("tun0", True, 1400, None, (), (), False, unknown),
+        Nic("docker0", False, 1500, None, (), False, unknown),
+        Nic("eth0", True, 9000, 25000, ("10.0.0.2", "10.0.0.3"), True),
+        Nic("ppp0", False, 1400, None, (), False, unknown),
+        Nic("tun0", True, 1400, None, (), False, unknown),
     )
 
 
