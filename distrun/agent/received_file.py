@@ -108,8 +108,10 @@ class ReceivedFile:
                 new.symlink_to(self._link)
             return
         found = self._path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size != self.nbytes:
+        if not stat.S_ISREG(found.st_mode):
             raise Refused(f"{self.name!r} has not arrived")
+        if found.st_size != self.nbytes:
+            return  # rsync has sent it later: a log that grows here. The next --sync sends it again
         self._path.chmod(self._mode)
         os.utime(self._path, ns=(self._mtime_ns, self._mtime_ns))
 
