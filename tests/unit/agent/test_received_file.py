@@ -29,6 +29,16 @@ def test_a_file_arrives_with_its_permissions_and_time(tmp_path: Path) -> None:
     assert [*(tmp_path / "a/b").iterdir()] == [tmp_path / "a/b/c.py"]
 
 
+def test_a_file_that_rsync_has_sent_later_and_longer_stays_and_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    file = ReceivedFile(tmp_path, "log.txt", 0o640, 3, TIME_NS, None)
+    (tmp_path / "log.txt").write_text("grown meanwhile")
+    file.finish()
+    assert (tmp_path / "log.txt").read_text() == "grown meanwhile"
+    assert file.differs()
+
+
 @pytest.mark.parametrize("name", ["-rf", "two\nlines", os.fsdecode(b"we\xffird"), " ", "a\\b"])
 def test_odd_names_arrive(tmp_path: Path, name: str) -> None:
     received(tmp_path, name)
