@@ -1,4 +1,4 @@
-"""Opens a listening socket at one address of this machine only."""
+"""Addresses and ports of a machine: a listening socket at one address alone, a free port."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def free_port(address: str = "") -> int:
         listener.bind((address, 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address means the machine itself; a name is none."""
+    import ipaddress  # an agent imports this file, and its ranks would find it loaded
+
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)  # Python 3.10 to 3.12 do not look at it
+    return (mapped or found).is_loopback

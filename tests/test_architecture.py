@@ -23,6 +23,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 VESTIBULE = {
     *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
     *("silence", "signals", "signal_masks", "listen", "streams", "extras", "wire", "agent_start"),
+    *("identity",),
 }
 """Modules that everybody may import, and that import nothing but the standard library."""
 OF_WORKERS = {"torch_private"}

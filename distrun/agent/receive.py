@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from distrun.agent.received_file import ReceivedFile, Refused
+from distrun.identity import directory_id
 from distrun.silence import BEAT_S
 from distrun.wire import BEAT_LINE, Message, encoded
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def main() -> None:
@@ -87,18 +86,9 @@ def _message() -> Message:
     return message
 
 
-def directory_id(path: str) -> list[Any]:
-    """Return what tells a directory from all others of all machines; [] if that is unknown."""
-    try:
-        facts = Path(path).stat()
-        return [_BOOT_ID.read_text().strip(), facts.st_dev, facts.st_ino]
-    except OSError:
-        return []
-
-
 def same_directory(sent: list[Any], path: str) -> bool:
     """Return whether the project is sent onto itself."""
-    return bool(sent) and sent == directory_id(path)
+    return bool(sent) and sent == directory_id(Path(path))
 
 
 def _beat() -> None:

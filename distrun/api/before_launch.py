@@ -11,7 +11,7 @@ from distrun.checks.judge import judge
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Finding, Severity, Workload
 from distrun.errors import MachineError
-from distrun.nodes.reach import is_loopback
+from distrun.listen import is_loopback
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.plan.site import Machine, Site
 from distrun.probe.node import THIS_MACHINE

@@ -28,7 +28,7 @@ def launch(
         ..., metavar="SCRIPT", help="Script, or module with -m, that every rank runs."
     ),
     args: list[str] = typer.Argument(None, metavar="[ARGS]...", help="Its arguments, untouched."),
-    nodes: str = typer.Option(None, metavar="N|MIN:MAX", help="Nodes; emulated on this machine."),
+    nodes: str = typer.Option(None, metavar="N|MIN:MAX", help="Nodes; emulated without hosts."),
     nproc_per_node: str = typer.Option(
         None, metavar="auto|gpu|cpu|N", help="Ranks a node [auto: a GPU each, else cores]."
     ),
@@ -123,7 +123,7 @@ def launch(
         ranks = frozenset({debug_rank} if elsewhere else ())
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
-    if dry_run or explain:
+    if only_printed:
         _print_plan(prepared, explain=explain)
         return
     if detach:

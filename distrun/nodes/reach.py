@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from distrun.listen import is_loopback
 from distrun.nodes.probes import Probes
+from distrun.probe.host import LOOPBACK_INTERFACE
 from distrun.probe.serve import MOST_AT_ONCE
 from distrun.probe.snapshot import Node, Reach
 from distrun.wire import Message
@@ -161,9 +163,14 @@ def addresses_of(target: Node, nodes: Sequence[Node], called: str = "") -> tuple
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-def is_loopback(address: str) -> bool:
-    """Return whether an address means the machine itself."""
-    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+def interface_of(node: Node, address: str) -> str:
+    """Return a node's interface that has an address; "" if none is known to have it."""
+    if is_loopback(address):
+        return LOOPBACK_INTERFACE
+    for nic in node.host.nics:
+        if address in (*nic.addresses, *nic.ipv6_addresses):
+            return nic.name
+    return ""
 
 
 def _connect(tries: Sequence[_Try], probes: Probes) -> None:

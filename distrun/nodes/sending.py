@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distrun.identity import directory_id
 from distrun.nodes import conversation
 from distrun.nodes.project import Project, ProjectFile
 from distrun.silence import LOST_AFTER_S
@@ -22,7 +23,6 @@ _CHUNK_NBYTES = 1 << 18
 _RSYNC_FROM_NBYTES = 1_000_000
 """Less is sent sooner through the connection that is open anyway."""
 _END_LIMIT_S = 2.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SendingFailed(Exception):
@@ -111,7 +111,7 @@ class _Receiver:
         """
         files = [list(asdict(file).values()) for file in project.files]
         order = {"into": str(project.into), "workdir": workdir, "files": files}
-        self.write(encoded({**order, "from": _directory_id(project.root)}))
+        self.write(encoded({**order, "from": directory_id(project.root)}))
         answer = self._answer()
         if answer.get("here"):
             return Sent(self._target, here=True, unchanged=len(files))
@@ -231,12 +231,3 @@ class _Receiver:
         """End it, if it runs."""
         self._talk.close()
         conversation.end([self._child], _END_LIMIT_S)
-
-
-def _directory_id(directory: Path) -> list[object]:
-    """Return the same as `agent/receive.directory_id`."""
-    try:
-        facts = directory.stat()
-        return [_BOOT_ID.read_text().strip(), facts.st_dev, facts.st_ino]
-    except OSError:
-        return []

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from distrun import env
 from distrun.errors import MachineError, UsageError
+from distrun.listen import is_loopback
 from distrun.plan.devices import choose_gpus, choose_nproc, usable_gpus, visible_devices
 from distrun.plan.draft import Draft
 from distrun.plan.model import LaunchPlan, NodePlan, Program
@@ -122,7 +123,7 @@ def _hold_limits(job: Job, nnodes: int, site: Site) -> None:
             "--hosts a,b names real machines",
         )
     for machine in site.machines:
-        if nnodes > 1 and not site.asked and machine.address.startswith("127."):
+        if nnodes > 1 and not site.asked and is_loopback(machine.address):
             raise MachineError(
                 f"host {machine.host!r} is {machine.address} here, which no other machine can"
                 " reach",

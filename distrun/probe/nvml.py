@@ -34,12 +34,6 @@ main(*arguments)
 """The child has this process's sys.path, and does not search the current directory."""
 
 
-def read_gpus(deadline_s: float = LAUNCH_DEADLINE_S, *, quick: bool = False) -> Nvml:
-    """Take the snapshot; `problem` reports a driver that fails or hangs."""
-    with NvmlReader(deadline_s, quick=quick) as reader:
-        return reader.result()
-
-
 def not_read(problem: str, kind: str) -> Nvml:
     """Return the snapshot of a driver that was not read."""
     fields = ("driver_version", "cuda_driver_version", "excluded_gpus")

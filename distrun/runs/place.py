@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from distrun.identity import boot_id
 from distrun.processes import LINUX, send, start_time
 from distrun.signal_masks import survives
 
@@ -53,13 +54,11 @@ class Place:
 
 def here() -> Place:
     """Return the place of this process."""
-    boot_id = namespace = ""
     try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        pass  # missing on some systems and in some sandboxes
-    return Place(socket.gethostname(), boot_id, namespace, os.getuid())
+        namespace = ""  # missing on some systems and in some sandboxes
+    return Place(socket.gethostname(), boot_id(), namespace, os.getuid())
 
 
 @dataclass(frozen=True)

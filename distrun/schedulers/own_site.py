@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
 
 from distrun.errors import MachineError
+from distrun.listen import is_loopback
+from distrun.nodes.reach import interface_of
 from distrun.plan.site import Machine, Site
-from distrun.probe.host import LOOPBACK_INTERFACE, port_problem
+from distrun.probe.host import port_problem
 from distrun.probe.snapshot import Node
 from distrun.schedulers.place import OwnNode
 from distrun.spec.job import Job
@@ -41,7 +42,7 @@ def site_of(own: OwnNode, job: Job, node: Node, tell: Tell, *, starts: bool) -> 
                 f"port {own.port} ({own.sources['master_port']}) {problem}",
                 "--master-port names another one, the same on every node",
             )
-    interface = job.interface or _interface(node, here) or _interface(node, _source(head))
+    interface = job.interface or interface_of(node, here) or interface_of(node, _source(head))
     machines = (
         Machine(node, f"node{rank}", address, interface)
         for rank, address in enumerate(_addresses(own, head, here))
@@ -90,7 +91,7 @@ def _own_address(own: OwnNode, head: str) -> str:
         return own.addresses[own.rank]
     if own.rank > 0:
         return _source(head) or head
-    if _is_loopback(head) and not _names_loopback(own.head):
+    if is_loopback(head) and not _names_loopback(own.head):
         # /etc/hosts may give a machine's own name 127.0.1.1, which is another one elsewhere.
         return _source("192.0.2.1") or head  # RFC 5737: the way out of here; nothing is sent
     return head
@@ -107,22 +108,5 @@ def _source(target: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def _names_loopback(name: str) -> bool:
-    return name == "localhost" or _is_loopback(name)
-
-
-def _interface(node: Node, address: str) -> str:
-    """Return the interface that has an address; "" if none is known to have it."""
-    if _is_loopback(address):
-        return LOOPBACK_INTERFACE
-    for nic in node.host.nics:
-        if address in (*nic.addresses, *nic.ipv6_addresses):
-            return nic.name
-    return ""
+    return name == "localhost" or is_loopback(name)

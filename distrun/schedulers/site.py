@@ -11,9 +11,9 @@ from distrun.errors import MachineError, NodesMissing, UsageError
 from distrun.listen import free_port
 from distrun.nodes.machines import OtherMachines
 from distrun.nodes.project import Project
-from distrun.nodes.reach import addresses_of, is_loopback
+from distrun.nodes.reach import addresses_of, interface_of
 from distrun.plan.site import Machine, Site
-from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE, resolve
+from distrun.probe.host import LOOPBACK, resolve
 from distrun.probe.node import read_node
 from distrun.probe.nvml import LAUNCH_DEADLINE_S
 from distrun.probe.script import Script, sha256_of
@@ -83,9 +83,9 @@ def asked(
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, tell)
-        chosen = scheduler(name_of(job))
         if project is not None:
-            sync(project, [wanted[node.name] for node in nodes], chosen, str(workdir), tell)
+            reached = [wanted[node.name] for node in nodes]
+            sync(project, reached, scheduler(name_of(job)), str(workdir), tell)
         port = _port(job, machines, nodes[0].name)
         if job.check is not False and script.path is not None and not job.no_python:
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
@@ -94,21 +94,14 @@ def asked(
         }
         nodes = list(machines.connected(nodes, known))
         addresses = _routes(nodes, wanted)
-        return Site(
-            tuple(
-                Machine(
-                    node,
-                    node.name,
-                    addresses[node.name],
-                    job.interface or _interface(node, addresses[node.name]),
-                    tuple(chosen.command(wanted[node.name], _AGENT, ())),
-                    wanted[node.name].slots,
-                )
-                for node in nodes
-            ),
-            port,
-            emulated=False,
-        )
+    found = [_machine(job, node, wanted[node.name], addresses[node.name]) for node in nodes]
+    return Site(tuple(found), port, emulated=False)
+
+
+def _machine(job: Job, node: Node, place: Place, address: str) -> Machine:
+    command = scheduler(name_of(job)).command(place, _AGENT, ())
+    interface = job.interface or interface_of(node, address)
+    return Machine(node, node.name, address, interface, tuple(command), place.slots)
 
 
 def _read_here(job: Job, *, addresses: bool | None = None) -> Node:
@@ -271,13 +264,3 @@ def _routes(nodes: Sequence[Node], places: Mapping[str, Place]) -> dict[str, str
         found[node.name] = places[node.name].address or reach.source_address
         used[reach.target_address] += 1
     return {head.name: places[head.name].address or used.most_common(1)[0][0], **found}
-
-
-def _interface(node: Node, address: str) -> str:
-    """Return the interface that has an address; "" if none is known to have it."""
-    if is_loopback(address):
-        return LOOPBACK_INTERFACE
-    for nic in node.host.nics:
-        if address in (*nic.addresses, *nic.ipv6_addresses):
-            return nic.name
-    return ""

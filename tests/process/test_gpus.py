@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from distrun.probe.nvml import read_gpus
+from distrun.probe.node import read_node
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,4 +114,4 @@ def test_a_driver_that_hangs_is_given_up(
 def test_without_a_driver_there_is_no_gpu() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has a driver")
-    assert read_gpus().gpus == ()
+    assert read_node(quick=True).nvml.gpus == ()

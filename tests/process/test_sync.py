@@ -202,7 +202,7 @@ def test_the_project_is_not_sent_onto_itself(project: Path) -> None:
 def test_a_directory_that_hosts_share_is_left_as_it_is(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "_BOOT_ID", Path("/none"))  # as on another machine
+    monkeypatch.setattr(sending, "directory_id", lambda _: ["another machine", 1, 2])
     before = contents(project)
     assert synced(None) == ["localhost: 0 files, 0 bytes sent, 3 unchanged"]
     assert contents(project) == before

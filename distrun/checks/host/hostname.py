@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distrun.checks.each import each_host, unread
 from distrun.checks.limits import Limits
 from distrun.checks.rule import Observation, Rule, Severity, Workload
+from distrun.listen import is_loopback
 from distrun.probe.snapshot import Host
 
 
@@ -15,7 +16,7 @@ def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
     if "hostname_addresses" in host.missing:
         yield from unread(host, "hostname_addresses")
         return
-    if not host.hostname or (addresses and not _is_loopback(addresses[0])):
+    if not host.hostname or (addresses and not is_loopback(addresses[0])):
         return  # gloo binds the first address
     if host.environ.get("GLOO_SOCKET_IFNAME"):
         return  # gloo then uses the interface, not the name
@@ -26,10 +27,6 @@ def _check(host: Host, job: Workload, limits: Limits) -> Iterator[Observation]:
         f"{host.hostname} {meaning}",
         "an address that other nodes can reach",
     )
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
 
 
 RULE = Rule(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from distrun.comm.checked.board import Board, Entry, State
 from distrun.comm.checked.record import MAX_NBYTES
+from distrun.identity import boot_id
 from distrun.processes import start_time
 
 _PLACE_NBYTES = 512
@@ -189,5 +190,4 @@ def host_key() -> str:
     """Return a key that is equal for processes that share /dev/shm and the PID namespace."""
     spaces = [f"/proc/self/ns/{kind}" for kind in ("mnt", "pid")]
     links = [str(Path(space).readlink()) for space in spaces if Path(space).exists()]
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return "|".join([os.uname().nodename, boot.read_text() if boot.exists() else "", *links])
+    return "|".join([os.uname().nodename, boot_id(), *links])

@@ -9,7 +9,7 @@ import pytest
 
 from distrun.probe import nvml
 from distrun.probe.gpu_processes import named
-from distrun.probe.nvml import read_gpus
+from distrun.probe.nvml import LAUNCH_DEADLINE_S, NvmlReader
 from distrun.probe.snapshot import Gpu, GpuProcess, Nvml
 
 MPS = GpuProcess(6, 30 << 20, "root", "nvidia-cuda-mps-server")
@@ -58,6 +58,11 @@ def test_a_gpu_is_busy_when_somebody_computes_on_it_or_holds_its_memory(
 )
 def test_whoever_is_on_a_gpu_is_named_as_far_as_they_are_known(gpu: Gpu, words: str) -> None:
     assert gpu.users == words
+
+
+def read_gpus(deadline_s: float = LAUNCH_DEADLINE_S) -> Nvml:
+    with NvmlReader(deadline_s) as reader:
+        return reader.result()
 
 
 def test_a_process_is_named_by_user_and_script_without_its_arguments() -> None:

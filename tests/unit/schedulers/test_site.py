@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distrun.errors import MachineError, NodesMissing, UsageError
-from distrun.nodes.reach import addresses_of
+from distrun.nodes.reach import addresses_of, interface_of
 from distrun.probe.node import read_node
 from distrun.probe.snapshot import Host, Nic, Node, Reach, Software
 from distrun.schedulers import site
@@ -61,7 +61,7 @@ def test_an_address_that_the_user_names_stands() -> None:
 
 def test_one_node_speaks_to_itself_alone() -> None:
     assert site._routes([node("a")], PLACES) == {"a": "127.0.0.1"}
-    assert site._interface(node("a"), "127.0.0.1") == "lo"
+    assert interface_of(node("a"), "127.0.0.1") == "lo"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_interface_gives_its_own_addresses_or_is_refused_by_name() -> None:
 
 def test_the_interface_is_the_one_with_the_address() -> None:
     two = node("a", eth("10.0.0.1"), eth("192.168.0.1", "ib0", ipv6="fd00::1"))
-    assert [site._interface(two, each) for each in ("fd00::1", "10.0.0.1", "192.0.2.9")] == [
+    assert [interface_of(two, each) for each in ("fd00::1", "10.0.0.1", "192.0.2.9")] == [
         *("ib0", "eth0", "")
     ]
 
