@@ -101,10 +101,15 @@ def _refusal(found: list[Finding]) -> MachineError:
 
 
 def _notes(findings: tuple[Finding, ...]) -> Iterator[str]:
+    """Yield a line for each warning; nodes with the same one share it."""
+    nodes: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         if finding.severity == Severity.WARN:
-            where = "" if finding.node in ("", THIS_MACHINE) else f"{finding.node}: "
-            yield f"warning: {where}{_sentence(finding)} ({finding.id})"
+            named = [] if finding.node in ("", THIS_MACHINE) else [finding.node]
+            nodes.setdefault((_sentence(finding), finding.id), []).extend(named)
+    for (sentence, rule), names in nodes.items():
+        where = f"{', '.join(names)}: " if names else ""
+        yield f"warning: {where}{sentence} ({rule})"
 
 
 def _sentence(finding: Finding) -> str:

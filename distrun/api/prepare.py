@@ -32,6 +32,10 @@ from distrun.spec.job import Header, Job
 Tell = Callable[[str], None]
 
 
+_OF_OTHER_MACHINES = ("python", "workdir", "sync", "bootstrap", "interface")
+"""Settings without a meaning where all nodes are emulated."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A job that has passed all checks and can be started."""
@@ -80,6 +84,10 @@ def prepare(
         job, sources, own = foreign.applied(job, sources, os.environ)
     submitted = in_job.submitted()
     found = _site(job, script, own, ask=ask, tell=tell)
+    if found.emulated:
+        for name in _OF_OTHER_MACHINES:
+            if sources.get(name) in ("flag", "argument"):
+                tell(f"--{name} has no effect: all nodes are on this machine")
     for machine in found.machines:
         require_torch(machine.node.software.torch, machine.host if machine.command else "")
     if job.master_port is not None and found.emulated:

@@ -122,7 +122,7 @@ def _wanted(job: Job, hosts: Sequence[T]) -> Sequence[T]:
         return hosts
     if job.nodes.max > len(hosts):
         raise UsageError(
-            f"--nodes {job.nodes} is more than the {len(hosts)} hosts that are named",
+            f"--nodes {job.nodes} is more than the hosts that are named: {len(hosts)}",
             f"--nodes {len(hosts)}, or name more hosts",
         )
     return hosts[: job.nodes.max]
@@ -155,10 +155,7 @@ def _reached(
     if len(present) < max(1, least):
         _tell_missing(job, missing, places, tell)
         names = ", ".join(node.name for node in missing)
-        raise NodesMissing(
-            f"{len(missing)} of {len(nodes)} nodes cannot be reached: {names}",
-            "" if present else "`distrun check` reads them without a job",
-        )
+        raise NodesMissing(f"{len(missing)} of {len(nodes)} nodes cannot be reached: {names}")
     for node in missing:
         tell(f"{node.name} is left out: {node.problem}")
     return present

@@ -131,7 +131,7 @@ WRONG = {
     ),
     "hosts and nodes": Wrong(
         "--hosts a,b --nodes 3 --dry-run train.py",
-        "--nodes 3 is more than the 2 hosts that are named",
+        "--nodes 3 is more than the hosts that are named: 2",
     ),
     # files
     "config key": Wrong(

@@ -125,6 +125,15 @@ def test_a_dry_run_reaches_nobody(distrun: Run, environ: dict[str, str], tmp_pat
     assert not (tmp_path / "called").exists()
 
 
+def test_a_flag_for_other_machines_is_told_to_have_no_effect_without_any(
+    distrun: Run, environ: dict[str, str]
+) -> None:
+    done = distrun("launch", "--sync", "--interface", "eth1", "--dry-run", "train.py", env=environ)
+    assert done.returncode == 0
+    for name in ("sync", "interface"):
+        assert f"# --{name} has no effect: all nodes are on this machine\n" in done.stdout
+
+
 def test_without_ssh_it_says_what_is_missing(
     distrun: Run, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ def test_the_first_hosts_become_nodes(nodes: str | None, wanted: str) -> None:
 def test_more_nodes_than_hosts_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         site._wanted(job(nodes=4), list("abc"))
-    assert refused.value.message == "--nodes 4 is more than the 3 hosts that are named"
+    assert refused.value.message == "--nodes 4 is more than the hosts that are named: 3"
 
 
 @pytest.mark.parametrize(
