@@ -5,7 +5,8 @@
 For each number of agents: the time until all have joined, the supervisor's memory and CPU time,
 the lines that it carries into the logs, how long it takes to name one node that was killed, or is
 silent, and to stop all. The same stubs are run under a loop that only reads, because starting and
-printing cost CPU time too. Medians, and the range if there are several rounds.
+printing cost CPU time too: where they need all cores, the CPU time a line says more than the lines
+a second. Medians, and the range if there are several rounds.
 
 The goals: at most linear, so a ratio of the last two numbers of at most 4.5 (256 to 64); no line
 is lost; a node is named within 5 s, or 5 s after the silence limit; all stop within grace + 5 s.
@@ -21,7 +22,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.fanout_runs import GRACE_S, Measured, alone, faults, flow, silence
+from benchmarks.fanout_runs import (
+    GRACE_S,
+    Measured,
+    Printed,
+    alone,
+    faults,
+    flow,
+    flushed,
+    silence,
+)
+from benchmarks.stub_agent import TICK_S
 from distrun.silence import LOST_AFTER_S
 
 RATIO = 4.5
@@ -34,6 +45,7 @@ LINEAR = (
 )
 MOST = {
     "lines lost": 0.0,
+    "each line flushed: lines lost": 0.0,
     "one killed: named after, s": 5.0,
     "one silent: named after, s": LOST_AFTER_S + 5,
     "all stopped after, s": GRACE_S + 5,
@@ -42,20 +54,22 @@ Rows = dict[str, dict[int, list[float]]]
 """By the name of what is measured and the number of agents."""
 
 
-def measure(agents: int, lines_per_s: int, seconds: float) -> Iterator[Measured]:
+def measure(agents: int, printed: Printed) -> Iterator[Measured]:
     """Measure one number of agents once."""
     with tempfile.TemporaryDirectory(prefix="distrun-bench-") as name:
-        yield alone(agents, lines_per_s, seconds)
-        yield flow(Path(name), agents, lines_per_s, seconds)
+        yield alone(agents, printed)
+        yield flow(Path(name), agents, printed)
+        yield flushed(Path(name), agents, printed)
         yield faults(Path(name), agents)
 
 
 def measure_all(options: argparse.Namespace, numbers: Sequence[int]) -> Rows:
     """Measure each number of agents in turn, so that all meet the same other load."""
     rows: Rows = {}
+    printed = Printed(options.lines, options.seconds, max(1, round(options.lines * TICK_S)))
     for _ in range(options.rounds):
         for agents in numbers:
-            for measured in measure(agents, options.lines, options.seconds):
+            for measured in measure(agents, printed):
                 add(rows, agents, measured)
             print(f"{agents} agents, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     if not options.no_silence:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,28 @@ IDLE_S = 3.0
 Measured = dict[str, float]
 
 
-def command_of(lines_per_s: int, seconds: float) -> tuple[str, ...]:
-    """Return the command of a stub."""
-    return (sys.executable, "-I", "-S", STUB, str(lines_per_s), str(seconds))
+@dataclass(frozen=True)
+class Printed:
+    """What each stub prints."""
+
+    lines_per_s: int = 0
+    seconds: float = 0.0
+    lines_a_frame: int = 1
+
+    @property
+    def lines(self) -> int:
+        """How many in all."""
+        frames_a_tick = round(self.lines_per_s * TICK_S) // self.lines_a_frame
+        return round(self.seconds / TICK_S) * frames_a_tick * self.lines_a_frame
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command of a stub."""
+        numbers = map(str, (self.lines_per_s, self.seconds, self.lines_a_frame))
+        return (sys.executable, "-I", "-S", STUB, *numbers)
+
+
+NOTHING = Printed()
 
 
 def plan_of(agents: int, command: tuple[str, ...]) -> LaunchPlan:
@@ -67,9 +87,8 @@ def cpu_s(pids: Sequence[int]) -> float:
 class Run:
     """One run of stubs under a supervisor; `with` leaves when it has ended."""
 
-    def __init__(self, home: Path, agents: int, lines_per_s: int = 0, seconds: float = 0) -> None:
-        self.agents = agents
-        plan = plan_of(agents, command_of(lines_per_s, seconds))
+    def __init__(self, home: Path, agents: int, printed: Printed = NOTHING) -> None:
+        plan = plan_of(agents, printed.command)
         self.began = time.monotonic()
         self.run = directory.create(home, plan.run_id)
         record = RunRecord(plan.run_id, "train.py", agents, 1, time.time())
@@ -103,16 +122,15 @@ class Run:
         return time.monotonic()
 
 
-def flow(home: Path, agents: int, lines_per_s: int, seconds: float) -> Measured:
+def flow(home: Path, agents: int, printed: Printed) -> Measured:
     """Run stubs that print to their end, and count the lines in their logs."""
-    with Run(home, agents, lines_per_s, seconds) as run:
+    with Run(home, agents, printed) as run:
         joined_at, join_cpu_s = run.until("world_started"), run.cpu_s()
         took_s = run.until("rank_ended", agents) - joined_at
         lines_cpu_s = run.cpu_s() - join_cpu_s
         memory = psutil.Process(run.client.pid).memory_info().rss / 2**20
         run.until("ended")
     written = sum(file.stat().st_size for file in run.run.path.glob("logs/node*/rank*.log"))
-    wanted = agents * round(seconds / TICK_S) * round(lines_per_s * TICK_S)
     lines = written // len(LINE)
     return {
         "all joined, s": joined_at - run.began,
@@ -121,14 +139,21 @@ def flow(home: Path, agents: int, lines_per_s: int, seconds: float) -> Measured:
         "lines a second": lines / took_s,
         "CPU for the lines, s": lines_cpu_s,
         "CPU a line, us": 1e6 * lines_cpu_s / max(1, lines),
-        "lines lost": wanted - lines,
+        "lines lost": agents * printed.lines - lines,
     }
+
+
+def flushed(home: Path, agents: int, printed: Printed) -> Measured:
+    """Run stubs that send each line by itself."""
+    found = flow(home, agents, replace(printed, lines_a_frame=1))
+    wanted = ("lines a second", "CPU a line, us", "lines lost")
+    return {f"each line flushed: {name}": found[name] for name in wanted}
 
 
 def faults(home: Path, agents: int) -> Measured:
     """Kill one node of many; let many be idle, and stop them."""
     with Run(home, agents) as run:
-        run.until("world_started")
+        run.until("rank_started", agents)
         killed_at = run.signal_one(signal.SIGKILL)
         named_s = run.until("node_lost") - killed_at
     with Run(home, agents) as run:
@@ -150,32 +175,31 @@ def faults(home: Path, agents: int) -> Measured:
 def silence(home: Path, agents: int) -> Measured:
     """Stop one node of many with SIGSTOP; it counts as lost after a silence."""
     with Run(home, agents) as run:
-        run.until("world_started")
+        run.until("rank_started", agents)
         silent_at = run.signal_one(signal.SIGSTOP)
         return {"one silent: named after, s": run.until("node_lost") - silent_at}
 
 
-def alone(agents: int, lines_per_s: int, seconds: float) -> Measured:
+def alone(agents: int, printed: Printed) -> Measured:
     """Run the same stubs under a loop that reads their bytes and does nothing with them."""
     began = time.monotonic()
-    command = command_of(lines_per_s, seconds)
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
     pipes["start_new_session"] = True  # as under a supervisor: a session has its share of the cores
-    stubs = [subprocess.Popen(command, **pipes) for _ in range(agents)]
+    stubs = [subprocess.Popen(printed.command, **pipes) for _ in range(agents)]
     _tell(stubs, {"environ": {}})
     _read_until(stubs, b'"node_joined"')
     joined_at, used_s = time.monotonic(), cpu_s([stub.pid for stub in stubs])
     _tell(stubs, {"command": "start", "arguments": ["--node-rank=0"]})
-    nbytes = _read_until(stubs, b'"node_succeeded"')
+    _read_until(stubs, b'"node_succeeded"')
     took_s, used_s = time.monotonic() - joined_at, cpu_s([s.pid for s in stubs]) - used_s
     _tell(stubs, {"command": "exit"})
     for stub in stubs:
         stub.communicate()
-    lines = nbytes // len(LINE)
+    lines = agents * printed.lines
     return {
         "stubs alone: joined, s": joined_at - began,
         "stubs alone: lines a second": lines / took_s,
-        "stubs alone: their CPU a line, us": 1e6 * used_s / max(1, lines),
+        "stubs alone: their CPU a line, us": 1e6 * used_s / lines,
     }
 
 
@@ -185,9 +209,8 @@ def _tell(stubs: Sequence[subprocess.Popen[bytes]], message: dict[str, Any]) -> 
         stub.stdin.write(encoded(message))
 
 
-def _read_until(stubs: Sequence[subprocess.Popen[bytes]], word: bytes) -> int:
-    """Read until each has sent the word; return how many bytes came."""
-    nbytes = 0
+def _read_until(stubs: Sequence[subprocess.Popen[bytes]], word: bytes) -> None:
+    """Read until each has sent the word."""
     with selectors.DefaultSelector() as selector:
         for stub in stubs:
             assert stub.stdout
@@ -196,9 +219,7 @@ def _read_until(stubs: Sequence[subprocess.Popen[bytes]], word: bytes) -> int:
             for key, _ in selector.select():
                 if not (data := os.read(key.fd, 1 << 20)):
                     raise RuntimeError("a stub has ended too early")
-                nbytes += len(data)
                 (end,) = key.data
                 if word in end + data:
                     selector.unregister(key.fileobj)
                 key.data[0] = data[-len(word) :]
-    return nbytes

@@ -28,7 +28,7 @@ from distrun.supervise.ending import Stop, describe
 from distrun.supervise.evidence import write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
-from distrun.supervise.logs import Logs
+from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.starts import Starts
@@ -221,20 +221,21 @@ class Supervisor:
             self._world.on_gone(agent)
             self._start_agents()
             return
-        for event, data in events:
-            if event["event"] == "output":
+        for event, data in joined(events):
+            name = event.get("event")
+            if name == "output":
                 log = self._logs.of_rank(agent.index, event["rank"])
                 log.write(event["stream"], data)
                 self._observer.ring()
-            elif event["event"] == "metrics":
+            elif name == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
                 self._metrics.write({**event["values"], **own})
                 self._observer.tell(event)
-            elif event["event"] == "stdin_taken":
+            elif name == "stdin_taken":
                 if self._feed:
                     self._feed.taken(event["count"])
             else:
-                if event["event"] == "rank_started":
+                if name == "rank_started":
                     self._on_rank_started(agent, event["rank"])
                 self._world.on_event(agent, event)
         self._start_agents()
