@@ -39,9 +39,10 @@ class Starts:
         self._left: deque[NodePlan] = deque()
         self._first_limit: int | None = None
 
-    def allow_more_files(self) -> None:
-        """Raise this process's limit of open files; what starts an agent elsewhere has the old."""
-        self._first_limit = raise_descriptor_limit()
+    def allow_more_files(self, plan: LaunchPlan) -> None:
+        """Raise this process's limit of open files, unless ranks here would have it from here."""
+        if all(node.command for node in plan.supervised):
+            self._first_limit = raise_descriptor_limit()
 
     def begin(self, plan: LaunchPlan) -> None:
         """Prepare to start all agents of an attempt."""

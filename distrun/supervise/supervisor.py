@@ -92,8 +92,7 @@ class Supervisor:
     def run(self) -> int:
         """Run it; returns the exit code of the command."""
         adopt_orphans()
-        if all(node.command for node in self._order.plan.supervised):  # here it would become that of the ranks
-            self._starts.allow_more_files()
+        self._starts.allow_more_files(self._order.plan)
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._write_record(self._record)

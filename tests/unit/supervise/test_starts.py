@@ -26,10 +26,11 @@ SAY_LIMIT = ("sh", "-c", 'ulimit -Sn >&2; echo "$1" >&2; exec cat', "sh", "a 'b'
 class Some:
     """Agents whose command is `cat`, or another."""
 
-    def __init__(self, nnodes: int, command: tuple[str, ...] = ("cat",), **changes: Any) -> None:
+    def __init__(self, nnodes: int, command: tuple[str, ...] = ("cat",)) -> None:
         nodes = tuple(NodePlan(i, f"n{i}", "127.0.0.1", {}, command) for i in range(nnodes))
         self.it = Starts("unit-run", Path("/"), dict(os.environ), NOTHING_HANDED)
-        self.it.begin(plan_of(nodes=nodes, **changes))
+        self.plan = plan_of(nodes=nodes)
+        self.it.begin(self.plan)
         self.agents: list[Agent] = []
 
     def start_due(self) -> int:
@@ -49,8 +50,8 @@ class Some:
 def some() -> Iterator[Any]:
     made: list[Some] = []
 
-    def make(*args: Any, **changes: Any) -> Some:
-        made.append(Some(*args, **changes))
+    def make(*args: Any) -> Some:
+        made.append(Some(*args))
         return made[-1]
 
     yield make
@@ -92,10 +93,16 @@ def test_what_starts_an_agent_has_the_first_limit_and_its_own_arguments(
     some: Any, low_limit: int
 ) -> None:
     starts = some(1, SAY_LIMIT)
-    starts.it.allow_more_files()
+    starts.it.allow_more_files(starts.plan)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low_limit
     starts.start_due()
     assert said(starts.agents[0], 2) == [str(low_limit), "a 'b' $c"]
+
+
+def test_the_limit_stays_where_an_agent_is_started_here(some: Any, low_limit: int) -> None:
+    starts = some(1, ())
+    starts.it.allow_more_files(starts.plan)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == low_limit
 
 
 @pytest.mark.skipif(not LINUX, reason="the size of a pipe can be set on Linux")
