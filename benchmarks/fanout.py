@@ -87,9 +87,9 @@ def add(rows: Rows, agents: int, measured: Measured) -> None:
 def report(rows: Rows, numbers: Sequence[int]) -> bool:
     """Print the table; return whether each goal was met."""
     met = True
-    print(f"{'':35}" + "".join(f"{n:>25}" for n in numbers) + "  ratio")
+    print(f"{'':35}" + "".join(f"{n:>26}" for n in numbers) + "  ratio")
     for name, cells in rows.items():
-        line = "".join(f"{cell(cells.get(agents, [])):>25}" for agents in numbers)
+        line = "".join(f"{cell(cells.get(agents, [])):>26}" for agents in numbers)
         verdict = ""
         if name in LINEAR and len(numbers) > 1:
             few, many = (statistics.median(cells[agents]) for agents in numbers[-2:])
@@ -106,8 +106,14 @@ def report(rows: Rows, numbers: Sequence[int]) -> bool:
 def cell(values: Sequence[float]) -> str:
     """Return the median and the range of some values."""
     if len(values) < 2:
-        return "".join(f"{value:.4g}" for value in values)
-    return f"{statistics.median(values):.4g} ({min(values):.4g} … {max(values):.4g})"
+        return "".join(map(shown, values))
+    least, most = shown(min(values)), shown(max(values))
+    return f"{shown(statistics.median(values))} ({least} … {most})"
+
+
+def shown(value: float) -> str:
+    """Return a number with three digits at least."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def main() -> int:
