@@ -1,8 +1,9 @@
 """A node that does nothing but speak: the agent's side of a conversation, without torch.
 
-    python -I -S benchmarks/stub_agent.py LINES_PER_S SECONDS
+    python -I -S benchmarks/stub_agent.py LINES_PER_S SECONDS LINES_A_FRAME
 
-It joins, starts one rank in name, prints lines at a rate, and ends when it is told.
+It joins, starts one rank in name, prints lines at a rate, and ends when it is told. A real agent
+sends a frame for each line of a rank that flushes each, while the supervisor keeps up.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ _END = {**_CLEAN, "stacks_printed": False, "last_words": "", "monotonic": 0.0}
 class Stub:
     """One node with one rank."""
 
-    def __init__(self, lines_per_s: int, seconds: float, received: bytes) -> None:
+    def __init__(
+        self, lines_per_s: int, seconds: float, lines_a_frame: int, received: bytes
+    ) -> None:
         self._lines_a_tick = round(lines_per_s * TICK_S)
+        self._lines_a_frame = lines_a_frame
         self._ticks_left = round(seconds / TICK_S) if lines_per_s else 0
         self._lines = Lines(received=received)
         self._rank = -1
@@ -58,9 +62,10 @@ class Stub:
         """Print lines if there are some left, and say that it is alive."""
         if self._rank >= 0 and self._ticks_left > 0:
             self._ticks_left -= 1
-            data = LINE * self._lines_a_tick
+            data = LINE * self._lines_a_frame
             fields = {"rank": self._rank, "stream": "both", "nbytes": len(data)}
-            write(encoded({"event": "output", **fields}) + data)
+            frame = encoded({"event": "output", **fields}) + data
+            write(frame * (self._lines_a_tick // self._lines_a_frame))
             if not self._ticks_left:
                 self.end_rank(0)
                 self.event("node_succeeded")
@@ -98,7 +103,8 @@ def write(data: bytes) -> None:
 
 def main() -> None:
     if (received := first_message(0)) is not None:
-        Stub(int(sys.argv[1]), float(sys.argv[2]), received[1]).run()
+        lines_per_s, seconds, lines_a_frame = sys.argv[1:]
+        Stub(int(lines_per_s), float(seconds), int(lines_a_frame), received[1]).run()
 
 
 if __name__ == "__main__":

@@ -239,24 +239,40 @@ def send_group(pgid: int, signum: int) -> None:
         pass
 
 
-def widen_pipe(fd: int) -> None:
-    """Set the size of a pipe's buffer to 1 MiB, if the system allows it."""
+def widen_pipe(fd: int, nbytes: int = 1 << 20) -> None:
+    """Set the size of a pipe's buffer, if the system allows it."""
     if LINUX:
         import fcntl  # missing on systems that distrun refuses with a message
 
         try:
-            fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 << 20)
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, nbytes)
         except OSError:
             pass  # this user's limit on pipe memory is reached: keep the default size
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files of this process, and of what it starts from now on."""
+def raise_descriptor_limit() -> int | None:
+    """Raise the soft limit of open files of this process, and of what it starts from now on.
+
+    Returns:
+        The limit before; None if it was not changed.
+    """
+    soft, hard = descriptor_limits()
+    return soft if soft != hard and set_descriptor_limit(hard) else None
+
+
+def set_descriptor_limit(soft: int) -> bool:
+    """Set the soft limit of open files of this process; return False if that is not possible."""
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, descriptor_limits()[1]))
+    except (OSError, ValueError):
+        return False  # macOS calls its limit infinite and takes less
+    return True
+
+
+def descriptor_limits() -> tuple[int, int]:
+    """Return the soft and the hard limit of open files of this process."""
     import resource  # missing on systems that distrun refuses with a message
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass  # macOS calls its limit infinite and takes less
+    return resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -19,6 +19,7 @@ BEAT_LINE = b"\n"
 WAITING_FOR_NODES = "waiting for the other nodes"
 """The stage of a node whose rendezvous is not complete."""
 _NOISE_NBYTES = 2048
+_MOST_HEADERS = 256
 
 
 def encoded(message: Message) -> bytes:
@@ -64,10 +65,12 @@ class Frames:
         """The end of what was passed over."""
         self._partial = b""
         self._header: Message = {}
+        self._headers: dict[bytes, Message] = {}
+        """Those that came lately, by their lines: a rank that flushes each line repeats a few."""
         self._raw_left = 0
 
     def feed(self, data: bytes) -> list[tuple[Message, memoryview]]:
-        """Return the messages in `data`, each with its raw bytes.
+        """Return the messages in `data`, each with its raw bytes; equal headers are one object.
 
         Raw bytes that have come in part are returned in part, to avoid copies of large output.
         """
@@ -87,7 +90,7 @@ class Frames:
             self._partial, at = b"", newline + 1
             if not line:
                 continue
-            if (message := message_in(line)) is None:
+            if (message := self._message_in(line)) is None:
                 self.noise = (self.noise + line + b"\n")[-_NOISE_NBYTES:]
                 continue
             nbytes = message.get("nbytes")
@@ -96,11 +99,21 @@ class Frames:
                 found.append((message, view[:0]))
         return found
 
+    def _message_in(self, line: bytes) -> Message | None:
+        if (known := self._headers.get(line)) is not None:
+            return known
+        message = message_in(line)
+        if message is not None and "nbytes" in message:
+            if len(self._headers) >= _MOST_HEADERS:
+                self._headers.clear()
+            self._headers[line] = message
+        return message
+
 
 def message_in(line: bytes) -> Message | None:
     """Return the message of a line; None if it is not one."""
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -13,9 +13,10 @@ from distrun import __version__
 from distrun.api import in_job
 from distrun.api.prepare import Prepared, prepare
 from distrun.api.runs import verdict
-from distrun.checks.required import require_runs_dir
+from distrun.checks.required import require_open_files, require_runs_dir
 from distrun.errors import ExitCode
 from distrun.plan.model import LaunchPlan
+from distrun.processes import descriptor_limits
 from distrun.runs import directory, known, record
 from distrun.runs.directory import RunDirectory
 from distrun.schedulers import local
@@ -61,8 +62,13 @@ def start(
 
     Raises:
         UsageError: The run directory cannot be made.
+        MachineError: This user may not open so many files.
     """
     job, plan = prepared.job, prepared.plan
+    elsewhere = all(node.command for node in plan.supervised)
+    limit = descriptor_limits()[elsewhere]  # the supervisor raises its own where no rank has it
+    nodes, ranks = len(plan.supervised), plan.supervised_ranks
+    require_open_files(nodes, ranks, limit, is_hard=elsewhere)
     if (found := prepared.submitted) is not None:
         run = found.run
         in_job.forget_verdict(run)

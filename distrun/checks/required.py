@@ -8,6 +8,8 @@ from pathlib import Path
 
 from distrun.errors import MachineError, UsageError
 
+_OWN_FILES, _FILES_A_NODE, _FILES_A_RANK = 32, 4, 2
+
 
 def require_torch(version: str, host: str = "") -> None:
     """Refuse to start agents that could not import torch.
@@ -41,6 +43,29 @@ def require_port(port: int, problem: str) -> None:
     if problem:
         raise MachineError(
             f"--master-port {port} {problem}", "leave --master-port out, and a free port is picked"
+        )
+
+
+def require_open_files(nodes: int, ranks: int, limit: int, *, is_hard: bool) -> None:
+    """Refuse a run for which the supervisor could not open all pipes and logs.
+
+    Args:
+        nodes: How many there are, each with three pipes and a log.
+        ranks: How many there are, each with a log and a file beside it.
+        limit: How many files a process may have open (RLIMIT_NOFILE).
+        is_hard: Whether it is the hard limit: the supervisor raises its own.
+
+    Raises:
+        MachineError: The limit is too low.
+    """
+    needed = _OWN_FILES + nodes * _FILES_A_NODE + ranks * _FILES_A_RANK
+    if 0 <= limit < needed:  # RLIM_INFINITY is -1
+        raise MachineError(
+            f"{nodes} nodes with {ranks} ranks need {needed} open files here,"
+            f" and this user's limit is {limit}",
+            "limits.conf(5) or LimitNOFILE= of systemd raises it; `ulimit -Hn` shows it"
+            if is_hard
+            else f"ulimit -Sn {needed}",
         )
 
 

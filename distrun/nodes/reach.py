@@ -84,10 +84,10 @@ def with_reaches(
     ]
     _connect(tries, probes)
     found += [each.result() for each in tries if each.problem is not None]
-    return [
-        replace(node, reaches=tuple(reach for reach in found if reach.source == node.name))
-        for node in nodes
-    ]
+    by_source: dict[str, list[Reach]] = {node.name: [] for node in nodes}
+    for each in found:
+        by_source[each.source].append(each)
+    return [replace(node, reaches=tuple(by_source[node.name])) for node in nodes]
 
 
 def _listen(

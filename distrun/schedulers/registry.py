@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from distrun.errors import UsageError, did_you_mean
 from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
 from distrun.probe.nvml import LAUNCH_DEADLINE_S
-from distrun.processes import raise_descriptor_limit
+from distrun.processes import raise_descriptor_limit, set_descriptor_limit
 from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
@@ -83,15 +83,19 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
         if not places:
             yield places, ThisMachine(settings.runs_dir)
             return
-        raise_descriptor_limit()  # each probe has three
+        before = raise_descriptor_limit()  # each probe has three
         first = ["--serve", *([*_QUICK] if quick else [])]
         commands = {
             place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
             for place in places
         }
         called = {place.name: place.hostname for place in places}
-        machines = OtherMachines(commands, called, bootstrap=settings.bootstrap)
         try:
-            yield places, machines
+            machines = OtherMachines(commands, called, bootstrap=settings.bootstrap)
+            try:
+                yield places, machines
+            finally:
+                machines.close()
         finally:
-            machines.close()
+            if before is not None:  # the caller's process, and what it starts, is as it was
+                set_descriptor_limit(before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any
 
 from distrun.runs.directory import RunDirectory
 from distrun.supervise.files import AppendFile
@@ -54,3 +56,23 @@ class Logs:
         logs: list[RankLog | AppendFile] = [*self._ranks.values(), *self._agents.values()]
         for log in logs:
             log.close()
+
+
+def joined(
+    messages: Iterable[tuple[dict[str, Any], memoryview]],
+) -> Iterator[tuple[dict[str, Any], memoryview]]:
+    """Yield messages; what a rank's stream printed in several, one after the other, as one.
+
+    A rank that flushes each line sends a message for each, and a write for each costs the most.
+    """
+    for (name, *_), group in groupby(messages, _stream_of):
+        if name != "output":
+            yield from group
+            continue
+        (event, data), *others = group
+        yield event, memoryview(b"".join((data, *(d for _, d in others)))) if others else data
+
+
+def _stream_of(message: tuple[dict[str, Any], memoryview]) -> tuple[object, ...]:
+    event = message[0]
+    return event.get("event"), event.get("rank"), event.get("stream")

@@ -9,35 +9,35 @@ import os
 import selectors
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distrun import env
 from distrun.diagnose.verdict import RankEnd, is_code_bug
-from distrun.nodes.conversation import LOG_INS_AT_ONCE
-from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.processes import adopt_orphans, raise_descriptor_limit, reap_children, sweep
+from distrun.plan.model import LaunchPlan
+from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on, repeats
 from distrun.streams import Streams
-from distrun.supervise.agents import Agent, start_agent
+from distrun.supervise.agents import Agent
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Stop, describe
 from distrun.supervise.evidence import write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
-from distrun.supervise.logs import Logs
+from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
+from distrun.supervise.starts import Starts
 from distrun.supervise.world import World
 
 _MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
+_LOOK_S = 0.05
+"""How soon after an event to look at what is due."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Supervisor:
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
         )
         self._world: World
-        self._unstarted: deque[NodePlan] = deque()
+        self._starts = Starts(order.run.run_id, order.run.path, order.environ, order.streams)
         self._attempt_ends: list[list[RankEnd]] = []
 
     def _feed_elsewhere(self) -> Feed | None:
@@ -92,8 +92,7 @@ class Supervisor:
     def run(self) -> int:
         """Run it; returns the exit code of the command."""
         adopt_orphans()
-        if not self._order.plan.local:  # here it would become that of the ranks
-            raise_descriptor_limit()
+        self._starts.allow_more_files(self._order.plan)
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._write_record(self._record)
@@ -161,7 +160,7 @@ class Supervisor:
         if attempt:
             self._logs.mark(f"attempt {attempt + 1} begins")
         self._tell("attempt_started", attempt=attempt, nnodes=len(plan.supervised))
-        self._unstarted = deque(plan.supervised)
+        self._starts.begin(plan)
         self._start_agents()
         if attempt == self._order.record.attempts - 1:  # now, while the agents import torch
             home = Path() if plan.program.module else Path(plan.program.script).parent
@@ -177,14 +176,13 @@ class Supervisor:
         sweep(self._run.run_id, below=os.getpid())
 
     def _start_agents(self) -> None:
-        """Start the agents of this attempt; of other machines, not too many log in at once."""
+        """Start the agents of this attempt that can be started now."""
         world = self._world
-        while self._unstarted and not (world.started or world.stopping):
-            if sum(agent.is_logging_in for agent in world.agents) >= LOG_INS_AT_ONCE:
-                return
-            node = self._unstarted.popleft()
+        if world.started or world.stopping:
+            return
+        for node in self._starts.due(world.agents):
             try:
-                agent = self._start_agent(world.plan, node)
+                agent = self._starts.start(node)
             except OSError as error:
                 world.cannot_start(node, error)
                 return
@@ -194,25 +192,14 @@ class Supervisor:
             for fd, handler in ((talk.messages_fd, self._on_agent), (talk.words_fd, self._on_log)):
                 self._selector.register(fd, selectors.EVENT_READ, lambda h=handler, a=agent: h(a))
 
-    def _start_agent(self, plan: LaunchPlan, node: NodePlan) -> Agent:
-        environ = {**env.scrubbed(self._order.environ), **node.environ}
-        if plan.own_node is None:  # else each node has another one
-            environ[env.RUN_DIR] = str(self._run.path)
-        return start_agent(
-            node,
-            self._run.run_id,
-            environ,
-            program=plan.program if plan.warm else None,
-            streams=self._order.streams,
-            workdir=plan.workdir,
-            bootstrap=plan.bootstrap,
-        )
-
     def _loop(self) -> None:
         for command in self._observer.early_commands():
             self._take_signal(command["signal"], command.get("why", ""))
+        look_at = 0.0
         while not self._world.finished:
-            timeout = self._world.on_time()
+            if (now := time.monotonic()) >= look_at:  # not after each of many nodes' output
+                look_at = now + self._world.on_time()
+            timeout = max(0.0, look_at - now)
             if (again := self._observer.flush()) is not None:
                 timeout = min(timeout, again)
             if self._limit_at is not None:
@@ -220,6 +207,7 @@ class Supervisor:
             for key, _ in self._selector.select(timeout):
                 handler: Callable[[], None] = key.data
                 handler()
+                look_at = min(look_at, now + _LOOK_S)
             if self._limit_at is not None and time.monotonic() >= self._limit_at:
                 self._limit_at = None
                 self._on_time_limit()
@@ -232,20 +220,21 @@ class Supervisor:
             self._world.on_gone(agent)
             self._start_agents()
             return
-        for event, data in events:
-            if event["event"] == "output":
+        for event, data in joined(events):
+            name = event.get("event")
+            if name == "output":
                 log = self._logs.of_rank(agent.index, event["rank"])
                 log.write(event["stream"], data)
                 self._observer.ring()
-            elif event["event"] == "metrics":
+            elif name == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
                 self._metrics.write({**event["values"], **own})
                 self._observer.tell(event)
-            elif event["event"] == "stdin_taken":
+            elif name == "stdin_taken":
                 if self._feed:
                     self._feed.taken(event["count"])
             else:
-                if event["event"] == "rank_started":
+                if name == "rank_started":
                     self._on_rank_started(agent, event["rank"])
                 self._world.on_event(agent, event)
         self._start_agents()

@@ -101,7 +101,8 @@ class World:
 
     def on_event(self, agent: Agent, event: dict[str, Any]) -> None:
         """React to one event of an agent (its output excepted)."""
-        name = event.pop("event")
+        event = {**event}  # equal ones may be one object
+        name = event.pop("event", "")
         if handler := _HANDLERS.get(name):
             handler(self, agent, event)
         elif name in _TOLD_AS_IT_IS:

@@ -346,3 +346,15 @@ def test_an_event_that_nobody_knows_is_a_notice_and_known_ones_pass(played: Play
     assert it.told[-1]["event"] == "notice" and "'from_the_future'" in it.told[-1]["message"]
     it.say(1, "killed", processes="sleep (pid 9)")
     assert it.told[-1] == {"event": "killed", "node": 1, "processes": "sleep (pid 9)"}
+
+
+@pytest.mark.parametrize("event", [{"schema": 99}, {"event": "of another version", "nbytes": 3}])
+def test_a_message_that_means_nothing_here_is_a_notice_each_time(
+    played: Play, event: dict[str, Any]
+) -> None:
+    it = played()
+    for _ in range(2):
+        it.say(1, event)
+    first, second = it.tells("notice")
+    assert first == second
+    assert "node1 says" in first["message"]

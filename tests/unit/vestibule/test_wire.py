@@ -56,6 +56,19 @@ def test_raw_bytes_follow_their_message_in_as_many_parts_as_they_come(
     assert found == dict(enumerate(raw for _, raw in sent))
 
 
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=900), st.integers(1, 4000))
+def test_headers_that_come_again_are_read_as_the_first_time(sizes: list[int], cut: int) -> None:
+    frames, found = Frames(), b""
+    data = b"".join(
+        encoded({"event": "output", "nbytes": size}) + bytes([size % 256]) * size for size in sizes
+    )
+    for part in in_parts(data, cut):
+        for message, raw in frames.feed(part):
+            assert set(raw) == {message["nbytes"] % 256}
+            found += bytes(raw)
+    assert found == b"".join(bytes([size % 256]) * size for size in sizes)
+
+
 NOISE = b"Welcome!\n[1, 2]\nnull\n" + b"[" * 3000 + b"\n\xff\xfe\n"
 
 

@@ -1,0 +1,93 @@
+"""Starts agents, within the limits of the hosts and of this user."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from distrun import env
+from distrun.nodes.conversation import LOG_INS_AT_ONCE
+from distrun.plan.model import LaunchPlan, NodePlan
+from distrun.processes import raise_descriptor_limit, widen_pipe
+from distrun.streams import Streams
+from distrun.supervise.agents import Agent, start_agent
+
+_PIPES_NBYTES = 16 << 20
+"""What the pipes of all agents may hold, a quarter of what Linux lets a user have: beyond that each
+new pipe of this user, in any program, holds 8 KiB (pipe-user-pages-soft, pipe(7))."""
+_WIDE_NBYTES, _USUAL_NBYTES = 1 << 20, 1 << 16
+
+
+class Starts:
+    """The agents that are still to be started.
+
+    Args:
+        run_id: The run.
+        run_dir: Its directory.
+        environ: The launcher's environment.
+        streams: What the ranks have as stdin, stdout and stderr.
+    """
+
+    def __init__(
+        self, run_id: str, run_dir: Path, environ: Mapping[str, str], streams: Streams
+    ) -> None:
+        self._run_id, self._streams = run_id, streams
+        self._environ, self._run_dir = env.scrubbed(environ), str(run_dir)
+        self._plan: LaunchPlan
+        self._left: deque[NodePlan] = deque()
+        self._first_limit: int | None = None
+
+    def allow_more_files(self, plan: LaunchPlan) -> None:
+        """Raise this process's limit of open files, unless ranks here would have it from here."""
+        if all(node.command for node in plan.supervised):
+            self._first_limit = raise_descriptor_limit()
+
+    def begin(self, plan: LaunchPlan) -> None:
+        """Prepare to start all agents of an attempt."""
+        self._plan, self._left = plan, deque(plan.supervised)
+
+    def due(self, agents: Sequence[Agent]) -> Iterator[NodePlan]:
+        """Yield the nodes to start now; of other machines, not too many log in at once.
+
+        Args:
+            agents: Those that have been started.
+        """
+        if not self._left:
+            return
+        free = LOG_INS_AT_ONCE - sum(agent.is_logging_in for agent in agents)
+        while self._left and free > 0:
+            node = self._left.popleft()
+            free -= bool(node.command)
+            yield node
+
+    def start(self, node: NodePlan) -> Agent:
+        """Start the agent of a node.
+
+        Raises:
+            OSError: The process cannot be started.
+        """
+        plan = self._plan
+        environ = {**self._environ, **node.environ}
+        if plan.own_node is None:  # else each node has another one
+            environ[env.RUN_DIR] = self._run_dir
+        agent = start_agent(
+            replace(node, command=self._with_first_limit(node.command)),
+            self._run_id,
+            environ,
+            program=plan.program if plan.warm else None,
+            streams=self._streams,
+            workdir=plan.workdir,
+            bootstrap=plan.bootstrap,
+        )
+        nbytes = min(_WIDE_NBYTES, _PIPES_NBYTES // len(plan.supervised))
+        if nbytes > _USUAL_NBYTES:
+            widen_pipe(agent.talk.messages_fd, nbytes)
+        return agent
+
+    def _with_first_limit(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a command without the raised limit: srun would pass it on to the ranks."""
+        if self._first_limit is None or not command:
+            return command
+        return ("sh", "-c", f'ulimit -Sn {self._first_limit}; exec "$@"', "sh", *command)
