@@ -82,6 +82,11 @@ def start_time(pid: int) -> str:
     return ps.stdout.strip()
 
 
+def state_of(pid: int) -> str:
+    """Return the state of a process as one letter of proc(5), "" if it is not known."""
+    return next(iter(_stat_fields(pid)), "")
+
+
 def _stat_fields(pid: int | str) -> list[str]:
     """Return the fields of /proc/PID/stat from the third (state) on."""
     found = _stat(pid)

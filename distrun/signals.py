@@ -8,6 +8,9 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """They end a run and are forwarded to the ranks: those that torchrun handles by default."""
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 """They are forwarded, and the run continues."""
+STACKS = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
+"""`distrun stacks` sends it to the supervisor, and an agent to a rank, which writes the stacks of
+its threads. Scripts do not use it; 0 where there are no real-time signals."""
 ENDING = tuple(
     getattr(signal, name)
     for name in ("SIGXCPU", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR")

@@ -23,11 +23,11 @@ from distrun.agent.channel import Channel
 from distrun.agent.ending import Ending
 from distrun.agent.forks import Forks
 from distrun.agent.rank import Rank
-from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.agent.stdin import Stdin
 from distrun.env import TAG
-from distrun.processes import reap_children, send, sweep
+from distrun.processes import reap_children, send, state_of, sweep
 from distrun.signal_masks import catches, survives
+from distrun.signals import STACKS
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.wire import WAITING_FOR_NODES
@@ -61,6 +61,7 @@ class Node:
         self._metrics_due = 0.0
         self._beat_at = 0.0
         self._orphaned = False
+        self._parent = os.getppid()
         self._ending = Ending(os.environ[TAG], forks.pid, channel.event)
         self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "start": self._start,
@@ -120,9 +121,13 @@ class Node:
                 self._ending.over = True
 
     def _listen(self) -> None:
-        """Act when the supervisor or the forkserver is silent for too long."""
+        """Act when the parent is gone, or the supervisor or the forkserver is silent for long."""
+        if os.getppid() != self._parent:  # its pipes may be held open: by a daemon of Slurm
+            self._on_orphaned("the process that started the agent has ended")
         if self._channel.silence.lost or self._channel.lost:
-            self._on_orphaned()
+            self._on_orphaned(
+                f"the supervisor said nothing for {LOST_AFTER_S:g} s, and was given up"
+            )
         if self._forks.silence.to_be_told:
             message = f"has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
             self._channel.event("notice", message=f"the process that forks ranks {message}")
@@ -156,16 +161,15 @@ class Node:
     def _on_commands(self) -> None:
         commands = self._channel.commands()
         if commands is None:
-            self._on_orphaned()
+            self._on_orphaned("the supervisor closed its connection")
             return
         for command in commands:
             self._commands[command["command"]](command)
 
-    def _on_orphaned(self) -> None:
+    def _on_orphaned(self, why: str) -> None:
         if not self._orphaned:
             self._orphaned = True
             self._unregister(self._channel.commands_fd)
-            why = f"the supervisor said nothing for {LOST_AFTER_S:g} s, and was given up"
             self._channel.event("node_broken", why=why)  # for a supervisor that was only stopped
             self._ending.stop(signal.SIGTERM, _ORPHANED_GRACE_S, self._live())
 
@@ -357,9 +361,9 @@ class Node:
     def _stacks(self, _: dict[str, Any]) -> None:
         """Collect where every live rank is; a rank writes it from C, stuck or not."""
         live = self._live()
-        asked = [r for r in live if STACKS_SIGNAL and catches(r.pid, STACKS_SIGNAL)]
+        asked = [r for r in live if STACKS and catches(r.pid, STACKS)]
         for rank in asked:
-            send(rank.pid, STACKS_SIGNAL)
+            send(rank.pid, STACKS)
         deadline, sizes = time.monotonic() + _STACKS_LIMIT_S, [0] * len(asked)
         while asked and time.monotonic() < deadline:
             time.sleep(_STACKS_LOOK_S)
@@ -367,7 +371,8 @@ class Node:
             if all(sizes) and sizes == before:  # all have written, and nobody writes more
                 break
         for rank in live:
-            self._channel.event("stacks", rank=rank.rank, stacks=rank.read_stacks())
+            found = {"stacks": rank.read_stacks(), "state": state_of(rank.pid)}
+            self._channel.event("stacks", rank=rank.rank, **found)
 
     def _exit(self, command: dict[str, Any]) -> None:
         self._released.set()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from distrun.agent.output import Output
-from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.processes import send, send_group
 from distrun.signal_masks import survives
+from distrun.signals import STACKS
 from distrun.wire import Lines, Message
 
 _READ_NBYTES = 1 << 20
@@ -143,7 +143,7 @@ class Rank:
         """We ended it while it left; a request for stacks does that if faulthandler is gone."""
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
-        return self.left_by_itself and -code in {*self.told, STACKS_SIGNAL} and code != 0
+        return self.left_by_itself and -code in {*self.told, STACKS} and code != 0
 
     @property
     def printed_stacks(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -24,9 +23,8 @@ from distrun.agent.gloo_end import close_gloo
 from distrun.agent.last_exit import call_last
 from distrun.frames import is_distrun, shortened
 from distrun.processes import die_with_parent
+from distrun.signals import STACKS
 
-STACKS_SIGNAL = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
-"""On this signal a rank writes the stacks of its threads; scripts do not use it."""
 _MESSAGE_CHARS, _TRACEBACK_CHARS, _NAME_CHARS, _TYPE_CHARS = 1 << 14, 1 << 15, 1 << 12, 200
 """How much of each text is kept: a report stays below the 1 MiB that the agent reads, even if
 each character is 12 bytes of JSON. The log of the rank has all of it."""
@@ -45,8 +43,8 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
         faulthandler.enable(file=2)  # as python does: the traceback belongs in the log
     else:
         faulthandler.enable(file=stacks_fd)
-    if STACKS_SIGNAL:
-        faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
+    if STACKS:
+        faulthandler.register(STACKS, file=stacks_fd, all_threads=True)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
     call_last(reporter.at_exit)
     _call_before_threads_are_joined(reporter.at_raise)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from distrun.frames import is_library
 
@@ -28,6 +29,14 @@ class Place:
         return f"{Path(self.file).name}:{self.line}{called}"
 
 
+class Frame(NamedTuple):
+    """One call on a stack."""
+
+    file: str
+    line: int
+    function: str
+
+
 def place_of(stacks: str) -> Place | None:
     """Return the innermost user line of the thread that got the signal, or None.
 
@@ -36,14 +45,21 @@ def place_of(stacks: str) -> Place | None:
             (https://docs.python.org/3/library/faulthandler.html).
     """
     inner = ""
-    for text in _own_thread(stacks):
-        if (frame := _FRAME.match(text)) is None:
-            continue
-        file, line = frame["file"], int(frame["line"])
-        if not is_library(file):
-            return Place(file, line, _called_at(file, line) or inner)
-        inner = frame["function"]
+    for frame in frames_of(stacks):
+        if not is_library(frame.file):
+            return Place(frame.file, frame.line, called_at(frame.file, frame.line) or inner)
+        inner = frame.function
     return None
+
+
+def frames_of(stacks: str) -> list[Frame]:
+    """Return the frames of the thread that got the signal, the innermost first.
+
+    Args:
+        stacks: As for `place_of`.
+    """
+    found = filter(None, map(_FRAME.match, _own_thread(stacks)))
+    return [Frame(f["file"], int(f["line"]), f["function"]) for f in found]
 
 
 def _own_thread(stacks: str) -> list[str]:
@@ -54,7 +70,7 @@ def _own_thread(stacks: str) -> list[str]:
 
 
 @cache
-def _called_at(file: str, line: int) -> str:
+def called_at(file: str, line: int) -> str:
     """Return the name of the function that a source line calls, "" if it is ambiguous."""
     import ast  # imported only when needed
 

@@ -80,13 +80,20 @@ class SupervisorProcess:
             and _supervises(_command_line(self.pid), self.run_id)
         )
 
-    def signal(self, signum: int) -> bool:
-        """Send it a signal when its handler is installed; return False if it is not alive."""
+    def handles(self, signum: int) -> bool:
+        """Wait until its handler for a signal is installed; return False if there is none."""
         deadline = time.monotonic() + _STARTING_S
-        while self.is_alive and LINUX and not survives(self.pid, signum):
+        while self.is_alive and LINUX:
+            if survives(self.pid, signum):
+                return True
             if time.monotonic() > deadline:
                 break
             time.sleep(_POLL_S)
+        return False
+
+    def signal(self, signum: int) -> bool:
+        """Send it a signal when its handler is installed; return False if it is not alive."""
+        self.handles(signum)
         if not self.is_alive:
             return False
         if not hasattr(os, "pidfd_open"):

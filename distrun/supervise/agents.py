@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,11 @@ class Agent:
         if not self.elsewhere:
             send(self.pid, signal.SIGKILL)
             sweep(self.tag)
+
+
+def live_ranks(agents: Sequence[Agent]) -> list[int]:
+    """Return the ranks that have started and not ended."""
+    return sorted(rank for agent in agents for rank in agent.ranks)
 
 
 def start_agent(

@@ -206,7 +206,7 @@ def _how_ranks_took_it(world: World) -> str:
 
 def _where_ranks_were(world: World) -> str:
     """Return where the ranks were that lived when the run was stopped."""
-    if not world.stacks:
+    if not world.where.stacks:
         return ""
-    where = grouped({rank: place_of(stacks) for rank, stacks in world.stacks.items()})
+    where = grouped({rank: place_of(stacks) for rank, stacks in world.where.stacks.items()})
     return f"where the ranks were: {where}; full stacks are in stacks/ of the run directory"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
@@ -30,7 +30,18 @@ def write_evidence(
             files.append((run.error(end.rank), json.dumps(end.report, indent=1)))
         if end.stacks:
             files.append((run.stacks(end.rank), end.stacks))
-    files += [(run.stacks(rank), text) for rank, text in world.stacks.items()]
+    files += [(run.stacks(rank), text) for rank, text in world.where.stacks.items()]
+    _write(files, complain)
+
+
+def write_stacks(
+    run: RunDirectory, stacks: Mapping[int, str], complain: Callable[[str], None]
+) -> None:
+    """Write the stacks of ranks that still run; `complain` as for `write_evidence`."""
+    _write([(run.stacks(rank), text) for rank, text in stacks.items()], complain)
+
+
+def _write(files: Iterable[tuple[RunFile, str]], complain: Callable[[str], None]) -> None:
     for file, text in files:
         try:
             file.replace_text(text + "\n")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distrun.diagnose.places import grouped, place_of
-
-_ANSWER_S = 5.0
+from distrun.supervise.whereabouts import Answer
 
 
 class Stragglers:
@@ -22,8 +21,6 @@ class Stragglers:
         self._notice_s = notice_s
         self._ended: list[int] = []
         self._ask_at: float | None = None
-        self._asked_at: float | None = None
-        self._stacks: dict[int, str] = {}
 
     def ended(self, rank: int) -> None:
         """Note that a rank has ended."""
@@ -35,19 +32,9 @@ class Stragglers:
         if self._ask_at is None or not live or time.monotonic() < self._ask_at:
             return False
         self._ask_at = None
-        self._asked_at, self._stacks = time.monotonic(), {}
         return True
 
-    def stacks_came(self, rank: int, stacks: str) -> None:
-        """Note the stacks of a rank."""
-        self._stacks[rank] = stacks
-
-    def news(self, live: Sequence[int]) -> dict[str, Any] | None:
-        """Return the event when the stacks are there, or are overdue."""
-        if self._asked_at is None:
-            return None
-        if set(live) > self._stacks.keys() and time.monotonic() < self._asked_at + _ANSWER_S:
-            return None
-        self._asked_at = None
-        where = grouped({rank: place_of(self._stacks.get(rank, "")) for rank in live})
+    def news(self, answers: Mapping[int, Answer]) -> dict[str, Any]:
+        """Return the event about those who still run, when they have answered."""
+        where = grouped({rank: place_of(found.stacks) for rank, found in answers.items()})
         return {"ended": sorted(self._ended), "where": where, "for_s": self._notice_s}

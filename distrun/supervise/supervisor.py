@@ -20,12 +20,12 @@ from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
-from distrun.signals import ENDING, FORWARDED, STOPPING, passed_on, repeats
+from distrun.signals import ENDING, FORWARDED, STACKS, STOPPING, passed_on, repeats
 from distrun.streams import Streams
-from distrun.supervise.agents import Agent
+from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Stop, describe
-from distrun.supervise.evidence import write_evidence
+from distrun.supervise.evidence import write_evidence, write_stacks
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.logs import Logs, joined
@@ -199,6 +199,7 @@ class Supervisor:
         while not self._world.finished:
             if (now := time.monotonic()) >= look_at:  # not after each of many nodes' output
                 look_at = now + self._world.on_time()
+                self._tell_stacks()
             timeout = max(0.0, look_at - now)
             if (again := self._observer.flush()) is not None:
                 timeout = min(timeout, again)
@@ -281,7 +282,7 @@ class Supervisor:
         grace_s = self._order.plan.grace_s
         if first and not self._world.stopping:
             self._tell("stopping", reason=reason, grace_s=grace_s)
-            self._world.send_all("stacks")
+            self._world.where.ask(self._world.agents)
         if first or stop.signum is not None:  # the ranks get the signal in any case
             self._world.stop(signum, grace_s)
 
@@ -289,7 +290,7 @@ class Supervisor:
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        for signum in (*STOPPING, *ENDING, *FORWARDED, signal.SIGCHLD):
+        for signum in (*STOPPING, *ENDING, *FORWARDED, *filter(None, [STACKS]), signal.SIGCHLD):
             # Signals that are ignored here (nohup, a shell's background job) stay so in the ranks.
             if signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, lambda *_: None)
@@ -305,7 +306,9 @@ class Supervisor:
         self._selector.register(read, selectors.EVENT_READ, on_signals)
 
     def _take_signal(self, signum: int, why: str = "") -> None:
-        if signum in FORWARDED:
+        if signum == STACKS:
+            self._world.where.ask(self._world.agents, self._world.where.of_user)
+        elif signum in FORWARDED:
             self._world.send_all("signal", signal=signum)
         elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
             agent.send("interrupt", rank=self._order.plan.debug_rank)
@@ -318,6 +321,28 @@ class Supervisor:
         else:
             self._tell("stopping", reason="second signal: killing them", grace_s=0)
             self._world.kill()
+
+    def _tell_stacks(self) -> None:
+        """Tell whoever asked where the ranks are, when all have answered; the files come first."""
+        agents = self._world.agents
+        if (answers := self._world.where.of_user.answers(live_ranks(agents))) is None:
+            return
+        stacks = {rank: answer.stacks for rank, answer in answers.items() if answer.stacks}
+        write_stacks(self._run, stacks, self._complain)
+        nodes = {rank: agent for agent in agents for rank in agent.ranks}
+        self._tell(
+            "stacks",
+            ranks=[
+                {
+                    "rank": rank,
+                    "node": nodes[rank].index,
+                    "host": nodes[rank].host,
+                    "state": answer.state,
+                    "written": rank in stacks,
+                }
+                for rank, answer in answers.items()
+            ],
+        )
 
     def _agent_of_debugged(self) -> Agent | None:
         """Return the agent of the rank that has the terminal, while Ctrl-C is for that rank."""

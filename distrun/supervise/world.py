@@ -14,10 +14,11 @@ from typing import Any
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
-from distrun.supervise.agents import Agent
+from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.others import OtherNodes
 from distrun.supervise.raised import RaisedRanks
 from distrun.supervise.stragglers import Stragglers
+from distrun.supervise.whereabouts import Whereabouts
 
 SETTLE_S = 0.2
 """From the first failure to SIGTERM: ranks with the same error can report it."""
@@ -58,7 +59,7 @@ class World:
     """Its ranks have ended, and the agents were told to exit."""
     clean: bool = False
     """All ranks had ended by themselves then."""
-    stacks: dict[int, str] = field(default_factory=dict)
+    where: Whereabouts = field(default_factory=Whereabouts)
     stragglers: Stragglers = field(init=False)
     _others: OtherNodes = field(init=False)
     _raised: RaisedRanks = field(default_factory=RaisedRanks)
@@ -218,9 +219,7 @@ class World:
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
     def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
-        if event["stacks"]:
-            self.stacks[event["rank"]] = event["stacks"]
-        self.stragglers.stacks_came(event["rank"], event["stacks"])
+        self.where.came(event)
 
     def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.swept = True
@@ -296,7 +295,7 @@ class World:
         now = time.monotonic()
         if self._stop_at is not None and now >= self._stop_at:
             if any(end.timed_out for end in self.ends):
-                self.send_all("stacks")  # the awaited rank is still alive
+                self.where.ask(self.agents)  # the awaited rank is still alive
             self.stop(signal.SIGTERM, self.plan.grace_s)
         if self._kill_agents_at is not None and now >= self._kill_agents_at:
             self._kill_agents_at = None
@@ -339,11 +338,11 @@ class World:
         for told in self._raised.overdue():
             self.tell("rank_stays", **told)
             self._stop_at = time.monotonic()
-        live = sorted(rank for agent in self.agents for rank in agent.ranks)
+        live = live_ranks(self.agents)
         if self.stragglers.asks(live):
-            self.send_all("stacks")
-        if event := self.stragglers.news(live):
-            self.tell("stragglers", **event)
+            self.where.ask(self.agents, self.where.of_stragglers)
+        if answers := self.where.of_stragglers.answers(live):
+            self.tell("stragglers", **self.stragglers.news(answers))
 
     def _start_is_overdue(self) -> bool:
         limit_s = max(1.0, self.plan.join_timeout_s - _ROUNDED_S)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import scrubbed
 from distrun.processes import send, widen_pipe
+from distrun.signals import STACKS
 from distrun.testing.by_value import pickled
 from distrun.testing.failure import RankFailure, RunRanksError, is_own, raise_for, still_running
 from distrun.testing.output import prefixed
@@ -103,8 +103,8 @@ class _Rank:
 
     def stack(self) -> str:
         """Return the stack of the running process."""
-        if STACKS_SIGNAL:
-            send(self.pid, STACKS_SIGNAL)
+        if STACKS:
+            send(self.pid, STACKS)
             deadline = time.monotonic() + _STACKS_S
             while not self._stacks.stat().st_size and time.monotonic() < deadline:
                 time.sleep(0.01)  # the pause is only between two polls

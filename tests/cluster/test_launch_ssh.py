@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,11 +125,23 @@ def test_a_node_that_is_lost_is_named(
     nothing_is_left(hosts, limit_s=45)  # the lease
 
 
-def test_a_cable_that_is_out_for_a_while_ends_nothing(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_cable_that_is_out_for_15_s_ends_nothing_and_stacks_name_who_is_not_heard(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    def stacks() -> dict[str, Any]:
+        command = [sys.executable, "-m", "distrun", "stacks", "--json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
     with launched(hosts, tmp_path, *TWO, "train.py", "talk") as launch:
         launch.until("begun", 2)
+        assert (stacks()["hosts"], stacks()["silent"]) == ({"0": "n01", "1": "n02"}, [])
         hosts.cut("n02")
         launch.until("the agent of n02 has been silent for 10 s")
+        (silent,) = stacks()["silent"]  # it waits 5 s for the answer
+        why = "its node did not answer in time"
+        assert silent == {"rank": 1, "host": "n02", "why": why}
         hosts.mend("n02")
         assert launch.ends() == 0
     nothing_is_left(hosts)

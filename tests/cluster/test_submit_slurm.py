@@ -152,6 +152,20 @@ def test_scancel_of_somebody_else_is_the_end(slurm: Slurm, tmp_path: Path) -> No
     nothing_is_left(slurm)
 
 
+def test_where_the_ranks_are_is_asked_on_the_jobs_first_node(slurm: Slurm, tmp_path: Path) -> None:
+    with submitted(slurm, tmp_path, *TWO, "--grace", "1", "train.py", "wait") as launch:
+        launch.until("begun", 2)
+        refused = distrun(slurm, tmp_path, "stacks")
+        assert refused.returncode == 2
+        command = refused.stderr.partition("on the job's first node: ")[2].split()
+        begin = command.index("distrun")
+        found = slurm.run(*command[:begin], sys.executable, "-m", *command[begin:], timeout_s=60)
+        assert found.stdout.splitlines()[0] == "2 of 2 ranks: 0-1", found.stderr
+        assert "<module> → sleep" in found.stdout
+        assert distrun(slurm, tmp_path, "stop").returncode == 0
+    nothing_is_left(slurm)
+
+
 def test_a_node_that_goes_down_ends_the_run_with_5(slurm: Slurm, tmp_path: Path) -> None:
     with submitted(slurm, tmp_path, *TWO, "--grace", "1", "train.py", "wait") as launch:
         launch.until("begun", 2)

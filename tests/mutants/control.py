@@ -101,11 +101,27 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/world.py",
-        '                self.send_all("stacks")  # the awaited rank is still alive\n',
+        "                self.where.ask(self.agents)  # the awaited rank is still alive\n",
         "                pass\n",
         "dropped part",
         "After a timeout nobody knows where the rank was that all waited for.",
         ("unit/supervise/test_world.py",),
+    ),
+    Patch(
+        "supervise/whereabouts.py",
+        "        self.stacks.clear()\n",
+        "",
+        "dropped part",
+        "Where the ranks were an hour ago is told as where they were at the end.",
+        ("unit/supervise/test_whereabouts.py",),
+    ),
+    Patch(
+        "supervise/supervisor.py",
+        "        write_stacks(self._run, stacks, self._complain)\n",
+        "",
+        "dropped part",
+        "Whoever asks for stacks reads those of an earlier time.",
+        ("process/test_stacks.py",),
     ),
     Patch(
         "supervise/supervisor.py",

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from distrun.agent import node
-from distrun.agent.rank_boot import STACKS_SIGNAL
 from distrun.env import TAG
+from distrun.signals import STACKS
 from tests.unit.agent.peer import Peer, PlayedRank
 from tests.unit.echo import Echo
 
@@ -248,7 +248,7 @@ def hearing(peer: Peer) -> Iterator[tuple[PlayedRank, PlayedRank]]:
     """Two ranks of which the second takes signals."""
     ranks = peer.start(0, 1)
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", HEARS, str(int(STACKS_SIGNAL)), str(ranks[1].stacks_fd)],
+        [sys.executable, "-S", "-c", HEARS, str(int(STACKS)), str(ranks[1].stacks_fd)],
         stdout=subprocess.PIPE,
         pass_fds=[ranks[1].stacks_fd],
     )

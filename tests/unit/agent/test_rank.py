@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from distrun.agent.rank import Rank
-from distrun.agent.rank_boot import STACKS_SIGNAL
+from distrun.signals import STACKS
 from distrun.streams import NOTHING_HANDED
 
 TERM, KILL, ABORT = int(signal.SIGTERM), int(signal.SIGKILL), int(signal.SIGABRT)
@@ -114,5 +114,5 @@ def test_the_code_of_a_rank_that_was_killed_on_its_way_out_is_not_known(rank: Ra
 
 def test_a_request_for_stacks_that_ends_a_rank_on_its_way_out_is_no_crash(rank: Rank) -> None:
     rank.take_leave(LEAVING)
-    rank.status = int(STACKS_SIGNAL)
+    rank.status = int(STACKS)
     assert rank.exit_code == 0

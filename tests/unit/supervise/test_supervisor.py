@@ -246,7 +246,7 @@ def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None
     told = {"report": {"type": "ValueError", "message": "no"}, "stacks": "Thread 0x7"}
     for rank, code in ((0, 0), (1, 1)):
         it.world.on_event(it.agents[rank].seen, rank_ended(rank, code, **told))
-    it.world.stacks[0] = "Thread 0x1"
+    it.world.where.stacks[0] = "Thread 0x1"
     write_evidence(it.it._run, it.it._world, Ending("failed", 1, "it failed"), it.it._complain)
     errors = sorted(path.name for path in (it.run.path / "errors").iterdir())
     assert errors == ["rank1.json"], "rank 0 has ended with 0"

@@ -217,8 +217,8 @@ def test_whoever_is_waited_for_is_asked_where_it_is_before_it_is_stopped(played:
     it.say(0, rank_ended(0, 1, report=report("Timed out waiting 1800 s", "RuntimeError")))
     it.pass_time_until(lambda: it.world.stopping)
     assert it.commands() == [["stacks", "stop"]] * 2
-    it.say(1, "stacks", rank=1, stacks="Thread 0x1")
-    assert it.world.stacks == {1: "Thread 0x1"}
+    it.say(1, "stacks", rank=1, stacks="Thread 0x1", state="S")
+    assert it.world.where.stacks == {1: "Thread 0x1"}
 
 
 def test_a_rank_that_has_raised_and_does_not_end_is_told_and_ends_the_world(
@@ -239,7 +239,7 @@ def test_ranks_that_go_on_for_long_after_others_are_asked_and_told(played: Play)
     it.commands()
     it.say(0, rank_ended(0))
     it.pass_time_until(lambda: "stacks" in it.agents[1].told_names())
-    it.say(1, "stacks", rank=1, stacks="")
+    it.say(1, "stacks", rank=1, stacks="", state="S")
     it.pass_time_until(lambda: it.tells("stragglers"))
     assert it.tells("stragglers")[0]["ended"] == [0]
     assert not it.world.stopping
