@@ -72,8 +72,8 @@ class Agent:
 
 
 def live_ranks(agents: Sequence[Agent]) -> list[int]:
-    """Return the ranks that have started and not ended."""
-    return sorted(rank for agent in agents for rank in agent.ranks)
+    """Return the ranks that have started and not ended, of agents that are not gone."""
+    return sorted(rank for agent in agents if not agent.gone for rank in agent.ranks)
 
 
 def start_agent(

@@ -166,6 +166,7 @@ class Supervisor:
             home = Path() if plan.program.module else Path(plan.program.script).parent
             self._write_record(replace(self._record, git=record.git_revision(home)))
         self._loop()
+        self._tell_stacks()  # to whoever asked while the ranks ended
         if self._feed:
             self._feed.pause()
         for agent in self._world.agents:
@@ -282,7 +283,7 @@ class Supervisor:
         grace_s = self._order.plan.grace_s
         if first and not self._world.stopping:
             self._tell("stopping", reason=reason, grace_s=grace_s)
-            self._world.where.ask(self._world.agents)
+            self._world.where.ask_before_stop(self._world.agents)
         if first or stop.signum is not None:  # the ranks get the signal in any case
             self._world.stop(signum, grace_s)
 

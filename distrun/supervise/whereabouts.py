@@ -39,34 +39,42 @@ class Request:
         """Return the answer of each live rank, once: when all are there, or are overdue."""
         if self._asked_at is None:
             return None
-        if set(live) > self._answers.keys() and time.monotonic() < self._asked_at + _ANSWER_S:
+        if set(live) - self._answers.keys() and time.monotonic() < self._asked_at + _ANSWER_S:
             return None
         self._asked_at = None
         return {rank: self._answers.get(rank, Answer()) for rank in live}
 
 
 class Whereabouts:
-    """The last stacks of each rank of a world, and who has asked for them."""
+    """Where the ranks of a world are, for whoever asks, and where they were when it was stopped."""
 
     def __init__(self) -> None:
         self.stacks: dict[int, str] = {}
-        """Of the last request."""
+        """From when the world was stopped."""
         self.of_user = Request()
         """That of `distrun stacks`."""
         self.of_stragglers = Request()
+        self._stopped = False
 
-    def ask(self, agents: Sequence[Agent], request: Request | None = None) -> None:
-        """Ask every live rank where it is."""
-        if request:
-            request.begin()
-        self.stacks.clear()
-        for agent in agents:
-            agent.send("stacks")
+    def ask(self, agents: Sequence[Agent], request: Request) -> None:
+        """Ask every live rank where it is, for a request."""
+        request.begin()
+        _ask(agents)
+
+    def ask_before_stop(self, agents: Sequence[Agent]) -> None:
+        """Ask every live rank where it is, before it is stopped: `stacks` has the answers."""
+        self._stopped = True
+        _ask(agents)
 
     def came(self, event: Mapping[str, Any]) -> None:
         """Note the answer of a rank."""
         rank, answer = event["rank"], Answer(event["stacks"], event["state"])
-        if answer.stacks:
-            self.stacks[rank] = answer.stacks
+        if answer.stacks and self._stopped:
+            self.stacks.setdefault(rank, answer.stacks)  # later it is in its handlers
         for request in (self.of_user, self.of_stragglers):
             request.came(rank, answer)
+
+
+def _ask(agents: Sequence[Agent]) -> None:
+    for agent in agents:
+        agent.send("stacks")

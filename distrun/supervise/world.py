@@ -295,7 +295,7 @@ class World:
         now = time.monotonic()
         if self._stop_at is not None and now >= self._stop_at:
             if any(end.timed_out for end in self.ends):
-                self.where.ask(self.agents)  # the awaited rank is still alive
+                self.where.ask_before_stop(self.agents)  # one of them is awaited
             self.stop(signal.SIGTERM, self.plan.grace_s)
         if self._kill_agents_at is not None and now >= self._kill_agents_at:
             self._kill_agents_at = None

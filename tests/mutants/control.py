@@ -101,7 +101,7 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/world.py",
-        "                self.where.ask(self.agents)  # the awaited rank is still alive\n",
+        "                self.where.ask_before_stop(self.agents)  # one of them is awaited\n",
         "                pass\n",
         "dropped part",
         "After a timeout nobody knows where the rank was that all waited for.",
@@ -109,8 +109,8 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/whereabouts.py",
-        "        self.stacks.clear()\n",
-        "",
+        "        if answer.stacks and self._stopped:\n",
+        "        if answer.stacks:\n",
         "dropped part",
         "Where the ranks were an hour ago is told as where they were at the end.",
         ("unit/supervise/test_whereabouts.py",),

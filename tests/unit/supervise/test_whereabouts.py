@@ -45,14 +45,25 @@ def test_a_node_that_does_not_answer_is_overdue_after_a_while(
     assert where.of_user.answers([0, 3]) == {0: Answer("Thread 0x1", "S"), 3: Answer()}
 
 
-def test_stacks_of_an_earlier_request_are_not_taken_for_those_at_the_end() -> None:
+def test_a_rank_that_answered_and_ended_does_not_stand_for_one_that_has_not() -> None:
+    where = Whereabouts()
+    where.ask([], where.of_user)
+    where.came(answer(5))
+    assert where.of_user.answers([0]) is None
+    where.came(answer(0))
+    assert where.of_user.answers([0]) == {0: Answer("Thread 0x1", "S")}
+
+
+def test_only_stacks_from_when_the_world_was_stopped_are_those_of_its_end() -> None:
     where = Whereabouts()
     where.ask([], where.of_user)
     where.came(answer(0))
-    where.ask([])
-    assert where.stacks == {}
+    assert where.stacks == {}, "an hour before the end"
+    where.ask_before_stop([])
     where.came(answer(0, "Thread 0x2"))
-    assert where.stacks == {0: "Thread 0x2"}
+    where.ask([], where.of_user)
+    where.came(answer(0, "Thread 0x3"))
+    assert where.stacks == {0: "Thread 0x2"}, "where it was, not where its handlers are"
 
 
 def test_whoever_asks_again_before_the_answer_is_answered_too() -> None:
