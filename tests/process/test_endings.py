@@ -79,6 +79,27 @@ def test_victims_in_a_collective_are_not_blamed_and_their_tracebacks_stay_in_the
     assert "Traceback" in logs
 
 
+def test_a_victim_that_is_stopped_while_its_own_hook_reports_fills_no_screen(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "hook.py").write_text(
+        "import os, sys, time, traceback\n"
+        "import torch.distributed as dist\n"
+        "def send_report(*error):\n"
+        "    traceback.print_exception(*error)\n"
+        "    time.sleep(60)\n"
+        "dist.init_process_group('gloo')\n"
+        "sys.excepthook = send_report\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os._exit(7)\n"
+        "dist.barrier()\n"
+    )
+    result = distrun("launch", "--nproc-per-node", 2, "hook.py")
+    assert result.returncode == 7 and "rank 1 on node0 failed first" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Traceback" in (only_run(tmp_path) / "logs/node0/rank0.log").read_text()
+
+
 def test_a_message_of_megabytes_costs_neither_type_nor_line_and_fills_no_screen(
     distrun: Run, tmp_path: Path
 ) -> None:

@@ -69,6 +69,10 @@ class HeldTraceback:
             show.lines(prefixed(self._held, self._prefix), self._stream)
             self._held = b""
 
+    def discard(self) -> None:
+        """Do not show the held lines: the rank's file has them."""
+        self._held = b""
+
     def drop(self, last_line: bytes, show: Show) -> None:
         """Do not show a traceback; show what was printed after it.
 

@@ -145,8 +145,11 @@ class RunView:
         if event.get("exit_code") != 0:
             self.pump()
             held = self._traceback(event["node"], event["rank"])
-            if event["report"] is None:  # it caught the exception itself: no verdict has it
-                held.release(self)
+            if event["report"] is None:
+                if self._failure_told and event["victim"] and event["exit_code"] < 0:
+                    held.discard()  # it was stopped before it could report that it lost a peer
+                else:  # it caught the exception itself: no verdict has it
+                    held.release(self)
             else:
                 last = event["report"]["traceback"].rstrip().rpartition("\n")[2]
                 held.drop(last.encode(errors="replace"), self)
