@@ -1,0 +1,1 @@
+"""Finds whether a job hangs, and which rank the others wait for."""
