@@ -50,6 +50,10 @@ class Case:
     """`file:function` whose lines marked WAIT they are on."""
     words: tuple[str, ...] = ()
     """More of the script's command line."""
+    kind: str = ""
+    """The kinds of verdict that are right, "" for any."""
+    says: str = ""
+    """A regular expression for what the launcher must say, on top of a verdict."""
     ends: Ends = "hang"
     """`fails` if gloo or torch raise on their own, `well` if it is no hang."""
     name: str = ""
@@ -129,38 +133,38 @@ def well(fault: str, rank: int = 1) -> list[Case]:
 
 
 OUTSIDE = [
-    *in_each_style("sleep", 1),
-    *in_each_style("spin", 2),
-    *in_each_style("spin_on_a_file", 0),
-    *in_each_style("poll_slowly", 3),
-    *in_each_style("sleep_in_c", 1),
-    *in_each_style("read_in_c", 2),
-    *in_each_style("sleep_in_c_with_the_gil", 3),
-    *in_each_style("read_in_c_with_the_gil", 0),
-    *in_each_style("lock_twice", 1),
-    *in_each_style("wait_for_an_event", 2),
-    *in_each_style("wait_for_a_queue", 3),
-    *in_each_style("wait_for_a_thread_that_raised", 0),
-    *in_each_style("wait_for_a_future", 1),
-    *in_each_style("loader_worker_sleeps", 2),
-    *in_each_style("loader_worker_is_stopped", 3),
-    *in_each_style("loader_without_workers", 0, at="outside.py:__getitem__"),
-    *in_each_style("iterator_blocks", 1, at="outside.py:rows"),
-    *in_each_style("wait_for_a_command", 2),
-    *in_each_style("wait_for_a_pid", 3),
-    *in_each_style("wait_for_a_process", 1),
-    *in_each_style("read_a_fifo", 2),
-    *in_each_style("save_into_a_fifo", 0),
-    *in_each_style("read_a_socket", 3),
-    *in_each_style("download", 1),
-    *in_each_style("select_nothing", 2),
-    *in_each_style("lock_a_file", 3),
-    *in_each_style("run_asyncio", 0),
-    *in_each_style("import_blocks", 1, at="never_imported.py:"),
-    *in_each_style("stop_oneself", 2, at=""),
-    *in_each_style("destructor_sleeps", 3, at="outside.py:__del__"),
-    *in_each_style("sleep", 1, 2, name="two_ranks_sleep"),
-    *in_each_style("sleep", 0, 1, 3, name="all_but_one_sleep"),
+    *in_each_style("sleep", 1, kind="c_call"),
+    *in_each_style("spin", 2, kind="loop python"),
+    *in_each_style("spin_on_a_file", 0, kind="loop python"),
+    *in_each_style("poll_slowly", 3, kind="c_call python loop"),
+    *in_each_style("sleep_in_c", 1, kind="c_call"),
+    *in_each_style("read_in_c", 2, kind="c_call"),
+    *in_each_style("sleep_in_c_with_the_gil", 3, kind="gil"),
+    *in_each_style("read_in_c_with_the_gil", 0, kind="gil"),
+    *in_each_style("lock_twice", 1, kind="lock"),
+    *in_each_style("wait_for_an_event", 2, kind="lock"),
+    *in_each_style("wait_for_a_queue", 3, kind="input"),
+    *in_each_style("wait_for_a_thread_that_raised", 0, kind="input"),
+    *in_each_style("wait_for_a_future", 1, kind="lock"),
+    *in_each_style("loader_worker_sleeps", 2, kind="input"),
+    *in_each_style("loader_worker_is_stopped", 3, kind="input"),
+    *in_each_style("loader_without_workers", 0, at="outside.py:__getitem__", kind="c_call input"),
+    *in_each_style("iterator_blocks", 1, at="outside.py:rows", kind="c_call"),
+    *in_each_style("wait_for_a_command", 2, kind="child"),
+    *in_each_style("wait_for_a_pid", 3, kind="child"),
+    *in_each_style("wait_for_a_process", 1, kind="child"),
+    *in_each_style("read_a_fifo", 2, kind="c_call"),
+    *in_each_style("save_into_a_fifo", 0, kind="gil c_call python"),
+    *in_each_style("read_a_socket", 3, kind="c_call"),
+    *in_each_style("download", 1, kind="c_call python"),
+    *in_each_style("select_nothing", 2, kind="c_call"),
+    *in_each_style("lock_a_file", 3, kind="c_call lock"),
+    *in_each_style("run_asyncio", 0, kind="python c_call"),
+    *in_each_style("import_blocks", 1, at="never_imported.py:", kind="c_call"),
+    *in_each_style("stop_oneself", 2, at="", kind="stopped"),
+    *in_each_style("destructor_sleeps", 3, at="outside.py:__del__", kind="c_call"),
+    *in_each_style("sleep", 1, 2, name="two_ranks_sleep", kind="c_call"),
+    *in_each_style("sleep", 0, 1, 3, name="all_but_one_sleep", kind="c_call"),
 ]
 """A rank that comes to no collective."""
 
@@ -178,29 +182,45 @@ BEFORE_AND_AFTER = [
 """Before there is a process group, or a model, and after training."""
 
 ENDED = [
-    *in_each_style("leave_with_0", 1, at="", ends="fails"),
-    *in_each_style("leave_at_once_with_0", 2, at="", ends="fails"),
-    *in_each_style("leave_a_child", 3, at=""),
+    *in_each_style("leave_with_0", 1, at="", ends="fails", says="rank 1 .*had ended with 0"),
+    *in_each_style(
+        "leave_at_once_with_0", 2, at="", ends="fails", says="rank 2 .*had ended with 0"
+    ),
+    *in_each_style("leave_a_child", 3, at="", kind="ended"),
 ]
 """A rank that is not there any more: its connections close, so that the others fail with what
 gloo raises, unless a child of it holds them open."""
 
 CALLS = [
-    *call("barrier_on_some", 0),
-    *call("other_collective", 1, op="all_reduce", waits_at="calls.py:other_collective"),
-    *call("swapped", 2, op="all_reduce", waits_at="calls.py:swapped"),
-    *call("other_root", 1, culprits=(0, 1)),
-    *call("other_shape", 3, ends="fails"),
-    *call("other_width", 1, ends="fails"),
-    *call("send_alone", 2),
-    *call("receive_alone", 1),
+    *call("barrier_on_some", 0, kind="mismatch"),
+    *call(
+        "other_collective",
+        1,
+        op="all_reduce",
+        waits_at="calls.py:other_collective",
+        kind="mismatch",
+    ),
+    *call("swapped", 2, op="all_reduce", waits_at="calls.py:swapped", kind="order mismatch"),
+    *call("other_root", 1, culprits=(0, 1), kind="mismatch"),
+    *call("other_shape", 3, ends="fails", says=r"rank 3 .*called all_reduce \(float32 \[4000\]\)"),
+    *call("other_width", 1, ends="fails", says=r"rank 1 .*called all_reduce \(float64 \[4000\]\)"),
+    *call("send_alone", 2, kind="p2p"),
+    *call("receive_alone", 1, kind="p2p"),
     *call("receive_without_wait", 3),
-    *call("receive_from_each_other", 1, 2),
-    *call("ring_of_sends", 0, culprits=(0, 1, 2, 3), op="", group="", waits_at=""),
+    *call("receive_from_each_other", 1, 2, kind="p2p cycle"),
+    *call(
+        "ring_of_sends", 0, culprits=(0, 1, 2, 3), op="", group="", waits_at="", kind="cycle p2p"
+    ),
     *call("store_key_that_nobody_sets", 2),
-    *call("barrier_in_except", 1),
-    *call("barrier_in_finally", 2, op="all_reduce", waits_at="calls.py:barrier_in_finally"),
-    *call("swallowed", 3, op="all_reduce", waits_at="calls.py:swallowed"),
+    *call("barrier_in_except", 1, kind="mismatch"),
+    *call(
+        "barrier_in_finally",
+        2,
+        op="all_reduce",
+        waits_at="calls.py:barrier_in_finally",
+        kind="mismatch",
+    ),
+    *call("swallowed", 3, op="all_reduce", waits_at="calls.py:swallowed", kind="mismatch"),
     *late("wait_for_a_handle", 1, "all_reduce"),
     *late("gather_without_one", 2, "gather"),
     *late("broadcast_from_one_that_sleeps", 3, "broadcast"),
@@ -226,7 +246,14 @@ SHIFTED = [
     case("saves_whole_alone", FSDP2, 0, at="fsdp2.py:save_whole"),
     case("logs_gradients_alone", FSDP2, 0, at="fsdp2.py:log_gradients"),
     case("hook_on_one", DDP, 1, at="ddp.py:reduce_in_hook"),
-    case("unused_parameters", DDP, 2, at="ddp.py:train_step", ends="fails"),
+    case(
+        "unused_parameters",
+        DDP,
+        2,
+        at="ddp.py:train_step",
+        ends="fails",
+        says="rank 2 .*failed first",
+    ),
     case("sleep", DDP, 1, words=("--buffers",), name="sleeps_before_buffers_come"),
 ]
 """What a rank does that is right for one process alone."""

@@ -84,15 +84,19 @@ def wrong_with(case: Case, ended: Ended) -> list[str]:
         return [] if ended.exit_code == 0 else [f"exit code {ended.exit_code} of a job that lives"]
     if ended.exit_code is None:
         return [f"no end within {LIMIT_S:.0f} s"]
-    if case.ends == "fails":
-        return [] if ended.exit_code not in (0, HANG) else [f"exit code {ended.exit_code}"]
-    wrong = [] if ended.exit_code == HANG else [f"exit code {ended.exit_code}"]
-    return wrong + wrong_answers(case, ended.verdict)
+    wrong = []
+    if (ended.exit_code == HANG) != (case.ends == "hang") or not ended.exit_code:
+        wrong.append(f"exit code {ended.exit_code}")
+    if not re.search(case.says, ended.screen):
+        wrong.append(f"does not say {case.says}")
+    return wrong + (wrong_answers(case, ended.verdict) if case.ends == "hang" else [])
 
 
 def wrong_answers(case: Case, verdict: dict[str, Any]) -> list[str]:
     """Return what the verdict on a hang has wrong."""
     wrong = []
+    if case.kind and verdict.get("kind") not in case.kind.split():
+        wrong.append(f"is {verdict.get('kind')}, not {case.kind}")
     found = culprits_of(verdict)
     if found != case.culprits:
         wrong.append(f"blames {found}, not {case.culprits}")

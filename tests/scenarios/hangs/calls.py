@@ -167,12 +167,6 @@ def barrier_in_finally(job):
         dist.barrier()  # HERE
 
 
-def twice_on_one(job):
-    """One rank calls once more than the others: it is a call ahead to the end."""
-    for _ in range(2 if job.is_mine else 1):
-        dist.all_reduce(torch.ones(8))
-
-
 def swallowed(job):
     """Torch's own error is swallowed: the rank goes on to another call."""
     if job.is_mine:

@@ -5,13 +5,12 @@ import torch
 import torch.distributed as dist
 
 
-def train_step(model, optimizer, batch):
-    optimizer.zero_grad()
+def train_step(model, batch):
+    model.zero_grad()
     model(batch).square().mean().backward()
     for parameter in model.parameters():
         dist.all_reduce(parameter.grad)  # WAIT
-        parameter.grad /= dist.get_world_size()
-    optimizer.step()
+        parameter.data -= 0.01 / dist.get_world_size() * parameter.grad
 
 
 def main():
@@ -22,11 +21,10 @@ def main():
     model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
     for parameter in model.parameters():
         dist.broadcast(parameter.data, 0)  # WAIT
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(job.nsteps):
         batch = torch.randn(8, 16)
         job.meet(step)
-        train_step(model, optimizer, batch)
+        train_step(model, batch)
     dist.barrier()  # HERE
     dist.destroy_process_group()
 
