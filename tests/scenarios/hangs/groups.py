@@ -6,9 +6,13 @@ import torch.distributed as dist
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 
+def new_group(job, ranks, name):
+    return dist.new_group(ranks, timeout=job.timeout, group_desc=name)
+
+
 def crossed_order(job):
     """One rank uses two groups of all ranks in the opposite order."""
-    a, b = (dist.new_group(group_desc=name) for name in ("data", "model"))
+    a, b = (new_group(job, None, name) for name in ("data", "model"))
     if job.is_mine:
         a, b = b, a
     dist.all_reduce(torch.ones(8), group=a)  # HERE
@@ -17,7 +21,7 @@ def crossed_order(job):
 
 def crossed_pair(job):
     """Two ranks, two groups, opposite order: there is no majority."""
-    a, b = (dist.new_group(list(job.ranks), group_desc=name) for name in ("data", "model"))
+    a, b = (new_group(job, list(job.ranks), name) for name in ("data", "model"))
     if job.is_mine:
         if dist.get_rank() == job.rank:
             a, b = b, a
@@ -28,7 +32,7 @@ def crossed_pair(job):
 def ring_of_groups(job):
     """Each rank waits in the group with the next one, which waits in that with its next."""
     n = dist.get_world_size()
-    pairs = [dist.new_group([r, (r + 1) % n], group_desc=f"pair{r}") for r in range(n)]
+    pairs = [new_group(job, [r, (r + 1) % n], f"pair{r}") for r in range(n)]
     me = dist.get_rank()
     dist.all_reduce(torch.ones(8), group=pairs[me])  # HERE
     dist.all_reduce(torch.ones(8), group=pairs[me - 1])
@@ -36,7 +40,7 @@ def ring_of_groups(job):
 
 def group_of_one_half(job):
     """Only the ranks chosen wait in a group that others are not in."""
-    half = dist.new_group([0, 1], group_desc="half")
+    half = new_group(job, [0, 1], "half")
     if job.is_mine:
         outside.sleep()
     if dist.get_rank() < 2:
@@ -45,12 +49,12 @@ def group_of_one_half(job):
 
 def new_group_on_some(job):
     if job.is_mine:
-        dist.new_group([0, 1])  # HERE
+        dist.new_group([0, 1], timeout=job.timeout)  # HERE
 
 
 def new_group_without_one(job):
     if not job.is_mine:
-        dist.new_group([0, 1])  # WAIT
+        dist.new_group([0, 1], timeout=job.timeout)  # WAIT
 
 
 def mesh_of(size=2):
