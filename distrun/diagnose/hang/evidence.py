@@ -26,6 +26,8 @@ class Group:
     """Sequence number of the last collective that this rank has called; 0 for none."""
     completed: int
     """That of the last one which has ended here."""
+    timeout_s: float = 0.0
+    """torch's own limit for a collective of the group; 0 if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Record:
     """The calls of its main thread, the innermost first."""
     opcode: str = ""
     """The bytecode instruction at which its main thread was."""
+    moves: bool = False
+    """Its main thread was at another instruction, or in another call, some milliseconds later."""
     call: Call | None = None
     time_ns: int = 0
     """When it answered, by the wall clock of its machine."""
