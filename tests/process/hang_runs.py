@@ -31,14 +31,14 @@ class Ended:
     seconds: float
     screen: str
     verdict: dict[str, Any] = field(default_factory=dict)
-    """verdict.json."""
+    """On the hang, of verdict.json."""
 
     @property
     def named(self) -> str:
         """Whom the launch blames, in a few words."""
         if self.exit_code == 0:
             return "ended well"
-        ranks = ",".join(map(str, culprits_of(self.verdict))) or "nobody"
+        ranks = ",".join(map(str, self.verdict.get("culprits", ()))) or "nobody"
         place = f"{Path(self.verdict.get('file') or '-').name}:{self.verdict.get('line', 0)}"
         return f"rank {ranks} at {place}, {self.verdict.get('op') or 'no call'}"
 
@@ -69,13 +69,8 @@ def launched(case: Case, layout: Layout, directory: Path, *, hang_timeout_s: flo
     seconds = time.monotonic() - began
     screen = (directory / "screen").read_text(errors="replace")
     path = only_run(directory) / "verdict.json"
-    return Ended(code, seconds, screen, json.loads(path.read_text()) if path.exists() else {})
-
-
-def culprits_of(verdict: dict[str, Any]) -> tuple[int, ...]:
-    if "culprits" in verdict:
-        return tuple(verdict["culprits"])
-    return (verdict["rank"],) if "rank" in verdict else ()
+    record = json.loads(path.read_text()) if path.exists() else {}
+    return Ended(code, seconds, screen, record.get("hang", {}))
 
 
 def wrong_with(case: Case, ended: Ended) -> list[str]:
@@ -97,7 +92,7 @@ def wrong_answers(case: Case, verdict: dict[str, Any]) -> list[str]:
     wrong = []
     if case.kind and verdict.get("kind") not in case.kind.split():
         wrong.append(f"is {verdict.get('kind')}, not {case.kind}")
-    found = culprits_of(verdict)
+    found = tuple(verdict.get("culprits", ()))
     if found != case.culprits:
         wrong.append(f"blames {found}, not {case.culprits}")
     line = (Path(verdict.get("file") or "").name, verdict.get("line"))
@@ -106,13 +101,10 @@ def wrong_answers(case: Case, verdict: dict[str, Any]) -> list[str]:
     if case.op and (verdict.get("op"), verdict.get("group")) != (case.op, case.group):
         told = f"{verdict.get('op')} of {verdict.get('group')}"
         wrong.append(f"waits in {told}, not in {case.op} of {case.group}")
-    if case.waits_at and not any(f"{file}:{n}" in sentence(verdict) for file, n in case.waiting):
+    told = f"{verdict.get('sentence')}; {verdict.get('note')}"
+    if case.waits_at and not any(f"{file}:{n}" in told for file, n in case.waiting):
         wrong.append(f"does not say that others wait at {sorted(case.waiting)}")
     return wrong
-
-
-def sentence(verdict: dict[str, Any]) -> str:
-    return f"{verdict.get('sentence', '')}; {verdict.get('note', '')}"
 
 
 def ranks_blamed_by_torchrun(screen: str) -> list[int]:
