@@ -1,11 +1,12 @@
 """What torchrun and distrun say of each hang of tests/process/hang_cases.py.
 
     python -m benchmarks.hangs [--by torchrun,distrun] [--only ddp-sleep,…] [--layouts 1x4,2x2]
-                               [--hang-timeout 3] [--timeout 10]
+                               [--hang-timeout 3] [--timeout 10] [--keep DIR]
 
 Both launch the same script. torchrun knows of a hang only what torch's own timeout raises, so its
 scripts have one of `--timeout` seconds; those of distrun have torch's default. The columns are the
 exit code, the seconds to it, and who is blamed; `!` stands before an answer that is not right.
+`--keep` keeps the run directories of those.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +111,7 @@ def main() -> int:
     parser.add_argument("--layouts", default="1x4,2x2")
     parser.add_argument("--hang-timeout", type=float, default=3)
     parser.add_argument("--timeout", type=float, default=10)
+    parser.add_argument("--keep", default="")
     options = parser.parse_args()
     sides_of = {"torchrun": by_torchrun, "distrun": by_distrun}
     launchers = options.by.split(",")
@@ -120,8 +123,11 @@ def main() -> int:
         print(f"{case.id} on {layout}", flush=True)
         total += 1
         for by in launchers:
-            with tempfile.TemporaryDirectory(prefix="distrun-bench-") as home:
-                cell = sides_of[by](case, LAYOUTS[layout], Path(home), options)
+            home = Path(tempfile.mkdtemp(prefix="distrun-bench-"))
+            cell = sides_of[by](case, LAYOUTS[layout], home, options)
+            if options.keep and not cell.is_right:
+                shutil.move(home, Path(options.keep) / f"{case.id}-{layout}-{by}")
+            shutil.rmtree(home, ignore_errors=True)
             right[by] += cell.is_right
             print(f"  {by:<9} {cell}", flush=True)
     for by, count in right.items():

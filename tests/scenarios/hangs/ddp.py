@@ -44,9 +44,9 @@ def save(model, step):
     dcp.save({"model": model.state_dict()}, checkpoint_id=f"checkpoint{step}")  # HERE
 
 
-def reduce_in_hook(gradient):
-    dist.all_reduce(gradient)  # HERE
-    return gradient
+def log_in_hook(gradient):
+    dist.barrier()  # HERE
+    print(f"gradient {gradient.norm()}")
 
 
 def main():
@@ -64,7 +64,7 @@ def main():
             elif job.has("saves_alone"):
                 save(model, step)
             elif job.has("hook_on_one"):
-                model.module.head.weight.register_hook(reduce_in_hook)
+                model.module.head.weight.register_hook(log_in_hook)
         train_step(job, step, model, optimizer, batch)
     dist.barrier()  # HERE
     dist.destroy_process_group()

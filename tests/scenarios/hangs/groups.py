@@ -49,12 +49,12 @@ def group_of_one_half(job):
 
 def new_group_on_some(job):
     if job.is_mine:
-        dist.new_group([0, 1], timeout=job.timeout)  # HERE
+        dist.new_group(timeout=job.timeout)  # HERE
 
 
 def new_group_without_one(job):
     if not job.is_mine:
-        dist.new_group([0, 1], timeout=job.timeout)  # WAIT
+        dist.new_group(timeout=job.timeout)  # WAIT
 
 
 def mesh_of(size=2):
