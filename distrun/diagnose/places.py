@@ -72,16 +72,26 @@ def _own_thread(stacks: str) -> list[str]:
     return own.splitlines()
 
 
-@cache
 def called_at(file: str, line: int) -> str:
     """Return the name of the function that a source line calls, "" if it is ambiguous."""
+    return callee_at(file, line).rpartition(".")[2]
+
+
+@cache
+def callee_at(file: str, line: int) -> str:
+    """Return what a source line calls as it is written, `time.sleep`; "" if it is ambiguous."""
     import ast  # imported only when needed
 
     calls = [n for n in _nodes_of(file) if isinstance(n, ast.Call) and n.lineno == line]
-    names = {
-        n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
-        for n in calls
-    }
+    names = set()
+    for call in calls:
+        name, callee = [], call.func
+        while isinstance(callee, ast.Attribute):
+            name.append(callee.attr)
+            callee = callee.value
+        if isinstance(callee, ast.Name):
+            name.append(callee.id)
+        names.add(".".join(reversed(name)))
     return names.pop() if len(names) == 1 else ""
 
 

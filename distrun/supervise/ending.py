@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distrun.diagnose.hang.verdict import HangVerdict
+from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.places import grouped, place_of
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode

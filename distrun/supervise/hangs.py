@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from distrun.diagnose.hang.evidence import Process, Witness
+from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.progress import Look, waited_s
 from distrun.diagnose.hang.read import process_of, record_of
 from distrun.diagnose.hang.rule import Rule
-from distrun.diagnose.hang.verdict import HangVerdict, explain
+from distrun.diagnose.hang.verdict import explain
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan
 from distrun.supervise.agents import Agent, live_ranks
@@ -61,7 +62,7 @@ class Hangs:
         """Note what an agent has seen of its ranks."""
         looks = {
             told["rank"]: Look(
-                record_of(told["answer"]),
+                record_of(told["answer"]) if told["answer"] else None,
                 told["age_s"],
                 process_of(told["process"]),
                 self._printed[told["rank"]],
@@ -145,6 +146,6 @@ def _answered(seen: Witness, answer: Answer | None) -> Witness:
         return replace(seen, process=None)
     process = process_of(answer.process) or Process(answer.state)
     found = replace(seen, stacks=answer.stacks, process=process)
-    if (record := record_of(answer.flight)) is not None:
-        found = replace(found, record=record, age_s=answer.age_s)
+    if answer.flight:
+        found = replace(found, record=record_of(answer.flight), age_s=answer.age_s)
     return found

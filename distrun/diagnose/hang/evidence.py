@@ -49,10 +49,14 @@ class Collective:
     is_p2p: bool = False
     created_ns: int = 0
     """When it was called, by the wall clock of its machine."""
+    completed_ns: int = 0
+    """When its end was noticed; 0 if it was not, as in gloo always."""
     timeout_ms: int = 0
     """0 if it is not known."""
     frames: tuple[Frame, ...] = ()
     """The Python calls that led to it, the innermost first; gloo records none."""
+    peer: int = -1
+    """The rank that a send goes to, or that a recv is from; -1 if it is not known."""
 
 
 @dataclass(frozen=True)

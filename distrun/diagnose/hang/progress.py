@@ -90,7 +90,8 @@ class Progress:
 
     def witness(self, rank: int, host: str, at: float) -> Witness:
         """Return what is known of it, without its stacks."""
-        idle_s, look = at - self.idle_since, self.last
+        look = self.last
+        idle_s = None if self._looked_at is None else at - self.idle_since
         return Witness(
             *(rank, host, look.record, look.age_s),
             process=look.process,
@@ -111,13 +112,12 @@ class Progress:
         if not path or not _is_same(path, _user_path(before.record)):
             return False
         self._lines.add(path[0].line)
+        if len(self._lines) > _LINES or _does_io(before.process, now.process, took_s):
+            return False
+        if now.process.faults - before.process.faults > _FAULTS_PER_S * took_s:
+            return False
         runs = now.record.moves or now.record.opcode.startswith(_LOOPING)
-        faults = now.process.faults - before.process.faults
-        quiet = faults <= _FAULTS_PER_S * took_s and not _does_io(
-            before.process, now.process, took_s
-        )
-        few = len(self._lines) <= _LINES
-        return runs and quiet and few and in_while_loop(path[0].file, path[0].line)
+        return runs and in_while_loop(path[0].file, path[0].line)
 
 
 def _has_moved(before: Look, now: Look) -> bool:

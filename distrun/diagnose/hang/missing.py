@@ -1,0 +1,196 @@
+"""Ranks that have not called the collective, send or receive in which others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from distrun.diagnose.hang import words
+from distrun.diagnose.hang.blocked import Blocked, blocked_ranks
+from distrun.diagnose.hang.case import Case
+from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
+from distrun.diagnose.hang.findings import HangVerdict, Kind
+from distrun.diagnose.hang.waiting import Wait, waited_s
+
+_AT_WORK_S = 5.0
+"""A rank that made progress so lately is at work; a wait that is shorter is no hang yet."""
+_GONE = ("ended", "unreachable", "stopped", "debugger", "gil", "disk")
+_OTHER_WAITS = 2
+
+
+def awaited(case: Case) -> HangVerdict | None:
+    """Find the ranks that the others wait for, directly or through ranks of other groups."""
+    blocked = blocked_ranks(case)
+    edges = {rank: each.on for rank, each in blocked.items()}
+    ends = ends_of(edges)
+    if not ends:
+        cycle = shortest_cycle(edges)
+        return _round(case, cycle, blocked) if cycle else None
+    chief = max(_distinct(blocked.values()), key=lambda each: _weight(each, ends))
+    culprits = tuple(sorted(ends.intersection(chief.on)))
+    others = [each for each in _distinct(blocked.values()) if each is not chief]
+    if chief.wait is None:
+        return _transfer(case, chief, others)
+    return _collective(case, chief.wait, culprits, others)
+
+
+def called_by_all(case: Case) -> HangVerdict | None:
+    """Find a collective that all have called and that does not end: one may be gone since."""
+    for wait in case.waits:
+        if wait.missing or not wait.waiting:
+            continue
+        since_s = waited_s(wait, case.witnesses)
+        if case.idle_s is None and since_s is not None and since_s < _AT_WORK_S:
+            continue
+        gone = tuple(rank for rank in wait.members if case.standing(rank).kind in _GONE)
+        kind: Kind = case.standing(gone[0]).kind if gone else "unclear"
+        rest = f"; {case.whereabouts(gone, since_s)}" if gone else " and it has not ended"
+        called = case.callers(wait, wait.waiting)
+        lasting = "" if gone else words.lasting(case.idle_of((), since_s))
+        return _verdict(
+            case,
+            wait,
+            kind,
+            f"{case.prefix}{_head(wait)}: all {len(wait.members)} ranks called it{called}"
+            f"{rest}{lasting}",
+            gone,
+        )
+    return None
+
+
+def _weight(blocked: Blocked, ends: set[int]) -> tuple[bool, bool, int]:
+    return bool(ends.intersection(blocked.on)), blocked.wait is not None, len(blocked.ranks)
+
+
+def _distinct(found: Iterable[Blocked]) -> list[Blocked]:
+    return list({id(each): each for each in found}.values())
+
+
+def _head(wait: Wait) -> str:
+    sample = wait.sample
+    tensor = words.tensor(sample) if sample else ""
+    of = f"{words.numbered(wait.op, wait.seq)} of {words.group_name(wait.group)}"
+    return f"{of} ({tensor})" if tensor else of
+
+
+def _collective(
+    case: Case, wait: Wait, culprits: tuple[int, ...], others: Sequence[Blocked]
+) -> HangVerdict:
+    since_s = waited_s(wait, case.witnesses)
+    callers = [rank for rank in wait.members if rank not in wait.missing]
+    whole = len(wait.members)
+    called = f"{len(callers)} of {whole} ranks called it{case.callers(wait, callers)}"
+    kind = _kind(case, wait, culprits[0], since_s)
+    prefix, late, lasting_s = case.prefix, "", since_s
+    if kind == "late":
+        prefix, lasting_s = "late: ", None
+        late = f", {since_s:.1f} s late" if since_s is not None else ""
+    where = case.whereabouts(culprits, lasting_s)
+    notes = [
+        *_only_some(callers, whole, wait.op),
+        *(_also(case, other) for other in others[:_OTHER_WAITS]),
+        *_without_group(wait),
+    ]
+    sentence = f"{prefix}{_head(wait)} waits for {words.named(culprits)}{late}: {called}; {where}"
+    return _verdict(case, wait, kind, sentence, culprits, "; ".join(notes))
+
+
+def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
+    found, witness = case.standing(culprit), case.witnesses.get(culprit)
+    if found.kind in _GONE or witness is None:
+        return found.kind
+    if culprit in wait.without_group:
+        return "no_group"
+    if witness.is_busy:
+        return found.kind
+    if witness.idle_s is not None:
+        return "late" if witness.idle_s < _AT_WORK_S else found.kind
+    if case.idle_s is None and witness.process is not None:
+        works = witness.process.state == "R" or (since_s is not None and since_s < _AT_WORK_S)
+        return "late" if works else found.kind
+    return found.kind
+
+
+def _only_some(callers: Sequence[int], whole: int, op: str) -> Iterable[str]:
+    if len(callers) == 1 and whole > 2:
+        yield f"only rank {callers[0]} called {op or 'it'}: is the call under a condition?"
+
+
+def _without_group(wait: Wait) -> Iterable[str]:
+    if wait.without_group:
+        has = words.plural("has", len(wait.without_group))
+        group = words.group_name(wait.group)
+        yield f"{words.named(wait.without_group)} {has} not made {group}"
+
+
+def _also(case: Case, other: Blocked) -> str:
+    wait = words.plural("waits", len(other.ranks))
+    return f"{words.named(other.ranks)} {wait} in {other.doing} for {words.named(other.on)}"
+
+
+def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerdict:
+    assert chief.transfer  # it has no collective
+    (rank,), (peer,) = chief.ranks, chief.on
+    found = case.standing(peer)
+    kind: Kind = "p2p" if found.kind in ("c_call", "python", "distributed") else found.kind
+    counterpart = "send" if chief.transfer.op == "recv" else "recv"
+    return HangVerdict(
+        kind,
+        f"{case.prefix}{chief.doing} waits for a {counterpart}: rank {rank} called it"
+        f"{words.located(case.standing(rank).calls)}; {case.whereabouts((peer,))}",
+        (peer,),
+        op=chief.transfer.op,
+        waiting=(rank,),
+        note="; ".join(_also(case, other) for other in others[:_OTHER_WAITS]),
+        **case.line_of((peer,)),
+    )
+
+
+def _round(case: Case, cycle: tuple[int, ...], blocked: dict[int, Blocked]) -> HangVerdict:
+    drawn = f"rank {cycle[0]}"
+    for rank, target in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
+        drawn += f" -> ({blocked[rank].label}) rank {target}"
+    parts = [
+        f"rank {rank} is in {blocked[rank].doing}{words.located(case.standing(rank).calls)}"
+        for rank in cycle[:4]
+    ]
+    transfer = next((blocked[rank] for rank in cycle if blocked[rank].transfer), None)
+    mixed = transfer and any(blocked[rank].wait for rank in cycle)
+    culprits, is_certain = cycle, False
+    what = "ranks wait for one another"
+    if transfer and transfer.transfer and mixed:
+        counterpart = "send" if transfer.transfer.op == "recv" else "recv"
+        what = f"a {transfer.transfer.op} without a {counterpart}"
+        against = next(blocked[rank].ranks for rank in cycle if blocked[rank].wait)
+        if len(against) > 1:  # a majority is in the collective
+            culprits, is_certain = transfer.ranks, True
+    first = blocked[cycle[0]]
+    wait = next((blocked[rank].wait for rank in cycle if blocked[rank].wait), None)
+    return HangVerdict(
+        "p2p" if mixed else "cycle",
+        f"{case.prefix}{what}: {drawn}; {'; '.join(parts)}{words.lasting(case.idle_of(cycle))}",
+        tuple(sorted(culprits)),
+        is_certain,
+        group=words.short_name(wait.group) if wait else "",
+        op=wait.op if wait else first.label,
+        seq=wait.seq if wait else 0,
+        waiting=tuple(sorted(blocked)),
+        cycle=cycle,
+        **case.line_of(sorted(culprits)),
+    )
+
+
+def _verdict(
+    case: Case, wait: Wait, kind: Kind, sentence: str, culprits: tuple[int, ...], note: str = ""
+) -> HangVerdict:
+    return HangVerdict(
+        kind,
+        sentence,
+        culprits,
+        group=wait.group.desc or wait.group.name,
+        op=wait.op,
+        seq=wait.seq,
+        waiting=wait.waiting,
+        waited_s=waited_s(wait, case.witnesses),
+        note=note,
+        **case.line_of(culprits),
+    )
