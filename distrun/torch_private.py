@@ -8,10 +8,11 @@ passes or shows what to fix here. Modules that `import torch` does not load are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
-from operator import attrgetter
+from itertools import islice
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,7 @@ __all__ = [
     "forget_groups",
     "functional_collectives",
     "group_names",
+    "group_timeouts",
     "groups",
     "keep_out_of_graphs",
     "keystr",
@@ -178,6 +180,28 @@ def known_groups() -> list[tuple[str, str, dict[int, int] | None]]:
 
 
 _description = attrgetter("group_desc")
+
+
+def group_timeouts() -> dict[str, float]:
+    """Return torch's own limit for a collective of each group of this rank, in s, by name.
+
+    As in `known_groups`, no group is ever held here. A group whose backends tell no limit is
+    left out.
+    """
+    names = dist.distributed_c10d._world.pg_names
+    before: list[str] = list(names.values())
+    found: dict[str, float] = {}
+    for number, name in enumerate(before):
+        for device in ("cpu", "cuda"):
+            backend: Any = methodcaller("_get_backend", torch.device(device))
+            with suppress(RuntimeError, AttributeError):
+                (limit,) = map(_limit, map(backend, islice(names, number, number + 1)))
+                found[name] = limit.total_seconds()
+                break
+    return found if list(names.values()) == before else {}
+
+
+_limit: Any = attrgetter("options._timeout")
 
 
 def group_names() -> Mapping[dist.ProcessGroup, str]:

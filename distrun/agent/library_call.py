@@ -28,6 +28,8 @@ class KnownGroup(NamedTuple):
     desc: str
     ranks: Sequence[int]
     """Global ranks in the order of the group."""
+    timeout_s: float = 0.0
+    """torch's own limit for a collective; 0 if it is not known."""
 
 
 class LibraryCall(NamedTuple):

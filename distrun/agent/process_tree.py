@@ -9,7 +9,7 @@ from typing import Any
 
 from distrun.processes import LINUX, stat_of
 
-_STATE, _PARENT, _SESSION, _MINOR, _MAJOR = 0, 1, 3, 7, 9
+_STATE, _PARENT, _SESSION, _MINOR, _MAJOR, _SYSTEM = 0, 1, 3, 7, 9, 12
 """Of the fields behind the name."""
 _TIMES = slice(11, 15)
 """CPU time in user and kernel mode, of the process and of children that it has waited for."""
@@ -26,7 +26,8 @@ def used_by(ranks: Collection[int]) -> dict[int, dict[str, Any]]:
 
     Returns:
         For each rank that can be read: `state` (a letter), `is_traced`, `cpu_s` and `io_nbytes`
-        of all its processes, and `faults`, the page faults of its own process.
+        of all its processes; `system_s`, the CPU time in the kernel, and `faults`, the page faults
+        of its own process.
     """
     if not LINUX:
         return {}
@@ -61,6 +62,7 @@ def _used(rank: int, pids: Iterable[int], stats: Mapping[int, list[str]]) -> dic
         "state": fields[_STATE],
         "is_traced": _number(rank, "status", "TracerPid:") != 0,
         "cpu_s": round(ticks / _TICKS_PER_S, 3),
+        "system_s": int(fields[_SYSTEM]) / _TICKS_PER_S,
         "io_nbytes": sum(_number(p, "io", n) for p in pids for n in ("rchar:", "wchar:")),
         "faults": int(fields[_MINOR]) + int(fields[_MAJOR]),
     }

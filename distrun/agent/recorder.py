@@ -28,6 +28,8 @@ ALL = b"all"
 _REQUEST_NBYTES = 4096
 _END_LIMIT_S = 1.0
 _MOST_GROUPS = 4096
+_SAMPLES, _SAMPLE_S = 3, 0.002
+"""How often, and how soon, to see whether the main thread runs bytecode."""
 
 
 class Recorder:
@@ -131,9 +133,11 @@ class Recorder:
             calls = calls_of(main)
         parts["groups"] = json.dumps([group._asdict() for group in groups])
         parts["frames"] = f"[{','.join(map(_frame, calls))}]"
-        parts |= {"opcode": '""', "call": "null", "trace": "{}"}
+        parts |= {"opcode": '""', "moves": "false", "call": "null", "trace": "{}"}
         with suppress(Exception):
             parts["opcode"] = json.dumps(_opcode(calls))
+            if not collectives:
+                parts["moves"] = json.dumps(_moves(main, calls))
         with suppress(Exception):
             if call := library_call(main, calls, groups):
                 parts["call"] = json.dumps(call._asdict())
@@ -151,7 +155,22 @@ def _line(parts: Mapping[str, str], asked: str) -> bytes:
 
 def _known_groups() -> list[KnownGroup]:
     found = torch_private.known_groups()[:_MOST_GROUPS]
-    return [KnownGroup(n, d, sorted(r, key=r.__getitem__) if r else []) for n, d, r in found]
+    limits: dict[str, float] = {}
+    with suppress(Exception):
+        limits = torch_private.group_timeouts()
+    return [
+        KnownGroup(n, d, sorted(r, key=r.__getitem__) if r else [], limits.get(n, 0.0))
+        for n, d, r in found
+    ]
+
+
+def _moves(main: int, calls: Sequence[StackCall]) -> bool:
+    """Return whether the main thread is in another call, or at another instruction, soon after."""
+    for _ in range(_SAMPLES):
+        time.sleep(_SAMPLE_S)
+        if calls_of(main)[:2] != calls[:2]:
+            return True
+    return False
 
 
 def _frame(call: StackCall) -> str:

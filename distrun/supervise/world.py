@@ -391,7 +391,6 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "engine_failed": World._on_engine_failed,
     "start_failed": World._on_start_failed,
     "node_broken": World._on_node_broken,
-    "looked": lambda *_: None,
     "stacks": World._on_stacks,
     "looked": World._on_looked,
     "swept": World._on_swept,

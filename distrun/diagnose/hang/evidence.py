@@ -100,6 +100,8 @@ class Process:
     """Of all its processes."""
     io_nbytes: int = 0
     """Read and written by all its processes: disk, pipes and sockets."""
+    system_s: float = 0.0
+    """CPU time in the kernel, of the rank's own process."""
     faults: int = 0
     """Page faults of the rank's own process."""
 

@@ -17,8 +17,12 @@ _CPU_SHARE = 0.05
 _IO_NBYTES_PER_S = 1 << 16
 _FAULTS_PER_S = 20.0
 """A loop that builds something touches new memory."""
+_STALE_S = 1.5
+"""A rank answers within a second, unless its GIL is held."""
 _LINES = 2
 """A loop that only waits has a line or two."""
+_SYSTEM_SHARE = 0.05
+"""Of one core, in the kernel: a loop that asks whether a file exists is always seen in one call."""
 _LOOPING = ("JUMP", "POP_JUMP", "RESUME", "INSTRUMENTED_JUMP", "INSTRUMENTED_RESUME")
 """Instructions at which a thread that runs bytecode lets another one run."""
 _DEBUGGERS = ("/pdb.py", "/bdb.py", "/pydevd.py")
@@ -105,7 +109,7 @@ class Progress:
 
     def _only_loops(self, before: Look, now: Look, took_s: float) -> bool:
         """Return whether its CPU time goes into a `while` loop that waits for something."""
-        if now.record is None or before.record is None or now.age_s > 0:
+        if now.record is None or before.record is None or now.age_s > _STALE_S:
             return False
         assert now.process is not None and before.process is not None
         path = _user_path(now.record)
@@ -117,7 +121,8 @@ class Progress:
         if now.process.faults - before.process.faults > _FAULTS_PER_S * took_s:
             return False
         runs = now.record.moves or now.record.opcode.startswith(_LOOPING)
-        return runs and in_while_loop(path[0].file, path[0].line)
+        asks = now.process.system_s - before.process.system_s > _SYSTEM_SHARE * took_s
+        return (runs or asks) and in_while_loop(path[0].file, path[0].line)
 
 
 def _has_moved(before: Look, now: Look) -> bool:

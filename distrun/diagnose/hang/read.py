@@ -70,6 +70,7 @@ def process_of(told: object) -> Process | None:
         state=_text(found.get("state")),
         is_traced=found.get("is_traced") is True,
         cpu_s=_seconds(found.get("cpu_s")),
+        system_s=_seconds(found.get("system_s")),
         io_nbytes=_count(found.get("io_nbytes")),
         faults=_count(found.get("faults")),
     )

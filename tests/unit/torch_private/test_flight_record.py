@@ -12,17 +12,19 @@ import pytest
 
 SCRIPT = """
 import json, sys
+from datetime import timedelta
 import torch, torch.distributed as dist
 before = set(sys.modules)
 from distrun import torch_private
 new = sorted(name for name in set(sys.modules) - before if not name.startswith("distrun"))
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
-group = dist.new_group([0], group_desc="mine")
+group = dist.new_group([0], group_desc="mine", timeout=timedelta(seconds=7))
 dist.all_reduce(torch.ones(3, 4), group=group)
 print(json.dumps({
     "modules": new,
     "groups": torch_private.known_groups(),
     "name": torch_private.group_names()[group],
+    "timeouts": torch_private.group_timeouts(),
     "counts": json.loads(torch_private.flight_record(collectives=False)),
     "all": json.loads(torch_private.flight_record(collectives=True)),
 }))
@@ -49,6 +51,10 @@ def test_torch_private_known_groups_and_torch_private_group_names(told: dict[str
     world, mine = told["groups"]
     assert world[1:] == ["default_pg", {"0": 0}]
     assert mine == [told["name"], "mine", {"0": 0}]
+
+
+def test_torch_private_group_timeouts(told: dict[str, Any]) -> None:
+    assert told["timeouts"] == {told["groups"][0][0]: 1800.0, told["name"]: 7.0}
 
 
 def test_torch_private_flight_record_counts_the_collectives_of_each_group(
