@@ -81,6 +81,10 @@ class RunDirectory:
         """The stacks of one rank when it crashed or was stopped by the time limit."""
         return self._file("stacks", f"rank{rank:d}.txt")
 
+    def flight(self, rank: int) -> RunFile:
+        """What one rank has answered about its collectives: torch's record, and where it was."""
+        return self._file("flight", f"rank{rank:d}.json")
+
     def rank_logs(self) -> Iterator[tuple[int, int]]:
         """Yield (node, rank) of every existing rank log, in rank order."""
         found = []
