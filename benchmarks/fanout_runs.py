@@ -68,6 +68,8 @@ def plan_of(agents: int, command: tuple[str, ...]) -> LaunchPlan:
         grace_s=GRACE_S,
         linger_s=0.0,
         straggler_notice_s=0.0,
+        hang_timeout_s=0.0,
+        stops_on_hang=True,
         join_timeout_s=300.0,
         time_limit_s=None,
         local=False,

@@ -24,6 +24,10 @@ RUN = "DISTRUN_RUN"
 """The run directory, made where the job was submitted, that a launch in the job goes on with."""
 REPORT = "DISTRUN_REPORT"
 """`<fd>:<inode>` of the pipe on which a rank reports to its agent."""
+RECORDS = "DISTRUN_RECORDS"
+"""Name of the agent's abstract socket (unix(7)) on which it asks a rank what it is in."""
+RECORD_SIZES = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")
+"""How many collectives torch's flight recorder keeps, and the older name of it; 0 for none."""
 COMM_CHECK = "DISTRUN_COMM_CHECK"
 """Set to 1, `distrun.comm` compares every call over the ranks before anything is sent."""
 
@@ -35,7 +39,7 @@ _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
 _SCRUBBED = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
-    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT),
+    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT, RECORDS),
 }
 # The short ones only at the end of a word: not TOKENIZERS, nor AUTHOR.
 _SECRET = re.compile(

@@ -89,11 +89,11 @@ def state_of(pid: int) -> str:
 
 def _stat_fields(pid: int | str) -> list[str]:
     """Return the fields of /proc/PID/stat from the third (state) on."""
-    found = _stat(pid)
+    found = stat_of(pid)
     return found[1] if found else []
 
 
-def _stat(pid: int | str) -> tuple[str, list[str]] | None:
+def stat_of(pid: int | str) -> tuple[str, list[str]] | None:
     """Return the name in /proc/PID/stat, which may hold any characters, and the fields after it."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -153,7 +153,7 @@ def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
     if not LINUX:
         return {}
     stats = {
-        int(e.name): s for e in os.scandir("/proc") if e.name.isdigit() if (s := _stat(e.name))
+        int(e.name): s for e in os.scandir("/proc") if e.name.isdigit() if (s := stat_of(e.name))
     }
     ours = set(marked(tag))
     found = {}

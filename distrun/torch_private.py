@@ -7,10 +7,12 @@ passes or shows what to fix here. Modules that `import torch` does not load are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
+from itertools import islice
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,11 +46,15 @@ __all__ = [
     "all_gather_single",
     "default_store",
     "device_types",
+    "flight_record",
     "forget_groups",
     "functional_collectives",
+    "group_names",
+    "group_timeouts",
     "groups",
     "keep_out_of_graphs",
     "keystr",
+    "known_groups",
     "leave_out_of_ddp",
     "multiply_all",
     "naming_by",
@@ -141,6 +147,66 @@ def keep_out_of_graphs(*functions: Callable[..., Any]) -> None:
         skip = eval_frame._FrameAction.SKIP
         strategy = eval_frame._FrameExecStrategy(skip, skip)
         eval_frame.set_code_exec_strategy(function.__code__, strategy)
+
+
+# --- records of collectives -----------------------------------------------------------
+
+
+def flight_record(*, collectives: bool) -> bytes:
+    """Return what torch's flight recorder holds, as JSON, without stacks.
+
+    Args:
+        collectives: With the last collectives, not only the counts of each group.
+
+    Raises:
+        AttributeError: This torch cannot tell it.
+    """
+    bindings: Any = torch._C._distributed_c10d
+    record: bytes = bindings._dump_fr_trace_json(collectives, False)
+    return record
+
+
+def known_groups() -> list[tuple[str, str, dict[int, int] | None]]:
+    """Return name, description and group rank by global rank of each group of this rank.
+
+    It is one call into C: a thread that held a group, and were interrupted, might be the last one
+    to hold it, and would have to destroy it.
+    """
+    names, ranks = (
+        dist.distributed_c10d._world.pg_names,
+        dist.distributed_c10d._world.pg_group_ranks,
+    )
+    return list(zip(names.values(), map(_description, names), map(ranks.get, names), strict=True))
+
+
+_description = attrgetter("group_desc")
+
+
+def group_timeouts() -> dict[str, float]:
+    """Return torch's own limit for a collective of each group of this rank, in s, by name.
+
+    As in `known_groups`, no group is ever held here. A group whose backends tell no limit is
+    left out.
+    """
+    names = dist.distributed_c10d._world.pg_names
+    before: list[str] = list(names.values())
+    found: dict[str, float] = {}
+    for number, name in enumerate(before):
+        for device in ("cpu", "cuda"):
+            backend: Any = methodcaller("_get_backend", torch.device(device))
+            with suppress(RuntimeError, AttributeError):
+                (limit,) = map(_limit, map(backend, islice(names, number, number + 1)))
+                found[name] = limit.total_seconds()
+                break
+    return found if list(names.values()) == before else {}
+
+
+_limit: Any = attrgetter("options._timeout")
+
+
+def group_names() -> Mapping[dist.ProcessGroup, str]:
+    """Return torch's own mapping from the groups of this rank to their names."""
+    return dist.distributed_c10d._world.pg_names
 
 
 # --- training ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -22,19 +23,18 @@ from typing import Any
 from distrun.agent.channel import Channel
 from distrun.agent.ending import Ending
 from distrun.agent.forks import Forks
+from distrun.agent.looks import Looks
 from distrun.agent.rank import Rank
+from distrun.agent.records import Records
 from distrun.agent.stdin import Stdin
 from distrun.env import TAG
-from distrun.processes import reap_children, send, state_of, sweep
-from distrun.signal_masks import catches, survives
-from distrun.signals import STACKS
+from distrun.processes import reap_children, send, sweep
+from distrun.signal_masks import survives
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.wire import WAITING_FOR_NODES
 
 _ORPHANED_GRACE_S = 2.0  # the launcher is gone: nobody reads what a longer grace would print
-_STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
-_STACKS_LOOK_S = 0.02
 _LAST_WORDS_CHUNKS = 2  # 2 MiB, twice the pipe: a grandchild may go on writing
 _GATHER_S = 0.003
 _NO_MORE_THREADS = re.compile("Resource temporarily unavailable|can't start new thread")
@@ -67,12 +67,14 @@ class Node:
             "start": self._start,
             "signal": self._signal,
             "interrupt": self._interrupt,
-            "stacks": self._stacks,
+            "look": lambda _: self._looks.look(),
+            "stacks": lambda _: self._looks.stacks(),
             "stdin": self._stdin_came,
             "stop": self._stop,
             "kill": lambda _: self._ending.kill(self._live()),
             "exit": self._exit,
         }
+        self._to_obey: deque[dict[str, Any]] = deque()
         self._by_itself = False
         """No launcher sees the other nodes."""
         self._wake_read, self._wake_write = os.pipe()
@@ -80,6 +82,8 @@ class Node:
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._selector.register(forks, selectors.EVENT_READ, self._on_forks)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
+        self._records = Records(self._selector, lambda: {r.pid for r in self._live()})
+        self._looks = Looks(self._records, self._live, channel.event)
 
     def run(self) -> None:
         """Serve until the supervisor ends the node, then leave no process."""
@@ -98,10 +102,11 @@ class Node:
         for rank in self._ranks.values():
             self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # of what it had left behind
             rank.close()
+        self._records.close()
         self._channel.event("swept")
 
     def _timeout_s(self) -> float:
-        due = [self._beat_at, *self._ending.due()]
+        due = [self._beat_at, *self._ending.due(), *self._looks.due()]
         if self._metrics:
             due.append(self._metrics_due)
         return max(0.0, min(due) - time.monotonic())
@@ -114,6 +119,8 @@ class Node:
             self._listen()
         if self._metrics and now >= self._metrics_due:
             self._send_metrics()
+        self._looks.on_time()
+        self._obey()
         self._ending.on_time(self._live())
         if self._ending.stopped:
             self._all_ended.set()
@@ -163,7 +170,13 @@ class Node:
         if commands is None:
             self._on_orphaned("the supervisor closed its connection")
             return
-        for command in commands:
+        self._to_obey += commands
+        self._obey()
+
+    def _obey(self) -> None:
+        """Carry out commands in their order; a stop waits until the stacks are written."""
+        while self._to_obey and not self._looks.is_collecting:
+            command = self._to_obey.popleft()
             self._commands[command["command"]](command)
 
     def _on_orphaned(self, why: str) -> None:
@@ -205,7 +218,7 @@ class Node:
         environs, commands = self._to_start
         self._to_start = None
         self._channel.event("node_stage", stage="starting its ranks")
-        self._forks.begin(os.environ)
+        self._forks.begin(self._records.environment(os.environ))
         try:
             for local_rank, environ in environs.items():
                 self._ask_for(local_rank, environ, commands[local_rank])
@@ -357,22 +370,6 @@ class Node:
         assert self._stdin
         self._unregister(fd)
         self._tell_taken(self._stdin.flush())
-
-    def _stacks(self, _: dict[str, Any]) -> None:
-        """Collect where every live rank is; a rank writes it from C, stuck or not."""
-        live = self._live()
-        asked = [r for r in live if STACKS and catches(r.pid, STACKS)]
-        for rank in asked:
-            send(rank.pid, STACKS)
-        deadline, sizes = time.monotonic() + _STACKS_LIMIT_S, [0] * len(asked)
-        while asked and time.monotonic() < deadline:
-            time.sleep(_STACKS_LOOK_S)
-            before, sizes = sizes, [rank.stacks_nbytes for rank in asked]
-            if all(sizes) and sizes == before:  # all have written, and nobody writes more
-                break
-        for rank in live:
-            found = {"stacks": rank.read_stacks(), "state": state_of(rank.pid)}
-            self._channel.event("stacks", rank=rank.rank, **found)
 
     def _exit(self, command: dict[str, Any]) -> None:
         self._released.set()

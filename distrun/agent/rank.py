@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from distrun.agent.output import Output
@@ -37,6 +39,8 @@ _CRASH = b"Fatal Python error: "
 _PRINTED_NBYTES = 1 << 16
 """How much of the end of its output is kept: it may hold the stacks of many threads."""
 _STACKS_LIMIT_NBYTES = 1 << 18
+_RECORDER = f'  File "{Path(__file__).with_name("recorder.py")}", line '
+"""How faulthandler begins the outermost line of the recorder's thread."""
 
 
 class Rank:
@@ -177,7 +181,7 @@ class Rank:
         data = os.pread(self._stacks_fd, _STACKS_LIMIT_NBYTES, 0)
         os.ftruncate(self._stacks_fd, 0)
         os.lseek(self._stacks_fd, 0, os.SEEK_SET)
-        return data.decode(errors="replace")
+        return _without_recorder(data.decode(errors="replace"))
 
     def kill(self) -> None:
         """SIGKILL the rank and its process group."""
@@ -189,6 +193,12 @@ class Rank:
         self.output.close()
         for fd in (self.report_fd, self._stacks_fd):
             os.close(fd)
+
+
+def _without_recorder(stacks: str) -> str:
+    """Return stacks without those of our own thread: they tell nothing of the script."""
+    blocks = re.split(r"(?m)^(?=Current thread |Thread )", stacks)
+    return "".join(b for b in blocks if not b.rstrip().rpartition("\n")[2].startswith(_RECORDER))
 
 
 def _is_report(record: Message) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distrun.agent import first_group
 from distrun.agent.carried import Original, Place, best_place, original, place_of
 from distrun.agent.gloo_end import close_gloo
 from distrun.agent.last_exit import call_last
@@ -47,6 +48,7 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
         faulthandler.register(STACKS, file=stacks_fd, all_threads=True)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
     call_last(reporter.at_exit)
+    first_group.watch(os.environ)
     _call_before_threads_are_joined(reporter.at_raise)
 
 
@@ -115,6 +117,7 @@ class Reporter:
             self._tell({"report": "leaving"})  # before its peers can see a closed connection
         elif not self._told:
             self._tell(_uncaught(error) | {"threads": []})
+        first_group.stop()
         close_gloo()
 
     def _tell(self, record: dict[str, Any]) -> None:

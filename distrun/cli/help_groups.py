@@ -26,7 +26,10 @@ LAUNCH: Groups = {
     ),
     "How": ("start_method", "max_restarts", "detach"),
     "Slurm": (*("partition", "account", "qos", "constraint", "time", "requeue", "sbatch"),),
-    "Limits": ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"),
+    "Limits": (
+        *("time_limit", "hang_timeout", "on_hang", "grace", "linger", "join_timeout"),
+        "straggler_notice",
+    ),
     "Checks before the start": ("check", "strict", "dry_run", "explain"),
     "Output": (
         *("quiet", "only_rank", "prefix", "fold", "debug_rank", "json"),

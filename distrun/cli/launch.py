@@ -61,6 +61,10 @@ def launch(
     straggler_notice: str = typer.Option(
         None, metavar="TIME", help="Tell where ranks are when others have ended for so long [60s]."
     ),
+    hang_timeout: str = typer.Option(
+        None, metavar="TIME", help="For ranks that wait for a rank, without progress [5m]; 0: off."
+    ),
+    on_hang: str = typer.Option(None, metavar="stop|observe", help="What to do then [stop]."),
     start_method: str = typer.Option(None, metavar="forkserver|spawn", help="Warm or cold ranks."),
     log_max_mib: str = typer.Option(None, metavar="N", help="Rotate rank logs at this size."),
     check: bool = typer.Option(True, help="Check the machine before the start."),

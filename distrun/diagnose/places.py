@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from distrun.frames import is_library
+
+if TYPE_CHECKING:
+    import ast
 
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
 _NAMED_RANKS = 4
@@ -92,14 +95,7 @@ def callee_at(file: str, line: int) -> str:
     """Return what a source line calls as it is written, `time.sleep`; "" if it is ambiguous."""
     import ast  # imported only when needed
 
-    try:
-        path = Path(file)
-        if not path.is_file() or path.stat().st_size > _SOURCE_LIMIT_NBYTES:
-            return ""
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return ""
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.lineno == line]
+    calls = [n for n in _nodes_of(file) if isinstance(n, ast.Call) and n.lineno == line]
     names = set()
     for call in calls:
         name, callee = [], call.func
@@ -110,6 +106,29 @@ def callee_at(file: str, line: int) -> str:
             name.append(callee.id)
         names.add(".".join(reversed(name)))
     return names.pop() if len(names) == 1 else ""
+
+
+@cache
+def in_while_loop(file: str, line: int) -> bool:
+    """Return whether the innermost loop around a source line is a `while`."""
+    import ast
+
+    loops = [n for n in _nodes_of(file) if isinstance(n, (ast.While, ast.For, ast.AsyncFor))]
+    around = [n for n in loops if n.lineno <= line <= (n.end_lineno or n.lineno)]
+    return bool(around) and isinstance(max(around, key=lambda n: n.lineno), ast.While)
+
+
+def _nodes_of(file: str) -> list[ast.AST]:
+    """Return all nodes of a source file's syntax tree; none if it cannot be read."""
+    import ast
+
+    try:
+        path = Path(file)
+        if not path.is_file() or path.stat().st_size > _SOURCE_LIMIT_NBYTES:
+            return []
+        return list(ast.walk(ast.parse(path.read_bytes())))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return []
 
 
 def grouped(places: Mapping[int, Place | None]) -> str:

@@ -81,6 +81,8 @@ def make_plan(
         grace_s=job.grace,
         linger_s=job.grace if job.linger is None else job.linger,
         straggler_notice_s=job.straggler_notice,
+        hang_timeout_s=job.hang_timeout,
+        stops_on_hang=job.on_hang == "stop",
         join_timeout_s=job.join_timeout,
         time_limit_s=job.time_limit,
         local=local,

@@ -72,6 +72,9 @@ class LaunchPlan:
     grace_s: float
     linger_s: float
     straggler_notice_s: float
+    hang_timeout_s: float
+    """0: nobody watches for hangs."""
+    stops_on_hang: bool
     join_timeout_s: float
     time_limit_s: float | None
     local: bool
@@ -156,7 +159,12 @@ class LaunchPlan:
         if self.time_limit_s:
             notes = (*notes, f"the time limit of {self.time_limit_s:g} s is off")
         return replace(
-            self, debug_rank=rank, straggler_notice_s=0.0, time_limit_s=None, notes=notes
+            self,
+            debug_rank=rank,
+            straggler_notice_s=0.0,
+            hang_timeout_s=0.0,
+            time_limit_s=None,
+            notes=notes,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -108,6 +108,13 @@ def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, st
             source("straggler_notice"),
             "to report ranks that run on when others have ended",
         ),
+        (
+            "hang timeout",
+            f"{plan.hang_timeout_s:g} s" if plan.hang_timeout_s else "never",
+            source("hang_timeout"),
+            "without progress, while ranks wait for a rank",
+        ),
+        ("on hang", job.on_hang, source("on_hang"), "what is done about it"),
         ("time limit", limit, source("time_limit"), "for the whole run"),
         ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
         ("runs dir", str(job.runs_dir), source("runs_dir"), "where the run is recorded"),

@@ -82,7 +82,7 @@ class RunDirectory:
         return self._file("stacks", f"rank{rank:d}.txt")
 
     def flight(self, rank: int) -> RunFile:
-        """What one rank has answered about its collectives: torch's record, and where it was."""
+        """The record of one rank's collectives, from when it hung or was stopped."""
         return self._file("flight", f"rank{rank:d}.json")
 
     def rank_logs(self) -> Iterator[tuple[int, int]]:
@@ -116,7 +116,7 @@ def create(runs_dir: Path, run_id: str) -> RunDirectory:
     path = runs_dir / run_id
     path.mkdir(mode=0o700)
     held = open_directory(path)
-    for name in ("logs", "errors", "stacks"):
+    for name in ("logs", "errors", "stacks", "flight"):
         os.mkdir(name, 0o700, dir_fd=held.fd)
     return RunDirectory(path.resolve(), held)
 

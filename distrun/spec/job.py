@@ -78,6 +78,10 @@ class Settings(Frozen):
     """Time that nodes have to join, and their ranks to start (exit code 4)."""
     straggler_notice: Grace = 60.0
     """Report where ranks are that still run this long after others have ended; 0 for never."""
+    hang_timeout: Grace = 300.0
+    """A job whose ranks wait for a rank this long without progress hangs; 0 for no watch."""
+    on_hang: Literal["stop", "observe"] = "stop"
+    """Stop a job that hangs (exit code 124), or report it and go on."""
     start_method: Literal["forkserver", "spawn"] = "forkserver"
     """Fork ranks from one import of torch, or start each as a new process."""
     log_max_mib: NonNegativeInt = 0

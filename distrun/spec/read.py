@@ -38,8 +38,10 @@ _HINTS = {
     "env": "a name of letters, digits and _, and its value",
     **dict.fromkeys(("check", "strict"), "true or false; or a table `ignore` and limits for check"),
     **dict.fromkeys(
-        ("time_limit", "grace", "linger", "join_timeout", "straggler_notice"), _DURATION
+        ("time_limit", "grace", "linger", "join_timeout", "straggler_notice", "hang_timeout"),
+        _DURATION,
     ),
+    "on_hang": "stop or observe",
     "slurm.time": _DURATION,
 }
 """Setting -> valid values, for hints."""

@@ -15,6 +15,7 @@ from distrun.nodes import conversation
 from distrun.nodes.conversation import Conversation
 from distrun.plan.model import NodePlan, Program
 from distrun.processes import send, sweep
+from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import Streams
 
 
@@ -59,6 +60,17 @@ class Agent:
     def send(self, command: str, **fields: Any) -> None:
         """Send a command to the agent."""
         self.talk.send({"command": command, **fields})
+
+    def listen(self) -> str:
+        """Return a notice if it is silent, and give it up after long: it sends a byte a second."""
+        if not self.joined or self.gone:
+            return ""
+        if self.talk.silence.lost and not self.why_lost:
+            self.why_lost = f"{self.host}: its agent said nothing for {LOST_AFTER_S:g} s"
+            self.kill()  # its pipe ends: World.on_gone does the rest
+        if not self.talk.silence.to_be_told:
+            return ""
+        return f"the agent of {self.host} has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
 
     def kill(self) -> None:
         """Kill it with all processes of its node.

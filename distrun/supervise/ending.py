@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.places import grouped, place_of
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode
@@ -36,6 +37,13 @@ class Ending:
     summary: str
     hint: str = ""
     verdict: Verdict | None = None
+    hang: HangVerdict | None = None
+    """Who waited for whom when the run was stopped, if it hung."""
+
+    def verdict_json(self) -> dict[str, Any] | None:
+        """Return what failed first, and under `hang` who waited for whom, as plain JSON."""
+        failed = self.verdict.to_json() if self.verdict else {}
+        return {**failed, "hang": self.hang.to_json()} if self.hang else failed or None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ def describe(world: World, stop: Stop | None) -> Ending:
     """Return the ending of the last world of a run; the first cause counts."""
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
+    if hang := world.hangs.stopping:
+        return Ending("hang", ExitCode.TIME_LIMIT, hang.sentence, _after_hang(world), hang=hang)
     verdict = judge(world.ends)
     if not any(end.failed and not end.after_stop for end in world.ends):
         if stop:
@@ -61,12 +71,17 @@ def describe(world: World, stop: Stop | None) -> Ending:
     if ending := _lost_elsewhere(world, verdict):
         return ending
     if verdict is not None and not _lost_came_first(world):
-        summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
-        start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
-        where = start_cold or _where_ranks_were(world)
-        hint = "\n".join(filter(None, (verdict.cure, where)))
-        return Ending("failed", verdict.exit_code, summary, hint, verdict)
+        return _failed(world, verdict)
     return _node_lost(world, verdict)
+
+
+def _failed(world: World, verdict: Verdict) -> Ending:
+    hang = world.hangs.at_stop(world.agents, world.ends)
+    summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
+    start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
+    where = start_cold or _where_ranks_were(world, hang)
+    hint = "\n".join(filter(None, (verdict.cure, where)))
+    return Ending("failed", verdict.exit_code, summary, hint, verdict, hang)
 
 
 def _stopped(world: World, stop: Stop) -> Ending:
@@ -77,13 +92,17 @@ def _stopped(world: World, stop: Stop) -> Ending:
         signum = signal.Signals(stop.signum)
         summary = f"stopped by {stop.why or signum.name}{_how_ranks_took_it(world)}"
         outcome = _OUTCOMES.get(signum, "terminated")
-        return Ending(outcome, code_of(signum), summary, _where_ranks_were(world))
+        hang = world.hangs.at_stop(world.agents, world.ends)
+        where = _where_ranks_were(world, hang)
+        return Ending(outcome, code_of(signum), summary, where, hang=hang)
     limit = f"{world.plan.time_limit_s:g} s"
+    hang = world.hangs.at_stop(world.agents, world.ends)
     return Ending(
         "time limit",
         ExitCode.TIME_LIMIT,
         f"stopped at the time limit of {limit}{_how_ranks_took_it(world)}",
-        _where_ranks_were(world),
+        _where_ranks_were(world, hang),
+        hang=hang,
     )
 
 
@@ -204,9 +223,16 @@ def _how_ranks_took_it(world: World) -> str:
     return ""
 
 
-def _where_ranks_were(world: World) -> str:
-    """Return where the ranks were that lived when the run was stopped."""
-    if not world.where.stacks:
+def _after_hang(world: World) -> str:
+    run_id = world.plan.run_id.partition(".")[0]
+    return f"distrun diagnose {run_id} prints the last collectives of each rank and their stacks"
+
+
+def _where_ranks_were(world: World, hang: HangVerdict | None = None) -> str:
+    """Return who waited for whom, and where the ranks were that lived when the run was stopped."""
+    stacks = {rank: a.stacks for rank, a in world.where.at_stop.items() if a.stacks}
+    if not stacks:
         return ""
-    where = grouped({rank: place_of(stacks) for rank, stacks in world.where.stacks.items()})
-    return f"where the ranks were: {where}; full stacks are in stacks/ of the run directory"
+    where = grouped({rank: place_of(text) for rank, text in stacks.items()})
+    told = f"where the ranks were: {where}; full stacks are in stacks/ of the run directory"
+    return f"{hang.sentence}\n{told}" if hang else told

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.supervise.ending import Ending
+from distrun.supervise.whereabouts import Answer
 from distrun.supervise.world import World
 
 
@@ -23,22 +24,28 @@ def write_evidence(
         complain: Called with a message about each file that cannot be written.
     """
     files: list[tuple[RunFile, str]] = []
-    if ending.verdict:
-        files.append((run.verdict, json.dumps(ending.verdict.to_json(), indent=1)))
+    if ending.verdict or ending.hang:
+        files.append((run.verdict, json.dumps(ending.verdict_json(), indent=1)))
     for end in world.ends:
         if end.failed and end.report:
             files.append((run.error(end.rank), json.dumps(end.report, indent=1)))
         if end.stacks:
             files.append((run.stacks(end.rank), end.stacks))
-    files += [(run.stacks(rank), text) for rank, text in world.where.stacks.items()]
     _write(files, complain)
+    write_answers(run, world.where.at_stop, complain)
 
 
-def write_stacks(
-    run: RunDirectory, stacks: Mapping[int, str], complain: Callable[[str], None]
+def write_answers(
+    run: RunDirectory, answers: Mapping[int, Answer], complain: Callable[[str], None]
 ) -> None:
-    """Write the stacks of ranks that still run; `complain` as for `write_evidence`."""
-    _write([(run.stacks(rank), text) for rank, text in stacks.items()], complain)
+    """Write the stacks and the records of ranks that still run; `complain` as above."""
+    files: list[tuple[RunFile, str]] = []
+    for rank, answer in answers.items():
+        if answer.stacks:
+            files.append((run.stacks(rank), answer.stacks))
+        if answer.flight:
+            files.append((run.flight(rank), json.dumps(answer.flight)))
+    _write(files, complain)
 
 
 def _write(files: Iterable[tuple[RunFile, str]], complain: Callable[[str], None]) -> None:

@@ -25,13 +25,14 @@ from distrun.streams import Streams
 from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.beat import Beat
 from distrun.supervise.ending import Stop, describe
-from distrun.supervise.evidence import write_evidence, write_stacks
+from distrun.supervise.evidence import write_answers, write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.starts import Starts
+from distrun.supervise.whereabouts import told
 from distrun.supervise.world import World
 
 _MAX_PORT_TRIES = 5
@@ -227,10 +228,12 @@ class Supervisor:
             if name == "output":
                 log = self._logs.of_rank(agent.index, event["rank"])
                 log.write(event["stream"], data)
+                self._world.hangs.printed(event["rank"])
                 self._observer.ring()
             elif name == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
                 self._metrics.write({**event["values"], **own})
+                self._world.hangs.printed(event["rank"])
                 self._observer.tell(event)
             elif name == "stdin_taken":
                 if self._feed:
@@ -324,26 +327,14 @@ class Supervisor:
             self._world.kill()
 
     def _tell_stacks(self) -> None:
-        """Tell whoever asked where the ranks are, when all have answered; the files come first."""
-        agents = self._world.agents
-        if (answers := self._world.where.of_user.answers(live_ranks(agents))) is None:
+        """Write what the ranks have answered, and tell whoever asked where they are."""
+        world = self._world
+        write_answers(self._run, world.hangs.new_evidence(), self._complain)
+        agents = world.agents
+        if (answers := world.where.of_user.answers(live_ranks(agents))) is None:
             return
-        stacks = {rank: answer.stacks for rank, answer in answers.items() if answer.stacks}
-        write_stacks(self._run, stacks, self._complain)
-        nodes = {rank: agent for agent in agents for rank in agent.ranks}
-        self._tell(
-            "stacks",
-            ranks=[
-                {
-                    "rank": rank,
-                    "node": nodes[rank].index,
-                    "host": nodes[rank].host,
-                    "state": answer.state,
-                    "written": rank in stacks,
-                }
-                for rank, answer in answers.items()
-            ],
-        )
+        write_answers(self._run, answers, self._complain)
+        self._tell("stacks", ranks=told(agents, answers))
 
     def _agent_of_debugged(self) -> Agent | None:
         """Return the agent of the rank that has the terminal, while Ctrl-C is for that rank."""
@@ -389,7 +380,7 @@ class Supervisor:
             hint=ending.hint,
             duration_s=duration_s,
             attempts=attempts,
-            verdict=ending.verdict and ending.verdict.to_json(),
+            verdict=ending.verdict_json(),
         )
         self._beat.end()
         self._observer.flush_for(_FAREWELL_S)

@@ -13,8 +13,9 @@ from typing import Any
 
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
 from distrun.supervise.agents import Agent, live_ranks
+from distrun.supervise.hangs import GRACE_S, Hangs
+from distrun.supervise.joining import Joining
 from distrun.supervise.others import OtherNodes
 from distrun.supervise.raised import RaisedRanks
 from distrun.supervise.stragglers import Stragglers
@@ -22,7 +23,6 @@ from distrun.supervise.whereabouts import Whereabouts
 
 SETTLE_S = 0.2
 """From the first failure to SIGTERM: ranks with the same error can report it."""
-_FIRST_WAITING_S, _WAITING_S = 3.0, 10.0
 _OVERTIME_S = 5.0
 """How long after the ranks' grace an agent is killed."""
 _LOOK_S = 0.5
@@ -61,15 +61,18 @@ class World:
     """All ranks had ended by themselves then."""
     where: Whereabouts = field(default_factory=Whereabouts)
     stragglers: Stragglers = field(init=False)
+    hangs: Hangs = field(init=False)
+    _joining: Joining = field(init=False)
     _others: OtherNodes = field(init=False)
     _raised: RaisedRanks = field(default_factory=RaisedRanks)
     _started_at: float = field(default_factory=time.monotonic)
-    _next_waiting: float = _FIRST_WAITING_S
     _stop_at: float | None = None
     _kill_agents_at: float | None = None
 
     def __post_init__(self) -> None:
         self.stragglers = Stragglers(self.plan.straggler_notice_s)
+        self.hangs = Hangs(self.plan, self.where)
+        self._joining = Joining()
         self._others = OtherNodes(self.plan.own_node, self.plan.supervised[0].host)
 
     @property
@@ -154,6 +157,7 @@ class World:
     def _on_rank_started(self, agent: Agent, event: dict[str, Any]) -> None:
         agent.ranks[event["rank"]] = event["pid"]
         agent.begun = len(agent.ranks) == self.plan.nproc_per_node or agent.begun
+        self.hangs.began(event["rank"])
         self.tell("rank_started", node=agent.index, **event)
 
     def _on_rank_raised(self, agent: Agent, event: dict[str, Any]) -> None:
@@ -166,6 +170,7 @@ class World:
         agent.begun = True
         self._raised.ended(event["rank"])
         self.stragglers.ended(event["rank"])
+        self.hangs.ended(event["rank"])
         at = event["monotonic"] if self.plan.has_one_clock else time.monotonic()
         end = RankEnd(
             node=agent.index,
@@ -220,6 +225,9 @@ class World:
 
     def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
         self.where.came(event)
+
+    def _on_looked(self, _: Agent, event: dict[str, Any]) -> None:
+        self.hangs.looked(event)
 
     def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.swept = True
@@ -294,8 +302,8 @@ class World:
         """Do what is due; return after how many seconds to look again."""
         now = time.monotonic()
         if self._stop_at is not None and now >= self._stop_at:
-            if any(end.timed_out for end in self.ends):
-                self.where.ask_before_stop(self.agents)  # one of them is awaited
+            if live_ranks(self.agents):  # one of them may be awaited
+                self.where.ask_before_stop(self.agents)
             self.stop(signal.SIGTERM, self.plan.grace_s)
         if self._kill_agents_at is not None and now >= self._kill_agents_at:
             self._kill_agents_at = None
@@ -303,8 +311,8 @@ class World:
                 if not agent.gone:
                     self._kill_agent(agent)
         for agent in self.agents:
-            if agent.joined and not agent.gone:
-                self._listen(agent)
+            if silent := agent.listen():
+                self.tell("notice", message=silent)
         if not self.stopping:
             self._watch(now - self._started_at)
         writing = [agent for agent in self.agents if agent.talk.flush()]
@@ -315,15 +323,6 @@ class World:
         if writing:
             due.append(0.02)
         return max(0.0, min([*due, _LOOK_S]))
-
-    def _listen(self, agent: Agent) -> None:
-        """Act when an agent is silent for long: it sends a byte a second."""
-        if agent.talk.silence.to_be_told:
-            silent = f"the agent of {agent.host} has been silent for {TOLD_AFTER_S:g} s"
-            self.tell("notice", message=f"{silent}: is it stopped?")
-        if agent.talk.silence.lost and not agent.why_lost:
-            agent.why_lost = f"{agent.host}: its agent said nothing for {LOST_AFTER_S:g} s"
-            agent.kill()  # its pipe ends: on_gone does the rest
 
     def _watch(self, waited_s: float) -> None:
         """Apply the time limit of each stage of a world that is not being stopped."""
@@ -343,6 +342,12 @@ class World:
             self.where.ask(self.agents, self.where.of_stragglers)
         if answers := self.where.of_stragglers.answers(live):
             self.tell("stragglers", **self.stragglers.news(answers))
+        for name, news in self.hangs.on_time(self.agents, self.ends):
+            self.tell(name, **news)
+        if self.hangs.stopping:
+            grace_s = min(self.plan.grace_s, GRACE_S)
+            self.tell("stopping", reason="hang", grace_s=grace_s)
+            self.stop(signal.SIGTERM, grace_s)
 
     def _start_is_overdue(self) -> bool:
         limit_s = max(1.0, self.plan.join_timeout_s - _ROUNDED_S)
@@ -352,17 +357,10 @@ class World:
         return [a for a in self.agents if not a.begun and a not in self.spared]
 
     def _watch_joining(self, waited_s: float) -> None:
-        absent = [agent for agent in self.agents if not agent.joined]
         if waited_s >= self.plan.join_timeout_s:
-            self._join_timeout(absent)
-        elif waited_s >= self._next_waiting:
-            self._next_waiting += _WAITING_S
-            self.tell(
-                "waiting",
-                waited_s=round(waited_s),
-                joined=[agent.host for agent in self.agents if agent.joined],
-                missing=[f"{agent.host} ({agent.stage})" for agent in absent],
-            )
+            self._join_timeout([agent for agent in self.agents if not agent.joined])
+        elif waiting := self._joining.news(waited_s, self.agents):
+            self.tell("waiting", **waiting)
 
     def _join_timeout(self, absent: list[Agent]) -> None:
         for agent in absent:
@@ -394,6 +392,7 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "start_failed": World._on_start_failed,
     "node_broken": World._on_node_broken,
     "stacks": World._on_stacks,
+    "looked": World._on_looked,
     "swept": World._on_swept,
 }
 """By the name of the event."""

@@ -275,6 +275,12 @@ def _stragglers(event: Mapping[str, Any]) -> str:
     )
 
 
+def _hang(event: Mapping[str, Any]) -> str:
+    if event["stops"]:
+        return ""  # the ending says it
+    return f"{event['verdict']['sentence']}\n--on-hang observe: the run goes on"
+
+
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "waiting": _waiting,
     "notice": lambda e: str(e["message"]),
@@ -287,6 +293,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "node_lost": lambda e: f"lost {e['why'] or e['host']}; stopping the others",
     "rank_stays": _stays,
     "stragglers": _stragglers,
+    "hang": _hang,
+    "no_progress": lambda e: f"no progress for {e['for_s']} s: {e['sentence']}",
     "lingering": lambda e: (
         f"all ranks have ended; {e['processes']} of node{e['node']} may go on"
         f" for {e['left_s']} s (--linger)"

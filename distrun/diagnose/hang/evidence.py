@@ -26,6 +26,8 @@ class Group:
     """Sequence number of the last collective that this rank has called; 0 for none."""
     completed: int
     """That of the last one which has ended here."""
+    timeout_s: float = 0.0
+    """torch's own limit for a collective of the group; 0 if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Record:
     """The calls of its main thread, the innermost first."""
     opcode: str = ""
     """The bytecode instruction at which its main thread was."""
+    moves: bool = False
+    """Its main thread was at another instruction, or in another call, some milliseconds later."""
     call: Call | None = None
     time_ns: int = 0
     """When it answered, by the wall clock of its machine."""
@@ -96,6 +100,8 @@ class Process:
     """Of all its processes."""
     io_nbytes: int = 0
     """Read and written by all its processes: disk, pipes and sockets."""
+    system_s: float = 0.0
+    """CPU time in the kernel, of the rank's own process."""
     faults: int = 0
     """Page faults of the rank's own process."""
 

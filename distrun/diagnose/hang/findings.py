@@ -34,6 +34,8 @@ Kind = Literal[
 - none: nothing wrong was found.
 """
 
+_NO_HANG = {"late", "debugger", "all_input", "idle", "unclear", "none"}
+
 
 @dataclass(frozen=True)
 class HangVerdict:
@@ -62,6 +64,11 @@ class HangVerdict:
     """Each waits for the next, and the last for the first."""
     note: str = ""
     """What else was seen."""
+
+    @property
+    def is_hang(self) -> bool:
+        """Whether a rank waits for one that does not come, or for a call that cannot end."""
+        return self.kind not in _NO_HANG
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""

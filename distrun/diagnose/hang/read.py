@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
-from distrun.diagnose.hang.evidence import Call, Collective, Group, Record
+from distrun.diagnose.hang.evidence import Call, Collective, Group, Process, Record
 from distrun.diagnose.places import Frame
 
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_DIMENSIONS = 4096, 256, 16
 _MAX_GROUPS, _MAX_RANKS, _MAX_FRAMES, _MAX_ARGUMENTS = 4096, 1 << 17, 64, 16
 _MAX_TEXT = 4096
-_MAX_INT = 2**63 - 1
+_MAX_INT, _MAX_SECONDS = 2**63 - 1, 1e12
 _PEER = re.compile(r"^(send|recv) (\d{1,9})(?:->|<-)(\d{1,9})$")
 _NAMES = {
     "_all_gather_base": "all_gather_into_tensor",
@@ -48,30 +48,52 @@ def record_of(answer: object) -> Record:
         collectives=collectives,
         frames=_frames(told.get("frames")) if trace is not told else (),
         opcode=_text(told.get("opcode")),
+        moves=told.get("moves") is True,
         call=_call(told.get("call")),
         time_ns=_count(told.get("time_ns")),
     )
 
 
-def _groups_of_ranks(
-    told: Mapping[Any, Any], trace: Mapping[Any, Any]
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return name -> (desc, global ranks), as the rank tells them, else as NCCL's dump does."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+class _Config(NamedTuple):
+    """What does not change in a group."""
+
+    desc: str = ""
+    ranks: tuple[int, ...] = ()
+    timeout_s: float = 0.0
+
+
+def process_of(told: object) -> Process | None:
+    """Return what an agent tells of a rank's process; None if it could not be read."""
+    if not (found := _dict(told)):
+        return None
+    return Process(
+        state=_text(found.get("state")),
+        is_traced=found.get("is_traced") is True,
+        cpu_s=_seconds(found.get("cpu_s")),
+        system_s=_seconds(found.get("system_s")),
+        io_nbytes=_count(found.get("io_nbytes")),
+        faults=_count(found.get("faults")),
+    )
+
+
+def _groups_of_ranks(told: Mapping[Any, Any], trace: Mapping[Any, Any]) -> dict[str, _Config]:
+    """Return the groups by name, as the rank tells them, else as NCCL's dump does."""
+    found: dict[str, _Config] = {}
     for name, config in islice(_dict(trace.get("pg_config")).items(), _MAX_GROUPS):
         ranks = _dict(config).get("ranks")
         if _text(name) and type(ranks) is str and len(ranks) < 8 * _MAX_RANKS:
             numbers = map(int, re.findall(r"\d{1,9}", ranks))
-            found[_text(name)] = _text(_dict(config).get("desc")), tuple(numbers)
+            found[_text(name)] = _Config(_text(_dict(config).get("desc")), tuple(numbers))
     for group in _list(told.get("groups"), _MAX_GROUPS):
         if name := _text(_dict(group).get("name")):
             ranks = tuple(map(_count, _list(group.get("ranks"), _MAX_RANKS)))
-            found[name] = _text(group.get("desc")), ranks
+            timeout_s = _seconds(group.get("timeout_s"))
+            found[name] = _Config(_text(group.get("desc")), ranks, timeout_s)
     return found
 
 
 def _with_counts(
-    configured: Mapping[str, tuple[str, tuple[int, ...]]],
+    configured: Mapping[str, _Config],
     collectives: tuple[Collective, ...],
     trace: Mapping[Any, Any],
 ) -> dict[str, Group]:
@@ -90,7 +112,7 @@ def _with_counts(
     for name in [*configured, *(entries.keys() - configured), *(status.keys() - configured)]:
         if not name or name in groups:
             continue
-        desc, ranks = configured.get(name, ("", ()))
+        config = configured.get(name, _Config())
         own = entries.get(name, [])
         enqueued = max((each.seq for each in own), default=0)
         pending = [each.seq for each in own if not each.done]
@@ -99,18 +121,17 @@ def _with_counts(
         else:
             enqueued = _count(status.get(name, {}).get("last_enqueued_collective"))
             completed = _count(status.get(name, {}).get("last_completed_collective"))
-        groups[name] = Group(name, desc or descs.get(name, ""), ranks, enqueued, completed)
+        desc = config.desc or descs.get(name, "")
+        groups[name] = Group(name, desc, config.ranks, enqueued, completed, config.timeout_s)
     return groups
 
 
-def _collectives(
-    trace: Mapping[Any, Any], groups: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> Iterator[Collective]:
+def _collectives(trace: Mapping[Any, Any], groups: Mapping[str, _Config]) -> Iterator[Collective]:
     for entry in _entries(trace):
         group = _text(entry["process_group"][0])
         is_p2p = entry.get("is_p2p") is True
         op = _text(entry.get("profiling_name")).rpartition(":")[2]
-        peer = _peer(op, groups.get(group, ("", ()))[1])
+        peer = _peer(op, groups.get(group, _Config()).ranks)
         op = op.split(" ")[0]
         state = _text(entry.get("state"))
         yield Collective(
@@ -193,6 +214,12 @@ def _list(value: object, limit: int) -> list[Any]:
 
 def _text(value: object) -> str:
     return value[:_MAX_TEXT] if type(value) is str else ""
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return float(value) if 0 <= value < _MAX_SECONDS else 0.0
 
 
 def _count(value: object) -> int:

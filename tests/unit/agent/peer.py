@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -96,6 +97,16 @@ class Peer:
                 key.data()
         self.node._on_time()
 
+    def turn_until_told(self, count: int) -> list[dict[str, Any]]:
+        """Let it go on until it has told so many events, and return them."""
+        told: list[dict[str, Any]] = []
+        deadline = time.monotonic() + 20
+        while len(told) < count and time.monotonic() < deadline:
+            self.node._selector.select(self.node._timeout_s())
+            self.turn()
+            told += self.said()
+        return told
+
     def ask_for(self, ranks: Iterable[int]) -> None:
         """Have the agent start ranks, up to its first question to the forkserver."""
         environs = {i: {"RANK": str(rank)} for i, rank in enumerate(ranks)}
@@ -134,6 +145,7 @@ class Peer:
             played.close()
         for rank in self.node._ranks.values():
             rank.close()
+        self.node._records.close()
         self.node._selector.close()
         for fd in (self.node._wake_read, self.node._wake_write, self._events, self.commands_fd):
             os.close(fd)

@@ -275,7 +275,7 @@ def test_every_live_rank_says_where_it_is_and_one_that_cannot_is_not_waited_for(
     peer: Peer, hearing: tuple[PlayedRank, PlayedRank]
 ) -> None:
     peer.commands("stacks")
-    silent, told = peer.said()
+    silent, told = peer.turn_until_told(2)
     assert (silent["rank"], silent["stacks"]) == (0, "")
     assert told["rank"] == 1 and 'File "<string>", line' in told["stacks"]
 

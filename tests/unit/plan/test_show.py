@@ -129,6 +129,8 @@ def test_the_source_of_every_setting_is_told(field: str) -> None:
         "grace": "5",
         "linger": "4",
         "straggler_notice": "7",
+        "hang_timeout": "9",
+        "on_hang": "observe",
         "join_timeout": "5",
         "start_method": "spawn",
         "log_max_mib": 3,

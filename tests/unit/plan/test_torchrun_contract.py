@@ -151,6 +151,8 @@ DIFFERENT = {
     "DISTRUN_RUN_DIR": "only distrun makes a run directory",
     "DISTRUN_TAG": "only distrun has processes to find again",
     "DISTRUN_REPORT": "only distrun listens on a pipe",
+    "DISTRUN_RECORDS": "only distrun asks a rank which collectives it has called",
+    "TORCH_FR_BUFFER_SIZE": "only distrun reads torch's record of them",
     "TORCHELASTIC_ERROR_FILE": "torchrun's own error file; distrun reads the exception itself",
     "TORCHELASTIC_SIGNALS_TO_HANDLE": "torchrun's note to its own agent; no rank reads it",
     "MASTER_PORT": "each of the two launches has a free port of its own",

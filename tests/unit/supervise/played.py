@@ -32,6 +32,8 @@ def plan_of(nnodes: int = 2, nproc_per_node: int = 1, **changes: Any) -> LaunchP
         "grace_s": 30.0,
         "linger_s": 7.0,
         "straggler_notice_s": 0.0,
+        "hang_timeout_s": 0.0,
+        "stops_on_hang": True,
         "join_timeout_s": 600.0,
         "time_limit_s": None,
         "local": True,

@@ -21,6 +21,7 @@ from distrun.supervise.files import AppendFile
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.supervisor import Order, Supervisor
+from distrun.supervise.whereabouts import Answer
 from distrun.supervise.world import World
 from tests.unit.supervise.played import PlayedAgent, plan_of, rank_ended
 
@@ -246,11 +247,12 @@ def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None
     told = {"report": {"type": "ValueError", "message": "no"}, "stacks": "Thread 0x7"}
     for rank, code in ((0, 0), (1, 1)):
         it.world.on_event(it.agents[rank].seen, rank_ended(rank, code, **told))
-    it.world.where.stacks[0] = "Thread 0x1"
+    it.world.where.at_stop[0] = Answer("Thread 0x1", flight={"groups": []})
     write_evidence(it.it._run, it.it._world, Ending("failed", 1, "it failed"), it.it._complain)
     errors = sorted(path.name for path in (it.run.path / "errors").iterdir())
     assert errors == ["rank1.json"], "rank 0 has ended with 0"
     assert it.run.stacks(0).path.read_text() == "Thread 0x1\n"
+    assert json.loads(it.run.flight(0).path.read_text()) == {"groups": []}
     assert it.run.stacks(1).path.read_text() == "Thread 0x7\n"
 
 

@@ -58,12 +58,14 @@ def test_only_stacks_from_when_the_world_was_stopped_are_those_of_its_end() -> N
     where = Whereabouts()
     where.ask([], where.of_user)
     where.came(answer(0))
-    assert where.stacks == {}, "an hour before the end"
+    assert where.at_stop == {}, "an hour before the end"
     where.ask_before_stop([])
     where.came(answer(0, "Thread 0x2"))
     where.ask([], where.of_user)
     where.came(answer(0, "Thread 0x3"))
-    assert where.stacks == {0: "Thread 0x2"}, "where it was, not where its handlers are"
+    assert where.at_stop == {0: Answer("Thread 0x2", "S")}, (
+        "where it was, not where its handlers are"
+    )
 
 
 def test_whoever_asks_again_before_the_answer_is_answered_too() -> None:

@@ -152,7 +152,7 @@ def test_who_is_waited_for_is_told_before_the_time_is_over(played: Play) -> None
     it = played(joined=False)
     it.join(0)
     it.say(1, "node_stage", stage="importing torch", pid=it.agents[1].process.pid)
-    it.world._next_waiting = 0.0
+    it.world._joining._next_s = 0.0
     it.world.on_time()
     (event,) = it.tells("waiting")
     assert event["joined"] == ["node0"]
@@ -213,12 +213,13 @@ def test_an_end_after_the_stop_is_a_victims_unless_the_rank_had_left_before(play
 
 def test_whoever_is_waited_for_is_asked_where_it_is_before_it_is_stopped(played: Play) -> None:
     it = played()
+    it.say(1, "rank_started", rank=1, pid=7)
     it.commands()
     it.say(0, rank_ended(0, 1, report=report("Timed out waiting 1800 s", "RuntimeError")))
     it.pass_time_until(lambda: it.world.stopping)
     assert it.commands() == [["stacks", "stop"]] * 2
     it.say(1, "stacks", rank=1, stacks="Thread 0x1", state="S")
-    assert it.world.where.stacks == {1: "Thread 0x1"}
+    assert it.world.where.at_stop[1].stacks == "Thread 0x1"
 
 
 def test_a_rank_that_has_raised_and_does_not_end_is_told_and_ends_the_world(

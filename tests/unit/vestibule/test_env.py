@@ -38,7 +38,7 @@ def test_what_torchrun_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
         *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
         *("PET_NNODES", "PET_RDZV_ENDPOINT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_ERROR_FILE"),
-        *(env.STRATEGY, env.RUN_DIR, env.TAG, env.RUN, env.REPORT),
+        *(env.STRATEGY, env.RUN_DIR, env.TAG, env.RUN, env.REPORT, env.RECORDS),
     ],
 )
 def test_what_an_outer_launcher_left_is_scrubbed(name: str) -> None:

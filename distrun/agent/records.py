@@ -1,0 +1,178 @@
+"""The agent's socket to the recorders of its ranks: it asks, and keeps each rank's last answer.
+
+See agent/recorder.py for the other end. A rank may send anything, or nothing, ever: nothing here
+waits, and one that sends what was not asked for is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from distrun.env import RECORD_SIZES, RECORDS
+from distrun.processes import LINUX
+
+COUNTS, ALL = "counts", "all"
+"""What a rank is asked for: with its collectives, or only how many it has called."""
+_KEPT = "200"
+"""How many collectives torch is to keep; one takes some 500 bytes in an answer."""
+_LIMIT_NBYTES = 8 << 20
+_READ_NBYTES = 1 << 18
+_PEER = struct.Struct("3i")
+
+
+class Known(NamedTuple):
+    """The last answer of a rank."""
+
+    answer: dict[str, Any] | None = None
+    """None: it has never answered."""
+    age_s: float = 0.0
+
+
+@dataclass
+class _Recorder:
+    """The connection to one."""
+
+    connection: socket.socket
+    line: bytearray = field(default_factory=bytearray)
+    awaited: set[str] = field(default_factory=set)
+    """Requests without an answer."""
+    may_send: int = 0
+    """How many lines it may send: one a request, or fewer, if it takes some together."""
+
+
+class Records:
+    """Listens for the recorders of this node's ranks.
+
+    Args:
+        selector: The agent's; its loop calls what is registered.
+        pids: Returns the pids of the live ranks.
+    """
+
+    def __init__(
+        self, selector: selectors.BaseSelector, pids: Callable[[], Collection[int]]
+    ) -> None:
+        self._selector, self._pids = selector, pids
+        self._recorders: dict[int, _Recorder] = {}
+        self._answers: dict[int, tuple[dict[str, Any], float]] = {}
+        self._name = f"distrun-{secrets.token_hex(8)}"
+        self._listener: socket.socket | None = None
+        if LINUX:
+            self._listen()
+
+    def _listen(self) -> None:
+        try:
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(f"\0{self._name}")
+            self._listener.listen(1024)
+        except OSError:  # no descriptor, or a sandbox without such sockets
+            return
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment of ranks with what has them record; a user's own size stays."""
+        size = {} if any(name in environ for name in RECORD_SIZES) else {RECORD_SIZES[0]: _KEPT}
+        return {**environ, **size, RECORDS: self._name}
+
+    def ask(self, what: str) -> None:
+        """Ask every rank that can be asked; one that has not answered yet is not asked twice."""
+        for pid, recorder in [*self._recorders.items()]:
+            if pid not in self._pids():
+                self._drop(pid)
+            elif what not in recorder.awaited:
+                try:
+                    recorder.connection.send(f"{what}\n".encode())
+                    recorder.awaited.add(what)
+                    recorder.may_send += 1
+                except BlockingIOError:
+                    pass  # it has not read the earlier ones
+                except OSError:
+                    self._drop(pid)
+
+    def awaits(self, what: str) -> bool:
+        """Return whether an answer has not come of a live rank that was asked."""
+        live = self._pids()
+        return any(what in r.awaited for pid, r in self._recorders.items() if pid in live)
+
+    def known(self, pid: int) -> Known:
+        """Return the last answer of a rank."""
+        if pid not in self._answers:
+            return Known()
+        answer, at = self._answers[pid]
+        return Known(answer, round(time.monotonic() - at, 3))
+
+    def _on_connection(self) -> None:
+        assert self._listener
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # it is gone again, or there are no more descriptors
+            return
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, uid, _ = _PEER.unpack(peer)
+        if uid != os.getuid() or pid not in self._pids():
+            connection.close()
+            return
+        self._drop(pid)
+        connection.setblocking(False)
+        self._recorders[pid] = _Recorder(connection)
+        self._selector.register(connection, selectors.EVENT_READ, partial(self._on_answer, pid))
+
+    def _on_answer(self, pid: int) -> None:
+        if (recorder := self._recorders.get(pid)) is None:
+            return  # it was dropped by what the loop did before
+        try:
+            data = recorder.connection.recv(_READ_NBYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        *lines, rest = data.split(b"\n")
+        if not data or recorder.may_send < len(lines) + bool(rest):
+            self._drop(pid)
+            return
+        for part in lines:
+            line = bytes(recorder.line) + part
+            recorder.line.clear()
+            if not self._take(pid, recorder, line):
+                self._drop(pid)
+                return
+        recorder.line += rest
+        if len(recorder.line) > _LIMIT_NBYTES:
+            self._drop(pid)
+
+    def _take(self, pid: int, recorder: _Recorder, line: bytes) -> bool:
+        """Note an answer; return whether it is one."""
+        try:
+            told = json.loads(line)
+            asked, answer = told["asked"], told["answer"]
+            if asked not in (COUNTS, ALL) or not isinstance(answer, dict):
+                return False
+            json.dumps(answer)  # the supervisor is sent it
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return False
+        recorder.may_send -= 1
+        recorder.awaited -= {asked, COUNTS}  # who tells all tells the counts
+        self._answers[pid] = answer, time.monotonic()
+        return True
+
+    def _drop(self, pid: int) -> None:
+        if (recorder := self._recorders.pop(pid, None)) is not None:
+            self._selector.unregister(recorder.connection)
+            recorder.connection.close()
+
+    def close(self) -> None:
+        """Close every connection, and the socket."""
+        for pid in [*self._recorders]:
+            self._drop(pid)
+        if self._listener is not None:
+            self._listener.close()

@@ -1,0 +1,117 @@
+"""The rule: when a job is examined for a hang.
+
+All ranks of a process group have made no progress for the hang timeout, while some of them wait
+for others. Different counts of collectives alone are no hang: a rank may evaluate or save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from distrun.diagnose.hang.evidence import Group, Witness
+from distrun.diagnose.hang.progress import Look, Progress, waits
+
+_BELOW_TORCH_S, _BELOW_TORCH = 5.0, 0.8
+_LOOKS = 8
+"""How many looks are within the hang timeout."""
+_MIN_LOOK_S, _MAX_LOOK_S = 1.0, 15.0
+_MISSED_LOOKS = 3
+"""After so many there was nobody to look: the machine was suspended, or this process stopped."""
+
+
+class Rule:
+    """Watches the ranks of one attempt.
+
+    Args:
+        hang_timeout_s: For how long ranks wait without progress before the job is examined.
+        now: The time, on the clock of all later calls.
+    """
+
+    def __init__(self, hang_timeout_s: float, now: float) -> None:
+        self._hang_timeout_s = hang_timeout_s
+        self._ranks: dict[int, Progress] = {}
+        self._ended: dict[int, Progress] = {}
+        self._looked_at = now
+        self._again_s = 0.0
+        """How idle ranks must be to be examined again: they were examined, without a result."""
+
+    @property
+    def look_s(self) -> float:
+        """How often to look at the ranks."""
+        shortest = min([self._hang_timeout_s, *map(self._limit_s, self._groups())])
+        return min(max(shortest / _LOOKS, _MIN_LOOK_S), _MAX_LOOK_S)
+
+    def began(self, rank: int, at: float) -> None:
+        """Note that a rank has started."""
+        self._ranks[rank] = Progress(at)
+
+    def looked(self, at: float, looks: Mapping[int, Look]) -> None:
+        """Note what looks at some of the ranks have shown."""
+        gap_s = at - self._looked_at
+        if gap_s > _MISSED_LOOKS * self.look_s:
+            for progress in self._ranks.values():
+                progress.skip(gap_s)
+        self._looked_at = at
+        for rank, look in looks.items():
+            if rank in self._ranks:
+                self._ranks[rank].looked(at, look)
+
+    def ended(self, rank: int, at: float) -> None:
+        """Note that a rank has ended: the others may need some time for that."""
+        if ended := self._ranks.pop(rank, None):
+            self._ended[rank] = ended
+            for progress in self._ranks.values():
+                progress.idle_since = at
+
+    def examined(self, idle_s: float) -> None:
+        """Note that ranks that were idle so long were examined, and are left alone."""
+        self._again_s = 2 * idle_s
+
+    def idle_s(self, at: float) -> float | None:
+        """Return for how long ranks have been idle that are to be examined now; else None."""
+        found = [idle_s for idle_s, limit_s in self._idle(at) if idle_s >= limit_s]
+        if not found:
+            quiet = min((at - p.idle_since for p in self._ranks.values()), default=0.0)
+            if quiet < self._hang_timeout_s / 2:
+                self._again_s = 0.0
+            return None
+        longest = max(found)
+        return longest if longest >= self._again_s else None
+
+    def witness(self, rank: int, host: str, at: float) -> Witness:
+        """Return what is known of a rank, without its stacks."""
+        progress = self._ranks.get(rank) or self._ended.get(rank)
+        return progress.witness(rank, host, at) if progress else Witness(rank, host)
+
+    def _idle(self, at: float) -> Iterator[tuple[float, float]]:
+        """Yield, for each group with a rank that waits and for the world, its time and limit."""
+        if self._ranks:
+            world = min(at - progress.idle_since for progress in self._ranks.values())
+            yield world, self._hang_timeout_s
+        for group in self._groups():
+            members = [p for rank, p in self._ranks.items() if rank in group.ranks]
+            if any(_waits_in(progress, group) for progress in members):
+                yield min(at - p.idle_since for p in members), self._limit_s(group)
+
+    def _groups(self) -> list[Group]:
+        """Return every group once, as one of its ranks has it."""
+        found = {}
+        for progress in self._ranks.values():
+            record = progress.last.record
+            for group in record.groups.values() if record else ():
+                found[group.name, group.ranks, group.timeout_s] = group
+        return list(found.values())
+
+    def _limit_s(self, group: Group) -> float:
+        """Return the hang timeout, or less where torch would end the job before."""
+        if not group.timeout_s:
+            return self._hang_timeout_s
+        below = max(group.timeout_s - _BELOW_TORCH_S, _BELOW_TORCH * group.timeout_s)
+        return min(self._hang_timeout_s, below)
+
+
+def _waits_in(progress: Progress, group: Group) -> bool:
+    record = progress.last.record
+    if record is None or (own := record.groups.get(group.name)) is None:
+        return False
+    return own.ranks == group.ranks and own.enqueued > own.completed and waits(record)

@@ -1,0 +1,151 @@
+"""Looks at the ranks while they run, and finds out whether they hang."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from distrun.diagnose.hang.evidence import Process, Witness
+from distrun.diagnose.hang.findings import HangVerdict
+from distrun.diagnose.hang.progress import Look, waited_s
+from distrun.diagnose.hang.read import process_of, record_of
+from distrun.diagnose.hang.rule import Rule
+from distrun.diagnose.hang.verdict import explain
+from distrun.diagnose.verdict import RankEnd
+from distrun.plan.model import LaunchPlan
+from distrun.supervise.agents import Agent, live_ranks
+from distrun.supervise.whereabouts import Answer, Whereabouts
+
+_LATE_S = 10.0
+"""Ranks that have waited for less, when the run was stopped, are not told: all ranks wait."""
+GRACE_S = 10.0
+"""What ranks that hang have to end by themselves, at most: their handlers hang too."""
+
+
+class Hangs:
+    """The watch over one attempt.
+
+    Args:
+        plan: The plan of the attempt.
+        where: What collects the evidence.
+    """
+
+    def __init__(self, plan: LaunchPlan, where: Whereabouts) -> None:
+        self._plan = plan
+        self._where = where
+        self._rule = Rule(plan.hang_timeout_s, time.monotonic())
+        self._printed: Counter[int] = Counter()
+        self._next_look = 0.0
+        self._idle_s = 0.0
+        self.stopping: HangVerdict | None = None
+        """The hang for which the world is to be stopped."""
+        self.observed: list[HangVerdict] = []
+        """Those for which it would have been stopped."""
+        self._evidence: dict[int, Answer] = {}
+
+    def began(self, rank: int) -> None:
+        """Note that a rank has started."""
+        self._rule.began(rank, time.monotonic())
+
+    def printed(self, rank: int) -> None:
+        """Note that a rank has printed something, or has reported a step."""
+        self._printed[rank] += 1
+
+    def ended(self, rank: int) -> None:
+        """Note that a rank has ended."""
+        self._rule.ended(rank, time.monotonic())
+
+    def looked(self, event: Mapping[str, Any]) -> None:
+        """Note what an agent has seen of its ranks."""
+        looks = {
+            told["rank"]: Look(
+                record_of(told["answer"]) if told["answer"] else None,
+                told["age_s"],
+                process_of(told["process"]),
+                self._printed[told["rank"]],
+            )
+            for told in event["ranks"]
+        }
+        self._rule.looked(time.monotonic(), looks)
+
+    def on_time(
+        self, agents: Sequence[Agent], ends: Sequence[RankEnd]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Look, or examine the ranks, if that is due; yield the events about what was found."""
+        now = time.monotonic()
+        if not self._plan.hang_timeout_s or self.stopping:
+            return
+        if now >= self._next_look:
+            self._next_look = now + self._rule.look_s
+            for agent in agents:
+                if agent.ranks:
+                    agent.send("look")
+        request = self._where.of_hangs
+        if not request.is_open and (idle_s := self._rule.idle_s(now)) is not None:
+            self._idle_s = idle_s
+            self._where.ask(agents, request)
+        if (answers := request.answers(live_ranks(agents))) is not None:
+            yield from self._judge(answers, agents, ends)
+
+    def _judge(
+        self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        found = explain(self._witnesses(answers, agents, ends), idle_s=self._idle_s)
+        if not found.is_hang:
+            self._rule.examined(self._idle_s)
+            yield "no_progress", {"for_s": round(self._idle_s), "sentence": found.sentence}
+            return
+        self._evidence = dict(answers)
+        stops = self._plan.stops_on_hang
+        if stops:
+            self.stopping = found
+            self._where.at_stop = dict(answers)
+        else:
+            self._rule.examined(self._idle_s)
+            self.observed.append(found)
+        yield "hang", {"stops": stops, "verdict": found.to_json()}
+
+    def new_evidence(self) -> dict[int, Answer]:
+        """Return what the ranks have answered in the last hang, once."""
+        found, self._evidence = self._evidence, {}
+        return found
+
+    def at_stop(self, agents: Sequence[Agent], ends: Sequence[RankEnd]) -> HangVerdict | None:
+        """Return who waited for whom when the world was stopped; None if nobody did for long."""
+        answers = self._where.at_stop
+        witnesses = self._witnesses(answers, agents, ends)
+        if not answers or max(map(waited_s, witnesses.values()), default=0.0) < _LATE_S:
+            return None
+        found = explain(witnesses, idle_s=None)
+        return found if found.is_hang else None
+
+    def _witnesses(
+        self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
+    ) -> dict[int, Witness]:
+        """Return what is known of every rank: of those that lived when they were asked, and of
+        those that had ended."""
+        now = time.monotonic()
+        hosts = {end.rank: end.host for end in ends}
+        hosts |= {rank: agent.host for agent in agents for rank in agent.ranks}
+        found = {rank: self._rule.witness(rank, host, now) for rank, host in hosts.items()}
+        for end in ends:
+            if end.rank not in answers:
+                seen = found[end.rank]
+                found[end.rank] = replace(seen, exit_code=end.exit_code, stacks=end.stacks)
+        for rank in [rank for agent in agents for rank in agent.ranks] + list(answers):
+            found[rank] = _answered(found[rank], answers.get(rank))
+        return found
+
+
+def _answered(seen: Witness, answer: Answer | None) -> Witness:
+    """Return what is known of a rank, with its answer."""
+    if answer is None or answer == Answer():
+        return replace(seen, process=None)
+    process = process_of(answer.process) or Process(answer.state)
+    found = replace(seen, stacks=answer.stacks, process=process)
+    if answer.flight:
+        found = replace(found, record=record_of(answer.flight), age_s=answer.age_s)
+    return found

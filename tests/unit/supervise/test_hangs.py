@@ -1,0 +1,179 @@
+"""The watch for hangs in a world: when ranks are looked at, examined, and stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from distrun.errors import ExitCode
+from distrun.supervise import hangs
+from distrun.supervise.ending import describe
+from distrun.supervise.hangs import GRACE_S
+from tests.unit.supervise.played import rank_ended, report
+from tests.unit.supervise.test_world import Played, plan_of
+
+TERM = int(signal.SIGTERM)
+USER = __file__
+
+
+def answer(enqueued: int, function: str = "") -> dict[str, Any]:
+    """What a rank answers; with a function it is in that call of torch.distributed."""
+    entries = [
+        {
+            "collective_seq_id": seq,
+            "profiling_name": "gloo:all_reduce",
+            "process_group": ["0", "default_pg"],
+            "input_sizes": [[4]],
+            "input_dtypes": ["Float"],
+            "retired": seq < enqueued or not function,
+            "time_created_ns": 10**18,
+        }
+        for seq in range(1, enqueued + 1)
+    ]
+    done = enqueued - bool(function)
+    status = {"last_enqueued_collective": str(enqueued), "last_completed_collective": str(done)}
+    return {
+        "time_ns": 10**18 + 60 * 10**9,
+        "groups": [{"name": "0", "desc": "default_pg", "ranks": [0, 1], "timeout_s": 1800.0}],
+        "frames": [[USER, 7 + (not function), "train"]],
+        "call": {"function": function, "group": "0", "arguments": {}} if function else None,
+        "trace": {"entries": entries, "pg_status": {"0": status}},
+    }
+
+
+PROCESS = {"state": "S", "is_traced": False, "cpu_s": 1.0, "io_nbytes": 0, "faults": 0}
+WAITING, ABSENT = answer(4, "all_reduce"), answer(3)
+
+
+class Job:
+    """Two ranks on two played nodes, and what they answer."""
+
+    def __init__(self, played: Played) -> None:
+        self.played = played
+        self.answers: dict[int, dict[str, Any] | None] = {0: WAITING, 1: ABSENT}
+        for rank in (0, 1):
+            played.say(rank, "rank_started", rank=rank, pid=7)
+
+    def pass_time_until(self, condition: Callable[[], object]) -> None:
+        """Let time pass; the nodes answer what they are asked."""
+
+        def passes() -> object:
+            self.played.world.on_time()
+            for node, agent in enumerate(self.played.agents):
+                for command in agent.told():
+                    self._obey(node, command)
+            return condition()
+
+        self.played.pass_time_until(passes)
+
+    def _obey(self, node: int, command: dict[str, Any]) -> None:
+        known = {"process": PROCESS, "answer": self.answers[node], "age_s": 0.0}
+        if command["command"] == "look":
+            self.played.say(node, "looked", ranks=[{"rank": node, **known}])
+        elif command["command"] == "stacks":
+            self.played.say(node, "stacks", rank=node, stacks="", state="S", **known)
+        elif command["command"] == "stop" and self.played.agents[node].seen.ranks:
+            self.played.say(node, rank_ended(node, -TERM))
+            self.stopped_with = command
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Job]]:
+    """Make a job in which rank 0 waits for rank 1, that is looked at often."""
+    made: list[Job] = []
+
+    def make(**changes: Any) -> Job:
+        plan = plan_of(**{"hang_timeout_s": 0.3, **changes})
+        made.append(Job(Played(plan, joined=True)))
+        return made[-1]
+
+    monkeypatch.setattr("distrun.diagnose.hang.rule._MIN_LOOK_S", 0.02)
+    yield make
+    for each in made:
+        for agent in each.played.agents:
+            agent.close()
+
+
+Make = Callable[..., Job]
+
+
+def test_a_job_that_hangs_is_told_and_stopped_and_ends_with_124(job: Make) -> None:
+    it = job()
+    it.pass_time_until(lambda: it.played.world.stopping)
+    (told,) = it.played.tells("hang")
+    assert told["stops"] and told["verdict"]["culprits"] == (1,)
+    assert told["verdict"]["op"] == "all_reduce" and told["verdict"]["seq"] == 4
+    it.pass_time_until(lambda: len(it.played.world.ends) == 2)
+    assert it.stopped_with["grace_s"] == GRACE_S, "its handlers hang too"
+    ending = describe(it.played.world, None)
+    assert ending.outcome == "hang" and ending.exit_code == ExitCode.TIME_LIMIT
+    assert ending.summary == told["verdict"]["sentence"]
+    assert ending.verdict_json() == {"hang": told["verdict"]}
+    assert set(it.played.world.where.at_stop) == {0, 1}
+
+
+def test_observed_it_is_told_and_goes_on(job: Make) -> None:
+    it = job(stops_on_hang=False)
+    it.pass_time_until(lambda: it.played.tells("hang"))
+    assert not it.played.tells("hang")[0]["stops"] and not it.played.world.stopping
+    assert len(it.played.world.hangs.new_evidence()) == 2
+    assert not it.played.world.hangs.new_evidence(), "it is written once"
+
+
+def test_nobody_looks_without_a_timeout(job: Make) -> None:
+    it = job(hang_timeout_s=0.0)
+    it.played.world.on_time()
+    assert [agent.told_names() for agent in it.played.agents] == [["start"], ["start"]]
+
+
+def test_ranks_that_all_do_nothing_are_told_and_not_stopped(job: Make) -> None:
+    it = job()
+    it.answers = {0: ABSENT, 1: ABSENT}
+    it.pass_time_until(lambda: it.played.tells("no_progress"))
+    assert not it.played.world.stopping and not it.played.tells("hang")
+
+
+def test_output_is_progress(job: Make) -> None:
+    it = job(hang_timeout_s=0.2)
+    looks = 0
+
+    def prints() -> bool:
+        nonlocal looks
+        looks += 1
+        it.played.world.hangs.printed(1)
+        return looks > 40
+
+    it.pass_time_until(prints)
+    assert not it.played.tells("hang")
+
+
+def test_a_job_that_is_stopped_tells_who_had_waited_for_long(job: Make) -> None:
+    it = job(hang_timeout_s=0.0)
+    it.played.say(0, rank_ended(0, 1, report=report("Timed out waiting", "RuntimeError")))
+    it.pass_time_until(lambda: len(it.played.world.ends) == 2)
+    ending = describe(it.played.world, None)
+    assert ending.outcome == "failed" and ending.verdict and ending.verdict.rank == 0
+
+
+def test_ranks_that_waited_for_a_moment_are_not_told(job: Make) -> None:
+    it = job(hang_timeout_s=0.0)
+    it.answers[0] = {**WAITING, "time_ns": 10**18 + 10**9}
+    world = it.played.world
+    world.where.ask_before_stop(world.agents)
+    world.stop(TERM, 1.0)
+    it.pass_time_until(lambda: len(world.ends) == 2)
+    assert world.hangs.at_stop(world.agents, world.ends) is None
+    assert hangs._LATE_S > 1.0
+
+
+def test_ranks_that_waited_for_long_are_told(job: Make) -> None:
+    it = job(hang_timeout_s=0.0)
+    world = it.played.world
+    world.where.ask_before_stop(world.agents)
+    world.stop(TERM, 1.0)
+    it.pass_time_until(lambda: len(world.ends) == 2)
+    found = world.hangs.at_stop(world.agents, world.ends)
+    assert found is not None and found.culprits == (1,)
