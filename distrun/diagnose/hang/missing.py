@@ -9,6 +9,7 @@ from distrun.diagnose.hang.blocked import Blocked, blocked_ranks
 from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
 from distrun.diagnose.hang.findings import HangVerdict, Kind
+from distrun.diagnose.hang.point_to_point import FUNCTIONS
 from distrun.diagnose.hang.waiting import Wait, waited_s
 
 _AT_WORK_S = 5.0
@@ -89,6 +90,7 @@ def _collective(
         *_only_some(callers, whole, wait.op),
         *(_also(case, other) for other in others[:_OTHER_WAITS]),
         *_without_group(wait),
+        *_unmet(case, culprits),
     ]
     sentence = f"{prefix}{_head(wait)} waits for {words.named(culprits)}{late}: {called}; {where}"
     return _verdict(case, wait, kind, sentence, culprits, "; ".join(notes))
@@ -100,6 +102,8 @@ def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
         return found.kind
     if culprit in wait.without_group:
         return "no_group"
+    if found.function in FUNCTIONS:  # the other rank is not known
+        return "p2p"
     if witness.is_busy:
         return found.kind
     if witness.idle_s is not None:
@@ -120,6 +124,14 @@ def _without_group(wait: Wait) -> Iterable[str]:
         has = words.plural("has", len(wait.without_group))
         group = words.group_name(wait.group)
         yield f"{words.named(wait.without_group)} {has} not made {group}"
+
+
+def _unmet(case: Case, culprits: Sequence[int]) -> Iterable[str]:
+    """Yield that a rank is in a send or receive, if no rank is in its counterpart."""
+    ops = {FUNCTIONS[f.function][0] for f in case.standings.values() if f.function in FUNCTIONS}
+    op = case.standing(culprits[0]).function
+    if len(ops) == 1 and op in FUNCTIONS:
+        yield f"no rank is in {'send' if ops == {'recv'} else 'recv'}"
 
 
 def _also(case: Case, other: Blocked) -> str:

@@ -40,7 +40,7 @@ def rest(case: Case) -> HangVerdict:
     """Say where the ranks are: as a hang if the job makes no progress."""
     alive = tuple(r for r, each in case.standings.items() if each.kind != "ended")
     where = f": {case.whereabouts(alive)}" if alive else ""
-    if case.idle_s is None or not alive:
+    if not case.idle_s or not alive:
         return HangVerdict("none", f"no rank waits for another{where}")
     return HangVerdict(
         "idle",
