@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from distrun.diagnose.hang import words
 from distrun.diagnose.hang.blocked import Blocked, blocked_ranks
@@ -107,7 +107,8 @@ def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
     if witness.is_busy:
         return found.kind
     if witness.idle_s is not None:
-        return "late" if witness.idle_s < _AT_WORK_S else found.kind
+        idle_s = _AT_WORK_S if case.idle_s is None else min(case.idle_s, _AT_WORK_S)
+        return "late" if witness.idle_s < idle_s else found.kind
     if case.idle_s is None and witness.process is not None:
         works = witness.process.state == "R" or (since_s is not None and since_s < _AT_WORK_S)
         return "late" if works else found.kind
@@ -177,18 +178,34 @@ def _round(case: Case, cycle: tuple[int, ...], blocked: dict[int, Blocked]) -> H
             culprits, is_certain = transfer.ranks, True
     first = blocked[cycle[0]]
     wait = next((blocked[rank].wait for rank in cycle if blocked[rank].wait), None)
+    if out_of_order := _few_and_many(cycle, blocked):
+        few, wait = out_of_order
+        what = "ranks use two groups in different order"
+        culprits, is_certain = few.waiting, True
     return HangVerdict(
         "p2p" if mixed else "cycle",
         f"{case.prefix}{what}: {drawn}; {'; '.join(parts)}{words.lasting(case.idle_of(cycle))}",
         tuple(sorted(culprits)),
         is_certain,
-        group=words.short_name(wait.group) if wait else "",
+        group=(wait.group.desc or wait.group.name) if wait else "",
         op=wait.op if wait else first.label,
         seq=wait.seq if wait else 0,
         waiting=tuple(sorted(blocked)),
         cycle=cycle,
         **case.line_of(sorted(culprits)),
     )
+
+
+def _few_and_many(
+    cycle: tuple[int, ...], blocked: Mapping[int, Blocked]
+) -> tuple[Wait, Wait] | None:
+    """Return the two collectives of a cycle, of groups of the same ranks, if most are in one."""
+    waits = {id(wait): wait for rank in cycle if (wait := blocked[rank].wait)}
+    if len(waits) != 2 or any(blocked[rank].transfer for rank in cycle):
+        return None
+    few, many = sorted(waits.values(), key=lambda wait: len(wait.waiting))
+    is_majority = 2 * len(many.waiting) > len(many.members)
+    return (few, many) if is_majority and set(few.members) == set(many.members) else None
 
 
 def _verdict(

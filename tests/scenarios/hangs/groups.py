@@ -102,4 +102,4 @@ def pipeline(job):
     if me > 0:
         dist.recv(x, me - 1)  # WAIT
     if me < dist.get_world_size() - 1:
-        dist.send(x, me + 1)
+        dist.send(x, me + 1)  # WAIT
