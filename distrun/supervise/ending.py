@@ -61,7 +61,8 @@ def describe(world: World, stop: Stop | None) -> Ending:
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if hang := world.hangs.stopping:
-        return Ending("hang", ExitCode.TIME_LIMIT, hang.sentence, _after_hang(world), hang=hang)
+        summary = hang.sentence.removeprefix("hang: ")
+        return Ending("hang", ExitCode.TIME_LIMIT, summary, _after_hang(world), hang=hang)
     verdict = judge(world.ends)
     if not any(end.failed and not end.after_stop for end in world.ends):
         if stop:

@@ -94,6 +94,8 @@ class Hangs:
         self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         found = explain(self._witnesses(answers, agents, ends), idle_s=self._idle_s)
+        if found.kind == "late":
+            return  # it has made progress since
         if not found.is_hang:
             self._rule.examined(self._idle_s)
             yield "no_progress", {"for_s": round(self._idle_s), "sentence": found.sentence}
