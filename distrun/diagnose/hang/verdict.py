@@ -19,6 +19,7 @@ _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
     disagreements.at_the_end,
     calls_only.in_one_function,
     nobody_waits.exceptional,
+    nobody_waits.still_there,
     nobody_waits.all_input,
     nobody_waits.rest,
 )
