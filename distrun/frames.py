@@ -1,4 +1,4 @@
-"""Tells user code from library code by file, and shortens long texts."""
+"""Tells user code from library code by file; shortens long texts and lists of ranks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import site
 import sysconfig
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -51,3 +52,21 @@ def shortened(text: str, limit: int) -> str:
     middle = text[half:-half]
     earlier = sum(int(found[1]) - len(found[0]) for found in _LEFT_OUT.finditer(middle))
     return f"{text[:half]} … {len(middle) + earlier} characters left out … {text[-half:]}"
+
+
+def span(ranks: Iterable[int]) -> str:
+    """Return `0-3,5` for 0, 1, 2, 3 and 5."""
+    return ",".join(
+        str(first) if first == last else f"{first}-{last}" for first, last in runs(ranks)
+    )
+
+
+def runs(ranks: Iterable[int]) -> list[list[int]]:
+    """Return the first and the last of each run of numbers without a gap."""
+    found: list[list[int]] = []
+    for rank in sorted(set(ranks)):
+        if found and rank == found[-1][1] + 1:
+            found[-1][1] = rank
+        else:
+            found.append([rank, rank])
+    return found

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from distrun.cli import config, launch, logs, ps, recipes, show, stacks, stop, verify
+from distrun.cli import config, diagnose, launch, logs, ps, recipes, show, stacks, stop, verify
 from distrun.cli.bench import command as bench_comm
 from distrun.cli.check import command as check
 from distrun.cli.commands import Root
@@ -32,6 +32,7 @@ app.command("ps")(ps.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("stacks")(stacks.stacks)
+app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)
 app.command("check", cls=CheckHelp)(check.check)
 app.command("verify")(verify.verify)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json as json_format
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from distrun.api.stacks import CallPath, Whereabouts
+    from distrun.api.stacks import Whereabouts
 
 
 def stacks(
@@ -36,56 +35,19 @@ def stacks(
 
 
 def _lines(found: Whereabouts) -> Iterator[str]:
-    for ranks, path in found.groups:
-        yield _who(ranks, found)
-        yield from (f"    {line}" for line in _calls(path))
+    from distrun.cli.screen.call_paths import call_path_lines, who
+
+    yield from call_path_lines(found.groups, found.hosts)
     for silent in found.silent:
-        yield _who([silent.rank], found)
+        yield who([silent.rank], found.hosts)
         yield f"    wrote no stacks: {silent.why}"
     if not found.hosts:
         yield "no rank runs"
 
 
-def _who(ranks: Sequence[int], found: Whereabouts) -> str:
-    """Return `rank 3 on node1`, or `6 of 8 ranks: 0-2,4-6`."""
-    from distrun.cli.screen.fold import span
-
-    if len(ranks) == 1:
-        return f"rank {ranks[0]} on {found.hosts[ranks[0]]}"
-    return f"{len(ranks)} of {len(found.hosts)} ranks: {span(ranks)}"
-
-
-def _calls(path: CallPath) -> Iterator[str]:
-    """Yield a line for each call in the user's code, and one for where it is in a library."""
-    places = [f"{_shown(frame.file)}:{frame.line}" for frame in path.user]
-    width = max(map(len, places), default=0)
-    for place, frame in zip(places, path.user, strict=True):
-        called = path.called if frame is path.user[-1] else ""
-        yield f"{place:<{width}}  {frame.function}{f' → {called}' if called else ''}"
-    if path.library:
-        inner = path.library[-1]
-        yield f"in {inner.function} ({_shown(inner.file)}:{inner.line})"
-    elif not path.user:
-        yield "in no Python code"
-
-
-def _shown(file: str) -> str:
-    """Return a path as short as it can be read: from here, or from the package's name on."""
-    for mark in ("/site-packages/", "/dist-packages/"):
-        if mark in file:
-            return file.rpartition(mark)[2]
-    return file.removeprefix(f"{Path.cwd()}{os.sep}")
-
-
 def _as_json(found: Whereabouts) -> dict[str, object]:
-    groups = [
-        {
-            "ranks": ranks,
-            "calls": [frame._asdict() for frame in path.user],
-            "called": path.called,
-            "library": [frame._asdict() for frame in path.library],
-        }
-        for ranks, path in found.groups
-    ]
+    from distrun.cli.screen.call_paths import as_json
+
+    groups = as_json(found.groups)
     silent = [{"rank": s.rank, "host": s.host, "why": s.why} for s in found.silent]
     return {"run_id": found.run_id, "hosts": found.hosts, "groups": groups, "silent": silent}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distrun.diagnose.places import Frame, called_at, frames_of
+from distrun.diagnose.places import WRAPPERS, Frame, called_at, frames_of
 from distrun.frames import is_library
 
 
@@ -28,9 +28,9 @@ def path_of(stacks: str) -> CallPath:
     below = frames[users[-1] + 1 :] if users else frames
     library = (below[0], below[-1]) if len(below) > 1 else tuple(below)
     user = tuple(frames[number] for number in users)
-    called = library[0].function if library else ""
-    if user and not library:  # a function in C has no frame
-        called = called_at(user[-1].file, user[-1].line)
+    called = called_at(user[-1].file, user[-1].line) if user else ""  # one in C has no frame
+    named = (frame.function for frame in below if frame.function not in WRAPPERS)
+    called = called or next(named, library[0].function if library else "")
     return CallPath(user, library, called)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
 _CALL = re.compile(r'(?m)^ +File "(.+)", line (\d+), in (.+)$')
 _NAMED_RANKS = 4
+WRAPPERS = {"wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"}
+"""Functions in libraries that only pass a call on, such as torch/distributed/c10d_logger.py's."""
 _SOURCE_LIMIT_NBYTES = 4 << 20
 
 
@@ -73,10 +75,21 @@ def as_stacks(traceback: str) -> str:
 
 
 def _own_thread(stacks: str) -> list[str]:
-    """Return the lines of the current thread from faulthandler's output."""
+    """Return the lines of the thread that is meant, from faulthandler's output.
+
+    That is the current thread; but if it was started by `threading`, a watchdog asked, for the main
+    thread's sake.
+    """
     blocks = re.split(r"(?m)^(?=Current thread |Thread )", stacks)
     own = next((b for b in blocks if b.startswith("Current thread ")), blocks[-1])
+    if _is_started_thread(own):
+        main = (b for b in blocks if b.startswith("Thread ") and not _is_started_thread(b))
+        own = next(main, own)
     return own.splitlines()
+
+
+def _is_started_thread(block: str) -> bool:
+    return block.rstrip().endswith(" in _bootstrap")
 
 
 def called_at(file: str, line: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 WINDOW_S = 0.2
@@ -62,14 +62,3 @@ class Fold:
             if entry.number > newest and entry.stream == stream and entry.line == line:
                 return entry
         return None
-
-
-def span(ranks: Sequence[int]) -> str:
-    """Return `0-3,5` for 0, 1, 2, 3 and 5."""
-    parts: list[list[int]] = []
-    for rank in sorted(ranks):
-        if parts and rank == parts[-1][-1] + 1:
-            parts[-1][1:] = [rank]
-        else:
-            parts.append([rank])
-    return ",".join("-".join(map(str, part)) for part in parts)

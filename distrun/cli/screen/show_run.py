@@ -12,11 +12,12 @@ from typing import Any
 
 from distrun.api.runs import Part, RunDirectory
 from distrun.cli.screen.console import Console
-from distrun.cli.screen.fold import Fold, Folded, span
+from distrun.cli.screen.fold import Fold, Folded
 from distrun.cli.screen.held_traceback import HeldTraceback, prefixed
 from distrun.cli.screen.status import Status
 from distrun.cli.screen.tail import LogTail
 from distrun.cli.screen.verdict import ending_lines, shown
+from distrun.frames import span
 from distrun.silence import TOLD_AFTER_S
 from distrun.streams import STDOUT
 

@@ -41,6 +41,8 @@ def making_groups(case: Case) -> HangVerdict | None:
             continue
         others = tuple(rank for rank in case.standings if rank not in inside)
         function = case.standing(inside[0]).function
+        if others and len(_opposed(case, inside)) > len(inside):
+            return None  # they wait in a collective for the ranks that make a group alone
         if others:
             return _apart(case, function, inside, others, "init" if kind == "init" else "no_group")
         if kind == "init":
@@ -53,6 +55,12 @@ def making_groups(case: Case) -> HangVerdict | None:
                 waiting=inside,
             )
     return None
+
+
+def _opposed(case: Case, inside: tuple[int, ...]) -> list[int]:
+    """Return the ranks that wait in a collective for ranks that make a group."""
+    blocked = blocked_ranks(case)
+    return [r for r, each in blocked.items() if r not in inside and {*inside} & {*each.on}]
 
 
 def in_one_function(case: Case) -> HangVerdict | None:

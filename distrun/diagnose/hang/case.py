@@ -59,7 +59,7 @@ class Case:
     def idle_of(self, ranks: Sequence[int], waited_s: float | None = None) -> float | None:
         """Return for how long ranks have made no progress, as far as it is known."""
         own = [w.idle_s for r in ranks if (w := self.witnesses.get(r)) and w.idle_s is not None]
-        return min(own) if own else self.idle_s if self.idle_s is not None else waited_s
+        return min(own) if own else self.idle_s or waited_s
 
     def whereabouts(self, ranks: Sequence[int], waited_s: float | None = None) -> str:
         """Return `rank 5 on node1 is in time.sleep at data.py:31 (load) for 312 s`."""

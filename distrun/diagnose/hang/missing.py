@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distrun.diagnose.hang import words
-from distrun.diagnose.hang.blocked import Blocked, blocked_ranks
+from distrun.diagnose.hang.blocked import Blocked, blocked_at, blocked_ranks, distinct
 from distrun.diagnose.hang.case import Case
+from distrun.diagnose.hang.circle import in_a_circle
 from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
 from distrun.diagnose.hang.findings import HangVerdict, Kind
+from distrun.diagnose.hang.point_to_point import FUNCTIONS
 from distrun.diagnose.hang.waiting import Wait, waited_s
 
 _AT_WORK_S = 5.0
@@ -24,10 +26,10 @@ def awaited(case: Case) -> HangVerdict | None:
     ends = ends_of(edges)
     if not ends:
         cycle = shortest_cycle(edges)
-        return _round(case, cycle, blocked) if cycle else None
-    chief = max(_distinct(blocked.values()), key=lambda each: _weight(each, ends))
+        return in_a_circle(case, cycle, blocked) if cycle else None
+    chief = max(distinct(blocked.values()), key=lambda each: _weight(each, ends))
     culprits = tuple(sorted(ends.intersection(chief.on)))
-    others = [each for each in _distinct(blocked.values()) if each is not chief]
+    others = [each for each in distinct(blocked.values()) if each is not chief]
     if chief.wait is None:
         return _transfer(case, chief, others)
     return _collective(case, chief.wait, culprits, others)
@@ -61,10 +63,6 @@ def _weight(blocked: Blocked, ends: set[int]) -> tuple[bool, bool, int]:
     return bool(ends.intersection(blocked.on)), blocked.wait is not None, len(blocked.ranks)
 
 
-def _distinct(found: Iterable[Blocked]) -> list[Blocked]:
-    return list({id(each): each for each in found}.values())
-
-
 def _head(wait: Wait) -> str:
     sample = wait.sample
     tensor = words.tensor(sample) if sample else ""
@@ -89,6 +87,7 @@ def _collective(
         *_only_some(callers, whole, wait.op),
         *(_also(case, other) for other in others[:_OTHER_WAITS]),
         *_without_group(wait),
+        *_unmet(case, culprits),
     ]
     sentence = f"{prefix}{_head(wait)} waits for {words.named(culprits)}{late}: {called}; {where}"
     return _verdict(case, wait, kind, sentence, culprits, "; ".join(notes))
@@ -100,6 +99,8 @@ def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
         return found.kind
     if culprit in wait.without_group:
         return "no_group"
+    if found.function in FUNCTIONS:  # the other rank is not known
+        return "p2p"
     if witness.is_busy:
         return found.kind
     if witness.idle_s is not None:
@@ -123,9 +124,18 @@ def _without_group(wait: Wait) -> Iterable[str]:
         yield f"{words.named(wait.without_group)} {has} not made {group}"
 
 
+def _unmet(case: Case, culprits: Sequence[int]) -> Iterable[str]:
+    """Yield that a rank is in a send or receive, if no rank is in its counterpart."""
+    ops = {FUNCTIONS[f.function][0] for f in case.standings.values() if f.function in FUNCTIONS}
+    op = case.standing(culprits[0]).function
+    if len(ops) == 1 and op in FUNCTIONS:
+        yield f"no rank is in {'send' if ops == {'recv'} else 'recv'}"
+
+
 def _also(case: Case, other: Blocked) -> str:
     wait = words.plural("waits", len(other.ranks))
-    return f"{words.named(other.ranks)} {wait} in {other.doing} for {words.named(other.on)}"
+    where = blocked_at(case, other)
+    return f"{words.named(other.ranks)} {wait} in {other.doing}{where} for {words.named(other.on)}"
 
 
 def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerdict:
@@ -143,40 +153,6 @@ def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerd
         waiting=(rank,),
         note="; ".join(_also(case, other) for other in others[:_OTHER_WAITS]),
         **case.line_of((peer,)),
-    )
-
-
-def _round(case: Case, cycle: tuple[int, ...], blocked: dict[int, Blocked]) -> HangVerdict:
-    drawn = f"rank {cycle[0]}"
-    for rank, target in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
-        drawn += f" -> ({blocked[rank].label}) rank {target}"
-    parts = [
-        f"rank {rank} is in {blocked[rank].doing}{words.located(case.standing(rank).calls)}"
-        for rank in cycle[:4]
-    ]
-    transfer = next((blocked[rank] for rank in cycle if blocked[rank].transfer), None)
-    mixed = transfer and any(blocked[rank].wait for rank in cycle)
-    culprits, is_certain = cycle, False
-    what = "ranks wait for one another"
-    if transfer and transfer.transfer and mixed:
-        counterpart = "send" if transfer.transfer.op == "recv" else "recv"
-        what = f"a {transfer.transfer.op} without a {counterpart}"
-        against = next(blocked[rank].ranks for rank in cycle if blocked[rank].wait)
-        if len(against) > 1:  # a majority is in the collective
-            culprits, is_certain = transfer.ranks, True
-    first = blocked[cycle[0]]
-    wait = next((blocked[rank].wait for rank in cycle if blocked[rank].wait), None)
-    return HangVerdict(
-        "p2p" if mixed else "cycle",
-        f"{case.prefix}{what}: {drawn}; {'; '.join(parts)}{words.lasting(case.idle_of(cycle))}",
-        tuple(sorted(culprits)),
-        is_certain,
-        group=words.short_name(wait.group) if wait else "",
-        op=wait.op if wait else first.label,
-        seq=wait.seq if wait else 0,
-        waiting=tuple(sorted(blocked)),
-        cycle=cycle,
-        **case.line_of(sorted(culprits)),
     )
 
 

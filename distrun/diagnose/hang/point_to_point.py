@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from distrun.diagnose.hang.evidence import Witness
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "send": ("send", "dst"),
     "isend": ("send", "dst"),
     "send_object_list": ("send", "dst"),
@@ -15,6 +15,7 @@ _FUNCTIONS = {
     "irecv": ("recv", "src"),
     "recv_object_list": ("recv", "src"),
 }
+"""Function of torch.distributed -> what it does, and its argument for the other rank."""
 _OPPOSITE = {"send": "recv", "recv": "send"}
 
 
@@ -52,8 +53,8 @@ def _transfer(rank: int, witness: Witness) -> Transfer | None:
     record = witness.record
     if record is None or witness.exit_code is not None:
         return None
-    if record.call and record.call.function in _FUNCTIONS:
-        op, argument = _FUNCTIONS[record.call.function]
+    if record.call and record.call.function in FUNCTIONS:
+        op, argument = FUNCTIONS[record.call.function]
         peer, tag = record.call.arguments.get(argument), record.call.arguments.get("tag", 0)
         if isinstance(peer, int) and peer >= 0:
             return Transfer(rank, op, peer, tag if isinstance(tag, int) else 0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distrun.diagnose.hang.evidence import Witness
-from distrun.diagnose.hang.words import shortened
-from distrun.diagnose.places import Frame, Place, called_at, callee_at, frames_of
+from distrun.diagnose.hang.words import located, numbered, shortened
+from distrun.diagnose.places import WRAPPERS, Frame, Place, called_at, callee_at, frames_of
 from distrun.diagnose.verdict import signal_name
 from distrun.frames import is_library
 
@@ -39,7 +39,6 @@ _QUEUES = ("/multiprocessing/connection.py", "/multiprocessing/queues.py", "/que
 _LOCKS = ("/threading.py", "/multiprocessing/synchronize.py", "/concurrent/futures/")
 _COLLECTIVE = ("/torch/distributed/", "/torch/nn/parallel/distributed.py", "/distrun/comm/")
 _AUTOGRAD = ("/torch/autograd/",)
-_WRAPPERS = {"wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"}
 _CHILD_CALLS = {"waitpid", "wait3", "wait4", "waitid"}
 _WAITING_CALLS = {
     *("wait", "synchronize", "item", "tolist", "cpu", "numpy", "backward", "result", "to", "step"),
@@ -104,7 +103,7 @@ def user_place(frames: Sequence[Frame]) -> Place | None:
 
 def _called(inner: Sequence[Frame], user: Frame | None) -> str:
     """Return the function that the user's line calls: by the source, else by the stack."""
-    named = (f.function for f in reversed(inner) if f.function not in _WRAPPERS)
+    named = (f.function for f in reversed(inner) if f.function not in WRAPPERS)
     return (called_at(user.file, user.line) if user else "") or next(named, "")
 
 
@@ -144,7 +143,7 @@ def _of_frames(
     """Return what its main thread does, by the files on its stack."""
     last = callee.rpartition(".")[2]
     if not inner and not user:
-        return "unknown", "told no stacks"
+        return "unknown", _last_call(witness)
     if _is_in(inner, _DATA):
         return "input", "waits for the DataLoader"
     if _is_in(inner, _COLLECTIVE):
@@ -169,10 +168,18 @@ def _of_frames(
     return "c_call", f"is in {shortened(callee)}" if callee else "is"
 
 
+def _last_call(witness: Witness) -> str:
+    """Return what its record tells if its stacks are not known."""
+    if not witness.record or not witness.record.collectives:
+        return "left no stacks"
+    call = witness.record.collectives[-1]
+    return f"called {numbered(call.op, call.seq)} last{located(user_place(call.frames))}"
+
+
 def _function(inner: Sequence[Frame]) -> str:
     """Return the function of torch.distributed, or distrun.comm, that the user has called."""
     for frame in reversed(inner):
-        if _is_in([frame], _COLLECTIVE) and frame.function not in _WRAPPERS:
+        if _is_in([frame], _COLLECTIVE) and frame.function not in WRAPPERS:
             return frame.function
     return ""
 

@@ -35,7 +35,7 @@ def unpickle(data: bytes) -> object:
         for opcode, argument, position in pickletools.genops(data):
             machine.step(opcode.name, argument)
             end = (position or 0) + 1
-        if end != len(data) or len(machine.stack) != 1:
+        if end != len(data) or len(machine.stack) != 1 or machine.stack[0] is _MARK:
             raise UnpickleError("it does not end where its value ends")
     except UnpickleError:
         raise

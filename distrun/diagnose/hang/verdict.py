@@ -20,6 +20,7 @@ _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
     disagreements.at_the_end,
     calls_only.in_one_function,
     nobody_waits.exceptional,
+    nobody_waits.still_there,
     nobody_waits.all_input,
     nobody_waits.rest,
 )
@@ -31,7 +32,8 @@ def explain(witnesses: Mapping[int, Witness], *, idle_s: float | None) -> HangVe
 
     Args:
         witnesses: What is known of each rank, by rank.
-        idle_s: For how long the job has made no progress; None if nobody has watched it.
+        idle_s: For how long the job has made no progress; 0.0 if that is not known, as of a job
+            that is over; None if nobody has watched it.
     """
     case = Case.of(witnesses, idle_s)
     found = next(verdict for rule in _RULES if (verdict := rule(case)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from distrun.diagnose.hang.evidence import Collective, Group
 from distrun.diagnose.places import Place
+from distrun.frames import runs, span
 
 _DTYPES = {
     "Float": "float32",
@@ -35,14 +36,9 @@ _MANY_S = 10.0
 
 def folded(ranks: Iterable[int]) -> str:
     """Return `0-4,6` for 0, 1, 2, 3, 4 and 6; of many it says how many it leaves out."""
-    runs: list[list[int]] = []
-    for rank in sorted(set(ranks)):
-        if runs and rank == runs[-1][1] + 1:
-            runs[-1][1] = rank
-        else:
-            runs.append([rank, rank])
-    shown = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:_MAX_RUNS])
-    left = sum(b - a + 1 for a, b in runs[_MAX_RUNS:])
+    found = runs(ranks)
+    shown = span(rank for first, last in found[:_MAX_RUNS] for rank in range(first, last + 1))
+    left = sum(last - first + 1 for first, last in found[_MAX_RUNS:])
     return f"{shown} and {left} more" if left else shown
 
 

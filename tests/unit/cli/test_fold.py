@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distrun.cli.screen.fold import WINDOW_S, Fold, span
+from distrun.cli.screen.fold import WINDOW_S, Fold
+from distrun.frames import span
 
 ROUNDING_S = 1e-9
 

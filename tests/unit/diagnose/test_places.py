@@ -53,6 +53,15 @@ def test_the_thread_that_took_the_signal_counts(script: str) -> None:
     assert place_of(stacks((script, 2, "main"), others=other)) == Place(script, 2, "sleep")
 
 
+def test_for_a_watchdog_thread_that_asked_the_main_thread_counts(script: str) -> None:
+    bottom = (LIBRARY, 1002, "_bootstrap")
+    main = f'\nThread 0x00008f (most recent call first):\n  File "{script}", line 2 in main\n'
+    watchdog, other = ((script, 4, "watch"), bottom), stacks((script, 3, "work"), bottom)
+    text = stacks(*watchdog, others=other.replace("Current t", "T") + "\n")
+    assert place_of(text + main) == Place(script, 2, "sleep")
+    assert place_of(stacks(*watchdog)) == Place(script, 4)
+
+
 @pytest.mark.parametrize("text", ["", "<no Python frame>", stacks(), stacks((LIBRARY, 1, "f"))])
 def test_without_a_line_of_the_users_there_is_no_place(text: str) -> None:
     assert place_of(text) is None

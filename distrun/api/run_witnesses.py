@@ -1,0 +1,77 @@
+"""What a recorded run has left of each rank: its record, its stacks, its end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from distrun.api import runs
+from distrun.diagnose.hang.dump_file import MAX_NBYTES
+from distrun.diagnose.hang.evidence import Process, Record, Witness
+from distrun.diagnose.hang.read import record_of
+from distrun.runs.directory import RunDirectory
+
+_STACKS_NBYTES = 1 << 20
+
+
+def witnesses_of(run: RunDirectory) -> dict[int, Witness]:
+    """Return what is known of the ranks of the last attempt, at the time of the stop.
+
+    A rank that ended after the stop had begun counts as alive: the others were asked before.
+
+    Raises:
+        UsageError: The run's events cannot be read.
+    """
+    hosts: dict[int, str] = {}
+    nodes: dict[int, int] = {}
+    codes: dict[int, int] = {}
+    states: dict[int, str] = {}
+    is_stopping = False
+    for event in runs.events(run, follow=False):
+        name, rank, node = event["event"], event.get("rank"), event.get("node")
+        if name == "attempt_started":
+            nodes, codes, states, is_stopping = {}, {}, {}, False
+        elif name in ("node_stage", "node_joined") and type(node) is int:
+            hosts[node] = str(event.get("host", ""))
+        elif name == "rank_started" and type(rank) is int and type(node) is int:
+            nodes[rank] = node
+        elif name == "rank_ended" and type(rank) is int and not is_stopping:
+            codes[rank] = _code(event.get("exit_code"))
+        elif name == "stopping":
+            is_stopping = True
+        elif name == "stacks":
+            states.update(_states(event.get("ranks")))
+    return {
+        rank: Witness(
+            rank,
+            hosts.get(node, f"node{node}"),
+            record=_record(run, rank),
+            stacks=_stacks(run, rank),
+            process=Process(states[rank]) if states.get(rank) else None,
+            exit_code=codes.get(rank),
+        )
+        for rank, node in sorted(nodes.items())
+    }
+
+
+def _code(told: Any) -> int:
+    return told if type(told) is int else 1
+
+
+def _states(told: Any) -> dict[int, str]:
+    ranks = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    return {each["rank"]: str(each.get("state")) for each in ranks if type(each.get("rank")) is int}
+
+
+def _record(run: RunDirectory, rank: int) -> Record | None:
+    try:
+        return record_of(json.loads(run.flight(rank).read(MAX_NBYTES)))
+    except (OSError, ValueError, RecursionError):  # missing, or cut by a full disk
+        return None
+
+
+def _stacks(run: RunDirectory, rank: int) -> str:
+    try:
+        return run.stacks(rank).read(_STACKS_NBYTES).decode(errors="replace")
+    except OSError:
+        return ""
