@@ -36,6 +36,7 @@ class Known(NamedTuple):
     answer: dict[str, Any] | None = None
     """None: it has never answered."""
     age_s: float = 0.0
+    """0 if it has answered the last request."""
 
 
 @dataclass
@@ -109,6 +110,9 @@ class Records:
         if pid not in self._answers:
             return Known()
         answer, at = self._answers[pid]
+        recorder = self._recorders.get(pid)
+        if recorder and not recorder.awaited:
+            return Known(answer)
         return Known(answer, round(time.monotonic() - at, 3))
 
     def _on_connection(self) -> None:

@@ -97,9 +97,15 @@ def called_at(file: str, line: int) -> str:
     return callee_at(file, line).rpartition(".")[2]
 
 
-@cache
 def callee_at(file: str, line: int) -> str:
     """Return what a source line calls as it is written, `time.sleep`; "" if it is ambiguous."""
+    (*names,) = callees_at(file, line)
+    return names[0] if len(names) == 1 else ""
+
+
+@cache
+def callees_at(file: str, line: int) -> frozenset[str]:
+    """Return all that a source line calls, as it is written."""
     import ast  # imported only when needed
 
     calls = [n for n in _nodes_of(file) if isinstance(n, ast.Call) and n.lineno == line]
@@ -112,7 +118,7 @@ def callee_at(file: str, line: int) -> str:
         if isinstance(callee, ast.Name):
             name.append(callee.id)
         names.add(".".join(reversed(name)))
-    return names.pop() if len(names) == 1 else ""
+    return frozenset(names)
 
 
 @cache

@@ -8,14 +8,14 @@ from distrun.diagnose.hang import words
 from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.mismatch import Mismatch, last_common, mismatch_of
-from distrun.diagnose.hang.waiting import waited_s
+from distrun.diagnose.hang.waiting import waited_s, waits_on_all
 
 _SHOWN = 3
 
 
 def at_a_wait(case: Case) -> HangVerdict | None:
     """Find calls that differ in a collective that waits."""
-    for wait in case.waits:
+    for wait in [*case.waits, *waits_on_all(case.witnesses, case.groups)]:
         if found := mismatch_of(case, wait):
             return _verdict(case, found, case.prefix)
     return None

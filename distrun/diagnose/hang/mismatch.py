@@ -70,12 +70,16 @@ def _signature(call: Collective) -> tuple[object, ...]:
 
 
 def _arguments(case: Case, wait: Wait) -> dict[int, str]:
-    """Return the root and the operation that each waiting rank has passed, where it is known."""
+    """Return the root and the operation that each waiting rank has passed, where it is known.
+
+    They are those of the call that its main thread is in: its last one.
+    """
     found = {}
     for rank in wait.waiting:
         record = case.witnesses[rank].record
         call = record.call if record else None
-        if call and call.group in ("", wait.group.name):
+        last = record.groups[wait.group.name].enqueued if record else 0
+        if call and call.group in ("", wait.group.name) and last == wait.seq:
             told = [
                 f"{name}={call.arguments[name]}" for name in _COMPARED if name in call.arguments
             ]

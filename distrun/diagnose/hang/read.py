@@ -8,7 +8,7 @@ dropped; what is longer than any real record is cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -102,7 +102,11 @@ def _with_counts(
     Torch's own counts of a group go up with gloo's sends and receives too, which differ between
     ranks; so the entries count, where there are any.
     """
-    status = {_text(name): _dict(each) for name, each in _dict(trace.get("pg_status")).items()}
+    names = _names_of_numbers(configured, trace)
+    status = {
+        names.get(_text(number), _text(number)): _dict(each)
+        for number, each in _dict(trace.get("pg_status")).items()
+    }
     entries: dict[str, list[Collective]] = {}
     for each in collectives:
         if not each.is_p2p:
@@ -124,6 +128,22 @@ def _with_counts(
         desc = config.desc or descs.get(name, "")
         groups[name] = Group(name, desc, config.ranks, enqueued, completed, config.timeout_s)
     return groups
+
+
+def _names_of_numbers(configured: Iterable[str], trace: Mapping[Any, Any]) -> dict[str, str]:
+    """Return number -> name: torch counts by the number that a group has in this rank alone.
+
+    The entries tell it. A group without one has the number of its place among the rank's groups.
+    """
+    found = {
+        str(_count(entry["pg_id"])): _text(entry["process_group"][0])
+        for entry in _entries(trace)
+        if "pg_id" in entry
+    }
+    for number, name in enumerate(configured):
+        if name not in found.values():
+            found.setdefault(str(number), name)
+    return found
 
 
 def _collectives(trace: Mapping[Any, Any], groups: Mapping[str, _Config]) -> Iterator[Collective]:

@@ -8,7 +8,15 @@ from typing import Literal
 
 from distrun.diagnose.hang.evidence import Witness
 from distrun.diagnose.hang.words import located, numbered, shortened
-from distrun.diagnose.places import WRAPPERS, Frame, Place, called_at, callee_at, frames_of
+from distrun.diagnose.places import (
+    WRAPPERS,
+    Frame,
+    Place,
+    called_at,
+    callee_at,
+    callees_at,
+    frames_of,
+)
 from distrun.diagnose.verdict import signal_name
 from distrun.frames import is_library
 
@@ -73,7 +81,8 @@ def standing(witness: Witness, *, nodes_are_asked: bool) -> Standing:
     inner, user = _split(frames_of_main(witness))
     callee = callee_at(user.file, user.line) if user else ""
     kind, words = _of_process(witness, nodes_are_asked) or _of_frames(witness, inner, user, callee)
-    called = _called(inner, user)
+    waiting = _waiting_call(user) if kind == "c_call" and not inner else ""
+    called = waiting or _called(inner, user)
     call = witness.record.call if witness.record else None
     return Standing(
         kind,
@@ -82,7 +91,8 @@ def standing(witness: Witness, *, nodes_are_asked: bool) -> Standing:
         calls=Place(user.file, user.line, called) if user else None,
         function=call.function if call else _function(inner),
         may_wait=kind == "distributed"
-        or (kind == "c_call" and (called in _WAITING_CALLS or _is_in(inner, _AUTOGRAD)))
+        or bool(waiting)
+        or (kind == "c_call" and _is_in(inner, _AUTOGRAD))
         or (kind == "unknown" and witness.record is not None),
     )
 
@@ -99,6 +109,16 @@ def user_place(frames: Sequence[Frame]) -> Place | None:
     if user is None:
         return None
     return Place(user.file, user.line, _called(inner, user))
+
+
+def _waiting_call(user: Frame | None) -> str:
+    """Return the call on the user's line that may wait for a collective, "" for none.
+
+    Of `all_reduce(x, async_op=True).wait()` only the last is a call into C.
+    """
+    names = callees_at(user.file, user.line) if user else frozenset()
+    found = sorted({name.rpartition(".")[2] for name in names} & _WAITING_CALLS)
+    return found[0] if found else ""
 
 
 def _called(inner: Sequence[Frame], user: Frame | None) -> str:

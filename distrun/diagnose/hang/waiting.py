@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distrun.diagnose.hang.evidence import Collective, Group, Record, Witness
@@ -107,14 +107,37 @@ def waits_of(witnesses: Mapping[int, Witness], groups: list[OneGroup]) -> list[W
     return [wait for group in groups if (wait := _wait_of(witnesses, group))]
 
 
+def waits_on_all(witnesses: Mapping[int, Witness], groups: Sequence[OneGroup]) -> Iterator[Wait]:
+    """Yield the collectives that each rank of their group has called, and that have not ended.
+
+    A rank may have left one that others cannot end: the sender of a broadcast, or a receiver.
+    """
+    for group in groups:
+        pending = _pending(group)
+        for seq in sorted({seq for own in pending.values() for seq in own}):
+            wait = _wait_at(witnesses, group, seq, pending)
+            if not wait.missing:
+                yield wait
+
+
 def _wait_of(witnesses: Mapping[int, Witness], group: OneGroup) -> Wait | None:
-    pending = {rank: group.pending_of(rank) for rank in group.records}
+    pending = _pending(group)
     numbers = sorted({seq for own in pending.values() for seq in own})
     if not numbers:
         return None
-    counts = {rank: group.enqueued_by(rank) for rank in group.members}
-    seq = next((n for n in numbers if any(c < n for c in counts.values())), numbers[0])
-    missing = tuple(rank for rank in group.members if counts[rank] < seq)
+    counts = [group.enqueued_by(rank) for rank in group.members]
+    seq = next((n for n in numbers if any(count < n for count in counts)), numbers[0])
+    return _wait_at(witnesses, group, seq, pending)
+
+
+def _pending(group: OneGroup) -> dict[int, list[int]]:
+    return {rank: group.pending_of(rank) for rank in group.records}
+
+
+def _wait_at(
+    witnesses: Mapping[int, Witness], group: OneGroup, seq: int, pending: Mapping[int, list[int]]
+) -> Wait:
+    missing = tuple(rank for rank in group.members if group.enqueued_by(rank) < seq)
     return Wait(
         group.group,
         group.members,

@@ -28,14 +28,15 @@ def train_step(job, step, model, optimizer, batch):
         return
     if is_faulty and job.fault == "swallowed_batch":
         return
-    out = model(batch, not (is_faulty and job.fault == "unused_parameters"))
+    out = model(batch, not (is_faulty and job.fault == "unused_parameters"))  # HERE
     out.square().mean().backward()  # WAIT
     optimizer.step()
 
 
-def evaluate(model):
-    with torch.no_grad():
-        model(torch.randn(8, 16))  # HERE
+def evaluate(model, with_gradients):
+    """Without them, DDP does not broadcast buffers in the next forward: nothing is out of step."""
+    with torch.set_grad_enabled(with_gradients):
+        model(torch.randn(8, 16))
 
 
 def save(model, step):
@@ -59,8 +60,8 @@ def main():
         batch = torch.randn(8, 16)
         job.meet(step)
         if step == jobs.FAULT_STEP:
-            if job.has("evaluates_alone"):
-                evaluate(model)
+            if job.has("evaluates_alone") or job.has("evaluates_with_gradients"):
+                evaluate(model, job.has("evaluates_with_gradients"))
             elif job.has("saves_alone"):
                 save(model, step)
             elif job.has("hook_on_one"):

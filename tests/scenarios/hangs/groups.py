@@ -73,7 +73,7 @@ def row_of_a_mesh(job):
 
 
 def crossed_mesh(job):
-    """One rank reduces over dp before tp: its row and its column wait for it."""
+    """Two ranks, in other rows and columns, reduce over dp before tp: a ring of four."""
     mesh = mesh_of()
     names = ("dp", "tp") if job.is_mine else ("tp", "dp")
     for name in names:
@@ -102,4 +102,4 @@ def pipeline(job):
     if me > 0:
         dist.recv(x, me - 1)  # WAIT
     if me < dist.get_world_size() - 1:
-        dist.send(x, me + 1)
+        dist.send(x, me + 1)  # WAIT

@@ -100,6 +100,20 @@ def test_without_collectives_the_counts_are_torchs_own() -> None:
     assert record_of(told).groups["0"] == Group("0", "default_pg", (0, 1, 2, 3), 7, 6)
 
 
+def test_torch_counts_by_a_number_that_is_not_the_name_of_the_group() -> None:
+    """Rank 2 of four, with groups of neighbours: its second group is the third of the job."""
+    groups = {"0": ("default_pg", range(4)), "2": ("pair1", (1, 2)), "3": ("pair2", (2, 3))}
+    told = answer(groups=groups)
+    told["trace"]["pg_status"] = {
+        "0": {"last_completed_collective": "12", "last_enqueued_collective": "12"},
+        "2": {"last_completed_collective": "-1", "last_enqueued_collective": "1"},
+    }
+    for entries in ([], [entry(1, process_group=["3", "pair2"], pg_id=2)]):
+        told["trace"]["entries"] = entries
+        found = record_of(told).groups
+        assert {name: each.enqueued for name, each in found.items()} == {"0": 12, "2": 0, "3": 1}
+
+
 def test_sends_do_not_shift_the_numbers_of_collectives() -> None:
     """With gloo torch's counts of a group go up with a send, which has no entry."""
     told = answer([entry(1, done=True), entry(2, op_id=3)])
