@@ -10,7 +10,7 @@ from typing import Any
 from distrun.api import dump_files, run_witnesses, runs
 from distrun.diagnose.call_paths import CallPath, path_of, shared
 from distrun.diagnose.hang.evidence import Witness
-from distrun.diagnose.hang.findings import HangVerdict
+from distrun.diagnose.hang.findings import HangVerdict, verdict_of
 from distrun.diagnose.hang.timeline import Row, timeline
 from distrun.diagnose.hang.trace import trace_of
 from distrun.diagnose.hang.verdict import explain
@@ -55,6 +55,8 @@ def diagnose(
 ) -> Diagnosis:
     """Say which rank the others waited for.
 
+    If a run has recorded that itself, its own verdict is returned: it has seen the processes too.
+
     Args:
         names: One run (its name, any part of it, a path, or `latest`), one directory with dumps of
             torch's flight recorder, or such files. None means the latest run.
@@ -66,6 +68,7 @@ def diagnose(
         UsageError: There is no such run or dump, or it left no record.
     """
     paths, idle_s = [Path(name) for name in names], _POST_MORTEM_S
+    recorded = None
     is_dumps = len(paths) > 1 or (
         len(paths) == 1 and paths[0].exists() and not (paths[0] / "run.json").exists()
     )
@@ -83,10 +86,11 @@ def diagnose(
         source = run.run_id
         if not record.is_over or not record.exit_code:
             idle_s = None
+        recorded = verdict_of((runs.verdict(run) or {}).get("hang"))
     paths_of = {rank: path_of(w.stacks) for rank, w in witnesses.items() if w.stacks}
     return Diagnosis(
         source,
-        explain(witnesses, idle_s=idle_s),
+        recorded or explain(witnesses, idle_s=idle_s),
         timeline(witnesses, last),
         shared(paths_of),
         {rank: witnesses[rank].host for rank in paths_of},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distrun.diagnose.hang import words
@@ -35,6 +36,18 @@ class Blocked:
         return (
             f"{words.numbered(self.wait.op, self.wait.seq)} of {words.group_name(self.wait.group)}"
         )
+
+
+def distinct(found: Iterable[Blocked]) -> list[Blocked]:
+    """Return each once: the ranks that wait in one collective share it."""
+    return list({id(each): each for each in found}.values())
+
+
+def blocked_at(case: Case, blocked: Blocked) -> str:
+    """Return ` at train.py:88 (backward)` for the ranks that wait."""
+    if blocked.wait:
+        return case.callers(blocked.wait, blocked.ranks)
+    return words.located(case.standing(blocked.ranks[0]).calls)
 
 
 def blocked_ranks(case: Case) -> dict[int, Blocked]:

@@ -17,6 +17,22 @@ _NEW_GROUP = (
 )
 
 
+def until_torch_gave_up(case: Case) -> HangVerdict | None:
+    """Find the ranks for which others have waited until torch's own timeout."""
+    inside = tuple(sorted(rank for rank, each in case.witnesses.items() if each.gave_up))
+    others = tuple(rank for rank in case.standings if rank not in inside)
+    if not inside or not others:
+        return None
+    return HangVerdict(
+        case.standing(others[0]).kind,
+        f"{case.prefix}{words.named(inside)} waited for {words.named(others)} until torch's own"
+        f" timeout{_calls(case, inside)}; {case.whereabouts(others)}",
+        others,
+        waiting=inside,
+        **case.line_of(others),
+    )
+
+
 def making_groups(case: Case) -> HangVerdict | None:
     """Find ranks that do not take part in init_process_group or new_group as others do."""
     for functions, kind in ((_INIT, "init"), (_NEW_GROUP, "no_group")):
@@ -25,6 +41,8 @@ def making_groups(case: Case) -> HangVerdict | None:
             continue
         others = tuple(rank for rank in case.standings if rank not in inside)
         function = case.standing(inside[0]).function
+        if others and len(_opposed(case, inside)) > len(inside):
+            return None  # they wait in a collective for the ranks that make a group alone
         if others:
             return _apart(case, function, inside, others, "init" if kind == "init" else "no_group")
         if kind == "init":
@@ -37,6 +55,12 @@ def making_groups(case: Case) -> HangVerdict | None:
                 waiting=inside,
             )
     return None
+
+
+def _opposed(case: Case, inside: tuple[int, ...]) -> list[int]:
+    """Return the ranks that wait in a collective for ranks that make a group."""
+    blocked = blocked_ranks(case)
+    return [r for r, each in blocked.items() if r not in inside and {*inside} & {*each.on}]
 
 
 def in_one_function(case: Case) -> HangVerdict | None:

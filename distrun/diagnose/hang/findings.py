@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 from distrun.diagnose.hang.standing import Kind as Standing
 
@@ -34,6 +34,7 @@ Kind = Literal[
 - none: nothing wrong was found.
 """
 
+_KINDS = get_args(Kind)
 _NO_HANG = {"late", "debugger", "all_input", "idle", "unclear", "none"}
 
 
@@ -73,3 +74,25 @@ class HangVerdict:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return asdict(self)
+
+
+def verdict_of(told: object) -> HangVerdict | None:
+    """Return a verdict from its JSON; None if that is something else."""
+    if not isinstance(told, dict):
+        return None
+    found: dict[str, Any] = {f.name: told.get(f.name) for f in fields(HangVerdict)}
+    ranks = {name: _ranks(found[name]) for name in ("culprits", "waiting", "cycle")}
+    texts = [found[name] for name in ("sentence", "file", "group", "op", "note")]
+    numbers = [found[name] for name in ("line", "seq")]
+    is_right = (
+        found["kind"] in _KINDS
+        and all(type(text) is str for text in texts)
+        and all(type(number) is int for number in numbers)
+        and type(found["is_certain"]) is bool
+        and (found["waited_s"] is None or type(found["waited_s"]) in (int, float))
+    )
+    return HangVerdict(**(found | ranks)) if is_right else None
+
+
+def _ranks(told: object) -> tuple[int, ...]:
+    return tuple(r for r in told if type(r) is int) if isinstance(told, list) else ()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from distrun.diagnose.hang import words
-from distrun.diagnose.hang.blocked import Blocked, blocked_ranks
+from distrun.diagnose.hang.blocked import Blocked, blocked_at, blocked_ranks, distinct
 from distrun.diagnose.hang.case import Case
+from distrun.diagnose.hang.circle import in_a_circle
 from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
 from distrun.diagnose.hang.findings import HangVerdict, Kind
 from distrun.diagnose.hang.point_to_point import FUNCTIONS
@@ -25,10 +26,10 @@ def awaited(case: Case) -> HangVerdict | None:
     ends = ends_of(edges)
     if not ends:
         cycle = shortest_cycle(edges)
-        return _round(case, cycle, blocked) if cycle else None
-    chief = max(_distinct(blocked.values()), key=lambda each: _weight(each, ends))
+        return in_a_circle(case, cycle, blocked) if cycle else None
+    chief = max(distinct(blocked.values()), key=lambda each: _weight(each, ends))
     culprits = tuple(sorted(ends.intersection(chief.on)))
-    others = [each for each in _distinct(blocked.values()) if each is not chief]
+    others = [each for each in distinct(blocked.values()) if each is not chief]
     if chief.wait is None:
         return _transfer(case, chief, others)
     return _collective(case, chief.wait, culprits, others)
@@ -60,10 +61,6 @@ def called_by_all(case: Case) -> HangVerdict | None:
 
 def _weight(blocked: Blocked, ends: set[int]) -> tuple[bool, bool, int]:
     return bool(ends.intersection(blocked.on)), blocked.wait is not None, len(blocked.ranks)
-
-
-def _distinct(found: Iterable[Blocked]) -> list[Blocked]:
-    return list({id(each): each for each in found}.values())
 
 
 def _head(wait: Wait) -> str:
@@ -137,7 +134,8 @@ def _unmet(case: Case, culprits: Sequence[int]) -> Iterable[str]:
 
 def _also(case: Case, other: Blocked) -> str:
     wait = words.plural("waits", len(other.ranks))
-    return f"{words.named(other.ranks)} {wait} in {other.doing} for {words.named(other.on)}"
+    where = blocked_at(case, other)
+    return f"{words.named(other.ranks)} {wait} in {other.doing}{where} for {words.named(other.on)}"
 
 
 def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerdict:
@@ -156,56 +154,6 @@ def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerd
         note="; ".join(_also(case, other) for other in others[:_OTHER_WAITS]),
         **case.line_of((peer,)),
     )
-
-
-def _round(case: Case, cycle: tuple[int, ...], blocked: dict[int, Blocked]) -> HangVerdict:
-    drawn = f"rank {cycle[0]}"
-    for rank, target in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
-        drawn += f" -> ({blocked[rank].label}) rank {target}"
-    parts = [
-        f"rank {rank} is in {blocked[rank].doing}{words.located(case.standing(rank).calls)}"
-        for rank in cycle[:4]
-    ]
-    transfer = next((blocked[rank] for rank in cycle if blocked[rank].transfer), None)
-    mixed = transfer and any(blocked[rank].wait for rank in cycle)
-    culprits, is_certain = cycle, False
-    what = "ranks wait for one another"
-    if transfer and transfer.transfer and mixed:
-        counterpart = "send" if transfer.transfer.op == "recv" else "recv"
-        what = f"a {transfer.transfer.op} without a {counterpart}"
-        against = next(blocked[rank].ranks for rank in cycle if blocked[rank].wait)
-        if len(against) > 1:  # a majority is in the collective
-            culprits, is_certain = transfer.ranks, True
-    first = blocked[cycle[0]]
-    wait = next((blocked[rank].wait for rank in cycle if blocked[rank].wait), None)
-    if out_of_order := _few_and_many(cycle, blocked):
-        few, wait = out_of_order
-        what = "ranks use two groups in different order"
-        culprits, is_certain = few.waiting, True
-    return HangVerdict(
-        "p2p" if mixed else "cycle",
-        f"{case.prefix}{what}: {drawn}; {'; '.join(parts)}{words.lasting(case.idle_of(cycle))}",
-        tuple(sorted(culprits)),
-        is_certain,
-        group=(wait.group.desc or wait.group.name) if wait else "",
-        op=wait.op if wait else first.label,
-        seq=wait.seq if wait else 0,
-        waiting=tuple(sorted(blocked)),
-        cycle=cycle,
-        **case.line_of(sorted(culprits)),
-    )
-
-
-def _few_and_many(
-    cycle: tuple[int, ...], blocked: Mapping[int, Blocked]
-) -> tuple[Wait, Wait] | None:
-    """Return the two collectives of a cycle, of groups of the same ranks, if most are in one."""
-    waits = {id(wait): wait for rank in cycle if (wait := blocked[rank].wait)}
-    if len(waits) != 2 or any(blocked[rank].transfer for rank in cycle):
-        return None
-    few, many = sorted(waits.values(), key=lambda wait: len(wait.waiting))
-    is_majority = 2 * len(many.waiting) > len(many.members)
-    return (few, many) if is_majority and set(few.members) == set(many.members) else None
 
 
 def _verdict(

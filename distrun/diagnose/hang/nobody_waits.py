@@ -36,6 +36,21 @@ def all_input(case: Case) -> HangVerdict | None:
     )
 
 
+def still_there(case: Case) -> HangVerdict | None:
+    """Find ranks that make no progress after all others have ended."""
+    alive = tuple(r for r, each in case.standings.items() if each.kind != "ended")
+    ended = len(case.standings) - len(alive)
+    if not case.idle_s or not alive or not ended:
+        return None
+    have = f"{ended} of {len(case.standings)} ranks {words.plural('has', ended)} ended"
+    return HangVerdict(
+        case.standing(alive[0]).kind,
+        f"{case.prefix}{have}; {case.whereabouts(alive)}",
+        alive,
+        **case.line_of(alive),
+    )
+
+
 def rest(case: Case) -> HangVerdict:
     """Say where the ranks are: as a hang if the job makes no progress."""
     alive = tuple(r for r, each in case.standings.items() if each.kind != "ended")

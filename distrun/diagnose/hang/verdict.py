@@ -12,6 +12,7 @@ from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.words import printable
 
 _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
+    calls_only.until_torch_gave_up,
     calls_only.making_groups,
     disagreements.at_a_wait,
     missing.awaited,
@@ -19,6 +20,7 @@ _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
     disagreements.at_the_end,
     calls_only.in_one_function,
     nobody_waits.exceptional,
+    nobody_waits.still_there,
     nobody_waits.all_input,
     nobody_waits.rest,
 )

@@ -110,7 +110,7 @@ def test_a_job_that_hangs_is_told_and_stopped_and_ends_with_124(job: Make) -> No
     assert it.stopped_with["grace_s"] == GRACE_S, "its handlers hang too"
     ending = describe(it.played.world, None)
     assert ending.outcome == "hang" and ending.exit_code == ExitCode.TIME_LIMIT
-    assert ending.summary == told["verdict"]["sentence"]
+    assert f"hang: {ending.summary}" == told["verdict"]["sentence"]
     assert ending.verdict_json() == {"hang": told["verdict"]}
     assert set(it.played.world.where.at_stop) == {0, 1}
 

@@ -148,6 +148,19 @@ def test_a_deadlock_of_two_groups_is_drawn() -> None:
     assert "rank 1 is in all_gather #2 of group tp at train.py:88" in verdict.sentence
 
 
+def test_of_two_groups_in_opposite_order_the_fewer_ranks_are_wrong() -> None:
+    groups = {"1": ("data", range(4)), "2": ("model", range(4))}
+    ranks = [
+        rank(n, [entry(1, group=("2", "model") if n == 2 else ("1", "data"))],
+             told={"groups": groups})
+        for n in range(4)
+    ]  # fmt: skip
+    verdict = explain(job(*ranks), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("cycle", (2,), True)
+    assert (verdict.group, verdict.op, verdict.seq) == ("data", "all_reduce", 1)
+    assert "ranks 0-1,3 are in all_reduce #1 of group data at train.py:88" in verdict.sentence
+
+
 def test_a_rank_that_waits_in_another_group_is_not_blamed_for_it() -> None:
     both = {"0": ("default_pg", range(4)), "5": ("tp", (2, 3))}
     ranks = (
@@ -157,7 +170,9 @@ def test_a_rank_that_waits_in_another_group_is_not_blamed_for_it() -> None:
     )
     verdict = explain(job(*ranks), idle_s=IDLE_S)
     assert (verdict.culprits, verdict.op) == ((3,), "all_reduce")
-    assert verdict.note == "rank 2 waits in all_gather #1 of group tp for rank 3"
+    assert verdict.note == (
+        "rank 2 waits in all_gather #1 of group tp at train.py:88 (all_reduce) for rank 3"
+    )
 
 
 def in_transfer(number: int, function: str, world: int = 2, **arguments: int) -> Witness:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from distrun.diagnose.hang.findings import verdict_of
 from distrun.diagnose.hang.verdict import explain
 from tests.unit.diagnose.hang.jobs import (
     C10D,
@@ -56,6 +58,21 @@ def test_a_rank_that_does_not_take_part_in_making_a_group_is_named(
     verdict = explain(job(*ranks, rank(1, at=IN_LOAD, told=told)), idle_s=IDLE_S)
     assert (verdict.kind, verdict.culprits, verdict.op) == (kind, (1,), function)
     assert f"{function} waits for rank 1: 3 of 4 ranks called it at train.py:" in verdict.sentence
+
+
+def test_a_rank_that_makes_a_group_alone_is_named_not_those_that_train_on() -> None:
+    verdict = explain(job(*waiting(0, 1, 3), rank(2, PAST, at=NEW_GROUP)), idle_s=IDLE_S)
+    assert (verdict.culprits, verdict.op) == ((2,), "all_reduce")
+    assert "rank 2 is in new_group at train.py:6 (main)" in verdict.sentence
+
+
+def test_a_rank_that_stays_after_all_others_have_ended_is_named() -> None:
+    ended = [rank(n, PAST, at=(), exit_code=0) for n in (0, 2, 3)]
+    verdict = explain(job(*ended, rank(1, PAST, at=IN_LOAD)), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits, verdict.line) == ("c_call", (1,), 31)
+    assert verdict.sentence == (
+        "hang: 3 of 4 ranks have ended; rank 1 is at data.py:31 (load) for 300 s"
+    )
 
 
 def test_all_in_init_process_group_points_to_ranks_elsewhere() -> None:
@@ -170,3 +187,13 @@ def test_names_with_control_characters_and_markup_stay_text() -> None:
     assert verdict.culprits == (1,)
     assert all(char.isprintable() for char in verdict.sentence + verdict.note)
     assert "[bold]dp" in verdict.sentence
+
+
+def test_a_verdict_comes_back_from_its_json_and_nothing_else_does() -> None:
+    made = explain(job(*waiting(0, 2, 3), rank(1, PAST, at=IN_LOAD)), idle_s=IDLE_S)
+    told = json.loads(json.dumps(made.to_json()))
+    assert verdict_of(told) == made
+    for name in ("kind", "sentence", "is_certain", "file", "line", "seq", "note", "waited_s"):
+        assert verdict_of(told | {name: [name]}) is None
+    assert verdict_of({}) is None
+    assert verdict_of([told]) is None
