@@ -170,6 +170,7 @@ class Records:
         return True
 
     def _drop(self, pid: int) -> None:
+        self._answers.pop(pid, None)  # old, and no sign that its GIL is held
         if (recorder := self._recorders.pop(pid, None)) is not None:
             self._selector.unregister(recorder.connection)
             recorder.connection.close()

@@ -166,7 +166,7 @@ OUTSIDE = [
 ]
 """A rank that comes to no collective."""
 
-BEFORE_AND_AFTER = [
+BEFORE = [
     *in_each_style("sleep", 1, words=("--at", "start"), op="", group="", waits_at="job.py:join",
                    name="one_does_not_join"),
     *in_each_style("import_blocks", 3, words=("--at", "start"), at="never_imported.py:", op="",
@@ -175,9 +175,8 @@ BEFORE_AND_AFTER = [
          name="one_makes_no_model"),
     case("sleep", LOOP, 0, words=("--at", "model"), op="broadcast", waits_at="loop.py:main",
          name="source_makes_no_model"),
-    *in_each_style("atexit_sleeps", 1, at="outside.py:say_goodbye", op="", group="", waits_at=""),
 ]  # fmt: skip
-"""Before there is a process group, or a model, and after training."""
+"""Before there is a process group, or a model."""
 
 ENDED = [
     *in_each_style("leave_with_0", 1, at="", ends="fails", says="rank 1 .*had ended with 0"),
@@ -309,4 +308,4 @@ SLOW = [
 """No hangs, though each lasts longer than the limit. Other operations and dtypes of one width
 give wrong sums in gloo, without a word."""
 
-CASES = [*OUTSIDE, *BEFORE_AND_AFTER, *ENDED, *CALLS, *SHIFTED, *GROUPS, *SLOW]
+CASES = [*OUTSIDE, *BEFORE, *ENDED, *CALLS, *SHIFTED, *GROUPS, *SLOW]
