@@ -152,17 +152,14 @@ def keep_out_of_graphs(*functions: Callable[..., Any]) -> None:
 # --- records of collectives -----------------------------------------------------------
 
 
-def flight_record(*, collectives: bool) -> bytes:
+def flight_record() -> bytes:
     """Return what torch's flight recorder holds, as JSON, without stacks.
-
-    Args:
-        collectives: With the last collectives, not only the counts of each group.
 
     Raises:
         AttributeError: This torch cannot tell it.
     """
     bindings: Any = torch._C._distributed_c10d
-    record: bytes = bindings._dump_fr_trace_json(collectives, False)
+    record: bytes = bindings._dump_fr_trace_json(True, False)
     return record
 
 

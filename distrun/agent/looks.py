@@ -12,7 +12,7 @@ from typing import Any
 from distrun.agent.ending import Tell
 from distrun.agent.process_tree import used_by
 from distrun.agent.rank import Rank
-from distrun.agent.records import ALL, COUNTS, Records
+from distrun.agent.records import LOOK, RECORD, Records
 from distrun.processes import send, state_of
 from distrun.signal_masks import catches
 from distrun.signals import STACKS
@@ -49,11 +49,11 @@ class Looks:
     def look(self) -> None:
         """Begin to ask every live rank for its counts."""
         self._looks.append(time.monotonic() + _ANSWER_LIMIT_S)
-        self._records.ask(COUNTS)
+        self._records.ask(LOOK)
 
     def stacks(self) -> None:
         """Begin to ask every live rank for its collectives and its stacks."""
-        self._records.ask(ALL)
+        self._records.ask(RECORD)
         self._asked = [r for r in self._live() if STACKS and catches(r.pid, STACKS)]
         for rank in self._asked:
             send(rank.pid, STACKS)
@@ -64,14 +64,14 @@ class Looks:
     def due(self) -> Iterator[float]:
         """Yield the times at which to look again."""
         if self._looks:
-            yield self._looks[0] if self._records.awaits(COUNTS) else 0.0
+            yield self._looks[0] if self._records.awaits(LOOK) else 0.0
         if self.is_collecting:
             yield self._next
 
     def on_time(self) -> None:
         """Send what is complete, or overdue."""
         now = time.monotonic()
-        while self._looks and (now >= self._looks[0] or not self._records.awaits(COUNTS)):
+        while self._looks and (now >= self._looks[0] or not self._records.awaits(LOOK)):
             del self._looks[0]
             self._send_look()
         if self._stacks_begun is not None and now >= self._next:
@@ -85,13 +85,13 @@ class Looks:
         before = self._sizes
         self._sizes = [rank.stacks_nbytes for rank in self._asked]
         written = not self._asked or (all(self._sizes) and self._sizes == before)
-        answered = waited_s >= _ANSWER_LIMIT_S or not self._records.awaits(ALL)
+        answered = waited_s >= _ANSWER_LIMIT_S or not self._records.awaits(RECORD)
         return waited_s >= _STACKS_LIMIT_S or (written and answered)
 
     def _send_look(self) -> None:
         live = self._live()
         used = used_by([rank.pid for rank in live])
-        told = [{"rank": rank.rank, **self._known(rank, used)} for rank in live]
+        told = [{"rank": rank.rank, **_counts(self._known(rank, used))} for rank in live]
         self._tell("looked", ranks=told)
 
     def _send_stacks(self) -> None:
@@ -104,3 +104,12 @@ class Looks:
     def _known(self, rank: Rank, used: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         known = self._records.known(rank.pid)
         return {"process": used.get(rank.pid), "answer": known.answer, "age_s": known.age_s}
+
+
+def _counts(known: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a rank without its collectives: they are for an examination."""
+    answer = known["answer"]
+    if not answer or not isinstance(trace := answer.get("trace"), dict):
+        return known
+    trace = {name: value for name, value in trace.items() if name != "entries"}
+    return {**known, "answer": {**answer, "trace": trace}}

@@ -1,6 +1,6 @@
 """Tells the agent what a rank is in, from a thread of its own, also while the rank is stuck.
 
-The agent asks with a line, `counts` or `all`, on an abstract unix socket (unix(7)). The answer is
+The agent asks with a line, `look` or `record`, on an abstract unix socket (unix(7)). The answer is
 one line of JSON. While nobody asks, the thread waits in the kernel, without the GIL.
 """
 
@@ -23,8 +23,8 @@ from distrun import torch_private
 from distrun.agent.library_call import KnownGroup, library_call
 from distrun.agent.main_stack import StackCall, calls_of
 
-ALL = b"all"
-"""The request for the collectives too; any other asks for the counts."""
+LOOK = b"look"
+"""The request that asks whether the main thread moves too, which takes some milliseconds."""
 _REQUEST_NBYTES = 4096
 _END_LIMIT_S = 1.0
 _MOST_GROUPS = 4096
@@ -75,7 +75,7 @@ class Recorder:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._connect()
             while not self._stopping and (request := self._next_request()):
-                line = self._answer(collectives=ALL in request.split())
+                line = self._answer(LOOK in request.split())
                 if (connection := self._own_socket()) is not None:
                     connection.sendall(line, _socket.MSG_NOSIGNAL)
         except BaseException:  # optional: whatever fails, the script must not notice
@@ -122,7 +122,7 @@ class Recorder:
         except OSError:
             pass
 
-    def _answer(self, *, collectives: bool) -> bytes:
+    def _answer(self, looks: bool) -> bytes:
         assert self._main is not None
         main, calls, groups = self._main, list[StackCall](), list[KnownGroup]()
         parts = {"time_ns": str(time.time_ns())}
@@ -136,15 +136,14 @@ class Recorder:
         parts |= {"opcode": '""', "moves": "false", "call": "null", "trace": "{}"}
         with suppress(Exception):
             parts["opcode"] = json.dumps(_opcode(calls))
-            if not collectives:
+            if looks:
                 parts["moves"] = json.dumps(_moves(main, calls))
         with suppress(Exception):
             if call := library_call(main, calls, groups):
                 parts["call"] = json.dumps(call._asdict())
         with suppress(Exception):
-            record = torch_private.flight_record(collectives=collectives)
-            parts["trace"] = record.decode(errors="replace")
-        return _line(parts, "all" if collectives else "counts")
+            parts["trace"] = torch_private.flight_record().decode(errors="replace")
+        return _line(parts, "look" if looks else "record")
 
 
 def _line(parts: Mapping[str, str], asked: str) -> bytes:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from distrun.env import RECORD_SIZES, RECORDS
 from distrun.processes import LINUX
 
-COUNTS, ALL = "counts", "all"
-"""What a rank is asked for: with its collectives, or only how many it has called."""
+LOOK, RECORD = "look", "record"
+"""What a rank is asked for: a look tells whether its main thread moves, too."""
 _KEPT = "200"
 """How many collectives torch is to keep; one takes some 500 bytes in an answer."""
 _LIMIT_NBYTES = 8 << 20
@@ -155,13 +155,13 @@ class Records:
         try:
             told = json.loads(line)
             asked, answer = told["asked"], told["answer"]
-            if asked not in (COUNTS, ALL) or not isinstance(answer, dict):
+            if asked not in (LOOK, RECORD) or not isinstance(answer, dict):
                 return False
             json.dumps(answer)  # the supervisor is sent it
         except (ValueError, LookupError, TypeError, RecursionError):
             return False
         recorder.may_send -= 1
-        recorder.awaited -= {asked, COUNTS}  # who tells all tells the counts
+        recorder.awaited.discard(asked)
         self._answers[pid] = answer, time.monotonic()
         return True
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import ast
 
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
+_CALL = re.compile(r'(?m)^ +File "(.+)", line (\d+), in (.+)$')
 _NAMED_RANKS = 4
 WRAPPERS = {"wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"}
 """Functions in libraries that only pass a call on, such as torch/distributed/c10d_logger.py's."""
@@ -65,6 +66,12 @@ def frames_of(stacks: str) -> list[Frame]:
     """
     found = filter(None, map(_FRAME.match, _own_thread(stacks)))
     return [Frame(f["file"], int(f["line"]), f["function"]) for f in found]
+
+
+def as_stacks(traceback: str) -> str:
+    """Return a traceback of Python as faulthandler writes stacks: the innermost call first."""
+    lines = [f'  File "{f[1]}", line {f[2]} in {f[3]}' for f in _CALL.finditer(traceback)]
+    return "\n".join(["Current thread (most recent call first):", *reversed(lines)])
 
 
 def _own_thread(stacks: str) -> list[str]:

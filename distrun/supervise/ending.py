@@ -61,7 +61,8 @@ def describe(world: World, stop: Stop | None) -> Ending:
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if hang := world.hangs.stopping:
-        return Ending("hang", ExitCode.TIME_LIMIT, hang.sentence, _after_hang(world), hang=hang)
+        summary = hang.sentence.removeprefix("hang: ")
+        return Ending("hang", ExitCode.TIME_LIMIT, summary, _after_hang(world), hang=hang)
     verdict = judge(world.ends)
     if not any(end.failed and not end.after_stop for end in world.ends):
         if stop:
@@ -76,10 +77,14 @@ def describe(world: World, stop: Stop | None) -> Ending:
 
 
 def _failed(world: World, verdict: Verdict) -> Ending:
-    hang = world.hangs.at_stop(world.agents, world.ends)
-    summary = f"rank {verdict.rank} on {verdict.host} failed first: {verdict.cause}"
+    gave_up = any(end.rank == verdict.rank and end.timed_out for end in world.ends)
+    hang = world.hangs.at_stop(world.agents, world.ends, gave_up=gave_up)
+    first = f"rank {verdict.rank} on {verdict.host}"
+    summary = f"{first} failed first: {verdict.cause}"
+    if hang and gave_up:
+        summary = f"{hang.sentence.removeprefix('hang: ')}; then {first} gave up: {verdict.cause}"
     start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
-    where = start_cold or _where_ranks_were(world, hang)
+    where = start_cold or _where_ranks_were(world, None if gave_up else hang)
     hint = "\n".join(filter(None, (verdict.cure, where)))
     return Ending("failed", verdict.exit_code, summary, hint, verdict, hang)
 

@@ -14,6 +14,7 @@ from distrun.diagnose.hang.progress import Look, waited_s
 from distrun.diagnose.hang.read import process_of, record_of
 from distrun.diagnose.hang.rule import Rule
 from distrun.diagnose.hang.verdict import explain
+from distrun.diagnose.places import as_stacks
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan
 from distrun.supervise.agents import Agent, live_ranks
@@ -94,6 +95,8 @@ class Hangs:
         self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         found = explain(self._witnesses(answers, agents, ends), idle_s=self._idle_s)
+        if found.kind == "late":
+            return  # it has made progress since
         if not found.is_hang:
             self._rule.examined(self._idle_s)
             yield "no_progress", {"for_s": round(self._idle_s), "sentence": found.sentence}
@@ -113,17 +116,33 @@ class Hangs:
         found, self._evidence = self._evidence, {}
         return found
 
-    def at_stop(self, agents: Sequence[Agent], ends: Sequence[RankEnd]) -> HangVerdict | None:
-        """Return who waited for whom when the world was stopped; None if nobody did for long."""
+    def at_stop(
+        self, agents: Sequence[Agent], ends: Sequence[RankEnd], *, gave_up: bool = False
+    ) -> HangVerdict | None:
+        """Return who waited for whom when the world was stopped; None if nobody did for long.
+
+        Args:
+            agents: Those of the world.
+            ends: How its ranks have ended.
+            gave_up: A rank has waited until torch's own timeout, and that ended the world.
+        """
         answers = self._where.at_stop
-        witnesses = self._witnesses(answers, agents, ends)
-        if not answers or max(map(waited_s, witnesses.values()), default=0.0) < _LATE_S:
+        if gave_up and self.observed:
+            return self.observed[-1]
+        witnesses = self._witnesses(answers, agents, ends, gave_up=gave_up)
+        lasted_s = max(map(waited_s, witnesses.values()), default=0.0)
+        if not answers or (lasted_s < _LATE_S and not gave_up):
             return None
         found = explain(witnesses, idle_s=None)
         return found if found.is_hang else None
 
     def _witnesses(
-        self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
+        self,
+        answers: Mapping[int, Answer],
+        agents: Sequence[Agent],
+        ends: Sequence[RankEnd],
+        *,
+        gave_up: bool = False,
     ) -> dict[int, Witness]:
         """Return what is known of every rank: of those that lived when they were asked, and of
         those that had ended."""
@@ -131,13 +150,23 @@ class Hangs:
         hosts = {end.rank: end.host for end in ends}
         hosts |= {rank: agent.host for agent in agents for rank in agent.ranks}
         found = {rank: self._rule.witness(rank, host, now) for rank, host in hosts.items()}
+        for rank in {*answers, *(rank for agent in agents for rank in agent.ranks)}:
+            found[rank] = _answered(found[rank], answers.get(rank))
         for end in ends:
-            if end.rank not in answers:
+            if gave_up and end.report and _gave_up(end):  # it tells where it waited
+                waited = as_stacks(str(end.report["traceback"]))
+                found[end.rank] = Witness(
+                    end.rank, end.host, stacks=waited, process=Process(), gave_up=True
+                )
+            elif end.rank not in answers:
                 seen = found[end.rank]
                 found[end.rank] = replace(seen, exit_code=end.exit_code, stacks=end.stacks)
-        for rank in [rank for agent in agents for rank in agent.ranks] + list(answers):
-            found[rank] = _answered(found[rank], answers.get(rank))
         return found
+
+
+def _gave_up(end: RankEnd) -> bool:
+    """Return whether it waited for others until torch's timeout, or one of its peers did so."""
+    return not end.after_stop and (end.timed_out or end.is_victim)
 
 
 def _answered(seen: Witness, answer: Answer | None) -> Witness:

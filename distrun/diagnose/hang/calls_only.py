@@ -17,6 +17,22 @@ _NEW_GROUP = (
 )
 
 
+def until_torch_gave_up(case: Case) -> HangVerdict | None:
+    """Find the ranks for which others have waited until torch's own timeout."""
+    inside = tuple(sorted(rank for rank, each in case.witnesses.items() if each.gave_up))
+    others = tuple(rank for rank in case.standings if rank not in inside)
+    if not inside or not others:
+        return None
+    return HangVerdict(
+        case.standing(others[0]).kind,
+        f"{case.prefix}{words.named(inside)} waited for {words.named(others)} until torch's own"
+        f" timeout{_calls(case, inside)}; {case.whereabouts(others)}",
+        others,
+        waiting=inside,
+        **case.line_of(others),
+    )
+
+
 def making_groups(case: Case) -> HangVerdict | None:
     """Find ranks that do not take part in init_process_group or new_group as others do."""
     for functions, kind in ((_INIT, "init"), (_NEW_GROUP, "no_group")):

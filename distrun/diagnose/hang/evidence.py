@@ -124,5 +124,7 @@ class Witness:
     """None: it lives."""
     idle_s: float | None = None
     """For how long it has made no progress; None if nobody has watched it."""
+    gave_up: bool = False
+    """It has waited for its peers until torch's own timeout; its stacks are from then."""
     is_busy: bool = False
     """It used CPU time all the while, on the same lines of Python."""

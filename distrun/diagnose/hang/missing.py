@@ -104,7 +104,8 @@ def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
     if witness.is_busy:
         return found.kind
     if witness.idle_s is not None:
-        return "late" if witness.idle_s < _AT_WORK_S else found.kind
+        at_work_s = _AT_WORK_S if case.idle_s is None else min(_AT_WORK_S, case.idle_s)
+        return "late" if witness.idle_s < at_work_s else found.kind
     if case.idle_s is None and witness.process is not None:
         works = witness.process.state == "R" or (since_s is not None and since_s < _AT_WORK_S)
         return "late" if works else found.kind

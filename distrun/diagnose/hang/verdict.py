@@ -12,6 +12,7 @@ from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.words import printable
 
 _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
+    calls_only.until_torch_gave_up,
     calls_only.making_groups,
     disagreements.at_a_wait,
     missing.awaited,
