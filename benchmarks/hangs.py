@@ -100,7 +100,8 @@ def kill(pid: int) -> None:
 def by_distrun(case: Case, layout: Layout, home: Path, options: argparse.Namespace) -> Cell:
     ended = launched(case, layout, home, hang_timeout_s=options.hang_timeout)
     wrong = wrong_with(case, ended)
-    said = "; ".join([ended.named, *wrong])
+    waited = [f"waited {ended.waited_s:.1f} s"] if ended.waited_s is not None else []
+    said = "; ".join([ended.named, *waited, *wrong])
     return Cell(ended.exit_code, ended.seconds, said, not wrong)
 
 

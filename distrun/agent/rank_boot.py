@@ -45,7 +45,8 @@ def prepare(report_fd: int, stacks_fd: int) -> None:
     else:
         faulthandler.enable(file=stacks_fd)
     if STACKS:
-        faulthandler.register(STACKS, file=stacks_fd, all_threads=True)
+        # Of the main thread alone: to read the stack of one that runs crashes the process.
+        faulthandler.register(STACKS, file=stacks_fd, all_threads=False)
     reporter = Reporter(report_fd, os.fstat(report_fd).st_ino, os.getpid())
     call_last(reporter.at_exit)
     first_group.watch(os.environ)

@@ -32,6 +32,8 @@ class Ended:
     screen: str
     verdict: dict[str, Any] = field(default_factory=dict)
     """On the hang, of verdict.json."""
+    waited_s: float | None = None
+    """From the call of the collective that waits to the exit of the launch; None without one."""
 
     @property
     def named(self) -> str:
@@ -66,11 +68,22 @@ def launched(case: Case, layout: Layout, directory: Path, *, hang_timeout_s: flo
             code = None
             process.terminate()
             process.wait(LIMIT_S)
-    seconds = time.monotonic() - began
+    seconds, ended_at = time.monotonic() - began, time.time()
     screen = (directory / "screen").read_text(errors="replace")
-    path = only_run(directory) / "verdict.json"
+    run = only_run(directory)
+    path = run / "verdict.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    return Ended(code, seconds, screen, record.get("hang", {}))
+    verdict = record.get("hang") or {}
+    return Ended(code, seconds, screen, verdict, waited_s(run, verdict, ended_at))
+
+
+def waited_s(run: Path, verdict: dict[str, Any], ended_at: float) -> float | None:
+    """Return for how long ranks had waited in a collective when the launch was over."""
+    events = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    judged_at = next((event["time"] for event in events if event["event"] == "hang"), None)
+    if judged_at is None or verdict.get("waited_s") is None:
+        return None
+    return float(verdict["waited_s"]) + ended_at - float(judged_at)
 
 
 def wrong_with(case: Case, ended: Ended) -> list[str]:

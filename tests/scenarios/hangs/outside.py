@@ -45,11 +45,6 @@ def poll_slowly():
         time.sleep(0.2)  # HERE
 
 
-def sleep_in_c():
-    """A signal ends this sleep."""
-    ctypes.CDLL(None).sleep(LONG_S)  # HERE
-
-
 def read_in_c():
     pipe, _ = os.pipe()
     ctypes.CDLL(None).read(pipe, ctypes.create_string_buffer(1), 1)  # HERE
@@ -58,10 +53,6 @@ def read_in_c():
 def read_in_c_with_the_gil():
     pipe, _ = os.pipe()
     ctypes.PyDLL(None).read(pipe, ctypes.create_string_buffer(1), 1)  # HERE
-
-
-def sleep_in_c_with_the_gil():
-    ctypes.PyDLL(None).sleep(LONG_S)  # HERE
 
 
 def lock_twice():
