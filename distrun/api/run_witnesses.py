@@ -45,7 +45,7 @@ def witnesses_of(run: RunDirectory) -> dict[int, Witness]:
         rank: Witness(
             rank,
             hosts.get(node, f"node{node}"),
-            record=_record(run, rank),
+            record=read_record(run, rank),
             stacks=_stacks(run, rank),
             process=Process(states[rank]) if states.get(rank) else None,
             exit_code=codes.get(rank),
@@ -63,7 +63,8 @@ def _states(told: Any) -> dict[int, str]:
     return {each["rank"]: str(each.get("state")) for each in ranks if type(each.get("rank")) is int}
 
 
-def _record(run: RunDirectory, rank: int) -> Record | None:
+def read_record(run: RunDirectory, rank: int) -> Record | None:
+    """Return the record of a rank's collectives, from when it was last asked; None without one."""
     try:
         return record_of(json.loads(run.flight(rank).read(MAX_NBYTES)))
     except (OSError, ValueError, RecursionError):  # missing, or cut by a full disk

@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass
 
 from distrun.api import runs
+from distrun.api.run_witnesses import read_record
 from distrun.diagnose.call_paths import CallPath, path_of, shared
+from distrun.diagnose.hang.timeline import last_call
 from distrun.errors import MachineError, UsageError
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
@@ -48,10 +50,12 @@ class Whereabouts:
     silent: list[Silent]
     hosts: dict[int, str]
     """The host of each rank that runs."""
+    collectives: dict[int, str]
+    """In which collective a rank is, or after which; of those that keep a record."""
 
 
 def stacks(run: RunDirectory, *, limit_s: float = _LIMIT_S) -> Whereabouts:
-    """Ask all live ranks of a run which calls they are in; the run goes on.
+    """Ask all live ranks of a run which calls and collectives they are in; the run goes on.
 
     Each rank writes its stacks from C, in a signal handler: stuck or not
     (https://docs.python.org/3/library/faulthandler.html).
@@ -102,10 +106,12 @@ def _require_running(run: RunDirectory) -> RunRecord:
 
 
 def _read(run: RunDirectory, ranks: list[dict[str, object]]) -> Whereabouts:
-    paths, silent, hosts = {}, [], {}
+    paths, silent, hosts, collectives = {}, [], {}, {}
     for told in ranks:
         rank, host = int(str(told["rank"])), str(told["host"])
         hosts[rank] = host
+        if told["recorded"] and (record := read_record(run, rank)):
+            collectives[rank] = last_call(record)
         why = _STATES.get(str(told["state"]), _NO_HANDLER)
         if told["written"]:
             try:
@@ -115,4 +121,4 @@ def _read(run: RunDirectory, ranks: list[dict[str, object]]) -> Whereabouts:
             except OSError as error:  # the disk may be full
                 why = f"{run.stacks(rank)} cannot be read: {error.strerror}"
         silent.append(Silent(rank, host, why))
-    return Whereabouts(run.run_id, shared(paths), silent, hosts)
+    return Whereabouts(run.run_id, shared(paths), silent, hosts, collectives)

@@ -37,7 +37,7 @@ def stacks(
 def _lines(found: Whereabouts) -> Iterator[str]:
     from distrun.cli.screen.call_paths import call_path_lines, who
 
-    yield from call_path_lines(found.groups, found.hosts)
+    yield from call_path_lines(found.groups, found.hosts, found.collectives)
     for silent in found.silent:
         yield who([silent.rank], found.hosts)
         yield f"    wrote no stacks: {silent.why}"
@@ -50,4 +50,10 @@ def _as_json(found: Whereabouts) -> dict[str, object]:
 
     groups = as_json(found.groups)
     silent = [{"rank": s.rank, "host": s.host, "why": s.why} for s in found.silent]
-    return {"run_id": found.run_id, "hosts": found.hosts, "groups": groups, "silent": silent}
+    return {
+        "run_id": found.run_id,
+        "hosts": found.hosts,
+        "groups": groups,
+        "collectives": found.collectives,
+        "silent": silent,
+    }

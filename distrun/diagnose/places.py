@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
 _CALL = re.compile(r'(?m)^ +File "(.+)", line (\d+), in (.+)$')
 _NAMED_RANKS = 4
-WRAPPERS = {"wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"}
+WRAPPERS = {
+    *("wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"),
+    *("_wrapped_call_impl", "_call_impl", "fsdp_hook_wrapper"),
+}
 """Functions in libraries that only pass a call on, such as torch/distributed/c10d_logger.py's."""
 _SOURCE_LIMIT_NBYTES = 4 << 20
 
@@ -54,7 +57,8 @@ def place_of(stacks: str) -> Place | None:
     for frame in frames_of(stacks):
         if not is_library(frame.file):
             return Place(frame.file, frame.line, called_at(frame.file, frame.line) or inner)
-        inner = frame.function
+        if frame.function not in WRAPPERS:
+            inner = frame.function
     return None
 
 

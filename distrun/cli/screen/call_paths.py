@@ -16,16 +16,21 @@ Groups = Sequence[tuple[list[int], "CallPath"]]
 """Ranks, and the calls that they are in."""
 
 
-def call_path_lines(groups: Groups, hosts: Mapping[int, str]) -> Iterator[str]:
-    """Yield a line for the ranks of each group, and below it their calls.
+def call_path_lines(
+    groups: Groups, hosts: Mapping[int, str], collectives: Mapping[int, str] | None = None
+) -> Iterator[str]:
+    """Yield a line for the ranks of each group, and below it their calls and collectives.
 
     Args:
         groups: In the order to show them.
         hosts: The host of each rank that is asked.
+        collectives: In which collective a rank is, or after which.
     """
     for ranks, path in groups:
         yield who(ranks, hosts)
         yield from (f"    {line}" for line in _calls(path))
+        for own, told in _alike(ranks, collectives or {}):
+            yield f"    {told}" if len(own) == len(ranks) else f"    {span(own)} {told}"
 
 
 def who(ranks: Sequence[int], hosts: Mapping[int, str]) -> str:
@@ -47,6 +52,15 @@ def as_json(groups: Groups) -> list[dict[str, Any]]:
         }
         for ranks, path in groups
     ]
+
+
+def _alike(ranks: Sequence[int], told: Mapping[int, str]) -> list[tuple[list[int], str]]:
+    """Return the ranks of which the same is told, and what."""
+    found: dict[str, list[int]] = {}
+    for rank in ranks:
+        if told.get(rank):
+            found.setdefault(told[rank], []).append(rank)
+    return [(own, words) for words, own in found.items()]
 
 
 def _calls(path: CallPath) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from distrun.diagnose.hang import words
 from distrun.diagnose.hang.case import parts_of
-from distrun.diagnose.hang.evidence import Collective, Witness
+from distrun.diagnose.hang.evidence import Collective, Record, Witness
 from distrun.diagnose.hang.waiting import OneGroup, groups_of
 
 
@@ -34,6 +34,28 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return asdict(self)
+
+
+def last_call(record: Record) -> str:
+    """Return `in all_reduce #41 of group dp (float32 [1056]) for 12 s`, or the last that ended.
+
+    Args:
+        record: A rank's; of several collectives that have not ended it is the first.
+
+    Returns:
+        "" if it has called none.
+    """
+    if not record.collectives:
+        return ""
+    pending = [call for call in record.collectives if not call.done]
+    call = pending[0] if pending else record.collectives[-1]
+    group = record.groups.get(call.group)
+    tensor = words.tensor(call)
+    what = words.numbered(call.op, call.seq)
+    what += f" of {words.group_name(group)}" if group else ""
+    what += f" ({tensor})" if tensor else ""
+    since_s = (record.time_ns - call.created_ns) / 1e9
+    return f"in {what}{words.lasting(since_s)}" if pending else f"after {what}"
 
 
 def timeline(witnesses: Mapping[int, Witness], last: int) -> list[Row]:
