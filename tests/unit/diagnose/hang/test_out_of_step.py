@@ -68,3 +68,9 @@ def test_a_handle_that_is_waited_for_where_it_is_made_is_a_wait_for_the_collecti
     verdict = explain(job(*waiting(0, 2, 3, at=at), rank(1, PAST, at=IN_LOAD)), idle_s=IDLE_S)
     assert "3 of 4 ranks called it at train.py:2 (wait)" in verdict.sentence
     assert verdict.culprits == (1,)
+
+
+def test_a_rank_that_has_never_answered_is_held_by_its_gil() -> None:
+    silent = rank(1, at=IN_LOAD, has_record=False, age_s=8.0)
+    verdict = explain(job(*waiting(0, 2, 3), silent), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits) == ("gil", (1,))
