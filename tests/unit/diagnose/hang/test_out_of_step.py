@@ -24,7 +24,7 @@ def test_the_one_rank_that_uses_two_groups_in_another_order_is_named() -> None:
     verdict = explain(job(*ranks), idle_s=IDLE_S)
     assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("cycle", (1,), True)
     assert (verdict.group, verdict.op) == ("data", "all_reduce")
-    assert "ranks use two groups in different order: rank 0 -> (data) rank 1" in verdict.sentence
+    assert "rank 0 -> (data) rank 1 -> (model) rank 0" in verdict.sentence
 
 
 def test_of_two_ranks_against_two_nobody_can_tell_whose_order_is_wrong() -> None:
