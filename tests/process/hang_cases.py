@@ -179,13 +179,14 @@ BEFORE = [
 """Before there is a process group, or a model."""
 
 ENDED = [
+    *in_each_style("atexit_sleeps", 1, at="outside.py:say_goodbye", op="", group="", waits_at=""),
     *in_each_style("leave_with_0", 1, at="", ends="fails", says="rank 1 .*had ended with 0"),
     *in_each_style(
         "leave_at_once_with_0", 2, at="", ends="fails", says="rank 2 .*had ended with 0"
     ),
     *in_each_style("leave_a_child", 3, at="", kind="ended"),
 ]
-"""A rank that is not there any more: its connections close, so that the others fail with what
+"""Ranks of which some are not there any more. The connections of one that leaves early close, so that the others fail with what
 gloo raises, unless a child of it holds them open."""
 
 CALLS = [

@@ -1,6 +1,7 @@
 """What a rank can be in when it calls no collective; each of these never comes back by itself."""
 
 import asyncio
+import atexit
 import ctypes
 import fcntl
 import importlib
@@ -189,6 +190,14 @@ class Handle:
 def destructor_sleeps():
     handle = Handle()
     del handle
+
+
+def say_goodbye():
+    time.sleep(LONG_S)  # HERE
+
+
+def atexit_sleeps():
+    atexit.register(say_goodbye)
 
 
 def leave_with_0():
