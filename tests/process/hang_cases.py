@@ -186,8 +186,8 @@ ENDED = [
     ),
     *in_each_style("leave_a_child", 3, at="", kind="ended"),
 ]
-"""Ranks of which some are not there any more. The connections of one that leaves early close, so that the others fail with what
-gloo raises, unless a child of it holds them open."""
+"""Ranks of which some are not there any more. The connections of one that leaves early close, so
+that the others fail with what gloo raises, unless a child of it holds them open."""
 
 CALLS = [
     *call("barrier_on_some", 0, kind="mismatch"),
@@ -253,7 +253,15 @@ SHIFTED = [
         ends="fails",
         says="rank 2 .*failed first",
     ),
-    case("sleep", DDP, 1, words=("--buffers",), name="sleeps_before_buffers_come"),
+    case(
+        "sleep",
+        DDP,
+        1,
+        words=("--buffers",),
+        op="broadcast",
+        waits_at="",
+        name="sleeps_before_buffers_come",
+    ),
 ]
 """What a rank does that is right for one process alone."""
 
@@ -263,7 +271,7 @@ GROUPS = [
     case("crossed_pair", LOOP, 0, 1, at="groups.py:crossed_pair", group="model", waits_at=""),
     case("ring_of_groups", LOOP, 0, culprits=(0, 1, 2, 3), at="groups.py:ring_of_groups", op="",
          group="", waits_at=""),
-    *late("group_of_one_half", 1, "all_reduce", "groups.py", group="half"),
+    *in_each_style("group_of_one_half", 1, at="outside.py:sleep"),
     *call("new_group_on_some", 2, at="groups.py:new_group_on_some"),
     case("new_group_without_one", FSDP2, 3, at="fsdp2.py:train_step", op="", group="",
          waits_at="groups.py:new_group_without_one"),
@@ -273,7 +281,8 @@ GROUPS = [
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
     *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one"),
-    case("redistribute_on_one", LOOP, 1, at="groups.py:redistribute_on_one"),
+    case("redistribute_on_one", LOOP, 1, culprits=(0, 1), kind="cycle", waits_at="",
+         at="groups.py:redistribute_on_one loop.py:train_step"),
     *late("pipeline", 1, "", "groups.py"),
     *call("exchange_with_one_that_sleeps", 1, culprits=(1, 2),
           at="outside.py:sleep calls.py:exchange_with_one_that_sleeps"),
