@@ -199,7 +199,7 @@ CALLS = [
         kind="mismatch",
     ),
     *call("swapped", 2, op="all_reduce", waits_at="calls.py:swapped", kind="order mismatch"),
-    *call("other_root", 1, culprits=(0, 1), kind="mismatch"),
+    *call("other_root", 1, culprits=(0, 1), op="broadcast", waits_at="", kind="mismatch"),
     *call("other_shape", 3, ends="fails", says="different sizes or dtypes"),
     *call("other_width", 1, ends="fails", says="different sizes or dtypes"),
     *call("send_alone", 2, kind="p2p"),
