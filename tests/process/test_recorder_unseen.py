@@ -23,14 +23,13 @@ def begin():
     print("sum", x.sum().item(), [t.name for t in threading.enumerate()])
 """
 IMPORT = """
-import sys, threading, os
-print(sys.meta_path, sorted(os.listdir("/proc/self/fd"))[:3], threading.active_count())
+import sys, threading
+print(sys.meta_path, threading.active_count())
 import torch.distributed.distributed_c10d as c10d
 import importlib.machinery, inspect
 print(c10d.__spec__, c10d.__loader__, type(c10d.__loader__), vars(c10d.__loader__))
 print(len(inspect.getsource(c10d)), c10d.__file__, sys.meta_path)
 print(importlib.machinery.PathFinder.find_spec.__func__.__module__)
-print(len(os.listdir("/proc/self/task")) == 1)
 print([name for name in sys.modules if name.endswith(("recorder", "torch_private"))])
 """
 CASES = [
@@ -77,6 +76,7 @@ CASES = [
         "child = os.fork()\nif child == 0:\n    os._exit(4)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
         prints="threads 1",
+        environ={"OMP_NUM_THREADS": "1"},  # else numpy's are there
     ),
     Case(
         "workers of a loader",
