@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distrun.diagnose.hang import words
-from distrun.diagnose.hang.blocked import Blocked, blocked_at, blocked_ranks, distinct
+from distrun.diagnose.hang.blocked import Blocked, also, blocked_ranks, distinct
 from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.circle import in_a_circle
 from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
@@ -85,7 +85,7 @@ def _collective(
     where = case.whereabouts(culprits, lasting_s)
     notes = [
         *_only_some(callers, whole, wait.op),
-        *(_also(case, other) for other in others[:_OTHER_WAITS]),
+        *(also(case, other) for other in others[:_OTHER_WAITS]),
         *_without_group(wait),
         *_unmet(case, culprits),
     ]
@@ -132,12 +132,6 @@ def _unmet(case: Case, culprits: Sequence[int]) -> Iterable[str]:
         yield f"no rank is in {'send' if ops == {'recv'} else 'recv'}"
 
 
-def _also(case: Case, other: Blocked) -> str:
-    wait = words.plural("waits", len(other.ranks))
-    where = blocked_at(case, other)
-    return f"{words.named(other.ranks)} {wait} in {other.doing}{where} for {words.named(other.on)}"
-
-
 def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerdict:
     assert chief.transfer  # it has no collective
     (rank,), (peer,) = chief.ranks, chief.on
@@ -151,7 +145,7 @@ def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerd
         (peer,),
         op=chief.transfer.op,
         waiting=(rank,),
-        note="; ".join(_also(case, other) for other in others[:_OTHER_WAITS]),
+        note="; ".join(also(case, other) for other in others[:_OTHER_WAITS]),
         **case.line_of((peer,)),
     )
 
