@@ -37,7 +37,7 @@ class Known(NamedTuple):
     answer: dict[str, Any] | None = None
     """None: it has never answered."""
     age_s: float = 0.0
-    """0 if it has answered the last request."""
+    """0 if it has answered the last request, or was not asked."""
 
 
 @dataclass
@@ -45,6 +45,7 @@ class _Recorder:
     """The connection to one."""
 
     connection: socket.socket
+    connected_at: float
     line: bytearray = field(default_factory=bytearray)
     awaited: set[str] = field(default_factory=set)
     """Requests without an answer."""
@@ -113,13 +114,10 @@ class Records:
 
     def known(self, pid: int) -> Known:
         """Return the last answer of a rank."""
-        if pid not in self._answers:
+        if (recorder := self._recorders.get(pid)) is None:
             return Known()
-        answer, at = self._answers[pid]
-        recorder = self._recorders.get(pid)
-        if recorder and not recorder.awaited:
-            return Known(answer)
-        return Known(answer, round(time.monotonic() - at, 3))
+        answer, at = self._answers.get(pid, (None, recorder.connected_at))
+        return Known(answer, round(time.monotonic() - at, 3) if recorder.awaited else 0.0)
 
     def _on_connection(self) -> None:
         assert self._listener
@@ -134,7 +132,7 @@ class Records:
             return
         self._drop(pid)
         connection.setblocking(False)
-        self._recorders[pid] = _Recorder(connection)
+        self._recorders[pid] = _Recorder(connection, time.monotonic())
         self._selector.register(connection, selectors.EVENT_READ, partial(self._on_answer, pid))
 
     def _on_answer(self, pid: int) -> None:
@@ -176,6 +174,7 @@ class Records:
         return True
 
     def _drop(self, pid: int) -> None:
+        self._answers.pop(pid, None)  # old, and no sign that its GIL is held
         if (recorder := self._recorders.pop(pid, None)) is not None:
             self._selector.unregister(recorder.connection)
             recorder.connection.close()

@@ -166,7 +166,7 @@ OUTSIDE = [
 ]
 """A rank that comes to no collective."""
 
-BEFORE_AND_AFTER = [
+BEFORE = [
     *in_each_style("sleep", 1, words=("--at", "start"), op="", group="", waits_at="job.py:join",
                    name="one_does_not_join"),
     *in_each_style("import_blocks", 3, words=("--at", "start"), at="never_imported.py:", op="",
@@ -175,19 +175,19 @@ BEFORE_AND_AFTER = [
          name="one_makes_no_model"),
     case("sleep", LOOP, 0, words=("--at", "model"), op="broadcast", waits_at="loop.py:main",
          name="source_makes_no_model"),
-    *in_each_style("atexit_sleeps", 1, at="outside.py:say_goodbye", op="", group="", waits_at=""),
 ]  # fmt: skip
-"""Before there is a process group, or a model, and after training."""
+"""Before there is a process group, or a model."""
 
 ENDED = [
+    *in_each_style("atexit_sleeps", 1, at="outside.py:say_goodbye", op="", group="", waits_at=""),
     *in_each_style("leave_with_0", 1, at="", ends="fails", says="rank 1 .*had ended with 0"),
     *in_each_style(
         "leave_at_once_with_0", 2, at="", ends="fails", says="rank 2 .*had ended with 0"
     ),
     *in_each_style("leave_a_child", 3, at="", kind="ended"),
 ]
-"""A rank that is not there any more: its connections close, so that the others fail with what
-gloo raises, unless a child of it holds them open."""
+"""Ranks of which some are not there any more. The connections of one that leaves early close, so
+that the others fail with what gloo raises, unless a child of it holds them open."""
 
 CALLS = [
     *call("barrier_on_some", 0, kind="mismatch"),
@@ -242,7 +242,7 @@ SHIFTED = [
     case("evaluates_alone", FSDP2, 0, at="", ends="fails", says="different sizes or dtypes"),
     case("saves_alone", DDP, 0, at="ddp.py:save"),
     case("saves_alone", FSDP2, 0, at="", ends="fails", says="different sizes or dtypes"),
-    case("saves_whole_alone", FSDP2, 0, at="fsdp2.py:save_whole"),
+    case("saves_whole_alone", FSDP2, 0, at="", ends="fails", says="different sizes or dtypes"),
     case("logs_gradients_alone", FSDP2, 0, at="fsdp2.py:log_gradients"),
     case("hook_on_one", DDP, 1, at="ddp.py:log_in_hook"),
     case(
@@ -253,7 +253,15 @@ SHIFTED = [
         ends="fails",
         says="rank 2 .*failed first",
     ),
-    case("sleep", DDP, 1, words=("--buffers",), name="sleeps_before_buffers_come"),
+    case(
+        "sleep",
+        DDP,
+        1,
+        words=("--buffers",),
+        op="broadcast",
+        waits_at="",
+        name="sleeps_before_buffers_come",
+    ),
 ]
 """What a rank does that is right for one process alone."""
 
@@ -263,7 +271,7 @@ GROUPS = [
     case("crossed_pair", LOOP, 0, 1, at="groups.py:crossed_pair", group="model", waits_at=""),
     case("ring_of_groups", LOOP, 0, culprits=(0, 1, 2, 3), at="groups.py:ring_of_groups", op="",
          group="", waits_at=""),
-    *late("group_of_one_half", 1, "all_reduce", "groups.py", group="half"),
+    *in_each_style("group_of_one_half", 1, at="outside.py:sleep"),
     *call("new_group_on_some", 2, at="groups.py:new_group_on_some"),
     case("new_group_without_one", FSDP2, 3, at="fsdp2.py:train_step", op="", group="",
          waits_at="groups.py:new_group_without_one"),
@@ -273,7 +281,8 @@ GROUPS = [
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
     *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one"),
-    case("redistribute_on_one", LOOP, 1, at="groups.py:redistribute_on_one"),
+    case("redistribute_on_one", LOOP, 1, culprits=(0, 1), kind="cycle", waits_at="",
+         at="groups.py:redistribute_on_one loop.py:train_step"),
     *late("pipeline", 1, "", "groups.py"),
     *call("exchange_with_one_that_sleeps", 1, culprits=(1, 2),
           at="outside.py:sleep calls.py:exchange_with_one_that_sleeps"),
@@ -309,4 +318,4 @@ SLOW = [
 """No hangs, though each lasts longer than the limit. Other operations and dtypes of one width
 give wrong sums in gloo, without a word."""
 
-CASES = [*OUTSIDE, *BEFORE_AND_AFTER, *ENDED, *CALLS, *SHIFTED, *GROUPS, *SLOW]
+CASES = [*OUTSIDE, *BEFORE, *ENDED, *CALLS, *SHIFTED, *GROUPS, *SLOW]

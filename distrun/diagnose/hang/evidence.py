@@ -115,7 +115,7 @@ class Witness:
     record: Record | None = None
     """None: it has no process group, or its record cannot be asked for."""
     age_s: float = 0.0
-    """How old the record is: a rank whose GIL is held cannot answer."""
+    """For how long it has been asked without an answer, as a rank whose GIL is held; else 0."""
     stacks: str = ""
     """Its stacks, as faulthandler writes them."""
     process: Process | None = None

@@ -152,7 +152,7 @@ def _of_process(witness: Witness, nodes_are_asked: bool) -> tuple[Kind, str] | N
         return "stopped", "is stopped (SIGSTOP or Ctrl-Z)"
     if process.state == "D":
         return "disk", "waits for a disk or a network file system (state D)"
-    if witness.record and witness.age_s >= _ANSWERS_WITHIN_S:
+    if witness.age_s >= _ANSWERS_WITHIN_S:
         return "gil", "is in an extension that holds the GIL"
     return None
 

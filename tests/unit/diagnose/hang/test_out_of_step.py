@@ -24,7 +24,7 @@ def test_the_one_rank_that_uses_two_groups_in_another_order_is_named() -> None:
     verdict = explain(job(*ranks), idle_s=IDLE_S)
     assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("cycle", (1,), True)
     assert (verdict.group, verdict.op) == ("data", "all_reduce")
-    assert "ranks use two groups in different order: rank 0 -> (data) rank 1" in verdict.sentence
+    assert "rank 0 -> (data) rank 1 -> (model) rank 0" in verdict.sentence
 
 
 def test_of_two_ranks_against_two_nobody_can_tell_whose_order_is_wrong() -> None:
@@ -68,3 +68,9 @@ def test_a_handle_that_is_waited_for_where_it_is_made_is_a_wait_for_the_collecti
     verdict = explain(job(*waiting(0, 2, 3, at=at), rank(1, PAST, at=IN_LOAD)), idle_s=IDLE_S)
     assert "3 of 4 ranks called it at train.py:2 (wait)" in verdict.sentence
     assert verdict.culprits == (1,)
+
+
+def test_a_rank_that_has_never_answered_is_held_by_its_gil() -> None:
+    silent = rank(1, at=IN_LOAD, has_record=False, age_s=8.0)
+    verdict = explain(job(*waiting(0, 2, 3), silent), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits) == ("gil", (1,))
