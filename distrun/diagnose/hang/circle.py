@@ -52,6 +52,8 @@ def _part(case: Case, side: Blocked) -> str:
 def _kind(sides: Sequence[Blocked]) -> tuple[Kind, str]:
     """Return the kind of a cycle: one with a collective in it has a send or receive too many."""
     transfer = next((side.transfer for side in sides if side.transfer), None)
+    if transfer is None and len(sides) == 2:
+        return "cycle", "ranks use two groups in different order"
     if transfer is None or all(side.transfer for side in sides):
         return "cycle", "ranks wait for one another"
     return "p2p", f"a {transfer.op} without a {'send' if transfer.op == 'recv' else 'recv'}"

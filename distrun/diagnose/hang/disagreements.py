@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distrun.diagnose.hang import words
+from distrun.diagnose.hang.blocked import Blocked, also
 from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.mismatch import Mismatch, last_common, mismatch_of
@@ -45,6 +46,9 @@ def _verdict(case: Case, found: Mismatch, prefix: str) -> HangVerdict:
     notes = []
     if wait.missing:
         notes.append(f"{words.named(wait.missing)} did not call it")
+    for other in case.waits:
+        if other is not wait and other.waiting and set(other.missing) & set(everyone):
+            notes.append(also(case, Blocked(other.missing, other.waiting, wait=other)))
     return HangVerdict(
         "order" if found.is_swapped else "mismatch",
         f"{prefix}{differs} {which}: {'; '.join(parts)}{doubt}",

@@ -35,7 +35,8 @@ Kind = Literal[
 """
 
 _KINDS = get_args(Kind)
-_NO_HANG = {"late", "debugger", "all_input", "idle", "unclear", "none"}
+_NO_HANG = {"late", "debugger", "unreachable", "all_input", "idle", "unclear", "none"}
+"""A node that does not answer may come back: the silence of its agent ends the run, not this."""
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distrun.diagnose.hang import words
-from distrun.diagnose.hang.blocked import Blocked, blocked_at, blocked_ranks, distinct
+from distrun.diagnose.hang.blocked import Blocked, also, blocked_ranks, distinct
 from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.circle import in_a_circle
 from distrun.diagnose.hang.cycles import ends_of, shortest_cycle
+from distrun.diagnose.hang.evidence import Witness
 from distrun.diagnose.hang.findings import HangVerdict, Kind
 from distrun.diagnose.hang.point_to_point import FUNCTIONS
 from distrun.diagnose.hang.waiting import Wait, waited_s
 
 _AT_WORK_S = 5.0
 """A rank that made progress so lately is at work; a wait that is shorter is no hang yet."""
-_GONE = ("ended", "unreachable", "stopped", "debugger", "gil", "disk")
+_GONE = ("ended", "unreachable", "stopped", "debugger", "gil")
 _OTHER_WAITS = 2
 
 
@@ -43,7 +44,7 @@ def called_by_all(case: Case) -> HangVerdict | None:
         since_s = waited_s(wait, case.witnesses)
         if case.idle_s is None and since_s is not None and since_s < _AT_WORK_S:
             continue
-        gone = tuple(rank for rank in wait.members if case.standing(rank).kind in _GONE)
+        gone = tuple(rank for rank in wait.members if case.standing(rank).kind in (*_GONE, "disk"))
         kind: Kind = case.standing(gone[0]).kind if gone else "unclear"
         rest = f"; {case.whereabouts(gone, since_s)}" if gone else " and it has not ended"
         called = case.callers(wait, wait.waiting)
@@ -85,7 +86,7 @@ def _collective(
     where = case.whereabouts(culprits, lasting_s)
     notes = [
         *_only_some(callers, whole, wait.op),
-        *(_also(case, other) for other in others[:_OTHER_WAITS]),
+        *(also(case, other) for other in others[:_OTHER_WAITS]),
         *_without_group(wait),
         *_unmet(case, culprits),
     ]
@@ -97,19 +98,20 @@ def _kind(case: Case, wait: Wait, culprit: int, since_s: float | None) -> Kind:
     found, witness = case.standing(culprit), case.witnesses.get(culprit)
     if found.kind in _GONE or witness is None:
         return found.kind
+    if not witness.is_busy and _is_at_work(case, witness, since_s):
+        return "late"
     if culprit in wait.without_group:
         return "no_group"
-    if found.function in FUNCTIONS:  # the other rank is not known
-        return "p2p"
-    if witness.is_busy:
-        return found.kind
+    # the other rank of a send or receive is not always known
+    return "p2p" if found.function in FUNCTIONS else found.kind
+
+
+def _is_at_work(case: Case, witness: Witness, since_s: float | None) -> bool:
     if witness.idle_s is not None:
-        at_work_s = _AT_WORK_S if case.idle_s is None else min(_AT_WORK_S, case.idle_s)
-        return "late" if witness.idle_s < at_work_s else found.kind
-    if case.idle_s is None and witness.process is not None:
-        works = witness.process.state == "R" or (since_s is not None and since_s < _AT_WORK_S)
-        return "late" if works else found.kind
-    return found.kind
+        return witness.idle_s < _AT_WORK_S
+    if case.idle_s is not None or witness.process is None:
+        return False
+    return witness.process.state == "R" or (since_s is not None and since_s < _AT_WORK_S)
 
 
 def _only_some(callers: Sequence[int], whole: int, op: str) -> Iterable[str]:
@@ -132,12 +134,6 @@ def _unmet(case: Case, culprits: Sequence[int]) -> Iterable[str]:
         yield f"no rank is in {'send' if ops == {'recv'} else 'recv'}"
 
 
-def _also(case: Case, other: Blocked) -> str:
-    wait = words.plural("waits", len(other.ranks))
-    where = blocked_at(case, other)
-    return f"{words.named(other.ranks)} {wait} in {other.doing}{where} for {words.named(other.on)}"
-
-
 def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerdict:
     assert chief.transfer  # it has no collective
     (rank,), (peer,) = chief.ranks, chief.on
@@ -151,7 +147,7 @@ def _transfer(case: Case, chief: Blocked, others: Sequence[Blocked]) -> HangVerd
         (peer,),
         op=chief.transfer.op,
         waiting=(rank,),
-        note="; ".join(_also(case, other) for other in others[:_OTHER_WAITS]),
+        note="; ".join(also(case, other) for other in others[:_OTHER_WAITS]),
         **case.line_of((peer,)),
     )
 

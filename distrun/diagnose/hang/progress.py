@@ -88,9 +88,9 @@ class Progress:
             else:
                 self.is_busy = True
 
-    def skip(self, gap_s: float) -> None:
-        """Leave out a time in which nobody could look."""
-        self.idle_since += gap_s
+    def skip(self, gap_s: float, at: float) -> None:
+        """Leave out the time in which nobody could look, until now."""
+        self.idle_since = min(self.idle_since + gap_s, at)
 
     def witness(self, rank: int, host: str, at: float) -> Witness:
         """Return what is known of it, without its stacks."""

@@ -50,7 +50,7 @@ class Rule:
         gap_s = at - self._looked_at
         if gap_s > _MISSED_LOOKS * self.look_s:
             for progress in self._ranks.values():
-                progress.skip(gap_s)
+                progress.skip(gap_s, at)
         self._looked_at = at
         for rank, look in looks.items():
             if rank in self._ranks:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distrun.diagnose.places import Place, grouped, place_of
+from distrun.diagnose.places import Place, callee_at, grouped, place_of
 
 LIBRARY = os.__file__.replace("os.py", "threading.py")
 
@@ -29,6 +29,26 @@ def script(tmp_path: Path) -> str:
 )
 def test_the_users_line_is_told_with_what_it_calls(script: str, line: int, call: str) -> None:
     assert place_of(stacks((script, line, "main"))) == Place(script, line, call)
+
+
+@pytest.mark.parametrize(
+    ("source", "callee"),
+    [
+        ("time.sleep(5)", "time.sleep"),
+        ("self.queue.get()", "self.queue.get"),
+        ("load(3)", "load"),
+        ("rows[0].next()", "next"),
+        ("f(g(x))", ""),
+        ("x = 1", ""),
+        ("x = (", ""),
+    ],
+)
+def test_what_a_line_calls_is_told_as_it_is_written(
+    tmp_path: Path, source: str, callee: str
+) -> None:
+    path = tmp_path / "line.py"
+    path.write_text(source + "\n")
+    assert callee_at(str(path), 1) == callee
 
 
 def test_library_frames_above_the_users_line_are_left_out(script: str) -> None:

@@ -54,6 +54,8 @@ class Job:
     def __init__(self, played: Played) -> None:
         self.played = played
         self.answers: dict[int, dict[str, Any] | None] = {0: WAITING, 1: ABSENT}
+        self.silent: set[int] = set()
+        """Nodes that do not answer."""
         for rank in (0, 1):
             played.say(rank, "rank_started", rank=rank, pid=7)
 
@@ -70,6 +72,8 @@ class Job:
         self.played.pass_time_until(passes)
 
     def _obey(self, node: int, command: dict[str, Any]) -> None:
+        if node in self.silent:
+            return
         known = {"process": PROCESS, "answer": self.answers[node], "age_s": 0.0}
         if command["command"] == "look":
             self.played.say(node, "looked", ranks=[{"rank": node, **known}])
@@ -177,3 +181,15 @@ def test_ranks_that_waited_for_long_are_told(job: Make) -> None:
     it.pass_time_until(lambda: len(world.ends) == 2)
     found = world.hangs.at_stop(world.agents, world.ends)
     assert found is not None and found.culprits == (1,)
+
+
+def test_ranks_of_a_node_that_does_not_answer_are_told_and_not_stopped(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distrun.supervise.whereabouts._ANSWER_S", 0.1)
+    it = job()
+    it.silent = {1}
+    it.pass_time_until(lambda: it.played.tells("no_progress"))
+    (told,) = it.played.tells("no_progress")
+    assert "rank 1 on node1 is on a node that does not answer" in told["sentence"]
+    assert not it.played.world.stopping

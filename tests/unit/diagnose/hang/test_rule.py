@@ -97,6 +97,15 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
     assert it.idle_s == 80.0
 
 
+def test_ranks_that_begin_long_after_the_watch_are_not_left_out() -> None:
+    it = Watched(ranks=0)
+    it.now = 600.0
+    it.rule.began(0, it.now)
+    it.rule.began(1, it.now)
+    it.look({0: WAITS}, 85.0)
+    assert it.idle_s == 80.0, "rank 1 has never answered"
+
+
 def test_ranks_that_were_examined_without_a_result_are_left_alone_for_long() -> None:
     it = Watched()
     it.look({0: WAITS, 1: LATE}, 85.0)

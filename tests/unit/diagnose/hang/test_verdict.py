@@ -123,6 +123,22 @@ def test_another_root_or_operation_is_seen_in_the_arguments_of_the_call(
     assert f"rank 1 called broadcast {said} at train.py:88" in verdict.sentence
 
 
+def test_another_root_is_seen_though_other_ranks_have_gone_on_to_the_next_call() -> None:
+    def stuck(number: int) -> Witness:
+        call = {"function": "broadcast", "group": "0", "arguments": {"src": number}}
+        return rank(number, [*PAST, entry(7, "broadcast")], told={"call": call})
+
+    gone_on = [*PAST, entry(7, "broadcast", done=True), entry(8)]
+    ranks = stuck(0), stuck(1), rank(2, gone_on), rank(3, gone_on)
+    verdict = explain(job(*ranks), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("mismatch", (0, 1), False)
+    assert "rank 0 called broadcast (src=0) at " in verdict.sentence
+    assert verdict.note == (
+        "ranks 2-3 wait in all_reduce #8 of the default group at train.py:88 (all_reduce) for"
+        " ranks 0-1"
+    )
+
+
 @pytest.mark.parametrize("op", ["scatter", "gather", "all_to_all"])
 def test_tensors_that_may_differ_between_ranks_are_no_mismatch(op: str) -> None:
     own: dict[str, Any] = {"input_sizes": [[9]], "output_sizes": [[4, 4]]}
