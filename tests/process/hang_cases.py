@@ -46,6 +46,7 @@ class Case:
     op: str = ""
     """What the ranks that wait are in, "" if that is no collective."""
     group: str = "default_pg"
+    """The group of that collective, or those that are right, where ranks wait in several."""
     waits_at: str = ""
     """`file:function` whose lines marked WAIT they are on."""
     words: tuple[str, ...] = ()
@@ -277,7 +278,7 @@ GROUPS = [
          waits_at="groups.py:new_group_without_one"),
     case("new_group_without_one", LOOP, 1, at="loop.py:train_step", op="", group="",
          waits_at="groups.py:new_group_without_one"),
-    *late("row_of_a_mesh", 1, "all_reduce", "groups.py", group="mesh_tp"),
+    *late("row_of_a_mesh", 1, "all_reduce", "groups.py", group="mesh_tp mesh_dp"),
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
     *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one"),

@@ -111,8 +111,10 @@ def wrong_answers(case: Case, verdict: dict[str, Any]) -> list[str]:
     line = (Path(verdict.get("file") or "").name, verdict.get("line"))
     if case.at and line not in case.here:
         wrong.append(f"is at {line}, not in {sorted(case.here)}")
-    if case.op and (verdict.get("op"), verdict.get("group")) != (case.op, case.group):
-        told = f"{verdict.get('op')} of {verdict.get('group')}"
+    op, group = verdict.get("op"), verdict.get("group")
+    if case.op and (op != case.op or group not in (case.group.split() or [""])):
+        wrong.append(f"waits in {op} of {group}, not in {case.op} of {case.group}")
+    told = f"{verdict.get('op')} of {verdict.get('group')}"
         wrong.append(f"waits in {told}, not in {case.op} of {case.group}")
     told = f"{verdict.get('sentence')}; {verdict.get('note')}"
     if case.waits_at and not any(f"{file}:{n}" in told for file, n in case.waiting):
