@@ -169,7 +169,7 @@ class Records:
         except (ValueError, LookupError, TypeError, RecursionError):
             return False
         recorder.may_send -= 1
-        recorder.awaited.discard(asked)
+        recorder.awaited -= {asked, RECORD}  # a look has the record too
         self._answers[pid] = answer, time.monotonic()
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from distrun.agent import records
-from distrun.agent.records import ALL, COUNTS, Known, Records
+from distrun.agent.records import LOOK, RECORD, Known, Records
 from distrun.env import RECORDS
 
 pytestmark = [
@@ -66,7 +66,7 @@ def node() -> Iterator[Node]:
     node.selector.close()
 
 
-def answer(asked: str = COUNTS, **fields: object) -> bytes:
+def answer(asked: str = LOOK, **fields: object) -> bytes:
     return json.dumps({"asked": asked, "answer": fields}).encode() + b"\n"
 
 
@@ -94,11 +94,11 @@ def test_ranks_record_200_collectives_unless_the_user_has_set_a_number(node: Nod
 def test_the_last_answer_is_kept_with_its_age(node: Node) -> None:
     rank = node.connect()
     assert node.records.known(ME) == Known()
-    node.records.ask(COUNTS)
-    assert node.records.awaits(COUNTS) and not node.records.awaits(ALL)
-    assert rank.recv(100) == b"counts\n"
+    node.records.ask(LOOK)
+    assert node.records.awaits(LOOK) and not node.records.awaits(RECORD)
+    assert rank.recv(100) == b"look\n"
     node.sends(rank, answer(count=1))
-    assert not node.records.awaits(COUNTS)
+    assert not node.records.awaits(LOOK)
     first = node.records.known(ME)
     assert first.answer == {"count": 1}
     assert node.records.known(ME).age_s >= first.age_s >= 0
@@ -107,14 +107,14 @@ def test_the_last_answer_is_kept_with_its_age(node: Node) -> None:
 def test_a_rank_that_does_not_answer_is_not_asked_again_and_again(node: Node) -> None:
     rank = node.connect()
     for _ in range(5):
-        node.records.ask(COUNTS)
-    node.records.ask(ALL)
-    assert rank.recv(100) == b"counts\nall\n"
-    node.sends(rank, answer(ALL, both=True))
-    assert not node.records.awaits(ALL) and not node.records.awaits(COUNTS)
+        node.records.ask(LOOK)
+    node.records.ask(RECORD)
+    assert rank.recv(100) == b"look\nrecord\n"
+    node.sends(rank, answer(LOOK, both=True))
+    assert not node.records.awaits(RECORD) and not node.records.awaits(LOOK)
 
 
-@pytest.mark.parametrize("order", [(COUNTS, ALL), (ALL, COUNTS)])
+@pytest.mark.parametrize("order", [(LOOK, RECORD), (RECORD, LOOK)])
 def test_two_requests_may_be_answered_one_by_one(node: Node, order: tuple[str, str]) -> None:
     rank = node.connect()
     for what in order:
@@ -122,29 +122,29 @@ def test_two_requests_may_be_answered_one_by_one(node: Node, order: tuple[str, s
     for number, what in enumerate(order):
         node.sends(rank, answer(what, number=number))
         assert node.records.known(ME).answer == {"number": number}
-    node.records.ask(ALL)
-    assert node.records.awaits(ALL), "it is still connected"
+    node.records.ask(RECORD)
+    assert node.records.awaits(RECORD), "it is still connected"
 
 
 def test_an_answer_may_come_in_parts(node: Node) -> None:
     rank = node.connect()
-    node.records.ask(COUNTS)
+    node.records.ask(LOOK)
     line = answer(text="x" * 500_000)
     for part in (line[:10], line[10:-1], line[-1:]):
-        assert node.records.awaits(COUNTS)
+        assert node.records.awaits(LOOK)
         node.sends(rank, part)
     assert node.records.known(ME).answer == {"text": "x" * 500_000}
 
 
-NESTED = b'{"asked":"counts","answer":{"trace":' + b"[" * 100_000 + b"]" * 100_000 + b"}}\n"
+NESTED = b'{"asked":"look","answer":{"trace":' + b"[" * 100_000 + b"]" * 100_000 + b"}}\n"
 GARBAGE = {
     "no JSON": b"\xff\xfe\0garbage\n",
     "an empty line": b"\n",
     "a number": b"7\n",
-    "no answer": b'{"asked":"counts"}\n',
-    "an answer that is none": b'{"asked":"counts","answer":[]}\n',
+    "no answer": b'{"asked":"look"}\n',
+    "an answer that is none": b'{"asked":"look","answer":[]}\n',
     "an unknown request": b'{"asked":"x","answer":{}}\n',
-    "a list as request": b'{"asked":["all"],"answer":{}}\n',
+    "a list as request": b'{"asked":["record"],"answer":{}}\n',
     "a deep one": NESTED,
     "two lines": answer(a=1) + answer(a=2),
 }
@@ -153,10 +153,10 @@ GARBAGE = {
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
 def test_a_rank_that_sends_something_else_is_cut_off(node: Node, data: bytes) -> None:
     rank = node.connect()
-    node.records.ask(COUNTS)
+    node.records.ask(LOOK)
     node.sends(rank, data)
     assert is_cut_off(rank)
-    assert not node.records.awaits(COUNTS), "nobody waits for it"
+    assert not node.records.awaits(LOOK), "nobody waits for it"
 
 
 def test_a_rank_that_speaks_unasked_is_cut_off_and_may_come_again(node: Node) -> None:
@@ -165,7 +165,7 @@ def test_a_rank_that_speaks_unasked_is_cut_off_and_may_come_again(node: Node) ->
     assert is_cut_off(rank)
     assert node.records.known(ME).answer is None
     rank = node.connect()
-    node.records.ask(COUNTS)
+    node.records.ask(LOOK)
     node.sends(rank, answer(again=1))
     assert node.records.known(ME).answer == {"again": 1}
 
@@ -173,10 +173,10 @@ def test_a_rank_that_speaks_unasked_is_cut_off_and_may_come_again(node: Node) ->
 def test_a_line_without_an_end_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_LIMIT_NBYTES", 1 << 20)
     rank = node.connect()
-    node.records.ask(COUNTS)
+    node.records.ask(LOOK)
     node.sends(rank, b"x" * (3 << 20))
     assert is_cut_off(rank)
-    assert not node.records.awaits(COUNTS)
+    assert not node.records.awaits(LOOK)
 
 
 def test_a_process_that_is_no_rank_is_refused(node: Node) -> None:
@@ -186,16 +186,16 @@ def test_a_process_that_is_no_rank_is_refused(node: Node) -> None:
 
 def test_a_rank_that_has_ended_is_not_waited_for(node: Node) -> None:
     rank = node.connect()
-    node.records.ask(COUNTS)
+    node.records.ask(LOOK)
     node.live.clear()
-    assert not node.records.awaits(COUNTS)
-    node.records.ask(COUNTS)
+    assert not node.records.awaits(LOOK)
+    node.records.ask(LOOK)
     assert is_cut_off(rank)
 
 
 def test_a_rank_that_reads_nothing_blocks_nobody(node: Node) -> None:
     rank = node.connect()
     for _ in range(100_000):
-        node.records.ask(COUNTS)
+        node.records.ask(LOOK)
         node.records._recorders[ME].awaited.clear()  # as if it had answered
-    assert rank.recv(7) == b"counts\n"
+    assert rank.recv(5) == b"look\n"
