@@ -114,8 +114,6 @@ def wrong_answers(case: Case, verdict: dict[str, Any]) -> list[str]:
     op, group = verdict.get("op"), verdict.get("group")
     if case.op and (op != case.op or group not in (case.group.split() or [""])):
         wrong.append(f"waits in {op} of {group}, not in {case.op} of {case.group}")
-    told = f"{verdict.get('op')} of {verdict.get('group')}"
-        wrong.append(f"waits in {told}, not in {case.op} of {case.group}")
     told = f"{verdict.get('sentence')}; {verdict.get('note')}"
     if case.waits_at and not any(f"{file}:{n}" in told for file, n in case.waiting):
         wrong.append(f"does not say that others wait at {sorted(case.waiting)}")
