@@ -18,16 +18,16 @@ from tests.process.hang_runs import launched, wrong_with
 LAYOUTS = (Layout(1, 4), Layout(2, 2))
 HANG_TIMEOUT_S = 3.0
 DEFAULT = """
-    ddp-sleep fsdp2-spin loop-spin_on_a_file ddp-read_in_c loop-read_in_c_with_the_gil loop-
-    lock_twice ddp-loader_worker_sleeps loop-wait_for_a_command loop-stop_oneself loop-
-    two_ranks_sleep loop-one_does_not_join ddp-leave_with_0 loop-leave_a_child ddp-barrier_on_some
-    loop-swapped loop-other_root loop-other_shape fsdp2-send_alone loop-receive_from_each_other
-    loop-ring_of_sends loop-barrier_in_except loop-gather_without_one ddp-monitored_barrier ddp-
-    no_sync_on_one ddp-evaluates_with_gradients fsdp2-saves_alone loop-crossed_order loop-
-    ring_of_groups loop-new_group_without_one loop-row_of_a_mesh loop-whole_tensor_on_one loop-
-    pipeline loop-one_computes loop-one_is_in_one_long_call_with_the_gil loop-one_tokenises loop-
-    one_writes_a_checkpoint loop-one_waits_for_a_loader_at_work loop-one_is_late_again_and_again
-    loop-all_wait_for_data
+    ddp-sleep fsdp2-spin loop-spin_on_a_file ddp-read_in_c loop-read_in_c_with_the_gil
+    loop-lock_twice ddp-loader_worker_sleeps loop-wait_for_a_command loop-stop_oneself
+    loop-two_ranks_sleep loop-one_does_not_join ddp-leave_with_0 loop-leave_a_child
+    ddp-barrier_on_some loop-swapped loop-other_root loop-other_shape fsdp2-send_alone
+    loop-receive_from_each_other loop-ring_of_sends loop-barrier_in_except loop-gather_without_one
+    ddp-monitored_barrier ddp-no_sync_on_one ddp-evaluates_with_gradients fsdp2-saves_alone
+    loop-crossed_order loop-ring_of_groups loop-new_group_without_one loop-row_of_a_mesh
+    loop-whole_tensor_on_one loop-pipeline loop-one_computes
+    loop-one_is_in_one_long_call_with_the_gil loop-one_tokenises loop-one_writes_a_checkpoint
+    loop-one_waits_for_a_loader_at_work loop-one_is_late_again_and_again loop-all_wait_for_data
 """
 """Ids of cases: each kind of answer, and each sign of life."""
 
