@@ -279,6 +279,8 @@ GROUPS = [
     case("new_group_without_one", LOOP, 1, at="loop.py:train_step", op="", group="",
          waits_at="groups.py:new_group_without_one"),
     *late("row_of_a_mesh", 1, "all_reduce", "groups.py", group="mesh_tp mesh_dp"),
+    case("row_left_out", LOOP, 0, culprits=(0, 1), kind="cycle", waits_at="",
+         at="groups.py:row_left_out loop.py:train_step"),
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
     *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one"),

@@ -52,7 +52,7 @@ def _part(case: Case, side: Blocked) -> str:
 def _kind(sides: Sequence[Blocked]) -> tuple[Kind, str]:
     """Return the kind of a cycle: one with a collective in it has a send or receive too many."""
     transfer = next((side.transfer for side in sides if side.transfer), None)
-    if transfer is None and len(sides) == 2:
+    if transfer is None and len(sides) == 2 and _are_of_the_same_ranks(sides):
         return "cycle", "ranks use two groups in different order"
     if transfer is None or all(side.transfer for side in sides):
         return "cycle", "ranks wait for one another"
@@ -60,9 +60,17 @@ def _kind(sides: Sequence[Blocked]) -> tuple[Kind, str]:
 
 
 def _majority(sides: Sequence[Blocked]) -> tuple[Blocked, Blocked | None]:
-    """Return the side to name, and the one that is wrong; None if that cannot be told."""
-    if len(sides) == 2:
+    """Return the side to name, and the one that is wrong; None if that cannot be told.
+
+    Of groups of different ranks it cannot: those in the larger one may have left out the smaller.
+    """
+    if len(sides) == 2 and _are_of_the_same_ranks(sides):
         few, many = sorted(sides, key=lambda side: len(side.ranks))
         if len(few.ranks) < len(many.ranks):
             return many, few
     return next((side for side in sides if side.wait), sides[0]), None
+
+
+def _are_of_the_same_ranks(sides: Sequence[Blocked]) -> bool:
+    """Return whether all groups that ranks wait in are of the same ranks."""
+    return len({frozenset(side.wait.members) for side in sides if side.wait}) <= 1

@@ -14,7 +14,8 @@ from distrun.frames import is_library
 
 _CPU_SHARE = 0.05
 """Of one core. Less is background: a thread of a logger, our own looks."""
-_IO_NBYTES_PER_S = 1 << 16
+_IO_NBYTES_PER_S = 1 << 12
+"""A slow link is at work; a rank that is stuck does none at all."""
 _FAULTS_PER_S = 20.0
 """A loop that builds something touches new memory."""
 _STALE_S = 1.5

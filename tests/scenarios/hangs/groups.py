@@ -72,6 +72,13 @@ def row_of_a_mesh(job):
     dist.all_reduce(torch.ones(8), group=mesh.get_group("dp"))  # WAIT
 
 
+def row_left_out(job):
+    """One rank forgets the group of its row: it is with the many in the default group."""
+    mesh = mesh_of()
+    if not job.is_mine:
+        dist.all_reduce(torch.ones(8), group=mesh.get_group("tp"))  # HERE
+
+
 def crossed_mesh(job):
     """Two ranks, in other rows and columns, reduce over dp before tp: a ring of four."""
     mesh = mesh_of()

@@ -149,18 +149,18 @@ def one_waits_for_a_command_at_work(job):
 
 
 def one_downloads(job):
-    """A few bytes now and then."""
+    """Over a slow link."""
     if job.is_mine:
         source, target = os.pipe()
 
         def serve():
             for _ in until(job):
-                os.write(target, b"some bytes")
+                os.write(target, bytes(8192))
                 time.sleep(0.3)
             os.close(target)
 
         threading.Thread(target=serve).start()
-        while os.read(source, 64):
+        while os.read(source, 8192):
             pass
 
 
@@ -212,6 +212,6 @@ def files_grow(job):
     """One rank waits while its child writes."""
     if job.is_mine:
         script = "import sys, time\nfor k in range(int(sys.argv[1])):\n"
-        script += " open('out', 'ab').write(bytes(4096)); time.sleep(0.5)"
+        script += " open('out', 'ab').write(bytes(16384)); time.sleep(0.5)"
         subprocess.run([sys.executable, "-c", script, str(int(job.slow_s * 2))])
         assert Path("out").stat().st_size

@@ -33,6 +33,18 @@ def test_of_two_ranks_against_two_nobody_can_tell_whose_order_is_wrong() -> None
     assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("cycle", (0, 1), False)
 
 
+def test_a_group_of_fewer_ranks_may_have_been_left_out_by_the_others() -> None:
+    """Rank 1 is in tp, and rank 0, which may have forgotten that, in the default group."""
+    groups = {"0": ("default_pg", range(4)), "1": ("tp", (0, 1))}
+    in_tp = rank(1, [*PAST, entry(1, group=("1", "tp"))], told={"groups": groups})
+    in_default = rank(0, [*PAST, entry(7)], told={"groups": groups})
+    verdict = explain(job(in_default, in_tp, *waiting(2, 3)), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("cycle", (0, 1), False)
+    assert "ranks wait for one another: rank 0 -> (default) rank 1 -> (tp) rank 0" in (
+        verdict.sentence
+    )
+
+
 def test_two_roots_of_a_broadcast_are_seen_though_others_have_left_it() -> None:
     def at_root(number: int) -> Witness:
         call = {"function": "broadcast", "group": "0", "arguments": {"src": number}}

@@ -57,7 +57,7 @@ def test_a_rank_that_sleeps_is_idle_from_the_first_look() -> None:
         look(group(3, 3), group(0, 0, name="1")),
         look(group(3, 3), printed=1),
         look(group(3, 3), cpu_s=2.0),
-        look(group(3, 3), io_nbytes=1 << 20),
+        look(group(3, 3), io_nbytes=1 << 17),
         look(group(3, 3), is_traced=True),
         look(group(3, 3), frames=(Frame("/usr/lib/python3.11/pdb.py", 9, "interaction"),)),
     ],
