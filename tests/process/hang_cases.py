@@ -77,12 +77,12 @@ class Case:
 
 
 def _marked(places: str, *marks: str) -> set[tuple[str, int]]:
-    """Return the (file, line) that carry the first of the marks that these functions have."""
-    for mark in marks:
-        found = {(file, n) for place in places.split() for file, n in _lines(place, mark)}
-        if found:
-            return found
-    return set()
+    """Return the (file, line) that carry, in each function, the first of the marks that it has."""
+    found: set[tuple[str, int]] = set()
+    for place in places.split():
+        in_order = ({*_lines(place, mark)} for mark in marks)
+        found |= next(filter(None, in_order), set())
+    return found
 
 
 def _lines(place: str, mark: str) -> Iterator[tuple[str, int]]:
