@@ -111,7 +111,7 @@ def test_the_cure_is_the_hint(
     (tmp_path / "train.py").write_text(script)
     done = distrun("launch", "--nproc-per-node", ranks, "train.py")
     assert done.returncode != 0
-    (hint,) = [line for line in done.stderr.splitlines() if line.startswith("  hint: ")]
+    hint, *_ = [line for line in done.stderr.splitlines() if line.startswith("  hint: ")]
     assert hint.endswith(cure)
     record = json.loads((only_run(tmp_path) / "verdict.json").read_text())
     assert hint == f"  hint: {record['cure']}"
