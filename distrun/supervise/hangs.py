@@ -20,6 +20,7 @@ from distrun.plan.model import LaunchPlan
 from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.whereabouts import Answer, Whereabouts
 
+_CHECK_S = 0.25
 _LATE_S = 10.0
 """Ranks that have waited for less, when the run was stopped, are not told: all ranks wait."""
 GRACE_S = 10.0
@@ -39,7 +40,7 @@ class Hangs:
         self._where = where
         self._rule = Rule(plan.hang_timeout_s, time.monotonic())
         self._printed: Counter[int] = Counter()
-        self._next_look = 0.0
+        self._next_look = self._next_check = 0.0
         self._idle_s = 0.0
         self.stopping: HangVerdict | None = None
         """The hang for which the world is to be stopped."""
@@ -85,19 +86,22 @@ class Hangs:
                 if agent.ranks:
                     agent.send("look")
         request = self._where.of_hangs
-        if not request.is_open and (idle_s := self._rule.idle_s(now)) is not None:
-            self._idle_s = idle_s
-            self._where.ask(agents, request)
+        if now >= self._next_check and not request.is_open:
+            self._next_check = now + _CHECK_S
+            if (idle_s := self._rule.idle_s(now)) is not None:
+                self._idle_s = idle_s
+                self._where.ask(agents, request)
         if (answers := request.answers(live_ranks(agents))) is not None:
             yield from self._judge(answers, agents, ends)
 
     def _judge(
         self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        found = explain(self._witnesses(answers, agents, ends), idle_s=self._idle_s)
+        witnesses = self._witnesses(answers, agents, ends)
+        found = explain(witnesses, idle_s=self._idle_s)
         if found.kind == "late":
             return  # it has made progress since
-        if not found.is_hang:
+        if not found.is_hang or not self._sees(found, witnesses):
             self._rule.examined(self._idle_s)
             yield "no_progress", {"for_s": round(self._idle_s), "sentence": found.sentence}
             return
@@ -110,6 +114,13 @@ class Hangs:
             self._rule.examined(self._idle_s)
             self.observed.append(found)
         yield "hang", {"stops": stops, "verdict": found.to_json()}
+
+    def _sees(self, found: HangVerdict, witnesses: Mapping[int, Witness]) -> bool:
+        """Return whether the ranks that are waited for are watched: those of a node that
+        supervises itself are not, and may be at work."""
+        if self._plan.supervised_ranks == self._plan.world_size:
+            return True
+        return bool(found.culprits) and set(found.culprits) <= set(witnesses)
 
     def new_evidence(self) -> dict[int, Answer]:
         """Return what the ranks have answered in the last hang, once."""

@@ -41,11 +41,14 @@ class Look:
 
 
 def waits(record: Record | None) -> bool:
-    """Return whether a rank is in a collective, or in another call that needs its peers."""
+    """Return whether a rank is in a collective, or in another call that needs its peers.
+
+    A call that has not ended is no proof: gloo never notes the end of a send that nobody waits for.
+    """
     if record is None:
         return False
     pending = any(group.enqueued > group.completed for group in record.groups.values())
-    return pending or record.call is not None
+    return record.call is not None or (pending and not record.moves)
 
 
 def waited_s(witness: Witness) -> float:

@@ -32,14 +32,12 @@ class Rule:
         self._ranks: dict[int, Progress] = {}
         self._ended: dict[int, Progress] = {}
         self._looked_at = now
+        self._groups: dict[tuple[str, tuple[int, ...]], Group] = {}
+        """Every group, as the rank has it that told of it first."""
+        self.look_s = self._every_s(hang_timeout_s)
+        """How often to look at the ranks."""
         self._again_s = 0.0
         """How idle ranks must be to be examined again: they were examined, without a result."""
-
-    @property
-    def look_s(self) -> float:
-        """How often to look at the ranks."""
-        shortest = min([self._hang_timeout_s, *map(self._limit_s, self._groups())])
-        return min(max(shortest / _LOOKS, _MIN_LOOK_S), _MAX_LOOK_S)
 
     def began(self, rank: int, at: float) -> None:
         """Note that a rank has started."""
@@ -55,6 +53,10 @@ class Rule:
         for rank, look in looks.items():
             if rank in self._ranks:
                 self._ranks[rank].looked(at, look)
+            for group in look.record.groups.values() if look.record else ():
+                if (group.name, group.ranks) not in self._groups:
+                    self._groups[group.name, group.ranks] = group
+                    self.look_s = min(self.look_s, self._every_s(self._limit_s(group)))
 
     def ended(self, rank: int, at: float) -> None:
         """Note that a rank has ended: the others may need some time for that."""
@@ -88,19 +90,14 @@ class Rule:
         if self._ranks:
             world = min(at - progress.idle_since for progress in self._ranks.values())
             yield world, self._hang_timeout_s
-        for group in self._groups():
-            members = [p for rank, p in self._ranks.items() if rank in group.ranks]
+        for group in self._groups.values():
+            members = [self._ranks[rank] for rank in group.ranks if rank in self._ranks]
             if any(_waits_in(progress, group) for progress in members):
                 yield min(at - p.idle_since for p in members), self._limit_s(group)
 
-    def _groups(self) -> list[Group]:
-        """Return every group once, as one of its ranks has it."""
-        found = {}
-        for progress in self._ranks.values():
-            record = progress.last.record
-            for group in record.groups.values() if record else ():
-                found[group.name, group.ranks, group.timeout_s] = group
-        return list(found.values())
+    @staticmethod
+    def _every_s(limit_s: float) -> float:
+        return min(max(limit_s / _LOOKS, _MIN_LOOK_S), _MAX_LOOK_S)
 
     def _limit_s(self, group: Group) -> float:
         """Return the hang timeout, or less where torch would end the job before."""

@@ -56,7 +56,7 @@ class Job:
         self.answers: dict[int, dict[str, Any] | None] = {0: WAITING, 1: ABSENT}
         self.silent: set[int] = set()
         """Nodes that do not answer."""
-        for rank in (0, 1):
+        for rank in range(len(played.agents)):
             played.say(rank, "rank_started", rank=rank, pid=7)
 
     def pass_time_until(self, condition: Callable[[], object]) -> None:
@@ -192,4 +192,11 @@ def test_ranks_of_a_node_that_does_not_answer_are_told_and_not_stopped(
     it.pass_time_until(lambda: it.played.tells("no_progress"))
     (told,) = it.played.tells("no_progress")
     assert "rank 1 on node1 is on a node that does not answer" in told["sentence"]
+    assert not it.played.world.stopping
+
+
+def test_ranks_of_a_node_that_supervises_itself_may_be_at_work(job: Make) -> None:
+    it = job(own_node=0, local=False)
+    it.pass_time_until(lambda: it.played.tells("no_progress"))
+    assert "waits for rank 1" in it.played.tells("no_progress")[0]["sentence"]
     assert not it.played.world.stopping

@@ -77,6 +77,11 @@ def test_the_time_that_a_rank_uses_while_it_waits_for_others_is_no_progress(
     assert idle_s(*spins) == 15.0
 
 
+def test_a_rank_that_runs_bytecode_does_not_wait_for_a_send_that_nobody_has_waited_for() -> None:
+    works = [look(group(4, 3), moves=True, cpu_s=5.0 * n) for n in range(4)]
+    assert idle_s(*works) == 0.0
+
+
 def test_little_cpu_time_is_the_background() -> None:
     assert idle_s(*[look(group(3, 3), cpu_s=0.2 * n) for n in range(4)]) == 15.0
 

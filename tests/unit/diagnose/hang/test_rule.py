@@ -68,7 +68,7 @@ def test_ranks_that_are_all_idle_are_examined_whatever_they_wait_for() -> None:
 )
 def test_the_limit_is_below_torchs_own(torch_s: float, limit_s: float) -> None:
     it = Watched()
-    looks = {0: look(group(4, 3, timeout_s=torch_s)), 1: LATE}
+    looks = {0: look(group(4, 3, timeout_s=torch_s)), 1: look(group(3, 3, timeout_s=torch_s))}
     it.look(looks, limit_s, every_s=0.5)
     assert it.idle_s is None
     it.look(looks, 0.5, every_s=0.5)
