@@ -112,6 +112,8 @@ class Hangs:
             self._where.at_stop = dict(answers)
         else:
             self._rule.examined(self._idle_s)
+            if self.observed and _is_same(found, self.observed[-1]):
+                self.observed.pop()  # it lasts
             self.observed.append(found)
         yield "hang", {"stops": stops, "verdict": found.to_json()}
 
@@ -173,6 +175,10 @@ class Hangs:
                 seen = found[end.rank]
                 found[end.rank] = replace(seen, exit_code=end.exit_code, stacks=end.stacks)
         return found
+
+
+def _is_same(found: HangVerdict, before: HangVerdict) -> bool:
+    return (found.group, found.op, found.seq) == (before.group, before.op, before.seq)
 
 
 def _gave_up(end: RankEnd) -> bool:

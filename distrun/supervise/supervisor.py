@@ -360,6 +360,9 @@ class Supervisor:
 
     def _end(self, attempts: int) -> int:
         ending = describe(self._world, self._stop)
+        if hangs := len(self._world.hangs.observed):
+            times = "once" if hangs == 1 else f"{hangs} times"
+            self._tell("notice", message=f"the ranks hung {times}; --on-hang stop ends such a run")
         write_evidence(self._run, self._world, ending, self._complain)
         duration_s = round(time.monotonic() - self._started_at, 1)
         self._write_record(

@@ -125,6 +125,8 @@ def test_observed_it_is_told_and_goes_on(job: Make) -> None:
     assert not it.played.tells("hang")[0]["stops"] and not it.played.world.stopping
     assert len(it.played.world.hangs.new_evidence()) == 2
     assert not it.played.world.hangs.new_evidence(), "it is written once"
+    it.pass_time_until(lambda: len(it.played.tells("hang")) == 2)
+    assert len(it.played.world.hangs.observed) == 1, "it is the same hang, and lasts"
 
 
 def test_nobody_looks_without_a_timeout(job: Make) -> None:
