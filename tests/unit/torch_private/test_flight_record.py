@@ -20,6 +20,8 @@ new = sorted(name for name in set(sys.modules) - before if not name.startswith("
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
 group = dist.new_group([0], group_desc="mine", timeout=timedelta(seconds=7))
 dist.all_reduce(torch.ones(3, 4), group=group)
+while b'"retired":false' in torch_private.flight_record():  # a thread of gloo notes the end
+    pass
 print(json.dumps({
     "modules": new,
     "groups": torch_private.known_groups(),
