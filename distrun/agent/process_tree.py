@@ -13,6 +13,8 @@ _STATE, _PARENT, _SESSION, _MINOR, _MAJOR, _SYSTEM = 0, 1, 3, 7, 9, 12
 """Of the fields behind the name."""
 _TIMES = slice(11, 15)
 """CPU time in user and kernel mode, of the process and of children that it has waited for."""
+_IO = ("rchar:", "wchar:", "read_bytes:", "write_bytes:")
+"""What is read through a memory map is in the third alone."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -63,7 +65,7 @@ def _used(rank: int, pids: Iterable[int], stats: Mapping[int, list[str]]) -> dic
         "is_traced": _number(rank, "status", "TracerPid:") != 0,
         "cpu_s": round(ticks / _TICKS_PER_S, 3),
         "system_s": int(fields[_SYSTEM]) / _TICKS_PER_S,
-        "io_nbytes": sum(_number(p, "io", n) for p in pids for n in ("rchar:", "wchar:")),
+        "io_nbytes": sum(_number(p, "io", n) for p in pids for n in _IO),
         "faults": int(fields[_MINOR]) + int(fields[_MAJOR]),
     }
 

@@ -89,7 +89,8 @@ def _own_thread(stacks: str) -> list[str]:
     if _is_started_thread(own):
         main = (b for b in blocks if b.startswith("Thread ") and not _is_started_thread(b))
         own = next(main, own)
-    return own.splitlines()
+    # Of one thread alone: the last of them, for a stopped rank answers an earlier request late.
+    return re.split(r"(?m)^(?=Stack \(most recent call first\))", own)[-1].splitlines()
 
 
 def _is_started_thread(block: str) -> bool:

@@ -21,6 +21,10 @@ from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.whereabouts import Answer, Whereabouts
 
 _CHECK_S = 0.25
+_MOSTLY = 0.75
+"""For how much of the limit those must have been idle, too, who are waited for."""
+_AT_WORK_S, _LOOKS = 5.0, 1.5
+"""Whoever has made progress within that, or within so many looks, was at work at the stop."""
 _LATE_S = 10.0
 """Ranks that have waited for less, when the run was stopped, are not told: all ranks wait."""
 GRACE_S = 10.0
@@ -46,6 +50,8 @@ class Hangs:
         """The hang for which the world is to be stopped."""
         self.observed: list[HangVerdict] = []
         """Those for which it would have been stopped."""
+        self._observed_until = 0.0
+        """When the last of them would have been examined again, if it lasts."""
         self._evidence: dict[int, Answer] = {}
 
     def began(self, rank: int) -> None:
@@ -99,10 +105,12 @@ class Hangs:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         witnesses = self._witnesses(answers, agents, ends)
         found = explain(witnesses, idle_s=self._idle_s)
-        if found.kind == "late":
-            return  # it has made progress since
+        least_s = _MOSTLY * min(self._idle_s, self._plan.hang_timeout_s)
+        if found.kind == "late" or _is_at_work(found, witnesses, least_s):
+            self._next_check = time.monotonic() + self._rule.look_s
+            return  # who is waited for may be of another group
         if not found.is_hang or not self._sees(found, witnesses):
-            self._rule.examined(self._idle_s)
+            self._rule.examined()
             yield "no_progress", {"for_s": round(self._idle_s), "sentence": found.sentence}
             return
         self._evidence = dict(answers)
@@ -111,7 +119,8 @@ class Hangs:
             self.stopping = found
             self._where.at_stop = dict(answers)
         else:
-            self._rule.examined(self._idle_s)
+            self._rule.examined()
+            self._observed_until = time.monotonic() + self._idle_s + _LATE_S
             if self.observed and _is_same(found, self.observed[-1]):
                 self.observed.pop()  # it lasts
             self.observed.append(found)
@@ -140,13 +149,15 @@ class Hangs:
             gave_up: A rank has waited until torch's own timeout, and that ended the world.
         """
         answers = self._where.at_stop
-        if gave_up and self.observed:
+        if gave_up and self.observed and time.monotonic() < self._observed_until:
             return self.observed[-1]
         witnesses = self._witnesses(answers, agents, ends, gave_up=gave_up)
         lasted_s = max(map(waited_s, witnesses.values()), default=0.0)
         if not answers or (lasted_s < _LATE_S and not gave_up):
             return None
         found = explain(witnesses, idle_s=None)
+        if _is_at_work(found, witnesses, max(_AT_WORK_S, _LOOKS * self._rule.look_s)):
+            return None
         return found if found.is_hang else None
 
     def _witnesses(
@@ -175,6 +186,12 @@ class Hangs:
                 seen = found[end.rank]
                 found[end.rank] = replace(seen, exit_code=end.exit_code, stacks=end.stacks)
         return found
+
+
+def _is_at_work(found: HangVerdict, witnesses: Mapping[int, Witness], least_s: float) -> bool:
+    """Return whether a rank that is waited for has made progress of late."""
+    known = [w for rank in found.culprits if (w := witnesses.get(rank)) and w.exit_code is None]
+    return any(w.idle_s is not None and w.idle_s < least_s and not w.is_busy for w in known)
 
 
 def _is_same(found: HangVerdict, before: HangVerdict) -> bool:

@@ -82,8 +82,8 @@ class World:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every rank of every node ended with 0, and nothing else failed."""
-        wrong = self.lost or self.engine_errors or self.never_began
+        """Whether every rank ended with 0, not because it was stopped, and nothing else failed."""
+        wrong = self.lost or self.engine_errors or self.never_began or self.hangs.stopping
         return self.started and self._ended_well and not wrong
 
     @property

@@ -125,8 +125,8 @@ SUPERVISE = (
     ),
     Patch(
         "diagnose/hang/progress.py",
-        "    if now.process is None or before.process is None or waits(now.record):\n",
-        "    if now.process is None or before.process is None:\n",
+        "    if waits(now.record) and now.age_s <= _STALE_S:",
+        "    if False:",
         "dropped part",
         "Ranks that wait for a kernel of NCCL spin: such a job never counts as hung.",
         ("unit/diagnose/hang/test_progress.py",),
@@ -138,6 +138,14 @@ SUPERVISE = (
         "dropped part",
         "A rank that counts something for long, while the others wait, is stopped.",
         ("unit/diagnose/hang/test_progress.py",),
+    ),
+    Patch(
+        "supervise/hangs.py",
+        " or _is_at_work(found, witnesses, least_s):\n",
+        ":\n",
+        "dropped part",
+        "While rank 0 evaluates, the job is stopped for ranks of groups that it is not in.",
+        ("unit/supervise/test_hangs.py",),
     ),
     Patch(
         "diagnose/hang/rule.py",

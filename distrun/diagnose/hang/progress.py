@@ -26,6 +26,7 @@ _SYSTEM_SHARE = 0.05
 """Of one core, in the kernel: a loop that asks whether a file exists is always seen in one call."""
 _LOOPING = ("JUMP", "POP_JUMP", "RESUME", "INSTRUMENTED_JUMP", "INSTRUMENTED_RESUME")
 """Instructions at which a thread that runs bytecode lets another one run."""
+_PICKLING = ("_object", "_object_list")
 _DEBUGGERS = ("/pdb.py", "/bdb.py", "/pydevd.py")
 
 
@@ -44,11 +45,13 @@ def waits(record: Record | None) -> bool:
     """Return whether a rank is in a collective, or in another call that needs its peers.
 
     A call that has not ended is no proof: gloo never notes the end of a send that nobody waits for.
+    Functions that take objects pickle them before they call a collective.
     """
-    if record is None:
+    if record is None or record.moves:
         return False
-    pending = any(group.enqueued > group.completed for group in record.groups.values())
-    return record.call is not None or (pending and not record.moves)
+    if any(group.enqueued > group.completed for group in record.groups.values()):
+        return True
+    return record.call is not None and not record.call.function.endswith(_PICKLING)
 
 
 def waited_s(witness: Witness) -> float:
@@ -141,7 +144,9 @@ def _counts(record: Record | None) -> dict[str, tuple[int, int]]:
 
 def _works(before: Look, now: Look, took_s: float) -> bool:
     """Return whether its processes use CPU time or do I/O, and it does not wait for others."""
-    if now.process is None or before.process is None or waits(now.record):
+    if now.process is None or before.process is None:
+        return False
+    if waits(now.record) and now.age_s <= _STALE_S:  # an old record tells nothing of now
         return False
     cpu_s = now.process.cpu_s - before.process.cpu_s
     return cpu_s > _CPU_SHARE * took_s or _does_io(before.process, now.process, took_s)

@@ -17,6 +17,10 @@ _LOOKS = 8
 _MIN_LOOK_S, _MAX_LOOK_S = 1.0, 15.0
 _MISSED_LOOKS = 3
 """After so many there was nobody to look: the machine was suspended, or this process stopped."""
+_MOST_GROUPS = 4096
+_Key = tuple[str, tuple[int, ...]]
+"""A group's name and ranks."""
+_WORLD: _Key = ("", ())
 
 
 class Rule:
@@ -32,12 +36,14 @@ class Rule:
         self._ranks: dict[int, Progress] = {}
         self._ended: dict[int, Progress] = {}
         self._looked_at = now
-        self._groups: dict[tuple[str, tuple[int, ...]], Group] = {}
+        self._groups: dict[_Key, Group] = {}
         """Every group, as the rank has it that told of it first."""
         self.look_s = self._every_s(hang_timeout_s)
         """How often to look at the ranks."""
-        self._again_s = 0.0
+        self._again_s: dict[_Key, float] = {}
         """How idle ranks must be to be examined again: they were examined, without a result."""
+        self._due: dict[_Key, float] = {}
+        """Those to be examined now, and for how long they are idle."""
 
     def began(self, rank: int, at: float) -> None:
         """Note that a rank has started."""
@@ -50,6 +56,8 @@ class Rule:
             for progress in self._ranks.values():
                 progress.skip(gap_s, at)
         self._looked_at = at
+        if len(self._groups) > _MOST_GROUPS:  # a script that makes and destroys them
+            self._groups.clear()
         for rank, look in looks.items():
             if rank in self._ranks:
                 self._ranks[rank].looked(at, look)
@@ -65,35 +73,34 @@ class Rule:
             for progress in self._ranks.values():
                 progress.idle_since = at
 
-    def examined(self, idle_s: float) -> None:
-        """Note that ranks that were idle so long were examined, and are left alone."""
-        self._again_s = 2 * idle_s
+    def examined(self) -> None:
+        """Note that those who were to be examined were, and are left alone for as long again."""
+        self._again_s |= {key: 2 * idle_s for key, idle_s in self._due.items()}
 
     def idle_s(self, at: float) -> float | None:
         """Return for how long ranks have been idle that are to be examined now; else None."""
-        found = [idle_s for idle_s, limit_s in self._idle(at) if idle_s >= limit_s]
-        if not found:
-            quiet = min((at - p.idle_since for p in self._ranks.values()), default=0.0)
-            if quiet < self._hang_timeout_s / 2:
-                self._again_s = 0.0
-            return None
-        longest = max(found)
-        return longest if longest >= self._again_s else None
+        self._due = {}
+        for key, idle_s, limit_s in self._idle(at):
+            if idle_s < limit_s / 2:
+                self._again_s.pop(key, None)
+            elif idle_s >= max(limit_s, self._again_s.get(key, 0.0)):
+                self._due[key] = idle_s
+        return max(self._due.values(), default=None)
 
     def witness(self, rank: int, host: str, at: float) -> Witness:
         """Return what is known of a rank, without its stacks."""
         progress = self._ranks.get(rank) or self._ended.get(rank)
         return progress.witness(rank, host, at) if progress else Witness(rank, host)
 
-    def _idle(self, at: float) -> Iterator[tuple[float, float]]:
+    def _idle(self, at: float) -> Iterator[tuple[_Key, float, float]]:
         """Yield, for each group with a rank that waits and for the world, its time and limit."""
         if self._ranks:
             world = min(at - progress.idle_since for progress in self._ranks.values())
-            yield world, self._hang_timeout_s
-        for group in self._groups.values():
+            yield _WORLD, world, self._hang_timeout_s
+        for key, group in self._groups.items():
             members = [self._ranks[rank] for rank in group.ranks if rank in self._ranks]
             if any(_waits_in(progress, group) for progress in members):
-                yield min(at - p.idle_since for p in members), self._limit_s(group)
+                yield key, min(at - p.idle_since for p in members), self._limit_s(group)
 
     @staticmethod
     def _every_s(limit_s: float) -> float:

@@ -107,3 +107,9 @@ def test_ranks_at_one_place_are_told_together_the_odd_ones_first(
     places: dict[int, Place | None], said: str
 ) -> None:
     assert grouped(places) == said
+
+
+def test_of_several_answers_of_one_thread_the_last_counts(script: str) -> None:
+    head = "Stack (most recent call first):\n"
+    both = "".join(f'{head}  File "{script}", line {line} in f\n' for line in (2, 3))
+    assert place_of(both) == Place(script, 3, "all_reduce")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.unit.supervise.test_world import Played, plan_of
 
 TERM = int(signal.SIGTERM)
 USER = __file__
+TORCH = "/usr/lib/python3/site-packages/torch/distributed/distributed_c10d.py"
 
 
 def answer(enqueued: int, function: str = "") -> dict[str, Any]:
@@ -56,6 +58,10 @@ class Job:
         self.answers: dict[int, dict[str, Any] | None] = {0: WAITING, 1: ABSENT}
         self.silent: set[int] = set()
         """Nodes that do not answer."""
+        self.working: set[int] = set()
+        """Nodes whose rank uses CPU time."""
+        self.code = -TERM
+        """With which its rank ends."""
         for rank in range(len(played.agents)):
             played.say(rank, "rank_started", rank=rank, pid=7)
 
@@ -74,13 +80,15 @@ class Job:
     def _obey(self, node: int, command: dict[str, Any]) -> None:
         if node in self.silent:
             return
-        known = {"process": PROCESS, "answer": self.answers[node], "age_s": 0.0}
+        cpu_s = 10 * time.monotonic() if node in self.working else 1.0
+        process = {**PROCESS, "cpu_s": cpu_s}
+        known = {"process": process, "answer": self.answers[node], "age_s": 0.0}
         if command["command"] == "look":
             self.played.say(node, "looked", ranks=[{"rank": node, **known}])
         elif command["command"] == "stacks":
             self.played.say(node, "stacks", rank=node, stacks="", state="S", **known)
         elif command["command"] == "stop" and self.played.agents[node].seen.ranks:
-            self.played.say(node, rank_ended(node, -TERM))
+            self.played.say(node, rank_ended(node, self.code))
             self.stopped_with = command
 
 
@@ -202,3 +210,61 @@ def test_ranks_of_a_node_that_supervises_itself_may_be_at_work(job: Make) -> Non
     it.pass_time_until(lambda: it.played.tells("no_progress"))
     assert "waits for rank 1" in it.played.tells("no_progress")[0]["sentence"]
     assert not it.played.world.stopping
+
+
+def of_groups(frame: int, *groups: tuple[str, list[int], bool]) -> dict[str, Any]:
+    """What a rank answers that is in groups, and waits in some of them."""
+    entries = [
+        {
+            "collective_seq_id": 1,
+            "pg_id": int(name),
+            "profiling_name": "gloo:all_reduce",
+            "process_group": [name, f"group{name}"],
+            "retired": False,
+            "time_created_ns": 10**18,
+        }
+        for name, _, waits in groups
+        if waits
+    ]
+    status = {
+        name: {"last_enqueued_collective": str(int(waits)), "last_completed_collective": "0"}
+        for name, _, waits in groups
+    }
+    first = next((name for name, _, waits in groups if waits), "")
+    return {
+        "time_ns": 10**18 + 60 * 10**9,
+        "groups": [{"name": n, "desc": f"group{n}", "ranks": ranks} for n, ranks, _ in groups],
+        "frames": [*([[TORCH, 3252, "all_reduce"]] if first else []), [USER, frame, "train"]],
+        "call": {"function": "all_reduce", "group": first, "arguments": {}} if first else None,
+        "trace": {"entries": entries, "pg_status": status},
+    }
+
+
+def test_a_rank_at_work_is_waited_for_by_ranks_of_groups_that_it_is_not_in(job: Make) -> None:
+    it = job(nnodes=3, hang_timeout_s=1.5)
+    it.answers = {
+        0: of_groups(3, ("1", [0, 1], True)),
+        1: of_groups(3, ("1", [0, 1], False), ("2", [1, 2], True)),
+        2: of_groups(9, ("2", [1, 2], False)),
+    }
+    it.working = {2}
+    looks = 0
+
+    def has_looked_often() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 80
+
+    it.pass_time_until(has_looked_often)
+    assert not it.played.tells("hang") + it.played.tells("no_progress")
+    it.working = set()
+    it.pass_time_until(lambda: it.played.tells("hang"))
+    assert it.played.tells("hang")[0]["verdict"]["culprits"] == (2,)
+
+
+def test_ranks_that_end_with_0_when_a_hang_stops_them_have_not_succeeded(job: Make) -> None:
+    it = job()
+    it.code = 0
+    it.pass_time_until(lambda: len(it.played.world.ends) == 2)
+    assert not it.played.world.succeeded
+    assert describe(it.played.world, None).exit_code == ExitCode.TIME_LIMIT

@@ -82,6 +82,18 @@ def test_a_rank_that_runs_bytecode_does_not_wait_for_a_send_that_nobody_has_wait
     assert idle_s(*works) == 0.0
 
 
+def test_a_rank_that_pickles_an_object_for_its_peers_works() -> None:
+    call = Call("broadcast_object_list")
+    works = [look(group(3, 3), call=call, cpu_s=5.0 * n) for n in range(4)]
+    assert idle_s(*works) == 0.0
+    assert idle_s(*[look(group(3, 3), call=call)] * 4) == 15.0, "it waits for the object"
+
+
+def test_an_old_record_of_a_wait_hides_no_work() -> None:
+    works = [look(group(4, 3), age_s=5.0 * n, cpu_s=5.0 * n) for n in range(4)]
+    assert idle_s(*works) == 0.0
+
+
 def test_little_cpu_time_is_the_background() -> None:
     assert idle_s(*[look(group(3, 3), cpu_s=0.2 * n) for n in range(4)]) == 15.0
 

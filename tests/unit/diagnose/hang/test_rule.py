@@ -109,7 +109,8 @@ def test_ranks_that_begin_long_after_the_watch_are_not_left_out() -> None:
 def test_ranks_that_were_examined_without_a_result_are_left_alone_for_long() -> None:
     it = Watched()
     it.look({0: WAITS, 1: LATE}, 85.0)
-    it.rule.examined(80.0)
+    assert it.idle_s == 80.0
+    it.rule.examined()
     assert it.idle_s is None
     it.look({0: WAITS, 1: LATE}, 75.0)
     assert it.idle_s is None
@@ -120,7 +121,8 @@ def test_ranks_that_were_examined_without_a_result_are_left_alone_for_long() -> 
 def test_progress_ends_that_peace() -> None:
     it = Watched()
     it.look({0: WAITS, 1: LATE}, 85.0)
-    it.rule.examined(80.0)
+    assert it.idle_s == 80.0
+    it.rule.examined()
     it.look({0: look(group(4, 4)), 1: look(group(4, 4))}, 5.0)
     assert it.idle_s is None
     it.look({0: look(group(5, 4)), 1: look(group(4, 4))}, 85.0)
