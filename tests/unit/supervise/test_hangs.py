@@ -240,7 +240,10 @@ def of_groups(frame: int, *groups: tuple[str, list[int], bool]) -> dict[str, Any
     }
 
 
-def test_a_rank_at_work_is_waited_for_by_ranks_of_groups_that_it_is_not_in(job: Make) -> None:
+def test_a_rank_at_work_is_waited_for_by_ranks_of_groups_that_it_is_not_in(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distrun.diagnose.hang.missing._AT_WORK_S", 0.01)  # looks are rarer
     it = job(nnodes=3, hang_timeout_s=1.5)
     it.answers = {
         0: of_groups(3, ("1", [0, 1], True)),
