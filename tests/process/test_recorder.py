@@ -81,7 +81,8 @@ def test_a_rank_that_sleeps_and_one_that_waits_for_it_tell_what_they_are_in(
     told = looked_until(agent, lambda told: enqueued(told[0]) == 6)
     waits, sleeps = (told[rank]["answer"] for rank in (0, 1))
     assert enqueued(told[1]) == 5
-    assert waits["groups"] == [{"name": "0", "desc": "default_pg", "ranks": [0, 1]}]
+    default = {"name": "0", "desc": "default_pg", "ranks": [0, 1], "timeout_s": 1800.0}
+    assert waits["groups"] == [default]
     assert waits["call"] == {"function": "broadcast", "group": "0", "arguments": {"src": 1}}
     assert sleeps["call"] is None
     (file, line, function), outer = sleeps["frames"]
