@@ -62,7 +62,7 @@ def _files(directory: Path, below: str) -> Iterator[Path]:
     """Yield the files of a directory and of one below it; pickles first: they hold the calls."""
     for place in (directory, directory / below):
         if place.is_dir():
-            found = (path for path in place.iterdir() if not path.name.startswith("."))
+            found = (p for p in place.iterdir() if p.name[0] != "." and not p.is_dir())
             yield from sorted(found, key=lambda path: (path.suffix == ".json", path.name))
 
 

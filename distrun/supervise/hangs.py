@@ -11,7 +11,7 @@ from typing import Any
 from distrun.diagnose.hang.evidence import Process, Witness
 from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.progress import Look, waited_s
-from distrun.diagnose.hang.read import process_of, record_of
+from distrun.diagnose.hang.read import counts_of, process_of, record_of
 from distrun.diagnose.hang.rule import Rule
 from distrun.diagnose.hang.verdict import explain
 from distrun.diagnose.places import as_stacks
@@ -23,8 +23,8 @@ from distrun.supervise.whereabouts import Answer, Whereabouts
 _CHECK_S = 0.25
 _MOSTLY = 0.75
 """For how much of the limit those must have been idle, too, who are waited for."""
-_AT_WORK_S, _LOOKS = 5.0, 1.5
-"""Whoever has made progress within that, or within so many looks, was at work at the stop."""
+_AT_WORK_S = 5.0
+"""Whoever has made progress within that was at work at the stop."""
 _LATE_S = 10.0
 """Ranks that have waited for less, when the run was stopped, are not told: all ranks wait."""
 GRACE_S = 10.0
@@ -53,6 +53,8 @@ class Hangs:
         self._observed_until = 0.0
         """When the last of them would have been examined again, if it lasts."""
         self._evidence: dict[int, Answer] = {}
+        self._at_stop: dict[int, Witness] = {}
+        """What was known of each rank that answered before a stop, but for its answer."""
 
     def began(self, rank: int) -> None:
         """Note that a rank has started."""
@@ -63,8 +65,9 @@ class Hangs:
         self._printed[rank] += 1
 
     def ended(self, rank: int) -> None:
-        """Note that a rank has ended."""
-        self._rule.ended(rank, time.monotonic())
+        """Note that a rank has ended: the others get time, unless they are stopped as well."""
+        if not self._where.is_stopping:
+            self._rule.ended(rank, time.monotonic())
 
     def looked(self, event: Mapping[str, Any]) -> None:
         """Note what an agent has seen of its ranks."""
@@ -78,6 +81,18 @@ class Hangs:
             for told in event["ranks"]
         }
         self._rule.looked(time.monotonic(), looks)
+
+    def stopped(self, event: Mapping[str, Any], host: str) -> None:
+        """Note how a rank was when it was asked before a stop; it may take long to end."""
+        rank, told = event["rank"], event.get("answer")
+        if rank not in self._at_stop:
+            look = Look(
+                counts_of(told) if told else None,
+                event.get("age_s", 0.0),
+                process_of(event.get("process")),
+                self._printed[rank],
+            )
+            self._at_stop[rank] = self._rule.at_stop(rank, host, time.monotonic(), look)
 
     def on_time(
         self, agents: Sequence[Agent], ends: Sequence[RankEnd]
@@ -156,7 +171,7 @@ class Hangs:
         if not answers or (lasted_s < _LATE_S and not gave_up):
             return None
         found = explain(witnesses, idle_s=None)
-        if _is_at_work(found, witnesses, max(_AT_WORK_S, _LOOKS * self._rule.look_s)):
+        if _is_at_work(found, witnesses, _AT_WORK_S):
             return None
         return found if found.is_hang else None
 
@@ -174,6 +189,7 @@ class Hangs:
         hosts = {end.rank: end.host for end in ends}
         hosts |= {rank: agent.host for agent in agents for rank in agent.ranks}
         found = {rank: self._rule.witness(rank, host, now) for rank, host in hosts.items()}
+        found |= self._at_stop
         for rank in {*answers, *(rank for agent in agents for rank in agent.ranks)}:
             found[rank] = _answered(found[rank], answers.get(rank))
         for end in ends:

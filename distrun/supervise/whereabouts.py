@@ -68,7 +68,8 @@ class Whereabouts:
         """That of `distrun stacks`."""
         self.of_stragglers = Request()
         self.of_hangs = Request()
-        self._stopped = False
+        self.is_stopping = False
+        """The ranks are stopped, or will be when they have answered."""
 
     def ask(self, agents: Sequence[Agent], request: Request) -> None:
         """Ask every live rank where it is, for a request."""
@@ -77,7 +78,7 @@ class Whereabouts:
 
     def ask_before_stop(self, agents: Sequence[Agent]) -> None:
         """Ask every live rank where it is, before it is stopped: `at_stop` has the answers."""
-        self._stopped = True
+        self.is_stopping = True
         _ask(agents)
 
     def came(self, event: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ class Whereabouts:
             event.get("answer"),
             event.get("age_s", 0.0),
         )
-        if self._stopped:
+        if self.is_stopping:
             self.at_stop.setdefault(rank, answer)
         for request in (self.of_user, self.of_stragglers, self.of_hangs):
             request.came(rank, answer)

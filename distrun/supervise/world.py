@@ -223,8 +223,10 @@ class World:
         if not self.stopping:
             self.stop(signal.SIGTERM, self.plan.grace_s)
 
-    def _on_stacks(self, _: Agent, event: dict[str, Any]) -> None:
+    def _on_stacks(self, agent: Agent, event: dict[str, Any]) -> None:
         self.where.came(event)
+        if self.where.is_stopping:
+            self.hangs.stopped(event, agent.host)
 
     def _on_looked(self, _: Agent, event: dict[str, Any]) -> None:
         self.hangs.looked(event)

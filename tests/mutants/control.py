@@ -109,7 +109,7 @@ SUPERVISE = (
     ),
     Patch(
         "supervise/whereabouts.py",
-        "        if self._stopped:\n",
+        "        if self.is_stopping:\n",
         "        if answer.stacks:\n",
         "dropped part",
         "Where the ranks were an hour ago is told as where they were at the end.",

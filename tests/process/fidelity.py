@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,6 +156,22 @@ def by_distrun(
     # One is ours: it closes gloo's threads, which may abort an exit that left them running.
     output = re.sub(rb"(?<=atexit callbacks: )\d+", lambda m: b"%d" % (int(m[0]) - 1), output)
     return Outcome(seen(output, directory), done.returncode, written(directory)), done
+
+
+def side_by_side(
+    case: Case, directory: Path, launch: Launch
+) -> tuple[Outcome, dict[str, tuple[Outcome, subprocess.CompletedProcess[str]]]]:
+    """Return what comes of a script by python, and by a cold and a warm launch, by its name."""
+    with ThreadPoolExecutor(2) as pool:
+        python = pool.submit(by_python, case, directory / "pyth")
+        launches = {
+            by: pool.submit(by_distrun, case, directory / by, launch, method)
+            for by, method in (("cold", "spawn"), ("warm", "forkserver"))
+        }
+    expected = python.result()
+    assert case.prints in expected.output
+    assert expected.exit_code == case.exit_code
+    return expected, {by: launched.result() for by, launched in launches.items()}
 
 
 def output_apart(run: RunDirectory, output: bytes) -> bytes:

@@ -8,14 +8,21 @@ equal, but for the differences listed at `LAUNCHER_SETS` and `normalised`.
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from distrun.probe.script import read_script
 from tests.conftest import only_run
-from tests.process.fidelity import Case, Launch, by_distrun, by_python, difference, laid_out
+from tests.process.fidelity import (
+    Case,
+    Launch,
+    by_distrun,
+    by_python,
+    difference,
+    laid_out,
+    side_by_side,
+)
 from tests.process.fidelity_cases import CASES
 
 
@@ -25,18 +32,9 @@ def test_a_script_cannot_tell_distrun_from_python(
 ) -> None:
     if "ExceptionGroup" in case.script and sys.version_info < (3, 11):
         pytest.skip("python 3.10 has no exception groups")
-    with ThreadPoolExecutor(2) as pool:
-        python = pool.submit(by_python, case, tmp_path / "pyth")
-        launches = {
-            by: pool.submit(by_distrun, case, tmp_path / by, distrun, method)
-            for by, method in (("cold", "spawn"), ("warm", "forkserver"))
-        }
-    expected = python.result()
-    assert case.prints in expected.output
-    assert expected.exit_code == case.exit_code
+    expected, launches = side_by_side(case, tmp_path, distrun)
     differences = ""
-    for by, launch in launches.items():
-        found, done = launch.result()
+    for by, (found, done) in launches.items():
         differences += difference(expected, found, by)
         says_cold = [line for line in done.stdout.splitlines() if "starts cold" in line]
         if by == "warm" and case.starts_cold:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.process.fidelity import Case, Launch, by_distrun, by_python, difference
+from tests.process.fidelity import Case, Launch, difference, side_by_side
 
 pytestmark = pytest.mark.timeout(170)
 INIT = """
@@ -112,16 +111,6 @@ CASES = [
 def test_a_script_with_a_group_cannot_tell_distrun_from_python(
     case: Case, tmp_path: Path, distrun: Launch
 ) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        python = pool.submit(by_python, case, tmp_path / "pyth")
-        launches = {
-            by: pool.submit(by_distrun, case, tmp_path / by, distrun, method)
-            for by, method in (("cold", "spawn"), ("warm", "forkserver"))
-        }
-    expected = python.result()
-    assert case.prints in expected.output
-    assert expected.exit_code == case.exit_code
-    differences = "".join(
-        difference(expected, launch.result()[0], by) for by, launch in launches.items()
-    )
+    expected, launches = side_by_side(case, tmp_path, distrun)
+    differences = "".join(difference(expected, found, by) for by, (found, _) in launches.items())
     assert not differences, differences

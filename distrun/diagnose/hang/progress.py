@@ -82,6 +82,11 @@ class Progress:
     _looked_at: float | None = None
     _lines: set[int] = field(default_factory=set)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether it has been looked at."""
+        return self._looked_at is not None
+
     def looked(self, at: float, look: Look) -> None:
         """Note a look at the rank."""
         before, self.last = self.last, look
@@ -102,7 +107,7 @@ class Progress:
     def witness(self, rank: int, host: str, at: float) -> Witness:
         """Return what is known of it, without its stacks."""
         look = self.last
-        idle_s = None if self._looked_at is None else at - self.idle_since
+        idle_s = at - self.idle_since if self.is_watched else None
         return Witness(
             *(rank, host, look.record, look.age_s),
             process=look.process,

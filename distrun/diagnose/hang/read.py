@@ -54,6 +54,14 @@ def record_of(answer: object) -> Record:
     )
 
 
+def counts_of(answer: object) -> Record:
+    """Return the record without its collectives, as in a look: torch's own counts are other ones
+    than those of the collectives, and only like ones can be compared."""
+    told = _dict(answer)
+    trace = {name: value for name, value in _dict(told.get("trace")).items() if name != "entries"}
+    return record_of({**told, "trace": trace})
+
+
 class _Config(NamedTuple):
     """What does not change in a group."""
 

@@ -87,6 +87,17 @@ class Rule:
                 self._due[key] = idle_s
         return max(self._due.values(), default=None)
 
+    def at_stop(self, rank: int, host: str, at: float, look: Look) -> Witness:
+        """Return what is known of a rank when it is asked for the last time.
+
+        A look at work between two others is seen as at any time; nobody has watched a rank that
+        was never looked at.
+        """
+        progress = self._ranks.get(rank)
+        if progress and progress.is_watched and not progress.is_busy:
+            progress.looked(at, look)
+        return self.witness(rank, host, at)
+
     def witness(self, rank: int, host: str, at: float) -> Witness:
         """Return what is known of a rank, without its stacks."""
         progress = self._ranks.get(rank) or self._ended.get(rank)

@@ -26,7 +26,7 @@ class Row:
     waiting: tuple[int, ...]
     """Those of them on which it has not ended."""
     missing: tuple[int, ...]
-    """Ranks of the group that have not made a call with this number."""
+    """Ranks of the group that have a record without a call of this number."""
     first_ns: int
     """When the first rank called it, by the wall clock of its machine; 0 if it is not known."""
     last_ns: int
@@ -71,11 +71,12 @@ def timeline(witnesses: Mapping[int, Witness], last: int) -> list[Row]:
         if witness.record and last > 0
         for call in witness.record.collectives[-last:]
     }
-    rows = [row for group in groups_of(witnesses) for row in _rows(group, wanted)]
+    recorded = {rank for rank, witness in witnesses.items() if witness.record}
+    rows = [row for group in groups_of(witnesses) for row in _rows(group, wanted, recorded)]
     return sorted(rows, key=lambda row: (row.first_ns, row.group, row.seq))
 
 
-def _rows(group: OneGroup, wanted: set[tuple[str, int, bool]]) -> Iterator[Row]:
+def _rows(group: OneGroup, wanted: set[tuple[str, int, bool]], recorded: set[int]) -> Iterator[Row]:
     calls: dict[int, dict[int, Collective]] = {}
     for rank, record in sorted(group.records.items()):
         for call in record.collectives:
@@ -86,7 +87,8 @@ def _rows(group: OneGroup, wanted: set[tuple[str, int, bool]]) -> Iterator[Row]:
             else:
                 calls.setdefault(call.seq, {})[rank] = call
     for seq, own in calls.items():
-        missing = tuple(rank for rank in group.members if group.enqueued_by(rank) < seq)
+        known = (rank for rank in group.members if rank in recorded)
+        missing = tuple(rank for rank in known if group.enqueued_by(rank) < seq)
         for part in parts_of(own, lambda rank, own=own: _kind(own[rank])):  # type: ignore[misc]
             yield _row(group, seq, {rank: own[rank] for rank in part}, missing)
 

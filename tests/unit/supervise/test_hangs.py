@@ -13,8 +13,8 @@ from distrun.errors import ExitCode
 from distrun.supervise import hangs
 from distrun.supervise.ending import describe
 from distrun.supervise.hangs import GRACE_S
-from tests.unit.supervise.played import rank_ended, report
-from tests.unit.supervise.test_world import Played, plan_of
+from tests.unit.supervise.played import plan_of, rank_ended, report
+from tests.unit.supervise.test_world import Played
 
 TERM = int(signal.SIGTERM)
 USER = __file__
@@ -84,6 +84,9 @@ class Job:
         process = {**PROCESS, "cpu_s": cpu_s}
         known = {"process": process, "answer": self.answers[node], "age_s": 0.0}
         if command["command"] == "look":
+            if answer := self.answers[node]:  # an agent sends the counts alone
+                counts = {"pg_status": answer["trace"]["pg_status"]}
+                known["answer"] = {**answer, "trace": counts}
             self.played.say(node, "looked", ranks=[{"rank": node, **known}])
         elif command["command"] == "stacks":
             self.played.say(node, "stacks", rank=node, stacks="", state="S", **known)
@@ -271,3 +274,23 @@ def test_ranks_that_end_with_0_when_a_hang_stops_them_have_not_succeeded(job: Ma
     it.pass_time_until(lambda: len(it.played.world.ends) == 2)
     assert not it.played.world.succeeded
     assert describe(it.played.world, None).exit_code == ExitCode.TIME_LIMIT
+
+
+@pytest.mark.parametrize("works", [False, True], ids=["asleep", "at work"])
+def test_a_stop_between_two_looks_tells_who_was_asleep_and_not_who_was_at_work(
+    job: Make, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    monkeypatch.setattr("distrun.supervise.hangs._AT_WORK_S", 0.4)
+    monkeypatch.setattr("distrun.diagnose.hang.missing._AT_WORK_S", 0.4)
+    monkeypatch.setattr("distrun.diagnose.hang.rule._MIN_LOOK_S", 600.0)
+    it = job(hang_timeout_s=600.0)
+    it.working = {1} if works else set()
+    world, began = it.played.world, time.monotonic()
+    it.pass_time_until(lambda: time.monotonic() > began + 0.8)
+    world.where.ask_before_stop(world.agents)
+    world.stop(TERM, 5.0)
+    it.pass_time_until(lambda: len(world.ends) == 2)
+    began = time.monotonic()
+    it.pass_time_until(lambda: time.monotonic() > began + 0.8)  # as ranks that save before they end
+    found = world.hangs.at_stop(world.agents, world.ends)
+    assert (found is None) == works
