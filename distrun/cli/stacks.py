@@ -31,7 +31,7 @@ def stacks(
     for line in _lines(found):
         typer.echo(plain(line))
     if found.groups:
-        say(f"all threads of each rank: {directory.stacks(0).path.parent}/rank*.txt")
+        say(f"the stacks of each rank: {directory.stacks(0).path.parent}/rank*.txt")
 
 
 def _lines(found: Whereabouts) -> Iterator[str]:
