@@ -173,14 +173,14 @@ class C10dTransport(Transport):
         options.asyncOp = async_op
         return self.group.barrier(options) or _DONE
 
-    def subgroup(self, groups: Sequence[Sequence[int]]) -> C10dTransport | None:
+    def subgroup(self, groups: Sequence[Sequence[int]], name: str) -> C10dTransport | None:
         whole = self.world_size == dist.get_world_size()
         serial = 0 if whole else self._serial_of_parts()
         mine = None
         for ranks in groups:
             if whole or self.rank in ranks:
                 members = [dist.get_global_rank(self.group, rank) for rank in ranks]
-                group = self._new_group(members, serial)
+                group = self._new_group(members, serial, name)
                 if self.rank in ranks:
                     mine = C10dTransport(group, self.device, self.backend, self._timeout_s)
         # torch does not wait here (unless TORCH_DIST_INIT_BARRIER says so): a rank that closes its
@@ -188,12 +188,15 @@ class C10dTransport(Transport):
         self.barrier(False).wait()
         return mine
 
-    def _new_group(self, members: list[int], serial: int) -> dist.ProcessGroup:
+    def _new_group(self, members: list[int], serial: int, name: str) -> dist.ProcessGroup:
         """Make a group: in the whole world every rank makes all, in a part only its own."""
         timeout = timedelta(seconds=self._timeout_s)
         with torch_private.naming_by(serial) if serial else nullcontext():
             group: dist.ProcessGroup = dist.new_group(
-                members, timeout=timeout, use_local_synchronization=serial > 0
+                members,
+                timeout=timeout,
+                use_local_synchronization=serial > 0,
+                group_desc=name or None,
             )
         return group
 

@@ -62,8 +62,13 @@ class Transport(Protocol):
     def barrier(self, async_op: bool) -> Work:
         """Wait until every rank has called barrier."""
 
-    def subgroup(self, groups: Sequence[Sequence[int]]) -> Transport | None:
-        """Make a group for each list of ranks; return this rank's group, or None."""
+    def subgroup(self, groups: Sequence[Sequence[int]], name: str) -> Transport | None:
+        """Make a group for each list of ranks; return this rank's group, or None.
+
+        Args:
+            groups: The ranks of each.
+            name: What torch is to call them in its records; "" for nothing.
+        """
 
     @property
     def wrapped(self) -> Transport:

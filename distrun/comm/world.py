@@ -111,7 +111,7 @@ class World(Reducing, Scattering, Sending):
         return parts
 
     def _part(self, parts: Sequence[Sequence[int]], name: str) -> World | None:
-        transport = self.transport.subgroup(parts)
+        transport = self.transport.subgroup(parts, name)
         if transport is None:
             return None
         (ranks,) = (part for part in parts if self.rank in part)

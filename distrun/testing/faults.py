@@ -127,9 +127,9 @@ class Faulty:
         """The number of messages so far."""
         return self._counter[0]
 
-    def subgroup(self, groups: Sequence[Sequence[int]]) -> Faulty | None:
+    def subgroup(self, groups: Sequence[Sequence[int]], name: str) -> Faulty | None:
         """Make subgroups that have the fault too."""
-        part = self.wrapped.subgroup(groups)
+        part = self.wrapped.subgroup(groups, name)
         return None if part is None else Faulty(part, self._fault, self._counter)
 
     def __getattr__(self, name: str) -> Any:

@@ -110,7 +110,7 @@ class ThreadTransport(Transport):
     def barrier(self, async_op: bool) -> Work:
         return self._exchange("barrier", None, lambda parts: None)
 
-    def subgroup(self, groups: Sequence[Sequence[int]]) -> ThreadTransport | None:
+    def subgroup(self, groups: Sequence[Sequence[int]], name: str) -> ThreadTransport | None:
         self._splits += 1
         for index, ranks in enumerate(groups):
             if self.rank in ranks:

@@ -40,6 +40,18 @@ def grid_facts(world: World) -> dict[str, Any]:
     return facts
 
 
+def names_in_torchs_records(world: World) -> list[str]:
+    """Return what torch calls the groups of a mesh, a named part, and one without a name."""
+    named, plain = world.split(world.rank % 2, name="stage"), world.split(0)
+    assert named is not None and plain is not None
+    groups = [world.mesh({"dp": 2, "tp": 1})["dp"], named, plain]
+    return [str(each.group.group_desc) for each in groups]
+
+
+def test_torchs_records_call_a_group_by_its_own_name() -> None:
+    assert run_ranks(names_in_torchs_records, 2, "gloo") == [["dp", "stage", "undefined"]] * 2
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_mesh_puts_neighbours_in_rank_on_its_last_axis(backend: str) -> None:
     for rank, facts in enumerate(run_ranks(grid_facts, 4, backend)):
