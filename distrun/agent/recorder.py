@@ -73,6 +73,7 @@ class Recorder:
         try:
             # The script's signals are its own; the kernel may give this thread none of them.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            _name_thread()
             self._connect()
             while not self._stopping and (request := self._next_request()):
                 line = self._answer(LOOK in request.split())
@@ -144,6 +145,14 @@ class Recorder:
         with suppress(Exception):
             parts["trace"] = torch_private.flight_record().decode(errors="replace")
         return _line(parts, "look" if looks else "record")
+
+
+def _name_thread() -> None:
+    """Give this thread a name in `top -H`, py-spy and gdb (proc(5): /proc/PID/task/TID/comm)."""
+    with suppress(OSError):
+        comm = os.open(f"/proc/self/task/{_thread.get_native_id()}/comm", os.O_WRONLY)
+        os.write(comm, b"distrun-records")
+        os.close(comm)
 
 
 def _line(parts: Mapping[str, str], asked: str) -> bytes:

@@ -42,7 +42,7 @@ def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str
     """Yield the lines of a verdict, below its headline."""
     if note := verdict.get("hang", {}).get("note"):
         yield f"note: {note}"
-    if "rank" not in verdict:  # no rank has failed: they hung
+    if "hang" in verdict and "rank" not in verdict:  # no rank has failed: they hung
         return
     if verdict["file"]:
         source = f": {verdict['source']}" if verdict["source"] else ""
