@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 _HUB = "distrun.nodes.dial.hub"
 _WAIT_TOLD_S = 3.0
 _RETRY_S = 0.5
-_START_LIMIT_S = 20.0
+_START_LIMIT_S = 60.0
 _CONNECT_LIMIT_S = 5.0
 
 

@@ -99,9 +99,9 @@ class Supervisor:
         self._write_record(self._record)
         # A job that was put back in the queue goes on in the record of its earlier attempts.
         before = self._order.record.attempts - 1
-        plan, attempt, port_tries, restarts = self._order.plan, before, 0, 0
+        plan, attempt, port_tries, restarts, resized = self._order.plan, before, 0, 0, 0
         while True:
-            self._run_world(plan, attempt, before + restarts)
+            self._run_world(plan, attempt, before + restarts + resized)
             world = self._world
             plan = world.plan
             self._attempt_ends.append(world.ends)
@@ -117,6 +117,7 @@ class Supervisor:
                     " process after it was chosen; taking a new one",
                 )
             elif self._loses_a_node_it_can_spare():
+                resized += 1
                 plan = self._without_lost_nodes(plan)
                 self._tell(
                     "restart",
@@ -141,7 +142,7 @@ class Supervisor:
                 self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
             attempt += 1
             plan = plan.next_attempt(attempt, plan.nodes)
-        return self._end(before + restarts + 1)
+        return self._end(before + restarts + resized + 1)
 
     def _loses_a_node_it_can_spare(self) -> bool:
         lost = len(self._world.lost)

@@ -36,7 +36,7 @@ class World:
     plan: LaunchPlan
     attempt: int
     restarts: int
-    """How many earlier attempts crashed: fewer than attempts, if a port was lost."""
+    """How many earlier attempts crashed or lost a node: not those that only lost a port."""
     agents: list[Agent]
     tell: Callable[..., None]
     """Sends an event to all who listen."""
