@@ -60,6 +60,9 @@ THIRD_PARTY = {
     "pydantic": {"spec"},
     "tomli": {"spec"},
     "psutil": {"probe", "supervise"},
+    "kubernetes": {"schedulers"},
+    "urllib3": {"schedulers"},
+    "yaml": {"schedulers"},
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
@@ -77,7 +80,10 @@ PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "node
 """Modules of checks that are no rule, and so may be imported by rules and by one another."""
 THEY_PUT_PARTS_TOGETHER = {"registry", "quick", "across", "judge", "site"}
 """Modules of checks and schedulers that import rules, or schedulers."""
-PARTS_OF_EVERY_SCHEDULER = {"place", "platforms", "sbatch", "slurm_states", "slurm_commands"}
+PARTS_OF_EVERY_SCHEDULER = {
+    *("place", "platforms", "sbatch", "slurm_states", "slurm_commands"),
+    *("kube_access", "kube_refusals", "kube_server", "kube_streams", "pod_states"),
+}
 """The same for schedulers."""
 
 
