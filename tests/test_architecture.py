@@ -62,12 +62,11 @@ THIRD_PARTY = {
     "psutil": {"probe", "supervise"},
     "kubernetes": {"schedulers"},
     "urllib3": {"schedulers"},
-    "yaml": {"schedulers"},
+    "yaml": {"schedulers", "spec"},
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
     "matplotlib": {"cli"},
-    "yaml": {"spec"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

@@ -1,4 +1,4 @@
-"""Makes the job of Kubernetes that a launch asks for; nothing is created here."""
+"""Makes the job of Kubernetes that a launch asks for, and submits it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun import __version__, env
+from distrun.api import kubernetes_jobs
 from distrun.api.pod_script import read_pod_script
 from distrun.api.prepare import require_script, require_usable_runs_dir
 from distrun.api.submit import Asked
@@ -21,7 +22,9 @@ from distrun.plan.layout import hold_constraints, run_name
 from distrun.plan.model import Program
 from distrun.plan.words import launch_words
 from distrun.runs import directory, record
+from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from distrun.schedulers.kube_access import Access
 from distrun.schedulers.kubernetes.manifest import DIAL_KEY, SCRIPT_DIR, Manifest
 from distrun.schedulers.kubernetes.text import text
 from distrun.schedulers.kubernetes.workloads import objects
@@ -35,6 +38,7 @@ Tell = Callable[[str], None]
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _SUFFIX = 5
 """`-1a2b`, of a name that is ours."""
+_MAX_NODES = 10_000
 _STAYS_HERE = ("sync", "bootstrap")
 
 
@@ -42,16 +46,13 @@ _STAYS_HERE = ("sync", "bootstrap")
 class KubernetesSubmission:
     """A run that may be submitted; nothing of it exists yet."""
 
-    manifest: Manifest
+    text: str
+    """The objects as a file of YAML, without the values of secrets."""
     objects: Sequence[dict[str, Any]]
     """In the order of creation, the values of secrets in them."""
+    job: Job
     record: RunRecord
-    """As it will be written."""
-
-    @property
-    def text(self) -> str:
-        """The objects as a file of YAML, without the values of secrets."""
-        return text(self.manifest)
+    """As it will be written, but for the name of the job."""
 
 
 def prepare_kubernetes(
@@ -98,15 +99,25 @@ def prepare_kubernetes(
         command=masked,
         plan={"grace_s": job.grace},
         versions=record.versions("", __version__),
-        job={
-            "on": "kubernetes",
-            "context": job.kubernetes.context,
-            "namespace": job.kubernetes.namespace,
-            "kind": job.kubernetes.kind,
-            "name": manifest.name,
-        },
     )
-    return KubernetesSubmission(manifest, objects(manifest), written)
+    return KubernetesSubmission(text(manifest), objects(manifest), job, written)
+
+
+def submit_kubernetes(submission: KubernetesSubmission) -> tuple[RunDirectory, RunRecord]:
+    """Make the run directory, and create the job.
+
+    Returns:
+        The run, and its record, which names the job.
+
+    Raises:
+        UsageError: The run directory cannot be made, or the kubeconfig cannot be used.
+        MachineError: The server refuses an object; then nothing is left of it here and there.
+    """
+    table = submission.job.kubernetes
+    kubeconfig = "" if table.kubeconfig is None else str(table.kubeconfig)
+    access = Access(table.context, table.namespace, kubeconfig)
+    made = submission.objects
+    return kubernetes_jobs.submit(made, access, submission.job.runs_dir, submission.record)
 
 
 def _hold_settings(asked: Asked) -> None:
@@ -120,6 +131,10 @@ def _hold_settings(asked: Asked) -> None:
         raise UsageError(
             "--on kubernetes needs --image, which the pods run",
             "an image with distrun and torch, such as the one that docker/Dockerfile makes",
+        )
+    if job.nodes.max > _MAX_NODES:
+        raise UsageError(
+            f"--nodes {job.nodes} is above the limit of {_MAX_NODES} pods", f"--nodes {_MAX_NODES}"
         )
     for name in _STAYS_HERE:
         if getattr(job, name):
@@ -155,12 +170,18 @@ def _secrets(job: Job) -> dict[str, str]:
     of_file = read.env_file(job.env_file) if job.env_file else {}
     found = {name: value for name, value in of_file.items() if name not in job.env}
     found |= {name: value for name, value in job.env.items() if env.is_secret(name)}
-    for name in found:
+    for name, value in found.items():
         if not _VARIABLE.fullmatch(name):
             raise UsageError(
                 f"the variable {name!r} cannot be in a Secret", "letters, digits, '_', '-', '.'"
             )
+        if not _is_unicode(value):
+            raise UsageError(f"the value of {name} is not Unicode", "a Secret holds Unicode alone")
     return found
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _manifest(
@@ -194,7 +215,7 @@ def _manifest(
         volumes=table.volume,
         queue=table.queue,
         network_policy=table.network_policy,
-        secrets={**hidden, **({DIAL_KEY: secrets.token_hex(32)} if several else {})},
+        secrets={**({DIAL_KEY: secrets.token_hex(32)} if several else {}), **hidden},
         patches=tuple(patch for file in table.patch for patch in read_patches(file)),
         made_by=("distrun", *made_by[1:]) if made_by else (),
     )

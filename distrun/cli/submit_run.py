@@ -13,7 +13,6 @@ from distrun.env import is_secret
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
-    from distrun.api.manifests import KubernetesSubmission
     from distrun.api.runs import RunDirectory, RunRecord
     from distrun.api.submit import Asked
 
@@ -104,18 +103,11 @@ def _for_slurm(asked: Asked, words: Sequence[str], only_printed: bool) -> Ready:
 
 
 def _for_kubernetes(asked: Asked, words: Sequence[str], only_printed: bool) -> Ready:
-    from distrun.api.manifests import prepare_kubernetes
+    from distrun.api.manifests import prepare_kubernetes, submit_kubernetes
     from distrun.cli.screen.console import say
 
     made = prepare_kubernetes(asked, command=sys.argv, only_printed=only_printed, tell=say)
-    return Ready(made.text if only_printed else "", lambda: _create(asked, made))
-
-
-def _create(asked: Asked, made: KubernetesSubmission) -> tuple[RunDirectory, RunRecord]:
-    raise UsageError(
-        "--on kubernetes prints the job, and does not create it in this version",
-        "--dry-run, and `kubectl create -f -` reads what it prints",
-    )
+    return Ready(made.text, lambda: submit_kubernetes(made))
 
 
 _READY: Mapping[str, Callable[[Asked, Sequence[str], bool], Ready]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, StrictBool, field_validator
+from pydantic import Field, StrictBool, field_validator
 
 from distrun.spec.base import Frozen
 from distrun.spec.fields import Grace
@@ -44,7 +44,7 @@ class Kubernetes(Frozen):
     """Claims of volumes, as CLAIM:/PATH or CLAIM:/PATH:ro; the first one holds the runs."""
     queue: Label = ""
     """LocalQueue of Kueue."""
-    retries: NonNegativeInt = 3
+    retries: int = Field(default=3, ge=0, le=1000)
     """How often all pods may start again after a node was lost; a failure of a rank is final."""
     ttl: Grace | None = None
     """Delete the job, and its logs with it, so long after its end; by default it stays."""

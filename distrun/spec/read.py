@@ -45,7 +45,7 @@ _HINTS = {
     "slurm.time": _DURATION,
     "kubernetes.ttl": _DURATION,
     "kubernetes.kind": "job, jobset or trainjob",
-    "kubernetes.retries": "a number from 0",
+    "kubernetes.retries": "a number from 0 to 1000",
 }
 """Setting -> valid values, for hints."""
 _SCHEMA = "`distrun config schema` shows the valid values"

@@ -163,6 +163,7 @@ def environment(manifest: Manifest) -> list[dict[str, Any]]:
     if manifest.kind != "trainjob" and manifest.nodes > 1:
         found.append({"name": "MASTER_ADDR", "value": manifest.head})
     found += [{"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "distrun"}]
+    found = [each for each in found if each["name"] not in manifest.secrets]
     for name in manifest.secrets:
         reference = {"name": manifest.name, "key": name}
         found.append({"name": name, "valueFrom": {"secretKeyRef": reference}})

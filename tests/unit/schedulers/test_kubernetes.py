@@ -197,6 +197,12 @@ def test_the_controller_of_a_trainjob_names_the_head() -> None:
     assert trainer["numNodes"] == 2
 
 
+def test_a_secret_variable_takes_the_place_of_ours() -> None:
+    (container,) = pod_of(replace(JOB, secrets={"HOME": "/x"}))["containers"]
+    (home,) = [each for each in container["env"] if each["name"] == "HOME"]
+    assert home["valueFrom"]["secretKeyRef"] == {"name": "train", "key": "HOME"}
+
+
 def test_a_script_of_the_limit_fits_and_one_byte_more_does_not() -> None:
     fits = replace(JOB, script=ScriptFile("a.py", b"#" * MAX_CONFIGMAP_NBYTES))
     assert objects(fits)[0]["kind"] == "ConfigMap"

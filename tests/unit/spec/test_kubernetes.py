@@ -70,6 +70,7 @@ def test_what_is_no_name_of_an_image_is_refused(name: str) -> None:
         ({"toleration": ["a:Never"]}, "is not KEY[=VALUE][:EFFECT]"),
         ({"toleration": [""]}, "is not KEY[=VALUE][:EFFECT]"),
         ({"retries": "-1"}, "--retries '-1' is refused"),
+        ({"retries": "9999999999"}, "--retries '9999999999' is refused"),
         ({"ttl": "soon"}, "--ttl 'soon' is not a duration"),
         ({"knd": "job"}, "unknown key 'kubernetes.knd'"),
     ],
