@@ -14,7 +14,7 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers import pod_states
 from distrun.schedulers.kube_access import Access
-from distrun.schedulers.kube_refusals import GONE, Refusal
+from distrun.schedulers.kube_refusals import GONE, Refusal, Silent
 from distrun.schedulers.kube_server import APIS, Object, Server
 from distrun.schedulers.kube_streams import (
     Lines,
@@ -234,6 +234,8 @@ class Watch:
         gone = isinstance(end.error, Refusal) and end.error.status == GONE
         if gone or (end.error is None and self._log_is_last):
             self._complete = True
+            return
+        if isinstance(end.error, Silent):  # a run may print nothing for hours
             return
         if end.error is not None and self._log_pause_s >= _LATE_AGAIN_S / 2:
             self._on_problem(Problem("log", end.error))
