@@ -67,18 +67,21 @@ def scheduler(name: str) -> Scheduler:
 
 
 @contextmanager
-def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Place], Machines]]:
+def opened(
+    settings: Settings, *, quick: bool = False, nodes_of: Scheduler | None = None
+) -> Iterator[tuple[list[Place], Machines]]:
     """Yield the places of a job's nodes, and its machines to be read; end the probes after.
 
     Args:
         settings: The job. Without places all of its nodes are on this machine.
         quick: The first snapshot of each leaves out slow parts.
+        nodes_of: Gives the nodes; None: the scheduler that is named or that fits.
 
     Raises:
         UsageError: The settings do not fit their scheduler.
         MachineError: It gives no nodes, or they cannot be asked.
     """
-    chosen = scheduler(name_of(settings))
+    chosen = nodes_of or scheduler(name_of(settings))
     with chosen.nodes(settings) as places:
         if not places:
             yield places, ThisMachine(settings.runs_dir)
