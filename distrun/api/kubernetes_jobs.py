@@ -27,6 +27,8 @@ _SUBMIT_S = 30.0
 """A server that is busy or away is asked again for so long."""
 _UNDO_S = 10.0
 _POLL_S = 0.1
+_READY_S = 10.0
+"""The log is read within this time, before a stop takes the pod away."""
 _OVERTIME_S = 30.0
 """How long after the ranks' grace pods are killed: the kubelet needs some time of its own."""
 _LOOK_S = 30.0
@@ -234,7 +236,9 @@ def stop(
     deadline = time.monotonic() + limit_s
     watch = Watch(run)
     try:
-        watch.over()  # it reads the log before the pod is gone
+        ready_at = time.monotonic() + _READY_S
+        while not watch.over() and not watch.reads and time.monotonic() < ready_at:
+            time.sleep(_POLL_S)
         if force:
             stopper.cancel()
         else:

@@ -101,6 +101,15 @@ class Watch:
         return known and (self._complete or self._read is None)
 
     @property
+    def reads(self) -> bool:
+        """Whether the log is read, by this process or another one, or there is none yet."""
+        if self._mirror is None:
+            return True
+        known = self._pods is not None and self._job_known
+        no_log = self._head is None or not pod_states.has_log(self._head)
+        return known and (no_log or self._log is not None or self._complete)
+
+    @property
     def state(self) -> str:
         """What the job is doing, in a word or two; "" if that is not known yet."""
         if self._job is None or self._pods is None:
@@ -211,7 +220,8 @@ class Watch:
 
     def _reader(self, pod: Object) -> LogReader:
         assert self._mirror is not None
-        if self._mirror.read_from(_source(pod)) and self._mirror.record.attempts > 1:
+        is_new = self._mirror.read_from(_source(pod), pod_states.attempts_before(pod))
+        if is_new and self._mirror.record.attempts > 1:
             self._tell("", f"job {self._name}: attempt {self._mirror.record.attempts} begins")
         query = {"container": pod_states.container_of(pod), "timestamps": "true"}
         query["follow"] = "true" if self._follow else "false"

@@ -107,13 +107,19 @@ def _times_left_out(run: Path) -> dict[str, list[str]]:
 def test_the_stacks_and_records_of_a_hang_come_too(
     kube: ApiServer, kube_run: RunDirectory, distrun: Run, there: Path
 ) -> None:
-    words = ("--hang-timeout", "2s", SCENARIOS / "awaited.py")
+    words = ("--hang-timeout", "2s", SCENARIOS / "hangs" / "loop.py", "sleep", "--rank", "1")
     lines = printed(distrun, there, *words)
     code = json.loads(lines[-1])["exit_code"]
     follow(kube, kube_run, lines, code)
     evidence = ("stacks/*", "flight/*", "verdict.json")
     assert files_of(kube_run.path, *evidence) == files_of(only_run(there), *evidence)
-    assert files_of(kube_run.path, "stacks/*")
+    assert code == 124
+    assert set(files_of(kube_run.path, "stacks/*", "flight/*")) == {
+        *(f"stacks/rank{rank}.txt" for rank in (0, 1)),
+        *(f"flight/rank{rank}.json" for rank in (0, 1)),
+    }
+    diagnosed = [distrun("diagnose", run).stdout for run in (kube_run.path, only_run(there))]
+    assert diagnosed[0].splitlines()[1:] == diagnosed[1].splitlines()[1:]
 
 
 def test_who_follows_on_the_command_line_sees_what_the_launch_would_show(
