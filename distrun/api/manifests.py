@@ -25,7 +25,7 @@ from distrun.runs import directory, record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers.kube_access import Access
-from distrun.schedulers.kubernetes.manifest import DIAL_KEY, SCRIPT_DIR, Manifest
+from distrun.schedulers.kubernetes.manifest import SCRIPT_DIR, Manifest
 from distrun.schedulers.kubernetes.text import text
 from distrun.schedulers.kubernetes.workloads import objects
 from distrun.schedulers.registry import name_of
@@ -97,7 +97,7 @@ def prepare_kubernetes(
         nproc_per_node=nproc or 0,
         started_at=round(time.time(), 3),
         command=masked,
-        plan={"grace_s": job.grace},
+        plan={"grace_s": job.grace, "join_timeout_s": job.join_timeout},
         versions=record.versions("", __version__),
     )
     return KubernetesSubmission(text(manifest), objects(manifest), job, written)
@@ -215,7 +215,7 @@ def _manifest(
         volumes=table.volume,
         queue=table.queue,
         network_policy=table.network_policy,
-        secrets={**({DIAL_KEY: secrets.token_hex(32)} if several else {}), **hidden},
+        secrets={**({env.DIAL_KEY: secrets.token_hex(32)} if several else {}), **hidden},
         patches=tuple(patch for file in table.patch for patch in read_patches(file)),
         made_by=("distrun", *made_by[1:]) if made_by else (),
     )

@@ -69,23 +69,27 @@ def scheduler(name: str) -> Scheduler:
 
 
 @contextmanager
-def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Place], Machines]]:
+def opened(
+    settings: Settings, *, quick: bool = False, nodes_of: Scheduler | None = None
+) -> Iterator[tuple[list[Place], Machines]]:
     """Yield the places of a job's nodes, and its machines to be read; end the probes after.
 
     Args:
         settings: The job. Without places all of its nodes are on this machine.
         quick: The first snapshot of each leaves out slow parts.
+        nodes_of: Gives the nodes; None: the scheduler that is named or that fits.
 
     Raises:
         UsageError: The settings do not fit their scheduler.
         MachineError: It gives no nodes, or they cannot be asked.
     """
-    if (name := name_of(settings)) in SUBMITTED:
+    name = name_of(settings)
+    if nodes_of is None and name in SUBMITTED:
         raise UsageError(
             f"--on {name}: no node can be reached from here",
             f"`distrun launch --on {name}` submits a job; in its pods every command works",
         )
-    chosen = scheduler(name)
+    chosen = nodes_of or scheduler(name)
     with chosen.nodes(settings) as places:
         if not places:
             yield places, ThisMachine(settings.runs_dir)

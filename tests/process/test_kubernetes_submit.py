@@ -1,126 +1,197 @@
-"""`distrun launch --on kubernetes` creates what --dry-run prints, and follows it to its end."""
+"""Objects are created on a Kubernetes server, all or none; each refusal has its sentence."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-from collections.abc import Callable, Iterator
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.conftest import only_run, wait_until
-from tests.process.kubernetes_jobs import JOB, NAME, Cluster, a_run, lines_of, log_of
-from tests.process.kubernetes_server import ApiServer, api_server
-from tests.process.launched import Launched
+from distrun.api import kubernetes_jobs, runs
+from distrun.errors import DistrunError, MachineError
+from distrun.schedulers.kube_access import Access
+from tests.process.kubernetes_jobs import JOB, NAME, RUN_ID, a_record, objects
+from tests.process.kubernetes_server import ApiServer
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = pytest.mark.timeout(150)
-LIMIT_S = 60.0
-WORDS = (
-    *("--on", "kubernetes", "--image", "distrun:1", "--nodes", "2", "--configmap"),
-    *("--network-policy", "--env", "HF_TOKEN=hunter2", "--job-name", NAME),
-)
-MADE = {
-    "configmaps": "/api/v1/namespaces/ml/configmaps/",
-    "secrets": "/api/v1/namespaces/ml/secrets/",
-    "networkpolicies": "/apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/",
-    "services": "/api/v1/namespaces/ml/services/",
-    "jobs": "/apis/batch/v1/namespaces/ml/jobs/",
-}
+pytestmark = pytest.mark.timeout(60)
+JOBS = r"^POST /apis/batch/v1/namespaces/ml/jobs"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    (tmp_path / "train.py").write_text("print('hi')\n")
-    (tmp_path / "server").mkdir()
-    with api_server(tmp_path / "server") as started:
-        yield started
+def submit(tmp_path: Path, access: Access, found: list[dict[str, Any]] | None = None) -> Any:
+    return kubernetes_jobs.submit(found or objects(), access, tmp_path / "runs", a_record())
 
 
-def without_what_a_server_adds(found: dict[str, Any]) -> dict[str, Any]:
-    meta = {k: v for k, v in found["metadata"].items() if k in ("name", "labels")}
-    return {**{k: v for k, v in found.items() if k != "status"}, "metadata": meta}
-
-
-def is_made(server: ApiServer) -> bool:
-    return any(line.startswith("POST") and line.endswith("/jobs") for line in server.asked)
-
-
-@pytest.mark.parametrize("code", [0, 7])
-def test_the_printed_job_is_created_and_followed_to_its_code(
-    server: ApiServer, launched: Callable[..., Launched], distrun: Run, tmp_path: Path, code: int
-) -> None:
-    printed = distrun("launch", *WORDS, "--dry-run", "train.py")
-    config = server.kubeconfig()
-    run = launched(*WORDS, "--kubeconfig", config, "train.py")
-    wait_until(lambda: is_made(server) or run.process.poll() is not None, LIMIT_S)
-    cluster = Cluster(server)
-    for each in filter(None, yaml.safe_load_all(printed.stdout)):
-        plural = next(p for p in MADE if each["kind"].lower()[:-1] in p)
-        assert without_what_a_server_adds(server.object(MADE[plural] + NAME)) == each
-    secret = server.object(MADE["secrets"] + NAME)["stringData"]
-    assert secret["HF_TOKEN"] == "hunter2" and len(secret["DISTRUN_DIAL_KEY"]) >= 32
-    log = cluster.start()
-    *before, told = a_run(code)
-    for line in lines_of(*before, {**told, "verdict": None}):
-        log.add(line)
-    cluster.end(code)
-    out, errors = run.process.communicate(timeout=LIMIT_S)
-    assert run.process.returncode == code, errors
-    assert f"submitted as job {NAME}" in errors and "line 2" in out
-    assert "hunter2" not in out + errors and secret["DISTRUN_DIAL_KEY"] not in out + errors
-    assert "line 0" in log_of(only_run(tmp_path), 0)
-    shown = distrun("show")
-    assert shown.returncode == 0 and "train.py" in shown.stdout
-
-
-def test_a_name_of_the_job_is_new_each_time(
-    server: ApiServer, distrun: Run, tmp_path: Path
-) -> None:
-    words = ("--on", "kubernetes", "--image", "a", "--kubeconfig", server.kubeconfig(), "--detach")
-    for _ in range(2):
-        assert distrun("launch", *words, "train.py").returncode == 0
-    names = server.names("jobs")
-    assert len(set(names)) == 2
-    assert all(re.fullmatch(r"train-[0-9a-f]{4}", name) for name in names)
-    assert {path.name[-4:] for path in (tmp_path / "runs").iterdir()} == {n[-4:] for n in names}
-
-
-def test_what_the_server_refuses_leaves_nothing(
-    server: ApiServer, distrun: Run, tmp_path: Path
-) -> None:
-    server.fail("POST .*/jobs", status=403, reason="Forbidden", message="ada cannot create jobs")
-    words = (*WORDS, "--kubeconfig", server.kubeconfig())
-    done = distrun("launch", *words, "train.py")
-    assert done.returncode in (2, 3) and "ada cannot create jobs" in done.stderr, done.stderr
+def refused(tmp_path: Path, access: Access) -> DistrunError:
+    """Submit in vain, and return why; nothing is left here."""
+    with pytest.raises(DistrunError) as error:
+        submit(tmp_path, access)
     assert not list((tmp_path / "runs").glob("*"))
-    assert server.names("secrets") == server.names("services") == server.names("jobs") == []
+    assert "\n" not in error.value.message
+    assert error.value.hint
+    return error.value
+
+
+def test_what_belongs_to_a_job_goes_with_it(kube: ApiServer, tmp_path: Path) -> None:
+    claim = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}}
+    found = [*objects(), claim]
+    run, record = submit(tmp_path, Access(kubeconfig=str(kube.kubeconfig())), found)
+    uid = kube.object(JOB)["metadata"]["uid"]
+    for path in (f"secrets/{NAME}", f"services/{NAME}", "configmaps/later"):
+        (owner,) = kube.object(f"/api/v1/namespaces/ml/{path}")["metadata"]["ownerReferences"]
+        assert owner == {"apiVersion": "batch/v1", "kind": "Job", "name": NAME, "uid": uid}
+    posts = [line.rpartition("/")[2] for line in kube.asked if line.startswith("POST")]
+    assert posts == ["secrets", "services", "jobs", "configmaps"]
+    assert record.job == {
+        "on": "kubernetes",
+        "kind": "job",
+        "name": NAME,
+        "context": "test",
+        "namespace": "ml",
+        "kubeconfig": str(tmp_path / "kubeconfig"),
+    }
+    assert runs.find(tmp_path / "runs", RUN_ID)[1] == record
+    assert record.state == "submitted"
+    assert run.run_id == RUN_ID
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("status", "reason", "message", "expected", "code"),
     [
-        (["--kubeconfig", "none"], "--kubeconfig 'none' is not there"),
-        (["--context", "x"], "--context 'x' is not in"),
+        (401, "Unauthorized", "Unauthorized", "does not accept the credentials", 3),
+        (403, "Forbidden", "User cannot create jobs", "does not let you create Job", 3),
+        (403, "Forbidden", "exceeded quota: gpus", "exceeded quota: gpus", 3),
+        (404, "NotFound", 'namespaces "ml" not found', "namespace 'ml' is not there", 2),
+        (409, "AlreadyExists", "already exists", f"Job {NAME} in namespace 'ml' exists", 2),
+        (422, "Invalid", "spec.template: Required", "spec.template: Required", 2),
+        (500, "InternalError", "etcd is unwell", "etcd is unwell", 3),
     ],
 )
-def test_a_server_that_is_not_named_is_an_error(
-    server: ApiServer, distrun: Run, tmp_path: Path, words: list[str], said: str
+def test_if_the_job_is_refused_what_was_created_before_is_deleted(
+    kube: ApiServer,
+    tmp_path: Path,
+    status: int,
+    reason: str,
+    message: str,
+    expected: str,
+    code: int,
 ) -> None:
-    config = ["--kubeconfig", server.kubeconfig()] if "--context" in words else []
-    done = distrun("launch", *WORDS, *config, *words, "train.py")
-    assert done.returncode == 2 and said in done.stderr and "hint:" in done.stderr
-    assert not list((tmp_path / "runs").glob("*")) and not is_made(server)
+    kube.fail(JOBS, status=status, reason=reason, message=message, times=9)
+    error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig())))
+    assert expected in error.message
+    assert error.exit_code == code
+    assert "secret-token" not in error.message + error.hint
+    assert not kube.names("secrets") + kube.names("services") + kube.names("jobs")
 
 
-def test_the_job_belongs_to_the_run(server: ApiServer, distrun: Run, tmp_path: Path) -> None:
-    words = (*WORDS, "--kubeconfig", server.kubeconfig(), "--detach")
-    assert distrun("launch", *words, "train.py").returncode == 0
-    job = server.object(JOB)
-    for plural in ("configmaps", "secrets", "networkpolicies", "services"):
-        (owner,) = server.object(MADE[plural] + NAME)["metadata"]["ownerReferences"]
-        assert owner["uid"] == job["metadata"]["uid"]
-    assert '"kind": "job"' in (only_run(tmp_path) / "run.json").read_text()
+def test_what_was_there_before_is_not_deleted(kube: ApiServer, tmp_path: Path) -> None:
+    kube.add("/apis/batch/v1/namespaces/ml/jobs", objects()[2])
+    refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig())))
+    assert kube.names("jobs") == [NAME]
+    assert not kube.names("secrets")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_when_it_says(
+    kube: ApiServer, tmp_path: Path, status: int
+) -> None:
+    kube.fail(JOBS, status=status, times=2, headers={"Retry-After": "0"})
+    submit(tmp_path, Access(kubeconfig=str(kube.kubeconfig())))
+    assert kube.names("jobs") == [NAME]
+    assert sum(line.startswith("POST /apis/batch") for line in kube.asked) == 3
+
+
+def test_an_answer_that_is_lost_creates_nothing_twice(kube: ApiServer, tmp_path: Path) -> None:
+    kube.fail(JOBS, cut=True)
+    _, record = submit(tmp_path, Access(kubeconfig=str(kube.kubeconfig())))
+    assert record.job["name"] == NAME
+    assert kube.names("jobs") == [NAME]
+    assert kube.object(f"/api/v1/namespaces/ml/secrets/{NAME}")["metadata"]["ownerReferences"]
+
+
+def test_a_kind_whose_controller_is_not_installed_is_named(kube: ApiServer, tmp_path: Path) -> None:
+    kube.fail("jobsets", status=404, body=b"404 page not found\n", times=2)
+    found = objects()
+    found[2] = {**found[2], "apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet"}
+    with pytest.raises(MachineError, match="does not know JobSet") as error:
+        submit(tmp_path, Access(kubeconfig=str(kube.kubeconfig())), found)
+    assert "--kind job" in error.value.hint
+    assert error.value.exit_code == 2
+
+
+def test_a_namespace_is_what_the_flag_says_then_the_context(
+    kube: ApiServer, tmp_path: Path
+) -> None:
+    access = Access(kubeconfig=str(kube.kubeconfig()), namespace="else", context="other")
+    _, record = submit(tmp_path, access)
+    assert (record.job["namespace"], record.job["context"]) == ("else", "other")
+    assert "POST /apis/batch/v1/namespaces/else/jobs" in kube.asked
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    error = refused(tmp_path, Access(kubeconfig=str(tmp_path / "none")))
+    assert f"--kubeconfig '{tmp_path}/none' is not there" in error.message
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n- b", "{", "contexts: 7", "\x00", "current-context: x", "contexts: [{}]"]
+)
+def test_a_kubeconfig_that_is_none_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    error = refused(tmp_path, Access(kubeconfig=str(path)))
+    assert f"kubeconfig {path} cannot be used" in error.message
+    assert error.exit_code == 2
+
+
+def test_a_context_that_is_not_there_is_named_with_those_that_are(
+    kube: ApiServer, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig()), context="othr"))
+    assert "--context 'othr' is not in" in error.message
+    assert error.hint == "did you mean 'other'?"
+    assert error.exit_code == 2
+
+
+def test_a_server_that_is_not_there_is_named(
+    kube: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_jobs, "_SUBMIT_S", 1.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig(server=url))))
+    assert f"{url} is not to be reached" in error.message
+    assert error.exit_code == 3
+
+
+def test_a_server_that_does_not_speak_tls_is_told_apart(
+    kube: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_jobs, "_SUBMIT_S", 1.0)
+    url = kube.url.replace("http:", "https:")
+    error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig(server=url))))
+    assert "cannot be trusted" in error.message
+    assert isinstance(error, MachineError)
+
+
+def test_what_is_no_kubernetes_server_is_told_apart(kube: ApiServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        thread = threading.Thread(target=_greets, args=(other,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig(server=url))))
+    assert url in error.message
+    assert error.exit_code == 3
+
+
+def _greets(listening: socket.socket) -> None:
+    while True:
+        try:
+            with listening.accept()[0] as talk:
+                talk.recv(4096)
+                talk.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")
+        except OSError:
+            return

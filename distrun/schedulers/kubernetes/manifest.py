@@ -14,7 +14,6 @@ TRAINJOB_CONTAINER = "node"
 REPLICATED_JOB = "node"
 RUNS_DIR = "/runs"
 SCRIPT_DIR = "/script"
-DIAL_KEY = "DISTRUN_DIAL_KEY"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from distrun import env
 from distrun.schedulers.kubernetes.manifest import (
     CONTAINER,
     RUNS_DIR,
@@ -163,6 +164,7 @@ def environment(manifest: Manifest) -> list[dict[str, Any]]:
     if manifest.kind != "trainjob" and manifest.nodes > 1:
         found.append({"name": "MASTER_ADDR", "value": manifest.head})
     found += [{"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "distrun"}]
+    found.append({"name": env.RECORDED_ELSEWHERE, "value": "1"})
     found = [each for each in found if each["name"] not in manifest.secrets]
     for name in manifest.secrets:
         reference = {"name": manifest.name, "key": name}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import distrun
-from distrun.schedulers.kubernetes.manifest import DIAL_KEY, Manifest
+from distrun.env import DIAL_KEY, RECORDED_ELSEWHERE
+from distrun.schedulers.kubernetes.manifest import Manifest
 from distrun.schedulers.kubernetes.workloads import objects
 from distrun.schedulers.yaml_text import Path, comment_lines, document
 
@@ -36,6 +37,7 @@ _WHY: Mapping[str, str] = {
     "securityContext.readOnlyRootFilesystem": "What has to be written is in the volumes.",
     "env.MASTER_ADDR": "Node 0.",
     "env.HOME": "The one place for temporary files and caches; the user has no entry in passwd.",
+    f"env.{RECORDED_ELSEWHERE}": "The output holds what `distrun diagnose` reads, too.",
     f"env.{DIAL_KEY}": "With this key the other nodes dial in to node 0, which supervises all.",
     "volumes.shm": "/dev/shm: 1 GiB a rank and 1 GiB; it counts as memory of the pod.",
     "volumes.runs": "Gone with the pod: --volume keeps the runs.",

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import distrun
-from distrun.schedulers.kubernetes.manifest import DIAL_KEY, Manifest, ScriptFile
+from distrun.env import DIAL_KEY
+from distrun.schedulers.kubernetes.manifest import Manifest, ScriptFile
 from distrun.schedulers.kubernetes.text import text
 from distrun.spec.kubernetes_values import Toleration, Volume
 
