@@ -68,6 +68,7 @@ def test_a_pod_runs_what_the_same_launch_would_run_on_its_node(
 ) -> None:
     job = objects(distrun("launch", *ON, "--runs-dir", tmp_path / "r", *_runs_in(tmp_path)))[-1]
     environ = {"JOB_COMPLETION_INDEX": str(index), "MASTER_ADDR": "my-train-0.my-train"}
+    environ["DISTRUN_DIAL_KEY"] = "secret" * 8
     here = distrun("launch", "--dry-run", *WORDS, env={**os.environ, **environ})
     assert plan_in_pod(distrun, job, index) == here.stdout, here.stderr
     assert f"# node {index} (node{index}): ranks {2 * index}-{2 * index + 1} of 4" in here.stdout
