@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _USUAL = "~/.kube/config"
+IN_CLUSTER = "in-cluster"
+"""The context of a pod's own service account."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def client_of(access: Access) -> tuple[ApiClient, Access]:
     configuration.retries = False  # `patiently` asks again
     path = access.kubeconfig or os.environ.get("KUBECONFIG", "") or _USUAL
     known = [each for each in path.split(os.pathsep) if Path(each).expanduser().is_file()]
-    if not known and not access.kubeconfig and not access.context and _is_inside():
+    may_be_inside = not access.kubeconfig and access.context in ("", IN_CLUSTER)
+    if not known and may_be_inside and _is_inside():
         chosen = _from_account(access, configuration)
     elif not known:
         named = "--kubeconfig" if access.kubeconfig else "kubeconfig"
@@ -81,7 +84,7 @@ def _from_account(access: Access, configuration: Configuration) -> Access:
             f"the service account of this pod cannot be used: {error}",
             "automountServiceAccountToken of the pod, or --kubeconfig FILE",
         ) from None
-    return replace(access, context="in-cluster", namespace=access.namespace or own or "default")
+    return replace(access, context=IN_CLUSTER, namespace=access.namespace or own or "default")
 
 
 def _from_file(access: Access, path: str, configuration: Configuration) -> Access:

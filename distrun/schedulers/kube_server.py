@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distrun.errors import DistrunError
 from distrun.schedulers import kube_refusals
-from distrun.schedulers.kube_access import Access, client_of
+from distrun.schedulers.kube_access import IN_CLUSTER, Access, client_of
 from distrun.schedulers.kube_refusals import Asked, Refusal, Silent, Unreachable
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Server:
     """
 
     def __init__(self, access: Access) -> None:
+        self._asked_for = access
         self._client, self.access = client_of(access)
         self._host = str(self._client.configuration.host)
 
@@ -122,6 +125,19 @@ class Server:
     def watched(self, what: str, status: Mapping[str, Any]) -> Refusal:
         """Return the refusal that a watch has told in place of an object."""
         return kube_refusals.of_status(self._asked("follow", what, "v1"), status)
+
+    def log_in_again(self) -> None:
+        """Read the kubeconfig again: its credentials may have been renewed meanwhile."""
+        try:
+            self._client, self.access = client_of(replace(self._asked_for, **self._chosen()))
+        except DistrunError:
+            pass  # the server's own refusal says it better
+
+    def _chosen(self) -> dict[str, str]:
+        """Return what must not change with the current context of the kubeconfig."""
+        if self.access.context == IN_CLUSTER:
+            return {}
+        return {"context": self.access.context, "namespace": self.access.namespace}
 
     def close(self) -> None:
         """Close its connections."""

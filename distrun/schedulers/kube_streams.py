@@ -130,6 +130,8 @@ class ObjectWatch(_Reader):
                 self._version = ""
                 if error.status == kube_refusals.EXPIRED:
                     continue
+                if error.status == kube_refusals.UNAUTHORIZED:
+                    self._server.log_in_again()
                 wait_s = pause_s if error.retry_after_s is None else error.retry_after_s
                 problem: DistrunError = error
             except Unreachable as error:

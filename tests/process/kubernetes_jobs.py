@@ -12,6 +12,7 @@ from typing import Any
 from distrun.api import runs
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
+from tests.conftest import wait_until
 from tests.process.kubernetes_server import ApiServer, Log
 
 Event = dict[str, Any]
@@ -166,20 +167,16 @@ class Follower:
     def __init__(self, run: RunDirectory) -> None:
         self.events: list[Event] = []
         self._run = run
-        self._news = threading.Condition()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
         for event in runs.events(self._run, follow=True):
             if event:
-                with self._news:
-                    self.events.append(event)
-                    self._news.notify_all()
+                self.events.append(event)
 
     def until(self, holds: Callable[[list[Event]], bool]) -> None:
-        with self._news:
-            assert self._news.wait_for(lambda: holds(self.events), 20), self.events
+        wait_until(lambda: holds(list(self.events)), 20, f"news after {self.events[-3:]}")
 
     def to_end(self) -> Event:
         self._thread.join(30)

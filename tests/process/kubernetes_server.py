@@ -81,11 +81,13 @@ class Emulator(kmock.KubernetesEmulator):
     changed: set[str] = attrs.field(factory=set)
     """Paths of lists of which an object was deleted since they were last asked for."""
     transports: list[Any] = attrs.field(factory=list)
+    tokens: list[str] = attrs.field(factory=list)
     made: int = 0
 
     async def _handle(self, request: Any) -> aiohttp.web.StreamResponse:
         line = f"{request.method.value.upper()} {request.url.path_qs}"
         self.asked.append(line)
+        self.tokens.append(str(request.headers.get("Authorization")))
         self.transports.append(request._raw_request.transport)
         for fault in self.faults:
             if fault.times > 0 and re.search(fault.match, line):
@@ -179,7 +181,9 @@ class ApiServer:
         """Have requests that match go wrong."""
         self.emulator.faults.append(Fault(match, **what))
 
-    def kubeconfig(self, *, server: str = "", namespace: str = "ml") -> Path:
+    def kubeconfig(
+        self, *, server: str = "", namespace: str = "ml", token: str = "secret-token"
+    ) -> Path:
         """Write a kubeconfig with two contexts, `test` and `other`."""
         cluster = {"name": "c", "cluster": {"server": server or self.url}}
         context = {"cluster": "c", "user": "u", "namespace": namespace}
@@ -188,7 +192,7 @@ class ApiServer:
             "kind": "Config",
             "current-context": "test",
             "clusters": [cluster],
-            "users": [{"name": "u", "user": {"token": "secret-token"}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": name, "context": context} for name in ("test", "other")],
         }
         path = self._place / "kubeconfig"

@@ -54,9 +54,10 @@ def test_why_a_job_waits_is_told_once_for_each_reason(
     for index in (0, 1):
         cluster.set(index, waits("ErrImagePull", "manifest for img:1 not found"))
     follower.until(said("ErrImagePull: manifest for img:1 not found"))
-    for reason in ("ImagePullBackOff", "ErrImagePull"):
-        cluster.set(0, waits(reason, "manifest for img:1 not found"))
+    for index in (0, 1):
+        cluster.set(index, waits("ImagePullBackOff", "manifest for img:1 not found"))
     follower.until(said("ImagePullBackOff"))
+    cluster.set(0, waits("ErrImagePull", "manifest for img:1 not found"))
     for name in (f"{NAME}-0-x", f"{NAME}-1-x"):
         kube.delete(f"{PODS}/{name}")
     log = cluster.start(again="2")
@@ -180,6 +181,15 @@ def test_a_server_that_refuses_for_a_while_ends_nothing(
     cluster.end(0)
     assert follower.to_end()["exit_code"] == 0
     follower.until(said("answers again"))
+
+
+def test_credentials_that_were_renewed_meanwhile_are_read_again(
+    kube: ApiServer, kube_run: RunDirectory
+) -> None:
+    kube.fail(r"GET .*/pods\?", status=401, message="the token has expired")
+    kube.kubeconfig(token="new-token")
+    Follower(kube_run).until(lambda _: "Bearer new-token" in kube.emulator.tokens)
+    assert "Bearer secret-token" in kube.emulator.tokens
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])

@@ -11,6 +11,7 @@ import pytest
 
 from distrun.api import kubernetes_jobs, runs
 from distrun.errors import DistrunError, MachineError
+from distrun.schedulers import kube_access
 from distrun.schedulers.kube_access import Access
 from tests.process.kubernetes_jobs import JOB, NAME, RUN_ID, a_record, objects
 from tests.process.kubernetes_server import ApiServer
@@ -195,3 +196,34 @@ def _greets(listening: socket.socket) -> None:
                 talk.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")
         except OSError:
             return
+
+
+def test_inside_of_a_pod_its_service_account_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes.config import incluster_config
+
+    account = tmp_path / "account"
+    account.mkdir()
+    for name, text in (("token", "t"), ("namespace", "team\n"), ("ca.crt", "ca")):
+        (account / name).write_text(text)
+    monkeypatch.setattr(kube_access, "_ACCOUNT", account)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(account / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(account / "ca.crt"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    for access in (Access(), Access(context="in-cluster", namespace="team")):
+        client, chosen = kube_access.client_of(access)
+        assert chosen == Access("in-cluster", "team")
+        assert client.configuration.host == "https://10.0.0.1:443"
+    assert kube_access.client_of(Access(namespace="mine"))[1].namespace == "mine"
+
+
+def test_without_the_client_the_command_that_installs_it_is_told(
+    kube: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_access, "missing", lambda package, extra: f"pip install {extra}")
+    error = refused(tmp_path, Access(kubeconfig=str(kube.kubeconfig())))
+    assert "needs the Python package kubernetes" in error.message
+    assert (error.hint, error.exit_code) == ("pip install kubernetes", 3)
