@@ -75,6 +75,7 @@ def _run(
     tick_s: float,
 ) -> LaunchResult:
     from distrun.api.launch import result_of, start
+    from distrun.api.trainjob_progress import TrainJobProgress
     from distrun.cli.screen.console import say
 
     plan = prepared.plan
@@ -99,9 +100,11 @@ def _run(
                 if word.partition("=")[0] in ("--nodes", "--nproc-per-node"):
                     say(f"{word} stands after the script, so it is the script's own")
         view = make_view(client.run)
+        progress = TrainJobProgress()
         ended: dict[str, Any] = {}
         for event in client.events(tick_s):
             view.on_event(event)
+            progress.take(event)
             patience.check(event)
             warning.check(client)
             for signum in prepared.head.news() if prepared.head else ():
@@ -109,6 +112,7 @@ def _run(
             if event.get("event") == "ended":
                 ended = event
     result = result_of(client, ended)
+    progress.end(result.exit_code)
     view.finish(ended or {**vars(result), "run_dir": str(result.run_dir)})
     if said := warning.after(result):
         say(said)
