@@ -30,6 +30,7 @@ _SUBMIT_S = 30.0
 """A server that is busy or away is asked again for so long."""
 _UNDO_S = 10.0
 _POLL_S = 0.1
+_STARTED = ("Running", "Starting")
 _READY_S = 10.0
 """The log is read within this time, before a stop takes the pod away."""
 _OVERTIME_S = 30.0
@@ -303,7 +304,7 @@ class Jobs:
                 words = bring_up_to_date(run)
                 found = record.read(run)
                 if found.ended_at is None:
-                    state = "running" if words == "Running" else f"pending ({words or 'None'})"
+                    state = "running" if words in _STARTED else f"pending ({words or 'None'})"
                     return found, state
         except DistrunError as error:
             self._silent.add(access)

@@ -54,6 +54,7 @@ class Watch:
         self._follow = follow
         found = record.read(run)
         self._name, self._kind = str(found.job.get("name")), str(found.job.get("kind"))
+        self._nodes = found.nnodes
         self._server = Server(Access.from_json(found.job))
         self._news: list[dict[str, Any]] = []
         self._queue = news_queue()
@@ -121,7 +122,7 @@ class Watch:
         """What the job is doing, in a word or two; "" if that is not known yet."""
         if self._job is None or self._pods is None:
             return ""
-        return pod_states.news_of(self._name, self._job, self._current())[0]
+        return pod_states.news_of(self._name, self._job, self._current(), self._nodes)[0]
 
     def news(self) -> Iterator[dict[str, Any]]:
         """Yield what is new: events with a message, and words that are no events."""
@@ -327,7 +328,8 @@ class Watch:
                 self._tell("", f"job {self._name}: {said}")
         if self._mirror is not None and self._mirror.has_begun:
             return
-        state, message = pod_states.news_of(self._name, self._job, pods, self._warning_now(pods))
+        warning = self._warning_now(pods)
+        state, message = pod_states.news_of(self._name, self._job, pods, self._nodes, warning)
         before = self._told.get(state)
         is_old = before is not None and time.monotonic() - before[1] >= _SAME_STATE_S
         if before is None or (before[0] != message and is_old):
