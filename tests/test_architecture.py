@@ -62,7 +62,7 @@ THIRD_PARTY = {
     "psutil": {"probe", "supervise"},
     "kubernetes": {"schedulers"},
     "urllib3": {"schedulers"},
-    "yaml": {"schedulers"},
+    "yaml": {"schedulers", "spec"},
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
@@ -72,7 +72,7 @@ THIRD_PARTY = {
 PARTS_OF_EVERY_COMMAND = {
     *("assignments", "commands", "debug_rank", "help_groups", "launch_command", "output_file"),
     *("rank_list", "run_to_end", "stdin", "torchrun_options"),
-    *("submit_run", "follow_job", "job_warning"),
+    *("submit_run", "follow_job", "job_warning", "kubernetes_flags"),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another; in
 the rooms of cli, all but `command`."""
@@ -81,7 +81,8 @@ PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "node
 THEY_PUT_PARTS_TOGETHER = {"registry", "quick", "across", "judge", "site"}
 """Modules of checks and schedulers that import rules, or schedulers."""
 PARTS_OF_EVERY_SCHEDULER = {
-    *("place", "platforms", "sbatch", "slurm_states", "slurm_commands"),
+    *("place", "platforms", "sbatch", "slurm_states", "slurm_commands", "yaml_text"),
+    *(f"kubernetes.{part}" for part in ("manifest", "pod", "workloads", "merge", "keys", "text")),
     *("kube_access", "kube_refusals", "kube_server", "kube_streams", "pod_states"),
 }
 """The same for schedulers."""

@@ -17,7 +17,9 @@ from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
 _QUICK = ("--quick", "--addresses", "--deadline", str(LAUNCH_DEADLINE_S))
-NAMES = ("local", "ssh", "slurm")
+NAMES = ("local", "ssh", "slurm", "kubernetes")
+SUBMITTED = ("kubernetes",)
+"""Those that start the nodes by themselves: a launch submits a job, and nothing is reached."""
 
 
 class Scheduler(Protocol):
@@ -66,6 +68,16 @@ def scheduler(name: str) -> Scheduler:
     return cast(Scheduler, importlib.import_module(f"distrun.schedulers.{name}"))
 
 
+def _reaching(settings: Settings) -> Scheduler:
+    """Return the scheduler of a job, whose nodes are reached from here."""
+    if (name := name_of(settings)) in SUBMITTED:
+        raise UsageError(
+            f"--on {name}: no node can be reached from here",
+            f"`distrun launch --on {name}` submits a job; in its pods every command works",
+        )
+    return scheduler(name)
+
+
 @contextmanager
 def opened(
     settings: Settings, *, quick: bool = False, nodes_of: Scheduler | None = None
@@ -81,7 +93,7 @@ def opened(
         UsageError: The settings do not fit their scheduler.
         MachineError: It gives no nodes, or they cannot be asked.
     """
-    chosen = nodes_of or scheduler(name_of(settings))
+    chosen = nodes_of or _reaching(settings)
     with chosen.nodes(settings) as places:
         if not places:
             yield places, ThisMachine(settings.runs_dir)
