@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.api.kubernetes_watch import Watch
+from distrun.api.mirror import OVER
 from distrun.checks.required import require_runs_dir
 from distrun.errors import DistrunError, MachineError, UsageError
 from distrun.runs import directory, known, record
@@ -23,10 +24,13 @@ from distrun.schedulers.pod_states import SELECTORS
 
 Tell = Callable[[str], None]
 NAME = "kubernetes"
+UNKNOWN = "unknown to this machine"
+"""The state of a run whose server does not answer."""
 _SUBMIT_S = 30.0
 """A server that is busy or away is asked again for so long."""
 _UNDO_S = 10.0
 _POLL_S = 0.1
+_STARTED = ("Running", "Starting")
 _READY_S = 10.0
 """The log is read within this time, before a stop takes the pod away."""
 _OVERTIME_S = 30.0
@@ -40,6 +44,11 @@ _KINDS = {kind: name for name, (_, kind) in APIS.items()}
 def is_ours(found: RunRecord) -> bool:
     """Return whether a run was submitted to Kubernetes."""
     return found.job.get("on") == NAME and found.job.get("kind") in APIS
+
+
+def is_over(found: RunRecord) -> bool:
+    """Return whether a run has ended, and its job will not be started again."""
+    return found.ended_at is not None and found.job.get(OVER) is True
 
 
 def submit(
@@ -229,7 +238,7 @@ def stop(
         UsageError: It has ended.
         MachineError: The server does not answer.
     """
-    if found.ended_at is not None:
+    if is_over(found):
         raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
     stopper = Stopper(run, found)
     limit_s = found.grace_s + 2 * _OVERTIME_S if wait_s is None else wait_s
@@ -266,28 +275,38 @@ def bring_up_to_date(run: RunDirectory, *, within_s: float = _LOOK_S) -> str:
     try:
         deadline = time.monotonic() + within_s
         while not watch.over() and not watch.has_caught_up:
-            if time.monotonic() > deadline:
-                raise MachineError(_problem(watch) or "the Kubernetes server does not answer")
+            if watch.problem or time.monotonic() > deadline:
+                raise MachineError(watch.problem or "the Kubernetes server does not answer")
             time.sleep(_POLL_S)
         return watch.state
     finally:
         watch.close()
 
 
-def _problem(watch: Watch) -> str:
-    return next((str(each["message"]) for each in watch.news() if each["event"] == "job"), "")
+class Jobs:
+    """The states of several runs, for a list of them: a server that does not answer is asked once.
 
+    Args:
+        tell: Called with a line if it does not.
+    """
 
-def state_of(run: RunDirectory, found: RunRecord, tell: Tell) -> tuple[RunRecord, str]:
-    """Return a run's record, brought up to date, and its state in words."""
-    if found.ended_at is not None:
-        return found, found.state
-    try:
-        words = bring_up_to_date(run)
-        found = record.read(run)
-    except DistrunError as error:
-        tell(f"{run.run_id}: {error.message}")
-        return found, "unknown to this machine"
-    if found.ended_at is not None:
-        return found, found.state
-    return found, "running" if words == "Running" else f"pending ({words or 'None'})"
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._silent: set[Access] = set()
+
+    def state_of(self, run: RunDirectory, found: RunRecord) -> tuple[RunRecord, str]:
+        """Return a run's record, brought up to date, and its state in words."""
+        if is_over(found):
+            return found, found.state
+        access = Access.from_json(found.job)
+        try:
+            if access not in self._silent:
+                words = bring_up_to_date(run)
+                found = record.read(run)
+                if found.ended_at is None:
+                    state = "running" if words in _STARTED else f"pending ({words or 'None'})"
+                    return found, state
+        except DistrunError as error:
+            self._silent.add(access)
+            self._tell(error.message)
+        return found, found.state if found.ended_at is not None else UNKNOWN

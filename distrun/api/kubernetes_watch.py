@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distrun.api.mirror import Mirror, open_mirror
+from distrun.api.mirror import OVER, Mirror, open_mirror
 from distrun.errors import DistrunError, ExitCode, MachineError
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -32,6 +32,7 @@ _LOCK_S = 1.0
 _LAST_WORDS_S = 15.0
 """After the end of the job, the last words of its head come within this time."""
 _WARNINGS_S = 5.0
+_PROBLEM = "problem"
 _SAME_STATE_S = 10.0
 """Another message about the same reason is told after so long."""
 
@@ -53,6 +54,7 @@ class Watch:
         self._follow = follow
         found = record.read(run)
         self._name, self._kind = str(found.job.get("name")), str(found.job.get("kind"))
+        self._nodes = found.nnodes
         self._server = Server(Access.from_json(found.job))
         self._news: list[dict[str, Any]] = []
         self._queue = news_queue()
@@ -81,16 +83,22 @@ class Watch:
             MachineError: The run directory cannot be used.
         """
         if self._mirror is None and not self._may_write():
-            found = record.read(self._run)
-            return found.ended_at is not None and found.exit_code == ExitCode.OK
+            return record.read(self._run).job.get(OVER) is True
         assert self._mirror is not None
         self._drain()
         if self._pods is None or not self._job_known:
             return False
         self._read_log()
         over = self._is_over(self._mirror)
+        if over:
+            self._mirror.settle()
         self._mirror.checkpoint()
         return over
+
+    @property
+    def problem(self) -> str:
+        """Why the server does not answer as it should; "" if it does."""
+        return self._told.get(_PROBLEM, ("", 0.0))[0]
 
     @property
     def has_caught_up(self) -> bool:
@@ -114,7 +122,7 @@ class Watch:
         """What the job is doing, in a word or two; "" if that is not known yet."""
         if self._job is None or self._pods is None:
             return ""
-        return pod_states.news_of(self._name, self._job, self._current())[0]
+        return pod_states.news_of(self._name, self._job, self._current(), self._nodes)[0]
 
     def news(self) -> Iterator[dict[str, Any]]:
         """Yield what is new: events with a message, and words that are no events."""
@@ -188,14 +196,13 @@ class Watch:
         self._job_was_there = self._job_was_there or self._job is not None
 
     def _on_problem(self, problem: Problem) -> None:
-        what = "problem"
         if problem.error is None:
-            if self._told.pop(what, None):
+            if self._told.pop(_PROBLEM, None):
                 self._tell("", f"job {self._name}: the Kubernetes server answers again")
             return
         message = problem.error.message
-        if self._told.get(what, ("", 0.0))[0] != message:
-            self._told[what] = (message, time.monotonic())
+        if self.problem != message:
+            self._told[_PROBLEM] = (message, time.monotonic())
             self._tell("", f"job {self._name}: {message}; asking again")
 
     # --- the log of the head ------------------------------------------------------------
@@ -321,7 +328,8 @@ class Watch:
                 self._tell("", f"job {self._name}: {said}")
         if self._mirror is not None and self._mirror.has_begun:
             return
-        state, message = pod_states.news_of(self._name, self._job, pods, self._warning_now(pods))
+        warning = self._warning_now(pods)
+        state, message = pod_states.news_of(self._name, self._job, pods, self._nodes, warning)
         before = self._told.get(state)
         is_old = before is not None and time.monotonic() - before[1] >= _SAME_STATE_S
         if before is None or (before[0] != message and is_old):

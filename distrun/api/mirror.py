@@ -26,6 +26,8 @@ _TIME = re.compile(
 )
 _NOT_KEPT = ("signal_repeated", "silent", "output", "metrics", "run", "file")
 """Events that are not in a run's events.jsonl."""
+OVER = "over"
+"""Key of a record's `job`: the job has ended and will not be started again."""
 _MOST_RANKS = 1 << 20
 _LAST_TIME = 1e11
 """As in a run's record."""
@@ -106,6 +108,11 @@ class Mirror:
                 self.record, outcome, exit_code, self._before + 1, summary=summary, hint=hint
             )
         )
+
+    def settle(self) -> None:
+        """Note in the record that the job will not go on."""
+        if self.record.job.get(OVER) is not True:
+            self._write(replace(self.record, job={**self.record.job, OVER: True}))
 
     def checkpoint(self) -> None:
         """Make all that was taken last, also if this process is killed."""

@@ -69,9 +69,11 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: They cannot be read.
     """
-    watch = _watch(run) if follow and _read(run).job else None
+    found = _read(run)
+    is_job = follow and bool(found.job)
+    watch = _watch(run) if is_job and not kubernetes_jobs.is_over(found) else None
     try:
-        yield from _events(run, watch, follow=follow)
+        yield from _events(run, watch, follow=follow, is_job=is_job)
     finally:
         if watch:
             watch.close()
@@ -84,7 +86,9 @@ def _watch(run: RunDirectory) -> Watch:
     return slurm_jobs.Watch(run)
 
 
-def _events(run: RunDirectory, watch: Watch | None, *, follow: bool) -> Iterator[dict[str, Any]]:
+def _events(
+    run: RunDirectory, watch: Watch | None, *, follow: bool, is_job: bool
+) -> Iterator[dict[str, Any]]:
     lines, offset = Lines(tolerant=True), 0  # a full disk truncates a line
     last: dict[str, Any] = {}
     while True:
@@ -96,7 +100,7 @@ def _events(run: RunDirectory, watch: Watch | None, *, follow: bool) -> Iterator
             if not isinstance(event.get("event"), str):
                 continue
             last = event
-            if watch is None or event["event"] != "ended":  # the job may begin another attempt
+            if not is_job or event["event"] != "ended":  # the job may begin another attempt
                 yield event
         if watch:
             yield from watch.news()
@@ -105,7 +109,7 @@ def _events(run: RunDirectory, watch: Watch | None, *, follow: bool) -> Iterator
                 break
             yield {}
             time.sleep(_POLL_S)
-    if watch:
+    if is_job:
         ended = ended_event(run, verdict(run))
         is_told = last.get("event") == "ended" and last.get("outcome") == ended["outcome"]
         yield last if is_told else ended
@@ -119,13 +123,12 @@ class Jobs:
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._slurm = slurm_jobs.Jobs(tell)
+        self._slurm, self._kubernetes = slurm_jobs.Jobs(tell), kubernetes_jobs.Jobs(tell)
 
     def state_of(self, run: RunDirectory, found: RunRecord) -> tuple[RunRecord, str]:
         """Return a run's record, brought up to date, and its state in words."""
         if kubernetes_jobs.is_ours(found):
-            return kubernetes_jobs.state_of(run, found, self._tell)
+            return self._kubernetes.state_of(run, found)
         return self._slurm.state_of(run, found)
 
 
@@ -145,7 +148,7 @@ def bring_up_to_date(run: RunDirectory, found: RunRecord, tell: Callable[[str], 
         tell: Called with a line if that cannot be done.
     """
     if kubernetes_jobs.is_ours(found):
-        return kubernetes_jobs.state_of(run, found, tell)[0]
+        return kubernetes_jobs.Jobs(tell).state_of(run, found)[0]
     return found
 
 

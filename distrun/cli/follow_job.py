@@ -88,12 +88,13 @@ class Following:
             self._view.on_event(event)
         elif event and self._shown.json:
             print(json.dumps(event), flush=True)
-        elif event and event["event"] == "said":
-            print(event["line"], flush=True)
         elif event and not self._shown.quiet:
             from distrun.cli.screen.console import say
 
-            say(event["message"])
+            if event["event"] == "said":
+                print(event["line"], flush=True)
+            else:
+                say(event["message"])
 
     def _made(self) -> RunView:
         from distrun.api.runs import find

@@ -136,6 +136,9 @@ class ObjectWatch(_Reader):
                 problem: DistrunError = error
             except Unreachable as error:
                 wait_s, problem = pause_s, error
+            except (AttributeError, LookupError, TypeError) as error:
+                said = f"the server tells what are no {self._kind}s: {error!r}"
+                wait_s, problem = pause_s, Unreachable(said, "", sent=True)
             if pause_s > _FIRST_PAUSE_S:  # once is no news
                 told = True
                 self._put(Problem(self._kind, problem))

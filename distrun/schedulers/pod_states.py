@@ -231,13 +231,16 @@ def _disrupted(name: str, reason: str, message: str) -> Ending:
     return Ending("preempted", ExitCode.TERMINATED, f"pod {name} was evicted ({why})")
 
 
-def news_of(name: str, job: Object, pods: Sequence[Object], warning: str = "") -> tuple[str, str]:
+def news_of(
+    name: str, job: Object, pods: Sequence[Object], nodes: int, warning: str = ""
+) -> tuple[str, str]:
     """Return the state of a job in a word, and a sentence about it.
 
     Args:
         name: Of the job.
         job: The job.
         pods: Those of its pods that have not been replaced.
+        nodes: How many it is to have.
         warning: The newest warning among its events; "" without one.
     """
     if is_suspended(job) and not pods:
@@ -246,13 +249,15 @@ def news_of(name: str, job: Object, pods: Sequence[Object], warning: str = "") -
         said = f": {warning}" if warning else ""
         return "NoPods", f"job {name}: Kubernetes has made no pod yet{said}"
     reasons = [(pod, why) for pod in pods if (why := waiting(pod)) is not None]
+    of = max(nodes, len(pods))
     if not reasons:
-        return "Running", f"job {name}: {_count(len(pods), len(pods), 'started')}"
+        state = "Running" if len(pods) == of else "Starting"
+        return state, f"job {name}: {_count(len(pods), of, 'started')}"
     first = min((why for _, why in reasons), key=lambda why: why.reason in _NO_REASON)
     waits = [pod for pod, why in reasons if why.reason == first.reason]
     told = first.message or (warning if first.reason in _NO_REASON else "")
     what = f"{first.reason}: {told}" if told else _PLAIN.get(first.reason, first.reason)
-    who = _count(len(waits), len(pods), "waiting")
+    who = _count(len(waits), of, "waiting")
     return first.reason, f"job {name}: {who}: {what}"
 
 

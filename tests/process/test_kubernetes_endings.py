@@ -293,3 +293,32 @@ def test_a_run_that_runs_is_pending_or_running_in_a_list(
     assert runs.Jobs(told.append).state_of(kube_run, record)[1] == "running"
     assert log_of(kube_run.path, 0) == "line 0\nline 2\n"
     assert not told
+
+
+def test_runs_whose_server_does_not_answer_are_listed_and_the_server_is_asked_once(
+    kube: ApiServer, kube_run: RunDirectory
+) -> None:
+    record = runs.find(kube_run.path.parent, kube_run.run_id)[1]
+    kube.kubeconfig(server="http://127.0.0.1:9")
+    told: list[str] = []
+    jobs = runs.Jobs(told.append)
+    states = [jobs.state_of(kube_run, record)[1] for _ in range(3)]
+    assert states == ["unknown to this machine"] * 3
+    assert len(told) == 1
+    assert "http://127.0.0.1:9 is not to be reached" in told[0]
+
+
+def test_a_run_that_is_over_needs_no_server_any_more(
+    kube: ApiServer, kube_run: RunDirectory
+) -> None:
+    follower = Follower(kube_run)
+    log = Cluster(kube).start()
+    for line in lines_of(*a_run(code=4)):
+        log.add(line)
+    Cluster(kube).end(4)
+    follower.to_end()
+    kube.kubeconfig().unlink()
+    again = Follower(kube_run).to_end()
+    assert (again["event"], again["exit_code"]) == ("ended", 4)
+    record = runs.find(kube_run.path.parent, kube_run.run_id)[1]
+    assert runs.Jobs(pytest.fail).state_of(kube_run, record)[1] == "ended"

@@ -1,126 +1,97 @@
-"""`distrun launch --on kubernetes` creates what --dry-run prints, and follows it to its end."""
+"""`distrun launch --on kubernetes` as a user types it, from the submission to the exit code."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-from collections.abc import Callable, Iterator
+import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.conftest import only_run, wait_until
-from tests.process.kubernetes_jobs import JOB, NAME, Cluster, a_run, lines_of, log_of
-from tests.process.kubernetes_server import ApiServer, api_server
+from tests.conftest import SCENARIOS, only_run, wait_until
+from tests.process.kubernetes_jobs import decided, ended, pod, running
+from tests.process.kubernetes_server import ApiServer, Log
 from tests.process.launched import Launched
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = pytest.mark.timeout(150)
-LIMIT_S = 60.0
-WORDS = (
-    *("--on", "kubernetes", "--image", "distrun:1", "--nodes", "2", "--configmap"),
-    *("--network-policy", "--env", "HF_TOKEN=hunter2", "--job-name", NAME),
-)
-MADE = {
-    "configmaps": "/api/v1/namespaces/ml/configmaps/",
-    "secrets": "/api/v1/namespaces/ml/secrets/",
-    "networkpolicies": "/apis/networking.k8s.io/v1/namespaces/ml/networkpolicies/",
-    "services": "/api/v1/namespaces/ml/services/",
-    "jobs": "/apis/batch/v1/namespaces/ml/jobs/",
-}
+pytestmark = pytest.mark.timeout(180)
+FAULTS = SCENARIOS / "faults.py"
+JOBS, PODS = "/apis/batch/v1/namespaces/ml/jobs", "/api/v1/namespaces/ml/pods"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    (tmp_path / "train.py").write_text("print('hi')\n")
-    (tmp_path / "server").mkdir()
-    with api_server(tmp_path / "server") as started:
-        yield started
+def submitted(kube: ApiServer, launched: Callable[..., Launched]) -> tuple[Launched, str]:
+    """Launch two nodes; return when the job is there, with its name."""
+    words = ("--on", "kubernetes", "--kubeconfig", kube.kubeconfig(), "--image", "img:1")
+    run = launched(*words, "--nodes", 2, "--nproc-per-node", 1, FAULTS, "exit_3")
+    wait_until(lambda: kube.names("jobs"), 30, "the job")
+    return run, kube.names("jobs")[0]
 
 
-def without_what_a_server_adds(found: dict[str, Any]) -> dict[str, Any]:
-    meta = {k: v for k, v in found["metadata"].items() if k in ("name", "labels")}
-    return {**{k: v for k, v in found.items() if k != "status"}, "metadata": meta}
+def start(kube: ApiServer, name: str) -> Log:
+    """Start both pods of the job as Kubernetes would; return the log of the first."""
+    template = kube.object(f"{JOBS}/{name}")["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert "--json" in container["args"]
+    for index in (0, 1):
+        made: dict[str, Any] = pod(index, running())
+        made["metadata"]["name"] = f"{name}-{index}-x"
+        made["metadata"]["labels"]["batch.kubernetes.io/job-name"] = name
+        kube.logs[f"{name}-{index}-x"] = Log()
+        kube.add(PODS, made)
+    return kube.logs[f"{name}-0-x"]
 
 
-def is_made(server: ApiServer) -> bool:
-    return any(line.startswith("POST") and line.endswith("/jobs") for line in server.asked)
-
-
-@pytest.mark.parametrize("code", [0, 7])
-def test_the_printed_job_is_created_and_followed_to_its_code(
-    server: ApiServer, launched: Callable[..., Launched], distrun: Run, tmp_path: Path, code: int
+def test_a_launch_ends_with_the_exit_code_of_the_pods_and_leaves_a_whole_record(
+    kube: ApiServer, launched: Callable[..., Launched], distrun: Any, tmp_path: Path
 ) -> None:
-    printed = distrun("launch", *WORDS, "--dry-run", "train.py")
-    config = server.kubeconfig()
-    run = launched(*WORDS, "--kubeconfig", config, "train.py")
-    wait_until(lambda: is_made(server) or run.process.poll() is not None, LIMIT_S)
-    cluster = Cluster(server)
-    for each in filter(None, yaml.safe_load_all(printed.stdout)):
-        plural = next(p for p in MADE if each["kind"].lower()[:-1] in p)
-        assert without_what_a_server_adds(server.object(MADE[plural] + NAME)) == each
-    secret = server.object(MADE["secrets"] + NAME)["stringData"]
-    assert secret["HF_TOKEN"] == "hunter2" and len(secret["DISTRUN_DIAL_KEY"]) >= 32
-    log = cluster.start()
-    *before, told = a_run(code)
-    for line in lines_of(*before, {**told, "verdict": None}):
+    there = tmp_path / "there"
+    there.mkdir()
+    words = ("launch", "--json", "--nodes", 2, "--nproc-per-node", 1, FAULTS, "exit_3")
+    lines = distrun(*words, cwd=there, timeout_s=90).stdout.splitlines()
+    run, name = submitted(kube, launched)
+    log = start(kube, name)
+    log.cuts = [500, 2_000]
+    for line in lines:
         log.add(line)
-    cluster.end(code)
-    out, errors = run.process.communicate(timeout=LIMIT_S)
-    assert run.process.returncode == code, errors
-    assert f"submitted as job {NAME}" in errors and "line 2" in out
-    assert "hunter2" not in out + errors and secret["DISTRUN_DIAL_KEY"] not in out + errors
-    assert "line 0" in log_of(only_run(tmp_path), 0)
-    shown = distrun("show")
-    assert shown.returncode == 0 and "train.py" in shown.stdout
+    log.closed = True
+    for index in (0, 1):
+        kube.change(f"{PODS}/{name}-{index}-x", {"status": ended(3)})
+    kube.change(f"{JOBS}/{name}", decided("Failed", "PodFailurePolicy"))
+    code, said = run.end(60)
+    assert code == 3
+    assert f"submitted as job {name}" in said
+    assert "failed first: exited with 3" in said
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert (record["outcome"], record["exit_code"]) == ("failed", 3)
+    for secret in kube.object("/api/v1/namespaces/ml/secrets")["items"]:
+        assert secret["metadata"]["ownerReferences"][0]["name"] == name
 
 
-def test_a_name_of_the_job_is_new_each_time(
-    server: ApiServer, distrun: Run, tmp_path: Path
+def test_a_signal_ends_the_job_and_the_launch_says_so(
+    kube: ApiServer, launched: Callable[..., Launched]
 ) -> None:
-    words = ("--on", "kubernetes", "--image", "a", "--kubeconfig", server.kubeconfig(), "--detach")
-    for _ in range(2):
-        assert distrun("launch", *words, "train.py").returncode == 0
-    names = server.names("jobs")
-    assert len(set(names)) == 2
-    assert all(re.fullmatch(r"train-[0-9a-f]{4}", name) for name in names)
-    assert {path.name[-4:] for path in (tmp_path / "runs").iterdir()} == {n[-4:] for n in names}
+    run, name = submitted(kube, launched)
+    start(kube, name)
+    run.wait_for_words("2 of 2 pods are started")
+    run.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not kube.names("jobs"), 30, "the end of the job")
+    kube.logs.clear()
+    for index in (0, 1):
+        kube.delete(f"{PODS}/{name}-{index}-x")
+    code, said = run.end(60)
+    assert code == 143
+    assert "cancelled" in said or "deleted" in said
 
 
-def test_what_the_server_refuses_leaves_nothing(
-    server: ApiServer, distrun: Run, tmp_path: Path
+def test_a_refusal_is_an_error_of_the_launch_and_nothing_is_left(
+    kube: ApiServer, distrun: Any, tmp_path: Path
 ) -> None:
-    server.fail("POST .*/jobs", status=403, reason="Forbidden", message="ada cannot create jobs")
-    words = (*WORDS, "--kubeconfig", server.kubeconfig())
-    done = distrun("launch", *words, "train.py")
-    assert done.returncode in (2, 3) and "ada cannot create jobs" in done.stderr, done.stderr
+    kube.fail(f"^POST {JOBS}", status=403, message="User cannot create jobs")
+    words = ("--on", "kubernetes", "--kubeconfig", kube.kubeconfig(), "--image", "img:1")
+    refused = distrun("launch", *words, FAULTS, "exit_3")
+    assert refused.returncode == 3
+    assert "does not let you create Job" in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert not list((tmp_path / "runs").glob("*"))
-    assert server.names("secrets") == server.names("services") == server.names("jobs") == []
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--kubeconfig", "none"], "--kubeconfig 'none' is not there"),
-        (["--context", "x"], "--context 'x' is not in"),
-    ],
-)
-def test_a_server_that_is_not_named_is_an_error(
-    server: ApiServer, distrun: Run, tmp_path: Path, words: list[str], said: str
-) -> None:
-    config = ["--kubeconfig", server.kubeconfig()] if "--context" in words else []
-    done = distrun("launch", *WORDS, *config, *words, "train.py")
-    assert done.returncode == 2 and said in done.stderr and "hint:" in done.stderr
-    assert not list((tmp_path / "runs").glob("*")) and not is_made(server)
-
-
-def test_the_job_belongs_to_the_run(server: ApiServer, distrun: Run, tmp_path: Path) -> None:
-    words = (*WORDS, "--kubeconfig", server.kubeconfig(), "--detach")
-    assert distrun("launch", *words, "train.py").returncode == 0
-    job = server.object(JOB)
-    for plural in ("configmaps", "secrets", "networkpolicies", "services"):
-        (owner,) = server.object(MADE[plural] + NAME)["metadata"]["ownerReferences"]
-        assert owner["uid"] == job["metadata"]["uid"]
-    assert '"kind": "job"' in (only_run(tmp_path) / "run.json").read_text()
+    assert not kube.names("secrets") + kube.names("services")

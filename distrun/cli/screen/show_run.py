@@ -91,7 +91,8 @@ class RunView:
             elif self._as_json:
                 self._line(event)
             elif event["event"] == "said":  # by the container, beside the events of its launch
-                self._console.lines(str(event["line"]).encode(errors="replace") + b"\n")
+                if not self._quiet:
+                    self._console.lines(str(event["line"]).encode(errors="replace") + b"\n")
             else:
                 self._say(event)
         self.pump()

@@ -75,7 +75,7 @@ def test_a_job_without_a_decision_goes_on() -> None:
 
 
 def test_a_suspended_job_waits_for_its_queue() -> None:
-    state, message = pod_states.news_of("j", {"spec": {"suspend": True}}, [])
+    state, message = pod_states.news_of("j", {"spec": {"suspend": True}}, [], 2)
     assert state == "Suspended"
     assert "it waits for its turn in a queue" in message
 
@@ -89,10 +89,22 @@ def test_the_reason_that_helps_is_told_before_the_one_that_does_not() -> None:
             "conditions": [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [{"name": "distrun", "state": state}],
         }
-    state, message = pod_states.news_of("j", {}, pods)
+    state, message = pod_states.news_of("j", {}, pods, 2)
     assert (state, message) == (
         "ErrImagePull",
         "job j: 1 of 2 pods are waiting: ErrImagePull: denied",
     )
-    _, message = pod_states.news_of("j", {}, pods[:1], "FailedMount: secret not found")
+    _, message = pod_states.news_of("j", {}, pods[:1], 1, "FailedMount: secret not found")
     assert message == "job j: its pod is waiting: ContainerCreating: FailedMount: secret not found"
+
+
+def test_a_job_of_which_not_all_pods_are_there_has_not_started() -> None:
+    pods = [pod("a", 0), pod("b", 1)]
+    for each in pods:
+        each["status"] = {"phase": "Running"}
+    assert pod_states.news_of("j", {}, pods[:1], 2) == (
+        "Starting",
+        "job j: 1 of 2 pods are started",
+    )
+    assert pod_states.news_of("j", {}, pods, 2)[0] == "Running"
+    assert pod_states.news_of("j", {}, pods[:1], 1)[1] == "job j: its pod is started"
