@@ -64,12 +64,13 @@ THIRD_PARTY = {
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
     "matplotlib": {"cli"},
+    "yaml": {"spec"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {
     *("assignments", "commands", "debug_rank", "help_groups", "launch_command", "output_file"),
     *("rank_list", "run_to_end", "stdin", "torchrun_options"),
-    *("submit_run", "follow_job", "job_warning"),
+    *("submit_run", "follow_job", "job_warning", "kubernetes_flags"),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another; in
 the rooms of cli, all but `command`."""
@@ -77,7 +78,10 @@ PARTS_OF_EVERY_RULE = {"rule", "limits", "each", "nics", "skips", "words", "node
 """Modules of checks that are no rule, and so may be imported by rules and by one another."""
 THEY_PUT_PARTS_TOGETHER = {"registry", "quick", "across", "judge", "site"}
 """Modules of checks and schedulers that import rules, or schedulers."""
-PARTS_OF_EVERY_SCHEDULER = {"place", "platforms", "sbatch", "slurm_states", "slurm_commands"}
+PARTS_OF_EVERY_SCHEDULER = {
+    *("place", "platforms", "sbatch", "slurm_states", "slurm_commands", "yaml_text"),
+    *(f"kubernetes.{part}" for part in ("manifest", "pod", "workloads", "merge", "keys", "text")),
+}
 """The same for schedulers."""
 
 

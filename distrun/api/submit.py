@@ -20,7 +20,7 @@ from distrun.runs import directory, known, record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers import slurm_commands
-from distrun.schedulers.registry import name_of
+from distrun.schedulers.registry import SUBMITTED, name_of
 from distrun.schedulers.sbatch import Batch, render
 from distrun.spec import read
 from distrun.spec.job import Header, Job
@@ -41,9 +41,11 @@ class Asked:
     """The recipe's own table."""
 
     @property
-    def is_submitted(self) -> bool:
-        """Whether a launch of it submits it: to Slurm, with no job around."""
-        return self.job.on == "slurm" and not os.environ.get("SLURM_JOB_ID")
+    def submitted_to(self) -> str:
+        """The scheduler that a launch of it is submitted to; "" if it starts the nodes itself."""
+        if self.job.on == "slurm":
+            return "" if os.environ.get("SLURM_JOB_ID") else "slurm"
+        return self.job.on if self.job.on in SUBMITTED else ""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,16 @@ Groups = Mapping[str, Sequence[str]]
 LAUNCH: Groups = {
     "What runs": ("script", "args", "module", "no_python", "env", "env_file", "config"),
     "Where": (
-        *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "hostfile", "on", "python"),
-        *("workdir", "sync", "bootstrap", "interface", "master_port"),
+        *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "hostfile", "on", "image"),
+        *("python", "workdir", "sync", "bootstrap", "interface", "master_port"),
     ),
     "How": ("start_method", "max_restarts", "detach"),
     "Slurm": (*("partition", "account", "qos", "constraint", "time", "requeue", "sbatch"),),
+    "Kubernetes": (
+        *("kind", "job_name", "namespace", "context", "kubeconfig", "configmap", "resource"),
+        *("node_selector", "toleration", "volume", "queue", "retries", "ttl", "network_policy"),
+        "patch",
+    ),
     "Limits": (
         *("time_limit", "hang_timeout", "on_hang", "grace", "linger", "join_timeout"),
         "straggler_notice",

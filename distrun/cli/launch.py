@@ -14,6 +14,7 @@ import typer
 
 from distrun.cli.assignments import assignments
 from distrun.cli.follow_job import Shown
+from distrun.cli.kubernetes_flags import kubernetes_table, refuse_kubernetes_flags
 from distrun.cli.rank_list import rank_list
 from distrun.cli.submit_run import refuse_slurm_flags, slurm_table, submit_run, words_in_job
 from distrun.errors import DistrunError, UsageError
@@ -45,7 +46,10 @@ def launch(
     runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
     hosts: str = typer.Option(None, metavar="A,B", help="Machines that ssh reaches, a node each."),
     hostfile: str = typer.Option(None, metavar="FILE", help="Names them, a line each: a slots=4."),
-    on: str = typer.Option(None, metavar="local|ssh|slurm", help="Where [ssh with --hosts]."),
+    on: str = typer.Option(
+        None, metavar="local|ssh|slurm|kubernetes", help="Where [ssh with --hosts]."
+    ),
+    image: str = typer.Option(None, metavar="IMAGE", help="What the containers run."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
     workdir: str = typer.Option(None, metavar="DIR", help="Working directory there [as here]."),
     sync: bool = typer.Option(False, "--sync", help="Send the project there before the start."),
@@ -89,7 +93,38 @@ def launch(
     sbatch: list[str] = typer.Option(
         None, metavar="KEY=VALUE", help="Another option of sbatch; repeatable."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the torchrun lines, run nothing."),
+    kind: str = typer.Option(None, metavar="job|jobset|trainjob", help="Kind of the job [job]."),
+    job_name: str = typer.Option(None, metavar="NAME", help="Its name [the script's]."),
+    namespace: str = typer.Option(None, metavar="NAME", help="Namespace [the context's]."),
+    context: str = typer.Option(None, metavar="NAME", help="Context of the kubeconfig."),
+    kubeconfig: str = typer.Option(None, metavar="FILE", help="The kubeconfig [as kubectl's]."),
+    configmap: bool = typer.Option(
+        False, "--configmap", help="Bring the script in a ConfigMap [the image has it]."
+    ),
+    resource: list[str] = typer.Option(
+        None, metavar="NAME=QUANTITY", help="Of each node: cpu=8, memory=64Gi; repeatable."
+    ),
+    node_selector: list[str] = typer.Option(
+        None, metavar="KEY=VALUE", help="Label of the cluster's nodes; repeatable."
+    ),
+    toleration: list[str] = typer.Option(
+        None, metavar="KEY[=VALUE][:EFFECT]", help="Taint that is tolerated; repeatable."
+    ),
+    volume: list[str] = typer.Option(
+        None, metavar="CLAIM:/PATH[:ro]", help="Volume; the first one gets the runs; repeatable."
+    ),
+    queue: str = typer.Option(None, metavar="NAME", help="LocalQueue of Kueue."),
+    retries: str = typer.Option(None, metavar="N", help="New starts after a lost node [3]."),
+    ttl: str = typer.Option(None, metavar="TIME", help="Delete the job so long after its end."),
+    network_policy: bool = typer.Option(
+        False, "--network-policy", help="Only pods of the run connect to one another."
+    ),
+    patch: list[str] = typer.Option(
+        None, metavar="FILE", help="YAML or JSON to merge into the job; repeatable."
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Print the torchrun lines or the job, run nothing."
+    ),
     explain: bool = typer.Option(False, "--explain", help="And where each choice came from."),
 ) -> None:
     """Run SCRIPT on all ranks of a job until its end.
@@ -108,8 +143,9 @@ def launch(
     only_printed = dry_run or explain
     tell = _teller(as_comments=only_printed, quiet=quiet)
     asked, told = _read(given, config, tell)
-    if asked.is_submitted:
-        _refuse_both("--on slurm", True, {"--debug-rank": debug_rank is not None})
+    if asked.submitted_to:
+        on = f"--on {asked.submitted_to}"
+        _refuse_both(on, True, {"--debug-rank": debug_rank is not None})
         _tell_all(told, _teller(as_comments=False, quiet=quiet))
         shown = Shown(only_rank, prefix, fold, quiet, json)
         words = words_in_job(given, config)
@@ -176,15 +212,17 @@ def _read(
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
-    of_slurm = slurm_table(flags)
+    of_slurm, of_kubernetes = slurm_table(flags), kubernetes_table(flags)
     told: list[str] = []
     try:
         asked = Asked(*read.job(flags, config, told.append))
     except DistrunError:
         _tell_all(told, tell)
         raise
-    if not asked.is_submitted:
+    if asked.submitted_to != "slurm":
         refuse_slurm_flags(of_slurm, os.environ.get("SLURM_JOB_ID", ""))
+    if asked.submitted_to != "kubernetes":
+        refuse_kubernetes_flags([*of_kubernetes, *(["--image"] if "image" in flags else [])])
     return asked, told
 
 

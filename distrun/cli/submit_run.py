@@ -1,10 +1,10 @@
-"""`distrun launch --on slurm` where there is no job: the launch that submits one."""
+"""`distrun launch --on slurm` or `--on kubernetes`: the launch that submits a job."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,8 @@ from distrun.env import is_secret
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from distrun.api.manifests import KubernetesSubmission
+    from distrun.api.runs import RunDirectory, RunRecord
     from distrun.api.submit import Asked
 
 SLURM_FLAGS = ("partition", "account", "qos", "constraint", "time", "sbatch", "requeue")
@@ -86,6 +88,42 @@ def words_in_job(given: Mapping[str, Any], config: object = None) -> list[str]:
     return [*words, given["script"], *(given["args"] or ())]
 
 
+class Ready(NamedTuple):
+    """A job that may be submitted."""
+
+    text: str
+    """What --dry-run prints."""
+    submit: Callable[[], tuple[RunDirectory, RunRecord]]
+
+
+def _for_slurm(asked: Asked, words: Sequence[str], only_printed: bool) -> Ready:
+    from distrun.api.submit import prepare_submission, submit
+
+    submission = prepare_submission(asked, words, command=sys.argv)
+    return Ready(submission.script, lambda: submit(submission))
+
+
+def _for_kubernetes(asked: Asked, words: Sequence[str], only_printed: bool) -> Ready:
+    from distrun.api.manifests import prepare_kubernetes
+    from distrun.cli.screen.console import say
+
+    made = prepare_kubernetes(asked, command=sys.argv, only_printed=only_printed, tell=say)
+    return Ready(made.text if only_printed else "", lambda: _create(asked, made))
+
+
+def _create(asked: Asked, made: KubernetesSubmission) -> tuple[RunDirectory, RunRecord]:
+    raise UsageError(
+        "--on kubernetes prints the job, and does not create it in this version",
+        "--dry-run, and `kubectl create -f -` reads what it prints",
+    )
+
+
+_READY: Mapping[str, Callable[[Asked, Sequence[str], bool], Ready]] = {
+    "slurm": _for_slurm,
+    "kubernetes": _for_kubernetes,
+}
+
+
 def submit_run(
     asked: Asked, words: Sequence[str], shown: Shown, *, only_printed: bool, detach: bool
 ) -> int:
@@ -95,19 +133,18 @@ def submit_run(
         asked: The job.
         words: See `words_in_job`.
         shown: What the console shows of it.
-        only_printed: Print the script and do nothing.
+        only_printed: Print the job and do nothing.
         detach: Return when it is submitted.
     """
-    from distrun.api.submit import prepare_submission, submit
     from distrun.cli.screen.console import say
 
-    submission = prepare_submission(asked, words, command=sys.argv)
+    ready = _READY[asked.submitted_to](asked, words, only_printed)
     if only_printed:
-        typer.echo(submission.script, nl=False)
+        typer.echo(ready.text, nl=False)
         return 0
-    run, record = submit(submission)
+    run, record = ready.submit()
     if not (shown.quiet or shown.json):
-        say(f"submitted as job {record.job_id}: {run.run_id}")
+        say(f"submitted as job {record.job_id or record.job['name']}: {run.run_id}")
     if detach:
         tell_how_to_go_on(run)
         return 0

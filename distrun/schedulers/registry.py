@@ -17,7 +17,9 @@ from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
 _QUICK = ("--quick", "--addresses", "--deadline", str(LAUNCH_DEADLINE_S))
-NAMES = ("local", "ssh", "slurm")
+NAMES = ("local", "ssh", "slurm", "kubernetes")
+SUBMITTED = ("kubernetes",)
+"""Those that start the nodes by themselves: a launch submits a job, and nothing is reached."""
 
 
 class Scheduler(Protocol):
@@ -78,7 +80,12 @@ def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Pl
         UsageError: The settings do not fit their scheduler.
         MachineError: It gives no nodes, or they cannot be asked.
     """
-    chosen = scheduler(name_of(settings))
+    if (name := name_of(settings)) in SUBMITTED:
+        raise UsageError(
+            f"--on {name}: no node can be reached from here",
+            f"`distrun launch --on {name}` submits a job; in its pods every command works",
+        )
+    chosen = scheduler(name)
     with chosen.nodes(settings) as places:
         if not places:
             yield places, ThisMachine(settings.runs_dir)

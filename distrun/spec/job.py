@@ -28,6 +28,8 @@ from distrun.spec.fields import (
     without_secret,
 )
 from distrun.spec.fields import Strategy as StrategyName
+from distrun.spec.kubernetes import Kubernetes
+from distrun.spec.kubernetes_values import Image
 from distrun.spec.slurm import Slurm
 
 
@@ -55,7 +57,9 @@ class Settings(Frozen):
     hostfile: Path | None = None
     """File that names them, a line each; relative to the config file that names it."""
     on: str | None = None
-    """Where the nodes are: local, ssh or slurm; by default what fits the settings."""
+    """Where the nodes are: local, ssh, slurm or kubernetes; by default what fits the settings."""
+    image: Image | None = None
+    """The image that the containers run."""
     python: str | None = None
     """The interpreter on other machines; by default this one's path, else python3."""
     workdir: Path | None = None
@@ -92,6 +96,8 @@ class Settings(Frozen):
     """Refuse the start on warnings of the check too."""
     slurm: Slurm = Slurm()
     """What to ask Slurm for when `on` is slurm and there is no job around."""
+    kubernetes: Kubernetes = Kubernetes()
+    """The job of Kubernetes when `on` is kubernetes."""
 
     @property
     def hosts_flag(self) -> str:

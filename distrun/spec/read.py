@@ -44,16 +44,21 @@ _HINTS = {
     ),
     "on_hang": "stop or observe",
     "slurm.time": _DURATION,
+    "kubernetes.ttl": _DURATION,
+    "kubernetes.kind": "job, jobset or trainjob",
+    "kubernetes.retries": "a number from 0",
 }
 """Setting -> valid values, for hints."""
 _SCHEMA = "`distrun config schema` shows the valid values"
 _VARIABLES = {"DISTRUN_GRACE": "grace"}
 """Variable -> the setting that it is the default of: what an image knows of its surroundings."""
-_TABLES = ("env", "check", "slurm")
+_TABLES = ("env", "check", "slurm", "kubernetes")
 """Settings that are tables: the keys of several files are merged."""
 _HOSTS = ("hosts", "hostfile")
 """Settings of which the last source that has one counts alone."""
-_WITHOUT_HOSTS = ("local", "slurm")
+_WITHOUT_HOSTS = ("local", "slurm", "kubernetes")
+_OF_SCHEDULERS = ("slurm", "kubernetes")
+"""Tables whose keys are flags."""
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -322,7 +327,7 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
                 inner = inner.model_fields[outer.replace("-", "_")].annotation
         known = [name.replace("_", "-") for name in inner.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
-    named = keys[1] if keys[0] == "slurm" and len(keys) > 1 else keys[0]
+    named = keys[1] if keys[0] in _OF_SCHEDULERS and len(keys) > 1 else keys[0]
     flag = f"--{named.replace('_', '-')}" if source == "flag" else key
     own = error.get("ctx", {}).get("error")
     if isinstance(own, Refused):
@@ -334,7 +339,7 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         return UsageError(f"unknown strategy {value!r}{where}", did_you_mean(value, STRATEGIES))
     said = str(error["msg"]).removeprefix("Value error, ")
     reason = said if error["type"] == "value_error" else f"is refused: {said}"
-    hint = _HINTS.get(key if keys[0] == "slurm" else keys[0].replace("-", "_"), _SCHEMA)
+    hint = _HINTS.get(key if keys[0] in _OF_SCHEDULERS else keys[0].replace("-", "_"), _SCHEMA)
     return UsageError(" ".join(f"{flag} {shown}{where} {reason}".split()), hint)
 
 

@@ -12,7 +12,7 @@ import pytest
 from distrun.errors import UsageError
 from distrun.schedulers import local, slurm, ssh
 from distrun.schedulers.place import Place
-from distrun.schedulers.registry import NAMES, name_of, scheduler
+from distrun.schedulers.registry import NAMES, SUBMITTED, name_of, opened, scheduler
 from distrun.spec import read
 from distrun.spec.job import Settings
 
@@ -75,12 +75,19 @@ def test_what_does_not_fit_is_refused(
     assert hint in refused.value.hint
 
 
-def test_every_scheduler_has_the_same_functions() -> None:
-    for name in NAMES:
+def test_where_nodes_are_reached_from_here_every_scheduler_has_the_same_functions() -> None:
+    for name in set(NAMES) - set(SUBMITTED):
         assert all(
             callable(getattr(scheduler(name), each)) for each in ("nodes", "command", "cure")
         )
     assert scheduler("local") is local
+
+
+@pytest.mark.parametrize("name", SUBMITTED)
+def test_where_no_node_is_reached_from_here_that_is_said(name: str) -> None:
+    said = f"--on {name}: no node can be reached"
+    with pytest.raises(UsageError, match=said), opened(settings(on=name)):
+        pass
 
 
 @pytest.mark.parametrize("where", [ssh, slurm])

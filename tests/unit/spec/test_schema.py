@@ -10,6 +10,7 @@ import typer.main
 
 from distrun.cli.app import app
 from distrun.spec.job import Job, Settings
+from distrun.spec.kubernetes import Kubernetes
 from distrun.spec.slurm import Slurm
 
 ONLY_ON_THE_COMMAND_LINE = {
@@ -27,7 +28,8 @@ def flags_of_launch() -> set[str]:
 
 
 def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
-    settings = set(Settings.model_fields) - {"slurm"} | set(Slurm.model_fields)  # a table
+    settings = set(Settings.model_fields) - {"slurm", "kubernetes"}  # tables, whose keys are flags
+    settings |= set(Slurm.model_fields) | set(Kubernetes.model_fields)
     assert flags_of_launch() == settings | ONLY_ON_THE_COMMAND_LINE
 
 

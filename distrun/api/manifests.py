@@ -1,0 +1,215 @@
+"""Makes the job of Kubernetes that a launch asks for; nothing is created here."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distrun import __version__, env
+from distrun.api.pod_script import read_pod_script
+from distrun.api.prepare import require_script, require_usable_runs_dir
+from distrun.api.submit import Asked
+from distrun.errors import UsageError, require_supported_system
+from distrun.plan.layout import hold_constraints, run_name
+from distrun.plan.model import Program
+from distrun.plan.words import launch_words
+from distrun.runs import directory, record
+from distrun.runs.record import RunRecord
+from distrun.schedulers.kubernetes.manifest import DIAL_KEY, SCRIPT_DIR, Manifest
+from distrun.schedulers.kubernetes.text import text
+from distrun.schedulers.kubernetes.workloads import objects
+from distrun.schedulers.registry import name_of
+from distrun.spec import read
+from distrun.spec.job import Job
+from distrun.spec.kubernetes_values import MAX_JOB_NAME
+from distrun.spec.patch import read_patches
+
+Tell = Callable[[str], None]
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_SUFFIX = 5
+"""`-1a2b`, of a name that is ours."""
+_STAYS_HERE = ("sync", "bootstrap")
+
+
+@dataclass(frozen=True)
+class KubernetesSubmission:
+    """A run that may be submitted; nothing of it exists yet."""
+
+    manifest: Manifest
+    objects: Sequence[dict[str, Any]]
+    """In the order of creation, the values of secrets in them."""
+    record: RunRecord
+    """As it will be written."""
+
+    @property
+    def text(self) -> str:
+        """The objects as a file of YAML, without the values of secrets."""
+        return text(self.manifest)
+
+
+def prepare_kubernetes(
+    asked: Asked,
+    *,
+    command: Sequence[str] = (),
+    only_printed: bool = False,
+    tell: Tell = lambda _: None,
+) -> KubernetesSubmission:
+    """Check a job as far as that is possible without its nodes, and make its objects.
+
+    Args:
+        asked: The job.
+        command: The command line, for the record and the text.
+        only_printed: The name of the job has no digits of its own, so that the text is the same
+            again.
+        tell: Called with a line about what does not reach the pods.
+
+    Raises:
+        UsageError: The job is wrong, or cannot be one of Kubernetes.
+        MachineError: The runs directory cannot be used.
+    """
+    require_supported_system(sys.platform)
+    job = asked.job
+    name_of(job)  # refuses hosts
+    _hold_settings(asked)
+    require_script(job)
+    require_usable_runs_dir(job.runs_dir)
+    nproc = job.nproc_per_node if isinstance(job.nproc_per_node, int) else None
+    for count in {job.nodes.min, job.nodes.max}:
+        hold_constraints(asked.header, job, count, nproc)
+    if not isinstance(job.check, bool):
+        tell("the table [tool.distrun.check] stays here: the pods check with its defaults")
+    stamp, digits = directory.new_stamp()
+    hidden = _secrets(job)
+    masked = record.masked_command(command, hidden)
+    manifest = _manifest(asked, nproc, hidden, masked, "" if only_printed else digits)
+    written = RunRecord(
+        run_id=run_name(Program(job.script, module=job.module).name, stamp, digits),
+        recipe=job.script,
+        nnodes=job.nodes.max,
+        nproc_per_node=nproc or 0,
+        started_at=round(time.time(), 3),
+        command=masked,
+        plan={"grace_s": job.grace},
+        versions=record.versions("", __version__),
+        job={
+            "on": "kubernetes",
+            "context": job.kubernetes.context,
+            "namespace": job.kubernetes.namespace,
+            "kind": job.kubernetes.kind,
+            "name": manifest.name,
+        },
+    )
+    return KubernetesSubmission(manifest, objects(manifest), written)
+
+
+def _hold_settings(asked: Asked) -> None:
+    """Refuse what a pod cannot have.
+
+    Raises:
+        UsageError: A setting does not fit.
+    """
+    job, table = asked.job, asked.job.kubernetes
+    if job.image is None:
+        raise UsageError(
+            "--on kubernetes needs --image, which the pods run",
+            "an image with distrun and torch, such as the one that docker/Dockerfile makes",
+        )
+    for name in _STAYS_HERE:
+        if getattr(job, name):
+            raise UsageError(
+                f"--{name} does not reach a pod",
+                "put the files into the image, or a small script into a --configmap",
+            )
+    if job.gpus is not None and not job.gpus.startswith("free:"):
+        raise UsageError(
+            f"--gpus {job.gpus} numbers the GPUs of a machine, and a pod is given some",
+            f"--gpus free:{job.gpus.count(',') + 1}",
+        )
+    if table.configmap and (job.module or job.no_python):
+        raise UsageError(
+            f"--configmap brings a Python file, and {job.script!r} is none"
+            f" ({'--module' if job.module else '--no-python'})",
+            "put it into the image, and leave --configmap out",
+        )
+    if table.kind == "trainjob" and job.nodes.min < job.nodes.max:
+        raise UsageError(
+            f"--nodes {job.nodes}: a TrainJob has a fixed number of nodes",
+            f"--nodes {job.nodes.max}",
+        )
+    if table.kind == "trainjob" and job.workdir is not None:
+        raise UsageError(
+            f"--workdir {str(job.workdir)!r}: a TrainJob has that of the image",
+            "the WORKDIR of the image, or --kind job",
+        )
+
+
+def _secrets(job: Job) -> dict[str, str]:
+    """Return the variables whose values no manifest may show."""
+    of_file = read.env_file(job.env_file) if job.env_file else {}
+    found = {name: value for name, value in of_file.items() if name not in job.env}
+    found |= {name: value for name, value in job.env.items() if env.is_secret(name)}
+    for name in found:
+        if not _VARIABLE.fullmatch(name):
+            raise UsageError(
+                f"the variable {name!r} cannot be in a Secret", "letters, digits, '_', '-', '.'"
+            )
+    return found
+
+
+def _manifest(
+    asked: Asked, nproc: int | None, hidden: dict[str, str], made_by: Sequence[str], digits: str
+) -> Manifest:
+    job, table = asked.job, asked.job.kubernetes
+    assert job.image is not None
+    script = read_pod_script(Path(job.script)) if table.configmap else None
+    several = job.nodes.max > 1
+    python = (job.python, "-m", "distrun") if job.python else ("distrun",)
+    made = Manifest(
+        name=table.job_name or job_name(Program(job.script, module=job.module).name, digits),
+        kind=table.kind,
+        image=job.image,
+        command=(*python, "launch"),
+        args=(),
+        nodes=job.nodes.max,
+        ranks=nproc,
+        gpus=int(job.gpus.removeprefix("free:")) if job.gpus else 0,
+        grace_s=job.grace,
+        time_limit_s=job.time_limit,
+        join_timeout_s=job.join_timeout,
+        retries=table.retries,
+        ttl_s=None if table.ttl is None else math.ceil(table.ttl),
+        namespace=table.namespace,
+        workdir="" if job.workdir is None else str(job.workdir),
+        script=script,
+        resources=table.resource,
+        node_selector=table.node_selector,
+        tolerations=table.toleration,
+        volumes=table.volume,
+        queue=table.queue,
+        network_policy=table.network_policy,
+        secrets={**hidden, **({DIAL_KEY: secrets.token_hex(32)} if several else {})},
+        patches=tuple(patch for file in table.patch for patch in read_patches(file)),
+        made_by=("distrun", *made_by[1:]) if made_by else (),
+    )
+    there = f"{SCRIPT_DIR}/{script.name}" if script else job.script
+    return replace(made, args=tuple(launch_words(job, asked.sources, made.runs_dir, there)))
+
+
+def job_name(program: str, digits: str) -> str:
+    """Return a short name that Kubernetes takes: `my_Train` -> `my-train-1a2b`.
+
+    Args:
+        program: The name of the program.
+        digits: What tells its runs apart; "": nothing.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", program.lower())[: MAX_JOB_NAME - _SUFFIX].strip("-")
+    if not plain or not plain[0].isalpha():
+        plain = f"run-{plain}".strip("-")[: MAX_JOB_NAME - _SUFFIX].strip("-")
+    return f"{plain}-{digits}" if digits else plain
