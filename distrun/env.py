@@ -28,6 +28,8 @@ RECORDS = "DISTRUN_RECORDS"
 """Name of the agent's abstract socket (unix(7)) on which it asks a rank what it is in."""
 RECORD_SIZES = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")
 """How many collectives torch's flight recorder keeps, and the older name of it; 0 for none."""
+RECORDED_ELSEWHERE = "DISTRUN_RECORDED_ELSEWHERE"
+"""Set to 1, `launch --json` prints the ranks' stacks and records, too: its own disk goes away."""
 COMM_CHECK = "DISTRUN_COMM_CHECK"
 """Set to 1, `distrun.comm` compares every call over the ranks before anything is sent."""
 

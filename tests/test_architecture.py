@@ -60,6 +60,9 @@ THIRD_PARTY = {
     "pydantic": {"spec"},
     "tomli": {"spec"},
     "psutil": {"probe", "supervise"},
+    "kubernetes": {"schedulers"},
+    "urllib3": {"schedulers"},
+    "yaml": {"schedulers"},
     "pynvml": {"probe"},
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
@@ -81,6 +84,7 @@ THEY_PUT_PARTS_TOGETHER = {"registry", "quick", "across", "judge", "site"}
 PARTS_OF_EVERY_SCHEDULER = {
     *("place", "platforms", "sbatch", "slurm_states", "slurm_commands", "yaml_text"),
     *(f"kubernetes.{part}" for part in ("manifest", "pod", "workloads", "merge", "keys", "text")),
+    *("kube_access", "kube_refusals", "kube_server", "kube_streams", "pod_states"),
 }
 """The same for schedulers."""
 

@@ -9,10 +9,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from distrun.api import slurm_jobs
-from distrun.api.slurm_jobs import Jobs, Watch, ended_event
+from distrun.api import kubernetes_jobs, kubernetes_watch, slurm_jobs
+from distrun.api.slurm_jobs import ended_event
 from distrun.errors import UsageError
 from distrun.runs import known
 from distrun.runs.directory import RunDirectory
@@ -27,6 +27,8 @@ _POLL_S = 0.1
 _VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the first
 _STILL_THERE_S = 5.0
+Watch: TypeAlias = slurm_jobs.Watch | kubernetes_watch.Watch
+Stopper: TypeAlias = slurm_jobs.Stopper | kubernetes_jobs.Stopper
 
 __all__ = [
     "Jobs",
@@ -35,12 +37,15 @@ __all__ = [
     "RunDirectory",
     "RunFile",
     "RunRecord",
+    "Stopper",
+    "bring_up_to_date",
     "events",
     "find",
     "list_runs",
     "prune",
     "runs_dirs",
     "stop",
+    "stopper",
     "verdict",
 ]
 
@@ -64,8 +69,23 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: They cannot be read.
     """
+    watch = _watch(run) if follow and _read(run).job else None
+    try:
+        yield from _events(run, watch, follow=follow)
+    finally:
+        if watch:
+            watch.close()
+
+
+def _watch(run: RunDirectory) -> Watch:
+    """Return what follows the job of a run."""
+    if kubernetes_jobs.is_ours(_read(run)):
+        return kubernetes_watch.Watch(run)
+    return slurm_jobs.Watch(run)
+
+
+def _events(run: RunDirectory, watch: Watch | None, *, follow: bool) -> Iterator[dict[str, Any]]:
     lines, offset = Lines(tolerant=True), 0  # a full disk truncates a line
-    watch = Watch(run) if follow and _read(run).job else None
     last: dict[str, Any] = {}
     while True:
         # checked before the read, so that no event is missed
@@ -86,7 +106,47 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
             yield {}
             time.sleep(_POLL_S)
     if watch:
-        yield last if last.get("event") == "ended" else ended_event(run, verdict(run))
+        ended = ended_event(run, verdict(run))
+        is_told = last.get("event") == "ended" and last.get("outcome") == ended["outcome"]
+        yield last if is_told else ended
+
+
+class Jobs:
+    """The states of several runs, for a list of them.
+
+    Args:
+        tell: Called with a line about each scheduler that cannot be asked.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._slurm = slurm_jobs.Jobs(tell)
+
+    def state_of(self, run: RunDirectory, found: RunRecord) -> tuple[RunRecord, str]:
+        """Return a run's record, brought up to date, and its state in words."""
+        if kubernetes_jobs.is_ours(found):
+            return kubernetes_jobs.state_of(run, found, self._tell)
+        return self._slurm.state_of(run, found)
+
+
+def stopper(run: RunDirectory, found: RunRecord) -> Stopper:
+    """Return what ends the job of a run that was submitted."""
+    if kubernetes_jobs.is_ours(found):
+        return kubernetes_jobs.Stopper(run, found)
+    return slurm_jobs.Stopper(run, found)
+
+
+def bring_up_to_date(run: RunDirectory, found: RunRecord, tell: Callable[[str], None]) -> RunRecord:
+    """Read what a run that is recorded elsewhere has printed meanwhile; return its record.
+
+    Args:
+        run: The run.
+        found: Its record.
+        tell: Called with a line if that cannot be done.
+    """
+    if kubernetes_jobs.is_ours(found):
+        return kubernetes_jobs.state_of(run, found, tell)[0]
+    return found
 
 
 def _from(file: RunFile, offset: int) -> bytes:
@@ -128,6 +188,8 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
         UsageError: It is not running here.
     """
     before = _read(run)
+    if kubernetes_jobs.is_ours(before):
+        return kubernetes_jobs.stop(run, before, force=force, wait_s=wait_s)
     if before.job_id and before.state != "running":
         return slurm_jobs.stop(run, before, force=force, wait_s=wait_s)
     if not local.cancel(before):

@@ -154,6 +154,9 @@ class Watch:
         news, self._news = self._news, []
         yield from news
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _is_over(self, found: RunRecord, status: JobStatus | None) -> bool:
         now = time.monotonic()
         if status is not None and not slurm_states.state_of(status.state).is_over:

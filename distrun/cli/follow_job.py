@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from distrun.cli.screen.show_run import RunView
 
 _TICK_S = 0.2
+_BEFORE_THE_START = ("job", "said", "ended")
+"""Events that come, too, when the number of ranks is not known yet."""
 
 
 class Shown(NamedTuple):
@@ -78,7 +80,7 @@ class Following:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Show one event; an empty one means that logs may have grown."""
-        if self._view is None and event and event["event"] not in ("job", "ended"):
+        if self._view is None and event and event["event"] not in _BEFORE_THE_START:
             self._view = self._made()
         if event.get("event") == "ended":
             (self._view or self._made()).finish(event)
@@ -86,6 +88,8 @@ class Following:
             self._view.on_event(event)
         elif event and self._shown.json:
             print(json.dumps(event), flush=True)
+        elif event and event["event"] == "said":
+            print(event["line"], flush=True)
         elif event and not self._shown.quiet:
             from distrun.cli.screen.console import say
 
@@ -111,11 +115,11 @@ class JobFollower:
     """
 
     def __init__(self, run: RunDirectory, record: RunRecord, shown: Shown) -> None:
-        from distrun.api.slurm_jobs import Stopper
+        from distrun.api import runs
 
         self._run = run
         self._following = Following(run, shown)
-        self._stopper = Stopper(run, record)
+        self._stopper = runs.stopper(run, record)
         self._stopping = False
         self._signals: list[int] = []
         self._asks = os.isatty(0) and os.isatty(2)
@@ -163,7 +167,7 @@ class JobFollower:
         return False
 
     def _guarded(self, step: Any) -> None:
-        """Do a step; a Slurm that does not answer must not end the view."""
+        """Do a step; a scheduler that does not answer must not end the view."""
         from distrun.cli.screen.console import say
 
         try:

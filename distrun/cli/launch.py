@@ -21,6 +21,7 @@ from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
     from distrun.api.launch import Prepared
+    from distrun.api.runs import RunDirectory
     from distrun.api.submit import Asked
 
 
@@ -171,19 +172,20 @@ def launch(
         return
     from distrun.cli.run_to_end import run_to_end
     from distrun.cli.screen.console import Console, same_file
+    from distrun.cli.screen.recorded_elsewhere import run_event
     from distrun.cli.screen.show_run import RunView
+
+    def view_of(run: RunDirectory) -> RunView:
+        console = Console(live=debug_rank is None)
+        shown = {"prefix": prefix, "fold": fold, "quiet": quiet, "as_json": json}
+        view = RunView(run, console, only_ranks=ranks, **shown)
+        if json:
+            view.on_event(run_event(run))
+        return view
 
     result = run_to_end(
         prepared,
-        lambda run: RunView(
-            run,
-            Console(live=debug_rank is None),
-            only_ranks=ranks,
-            prefix=prefix,
-            fold=fold,
-            quiet=quiet,
-            as_json=json,
-        ),
+        view_of,
         quiet=quiet or json,
         apart=json or not same_file(1, 2),
         tick_s=0.05 if fold else 0.25,

@@ -30,6 +30,8 @@ def logs(
     directory, record = runs.find(runs_dir, run, say)
     if follow and record.job:
         sys.exit(_follow_job(directory, rank, prefix, json))
+    if not follow:
+        record = runs.bring_up_to_date(directory, record, say)
     world_size = record.nnodes * record.nproc_per_node
     ranks = rank_list("--rank", rank, world_size)
     if prefix is None:
@@ -63,7 +65,7 @@ def logs(
 
 
 def _follow_job(run: RunDirectory, rank: str | None, prefix: bool | None, as_json: bool) -> int:
-    """Follow a run that was submitted to Slurm; it may have several attempts."""
+    """Follow a run that was submitted; it may have several attempts."""
     from distrun.api import runs
     from distrun.cli.follow_job import Following, Shown
 

@@ -73,7 +73,7 @@ def ps(
 
 
 def _is_over(record: RunRecord, state: str) -> bool:
-    return state in ("ended", "lost", "unknown to Slurm")
+    return state in ("ended", "lost", "unknown to Slurm", "unknown to this machine")
 
 
 def _show(found: Listed, *, with_places: bool) -> None:

@@ -52,7 +52,7 @@ def show(
         ("summary", record.summary),
         ("hint", record.hint),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
-        ("job", f"{record.job_id} of Slurm" if record.job_id else ""),
+        ("job", _job(record)),
         (
             "ranks",
             f"{record.nnodes} node{'s' * (record.nnodes != 1)} × {_ranks(record)}"
@@ -84,6 +84,13 @@ def _recorded_here(plan: Mapping[str, Any]) -> str:
     """Return which node is recorded, if each node of the run records itself."""
     own_node = plan.get("own_node")
     return "" if own_node is None else f"; of these, node {own_node} is recorded here"
+
+
+def _job(record: RunRecord) -> str:
+    if record.job.get("on") == "kubernetes":
+        names = ("kind", "name", "namespace", "context")
+        return "{} {} of Kubernetes, namespace {} of {}".format(*map(record.job.get, names))
+    return f"{record.job_id} of Slurm" if record.job_id else ""
 
 
 def _ranks(record: RunRecord) -> str:

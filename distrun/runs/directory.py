@@ -58,8 +58,18 @@ class RunDirectory:
 
     @property
     def batch_log(self) -> RunFile:
-        """What the script has printed."""
+        """What the script has printed, or a container beside the events of its launch."""
         return self._file("batch.log")
+
+    @property
+    def mirror_state(self) -> RunFile:
+        """Up to where the log of a container was read, if the run is recorded from that."""
+        return self._file("mirror.json")
+
+    @property
+    def mirror_lock(self) -> RunFile:
+        """Locked by the process that reads it."""
+        return self._file("mirror.lock")
 
     def log(self, node: int, rank: int) -> RunFile:
         """The output of one rank."""

@@ -40,11 +40,17 @@ class RankLog:
         """Add a line of the launcher's own."""
         self.write(STDERR, f"--- distrun: {line} ---\n".encode())
 
-    def write(self, stream: str, data: bytes | memoryview) -> None:
-        """Add output of the rank; the mark is written before the bytes."""
+    def write(self, stream: str, data: bytes | memoryview, at: float | None = None) -> None:
+        """Add output of the rank; the mark is written before the bytes.
+
+        Args:
+            stream: Of which stream it is.
+            data: The bytes.
+            at: When it came, seconds since the epoch; None: now.
+        """
         place = self._log.place_for(len(data))
         if place is not None:
-            self._note(stream, *place)
+            self._note(stream, *place, time.time() if at is None else at)
             self._log.write(data)
 
     def close(self) -> None:
@@ -52,8 +58,7 @@ class RankLog:
         self._log.close()
         self._marks.close()
 
-    def _note(self, stream: str, inode: int, at: int) -> None:
-        now = time.time()
+    def _note(self, stream: str, inode: int, at: int, now: float) -> None:
         is_new = inode != self._marked_inode
         if not is_new and stream == self._mark.stream and 0 <= now - self._mark.time < _MARK_S:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -14,9 +15,11 @@ from distrun.api.runs import Part, RunDirectory
 from distrun.cli.screen.console import Console
 from distrun.cli.screen.fold import Fold, Folded
 from distrun.cli.screen.held_traceback import HeldTraceback, prefixed
+from distrun.cli.screen.recorded_elsewhere import evidence
 from distrun.cli.screen.status import Status
 from distrun.cli.screen.tail import LogTail
 from distrun.cli.screen.verdict import ending_lines, shown
+from distrun.env import RECORDED_ELSEWHERE
 from distrun.frames import span
 from distrun.silence import TOLD_AFTER_S
 from distrun.streams import STDOUT
@@ -56,6 +59,8 @@ class RunView:
         self._fold = Fold() if fold else None
         self._quiet = quiet
         self._as_json = as_json
+        self._seq = 0
+        """Number of the last line of JSON: whoever reads them from a log that was cut needs it."""
         self._tails: dict[tuple[int, int], LogTail] = {}
         self._held: dict[tuple[int, int], HeldTraceback] = {}
         self._failure_told = False
@@ -81,9 +86,13 @@ class RunView:
             elif event["event"] in ("stopping", "attempt_started"):
                 self._stopping = event["event"] == "stopping"
             self._status.on_event(event)
-            if self._as_json:
-                self._console.lines(json.dumps(event).encode() + b"\n")
-            elif event["event"] != "ended":
+            if event["event"] == "ended":
+                pass  # the last line is that of `finish`
+            elif self._as_json:
+                self._line(event)
+            elif event["event"] == "said":  # by the container, beside the events of its launch
+                self._console.lines(str(event["line"]).encode(errors="replace") + b"\n")
+            else:
                 self._say(event)
         self.pump()
 
@@ -131,9 +140,10 @@ class RunView:
         self._console.status("")
         self._console.live = False
         if self._as_json:
-            if "event" not in ended:  # the supervisor was lost, and recorded no end
-                record = {"event": "ended", **ended}
-                self._console.lines(json.dumps(record, default=str).encode() + b"\n")
+            if os.environ.get(RECORDED_ELSEWHERE) == "1":
+                for event in evidence(self._run):
+                    self._line(event)
+            self._line({"event": "ended", **ended})
         else:
             first, *more = [*ending_lines(ended, self._run, quiet=self._quiet), ""]
             if first:
@@ -162,8 +172,7 @@ class RunView:
         if self._as_json:
             said = {"time": part.time, "node": node, "rank": rank, "stream": part.stream}
             for line in part.data[:-1].split(b"\n"):
-                event = {"event": "output", **said, "line": line.decode()}
-                self._console.lines(json.dumps(event).encode() + b"\n")
+                self._line({"event": "output", **said, "line": line.decode()})
             return
         free = part.data
         if part.stream != STDOUT:
@@ -175,6 +184,12 @@ class RunView:
             self._fold.take((node, rank), part.stream, free, time.monotonic())
         elif free:
             self._lines(node, rank, part.stream, free)
+
+    def _line(self, event: Mapping[str, Any]) -> None:
+        """Print an event as JSON, with the number of the line."""
+        self._seq += 1
+        line = json.dumps({**event, "seq": self._seq}, default=str)
+        self._console.lines(line.encode() + b"\n")
 
     def _lines(self, node: int, rank: int, stream: str, block: bytes) -> None:
         self._console.lines(prefixed(block, self._prefix(node, rank, stream)), stream)

@@ -1,0 +1,286 @@
+"""Runs that were submitted to Kubernetes: submitted, stopped, listed. See kubernetes_watch too."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distrun.api.kubernetes_watch import Watch
+from distrun.checks.required import require_runs_dir
+from distrun.errors import DistrunError, MachineError, UsageError
+from distrun.runs import directory, known, record
+from distrun.runs.directory import RunDirectory
+from distrun.runs.record import RunRecord
+from distrun.schedulers import kube_refusals
+from distrun.schedulers.kube_access import Access
+from distrun.schedulers.kube_refusals import Refusal, Unreachable
+from distrun.schedulers.kube_server import APIS, Object, Server, patiently, reference_to
+from distrun.schedulers.pod_states import SELECTORS
+
+Tell = Callable[[str], None]
+NAME = "kubernetes"
+_SUBMIT_S = 30.0
+"""A server that is busy or away is asked again for so long."""
+_POLL_S = 0.1
+_OVERTIME_S = 30.0
+"""How long after the ranks' grace pods are killed: the kubelet needs some time of its own."""
+_LOOK_S = 30.0
+_WITH_JOB = ("Service", "Secret", "ConfigMap", "NetworkPolicy")
+"""Kinds that are deleted with the job."""
+_KINDS = {kind: name for name, (_, kind) in APIS.items()}
+
+
+def is_ours(found: RunRecord) -> bool:
+    """Return whether a run was submitted to Kubernetes."""
+    return found.job.get("on") == NAME and found.job.get("kind") in APIS
+
+
+def submit(
+    objects: Sequence[dict[str, Any]], access: Access, runs_dir: Path, found: RunRecord
+) -> tuple[RunDirectory, RunRecord]:
+    """Make the run directory, and create the objects in their order.
+
+    Services, Secrets, ConfigMaps and NetworkPolicies get the job as their owner, so that they are
+    deleted with it. If one is refused, those before it are deleted.
+
+    Args:
+        objects: Plain dicts; one is a Job, JobSet or TrainJob.
+        access: The server.
+        runs_dir: Where runs are recorded.
+        found: The record, without `job`.
+
+    Returns:
+        The run and its record, whose `job` names the job.
+
+    Raises:
+        UsageError: The run directory cannot be made, or the kubeconfig cannot be used.
+        MachineError: The server refuses an object; then nothing is left of it here and there. Or
+            it is not known whether it was created; then the message says so.
+    """
+    server = Server(access)
+    try:
+        try:
+            run = directory.create(runs_dir, found.run_id)
+        except OSError as error:
+            require_runs_dir(runs_dir, error.strerror or str(error))
+            raise
+        job = next(each for each in objects if each["kind"] in _KINDS)
+        named = {"on": NAME, **server.access.to_json(), "kind": _KINDS[job["kind"]]}
+        found = replace(found, job={**named, "name": job["metadata"]["name"]})
+        try:
+            record.write(run, found)
+            _create_all(server, objects, job)
+        except BaseException:  # Ctrl-C too: nothing is left behind
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
+    finally:
+        server.close()
+    known.add(runs_dir)
+    return run, found
+
+
+def _create_all(server: Server, objects: Sequence[dict[str, Any]], job: dict[str, Any]) -> None:
+    created: list[Object] = []
+    owner: Object | None = None
+    try:
+        for each in objects:
+            if owner is not None and each["kind"] in _WITH_JOB:
+                meta = {**each["metadata"], "ownerReferences": [reference_to(owner)]}
+                each = {**each, "metadata": meta}
+            created.append(each)  # before: an answer that is lost does not mean that it failed
+            answer = _create(server, each, created)
+            if each["kind"] in _KINDS:
+                owner = {**job, "metadata": {**job["metadata"], **answer.get("metadata", {})}}
+                for earlier in created[:-1]:
+                    if earlier["kind"] in _WITH_JOB:
+                        _own(server, earlier, owner)
+    except BaseException as error:
+        left = _delete_all(server, created)
+        if left and isinstance(error, DistrunError):
+            error.hint = f"not deleted: {', '.join(left)}" + (f"; {error.hint}" * bool(error.hint))
+        raise
+
+
+def _create(server: Server, each: Object, created: list[Object]) -> Object:
+    """Create an object; if the answer was lost, look whether it is there."""
+    try:
+        return patiently(lambda: server.create(each), _SUBMIT_S, creates=True)
+    except Refusal:
+        created.pop()  # it is not ours, or is not there
+        raise
+    except Unreachable as error:
+        if not error.sent:
+            created.pop()
+            raise
+    api, kind, name = each["apiVersion"], each["kind"], each["metadata"]["name"]
+    try:
+        found = patiently(lambda: server.read(api, kind, name), _SUBMIT_S)
+    except Refusal as error:
+        if error.status == kube_refusals.GONE:
+            created.pop()
+        raise
+    labels = found.get("metadata", {}).get("labels") or {}
+    asked = each["metadata"].get("labels") or {}
+    if any(labels.get(key) != value for key, value in asked.items()):
+        created.pop()
+        raise UsageError(f"{kind} {name} exists already, and is not of this run", "another name")
+    return found
+
+
+def _own(server: Server, each: Object, owner: Object) -> None:
+    patiently(lambda: server.own(each, owner), _SUBMIT_S)
+
+
+def _delete_all(server: Server, created: Sequence[Object]) -> list[str]:
+    """Delete what was created, the last first; return what could not be deleted."""
+    left = []
+    for each in reversed(created):
+        try:
+            _delete(server, each)
+        except DistrunError:
+            left.append(f"{each['kind']} {each['metadata']['name']}")
+    return left
+
+
+def _delete(server: Server, each: Object) -> None:
+    api, kind, name = each["apiVersion"], each["kind"], each["metadata"]["name"]
+    patiently(lambda: server.delete(api, kind, name, propagationPolicy="Background"), _SUBMIT_S)
+
+
+class Stopper:
+    """Ends the job of a run: as `kubectl delete` does, and after the grace by force.
+
+    Deleting the job sends SIGTERM to every pod, which has its terminationGracePeriodSeconds; the
+    job stays until they have ended (propagationPolicy Foreground), and none is made in their place.
+    """
+
+    def __init__(self, _run: RunDirectory, found: RunRecord) -> None:
+        self._found = found
+        self._cancel_at: float | None = None
+        self.cancelled = False
+
+    def begin(self) -> None:
+        """Ask all pods to end.
+
+        Raises:
+            MachineError: The server refuses it, or does not answer.
+        """
+        self._cancel_at = time.monotonic() + self._found.grace_s + _OVERTIME_S
+        self._delete_job("Foreground")
+
+    def cancel(self) -> None:
+        """Kill all pods.
+
+        Raises:
+            MachineError: The server refuses it, or does not answer.
+        """
+        self._cancel_at, self.cancelled = None, True
+        job = self._found.job
+        self._delete_job("Background")
+        with _opened(self._found) as server:
+            query = {"labelSelector": f"{SELECTORS[job['kind']]}={job['name']}"}
+            pods, _ = patiently(lambda: server.list("v1", "Pod", query), _LOOK_S)
+            for pod in pods:
+                name = pod["metadata"]["name"]
+                server.delete("v1", "Pod", name, gracePeriodSeconds=0)
+
+    def tick(self) -> None:
+        """Kill the pods if they have not ended in time."""
+        if self._cancel_at is not None and time.monotonic() >= self._cancel_at:
+            self.cancel()
+
+    def _delete_job(self, policy: str) -> None:
+        job = self._found.job
+        api, kind = APIS[job["kind"]]
+        with _opened(self._found) as server:
+            patiently(
+                lambda: server.delete(api, kind, job["name"], propagationPolicy=policy), _LOOK_S
+            )
+
+
+class _opened:
+    """A server for some requests."""
+
+    def __init__(self, found: RunRecord) -> None:
+        self._server = Server(Access.from_json(found.job))
+
+    def __enter__(self) -> Server:
+        return self._server
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+
+
+def stop(
+    run: RunDirectory, found: RunRecord, *, force: bool = False, wait_s: float | None = None
+) -> RunRecord:
+    """Stop the job of a run and wait for its end; see `api.runs.stop`.
+
+    Raises:
+        UsageError: It has ended.
+        MachineError: The server does not answer.
+    """
+    if found.ended_at is not None:
+        raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
+    stopper = Stopper(run, found)
+    limit_s = found.grace_s + 2 * _OVERTIME_S if wait_s is None else wait_s
+    deadline = time.monotonic() + limit_s
+    watch = Watch(run)
+    try:
+        watch.over()  # it reads the log before the pod is gone
+        if force:
+            stopper.cancel()
+        else:
+            stopper.begin()
+        while not watch.over() and time.monotonic() < deadline:
+            stopper.tick()
+            time.sleep(_POLL_S)
+    finally:
+        watch.close()
+    return record.read(run)
+
+
+def bring_up_to_date(run: RunDirectory, *, within_s: float = _LOOK_S) -> str:
+    """Read what the head's pod has printed meanwhile; return the job's state in words.
+
+    Args:
+        run: The run.
+        within_s: For how long.
+
+    Raises:
+        MachineError: The server does not answer.
+        UsageError: The kubeconfig cannot be used.
+    """
+    watch = Watch(run, follow=False)
+    try:
+        deadline = time.monotonic() + within_s
+        while not watch.over() and not watch.has_caught_up:
+            if time.monotonic() > deadline:
+                raise MachineError(_problem(watch) or "the Kubernetes server does not answer")
+            time.sleep(_POLL_S)
+        return watch.state
+    finally:
+        watch.close()
+
+
+def _problem(watch: Watch) -> str:
+    return next((str(each["message"]) for each in watch.news() if each["event"] == "job"), "")
+
+
+def state_of(run: RunDirectory, found: RunRecord, tell: Tell) -> tuple[RunRecord, str]:
+    """Return a run's record, brought up to date, and its state in words."""
+    if found.ended_at is not None:
+        return found, found.state
+    try:
+        words = bring_up_to_date(run)
+        found = record.read(run)
+    except DistrunError as error:
+        tell(f"{run.run_id}: {error.message}")
+        return found, "unknown to this machine"
+    if found.ended_at is not None:
+        return found, found.state
+    return found, "running" if words == "Running" else f"pending ({words or 'None'})"
