@@ -30,6 +30,10 @@ RECORD_SIZES = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")
 """How many collectives torch's flight recorder keeps, and the older name of it; 0 for none."""
 RECORDED_ELSEWHERE = "DISTRUN_RECORDED_ELSEWHERE"
 """Set to 1, `launch --json` prints the ranks' stacks and records, too: its own disk goes away."""
+DIAL_KEY, DIAL_KEY_FILE = "DISTRUN_DIAL_KEY", "DISTRUN_DIAL_KEY_FILE"
+"""The key with which the nodes of a run dial in to its head, or the file that holds it."""
+DIAL_PORT = "DISTRUN_DIAL_PORT"
+"""Where the head listens for them."""
 COMM_CHECK = "DISTRUN_COMM_CHECK"
 """Set to 1, `distrun.comm` compares every call over the ranks before anything is sent."""
 
@@ -41,7 +45,7 @@ _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
 _SCRUBBED = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
-    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT, RECORDS),
+    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT, RECORDS, DIAL_KEY, DIAL_KEY_FILE),
 }
 # The short ones only at the end of a word: not TOKENIZERS, nor AUTHOR.
 _SECRET = re.compile(

@@ -11,6 +11,7 @@ from typing import Any
 
 from distrun import __version__
 from distrun.api import in_job
+from distrun.api.dialed import Head
 from distrun.api.prepare import Prepared, prepare
 from distrun.api.runs import verdict
 from distrun.checks.required import require_open_files, require_runs_dir
@@ -109,22 +110,31 @@ def launch(job: Job) -> LaunchResult:
         MachineError: The machine lacks something.
         KeyboardInterrupt: The caller was interrupted; the ranks were stopped.
     """
-    client = start(prepare(*read.with_header(job), by_platform=True))
-    last: dict[str, Any] = {}
+    prepared = prepare(*read.with_header(job), by_platform=True)
+    code = int(ExitCode.INTERNAL)
     try:
-        last = _last_event(client)
-    except KeyboardInterrupt:
-        client.signal(signal.SIGINT)
-        _last_event(client)
-        raise
-    return result_of(client, last)
+        client = start(prepared)
+        try:
+            last = _last_event(client, prepared.head)
+        except KeyboardInterrupt:
+            client.signal(signal.SIGINT)
+            code = int(_last_event(client, prepared.head).get("exit_code", code))
+            raise
+        result = result_of(client, last)
+        code = result.exit_code
+    finally:
+        if prepared.head is not None:
+            prepared.head.end(code)
+    return result
 
 
-def _last_event(client: SupervisorClient) -> dict[str, Any]:
+def _last_event(client: SupervisorClient, head: Head | None) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for event in client.events():
         if event.get("event") == "ended":
             last = event
+        for signum in head.news() if head else ():
+            client.signal(signum)
     return last
 
 

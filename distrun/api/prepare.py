@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distrun.api import in_job, recipes
+from distrun.api.dialed import Head
 from distrun.api.in_job import Submitted
 from distrun.checks.required import require_port, require_runs_dir, require_torch
 from distrun.checks.script import check_script
-from distrun.errors import MachineError, UsageError, require_supported_system
+from distrun.errors import (
+    DistrunError,
+    ExitCode,
+    MachineError,
+    UsageError,
+    require_supported_system,
+)
 from distrun.frames import is_distrun
 from distrun.nodes.project import read_project
 from distrun.plan.layout import make_plan, run_name
@@ -45,6 +52,8 @@ class Prepared:
     site: Site
     submitted: Submitted | None = None
     """The run that it goes on with, if it was submitted and this is the launch in its job."""
+    head: Head | None = None
+    """Ends the nodes that have dialed in, if this is node 0 of such a job."""
 
 
 def prepare(
@@ -82,8 +91,34 @@ def prepare(
     own = None
     if by_platform:
         job, sources, own = foreign.applied(job, sources, os.environ)
+    if own is None or not own.by_head or not ask:
+        return _planned(
+            job, sources, header, script, _site(job, script, own, ask=ask, tell=tell), tell
+        )
+    if own.rank > 0:
+        raise UsageError(
+            f"this is node {own.rank} of {own.count}, and node 0 supervises all of them",
+            "`distrun launch` on this node serves it; the Python API works on node 0",
+        )
+    head = Head(own, job, tell)
+    try:
+        found = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)
+        return replace(_planned(job, sources, header, script, found, tell), head=head)
+    except BaseException as error:
+        head.end(error.exit_code if isinstance(error, DistrunError) else ExitCode.INTERNAL)
+        raise
+
+
+def _planned(
+    job: Job,
+    sources: Mapping[str, str],
+    header: Header,
+    script: Script,
+    found: Site,
+    tell: Tell,
+) -> Prepared:
+    """Check the job against its machines, and plan."""
     submitted = in_job.submitted()
-    found = _site(job, script, own, ask=ask, tell=tell)
     if found.emulated:
         for name in _OF_OTHER_MACHINES:
             if sources.get(name) in ("flag", "argument"):

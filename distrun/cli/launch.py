@@ -153,6 +153,8 @@ def launch(
         code = submit_run(asked, words, shown, only_printed=only_printed, detach=detach)
         sys.exit(code)
     _tell_all(told, tell)
+    if not only_printed:
+        _serve_head(asked, tell)
     prepared = _prepare(asked, tell, only_printed)
     world_size = prepared.plan.world_size
     ranks = rank_list("--only-rank", only_rank, world_size)
@@ -168,6 +170,7 @@ def launch(
         _print_plan(prepared, explain=explain)
         return
     if detach:
+        _refuse_both("--detach", prepared.head is not None, {"a job whose nodes dial in": True})
         _detach(prepared)
         return
     from distrun.cli.run_to_end import run_to_end
@@ -231,6 +234,14 @@ def _read(
 def _tell_all(lines: Sequence[str], tell: Callable[[str], None]) -> None:
     for line in lines:
         tell(line)
+
+
+def _serve_head(asked: Asked, tell: Callable[[str], None]) -> None:
+    """Serve the head until the run ends, and exit, if this node dials in to another one."""
+    from distrun.api import dialed
+
+    if (own := dialed.node_of(asked.job, asked.sources)) is not None:
+        sys.exit(dialed.serve(own, asked.job, tell))
 
 
 def _prepare(asked: Asked, tell: Callable[[str], None], only_printed: bool) -> Prepared:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from distrun.cli.job_warning import JobWarning
+from distrun.errors import DistrunError, ExitCode
 from distrun.signals import ENDING, FORWARDED, STOPPING
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def run_to_end(
 ) -> LaunchResult:
     """Start a job, show it, pass signals on, and return how it ended.
 
+    The nodes that have dialed in end with its exit code.
+
     Args:
         prepared: The job.
         make_view: Makes the view of the run.
@@ -50,6 +53,27 @@ def run_to_end(
         apart: Keep the ranks' stdout and stderr apart.
         tick_s: How often the view gets an empty event, if there is no other.
     """
+    code = int(ExitCode.INTERNAL)
+    try:
+        result = _run(prepared, make_view, quiet=quiet, apart=apart, tick_s=tick_s)
+        code = result.exit_code
+    except DistrunError as error:
+        code = error.exit_code
+        raise
+    finally:
+        if prepared.head is not None:
+            prepared.head.end(code)
+    return result
+
+
+def _run(
+    prepared: Prepared,
+    make_view: Callable[[RunDirectory], View],
+    *,
+    quiet: bool,
+    apart: bool,
+    tick_s: float,
+) -> LaunchResult:
     from distrun.api.launch import result_of, start
     from distrun.cli.screen.console import say
 
@@ -80,6 +104,8 @@ def run_to_end(
             view.on_event(event)
             patience.check(event)
             warning.check(client)
+            for signum in prepared.head.news() if prepared.head else ():
+                patience.on_signal(signum, None)
             if event.get("event") == "ended":
                 ended = event
     result = result_of(client, ended)

@@ -48,10 +48,10 @@ def make_plan(
     """
     draft = Draft(job, sources, site)
     if site.own_node is not None:
-        draft.note(
-            f"node {site.own_node} of {len(site.machines)} ({draft.source('node_rank')});"
-            " each node supervises and records itself"
-        )
+        alone = "each node supervises and records itself"
+        by = "node 0 supervises and records all nodes" if site.by_head else alone
+        number = f"node {site.own_node} of {len(site.machines)} ({draft.source('node_rank')})"
+        draft.note(f"{number}; {by}")
     nnodes = job.nodes.max if site.emulated else len(site.machines)
     local = site.emulated
     _hold_limits(job, nnodes, site)

@@ -56,6 +56,8 @@ class Site:
     """All nodes are on the one machine."""
     own_node: int | None = None
     """The node that this machine is, if the others are started elsewhere; None: all from here."""
+    by_head: bool = False
+    """Then node 0 supervises all of them; else each itself."""
     rdzv_id: str = ""
     """Name of the rendezvous, the same on all nodes; "": the name of the run."""
     asked: bool = True

@@ -1,7 +1,7 @@
 """Platforms that start the same command on every node: what their variables say of this node.
 
-No machine can be reached from here, so each node runs its own part of one static world, as it
-would with torchrun.
+No machine can be reached from here. With the key of the run the others dial in to node 0. Without
+it each node runs its own part of one static world, as it would with torchrun.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distrun.errors import UsageError
+from distrun.nodes.dial.key import has_key
 from distrun.schedulers.place import OwnNode
 from distrun.schedulers.platforms import PLATFORMS, Platform, first_of, host_and_port, number
 from distrun.spec.fields import NodeRange
@@ -19,6 +20,7 @@ from distrun.spec.job import Job
 
 _TORCHRUNS_PORT = 29500
 _MAX_NODES = 10_000
+_WITH_KEY = "DISTRUN_DIAL_KEY, with which the nodes dial in to node 0"
 _NPROC = "PET_NPROC_PER_NODE"
 """torchrun reads it on any machine."""
 _NPROC_WORDS = ("auto", "gpu", "cpu")
@@ -44,8 +46,10 @@ def applied(
     if job.on or job.hosts:
         return job, found, None
     if (platform := _platform(job, environ)) is not None:
-        own = _read(platform, job, sources, environ)
-        update = {"nodes": NodeRange(own.count, own.count), "master_port": own.port}
+        own, nodes = _read(platform, job, sources, environ)
+        update = {"nodes": nodes}
+        if not own.by_head or own.sources["master_port"] != "default":
+            update["master_port"] = own.port
         found |= own.sources
     value = environ.get(_NPROC, "").strip()
     if value and sources.get("nproc_per_node") not in _EXPLICIT:
@@ -73,13 +77,21 @@ def _nproc(value: str) -> int | str:
 
 def _read(
     platform: Platform, job: Job, sources: Mapping[str, str], environ: Mapping[str, str]
-) -> OwnNode:
-    """Return this node as the variables of its platform describe it.
+) -> tuple[OwnNode, NodeRange]:
+    """Return this node as the variables of its platform describe it, and how many there are.
 
     Raises:
         UsageError: See `applied`.
     """
-    count, count_from = _count(platform, job, sources, environ)
+    by_head = has_key(environ)
+    nodes, count_from = _count(platform, job, sources, environ)
+    count = nodes.max
+    if nodes.min < nodes.max and not by_head:
+        what = f"{count_from}={nodes}" if platform.count else f"--nodes {nodes}"
+        raise UsageError(
+            f"{what} is elastic, but nodes that supervise themselves cannot go on with fewer",
+            f"a fixed number of nodes; {_WITH_KEY}, --hosts and Slurm can go on with fewer",
+        )
     _hold_once_a_node(platform, environ)
     rank = number(platform.rank, _needed(platform, platform.rank, environ), 0, _MAX_NODES)
     if rank >= count:
@@ -87,17 +99,17 @@ def _read(
             f"{platform.rank}={rank} is not below {count}, the number of nodes ({count_from})",
             f"{platform.name} numbers the nodes from 0: {platform.source}",
         )
-    if job.max_restarts:
+    if job.max_restarts and not by_head:
         raise UsageError(
             f"--max-restarts {job.max_restarts} cannot be kept over {count} nodes that supervise"
             " themselves: nobody restarts all of them at once",
-            "leave it out, and let the platform restart the job; or --hosts, or Slurm",
+            f"leave it out, and let the platform restart the job; or {_WITH_KEY}",
         )
     addresses = _addresses(platform, count, environ)
     head, head_from, endpoint_port = _head(platform, addresses, rank, environ)
     port, port_from = _port(platform, job, sources, endpoint_port, head_from, environ)
     run_id, id_from = first_of(platform.run_id, environ)
-    return OwnNode(
+    own = OwnNode(
         platform.name,
         count,
         rank,
@@ -113,36 +125,29 @@ def _read(
             "master_port": port_from,
             "rdzv_id": id_from or head_from,
         },
+        by_head=by_head,
     )
+    return own, nodes
 
 
 def _count(
     platform: Platform, job: Job, sources: Mapping[str, str], environ: Mapping[str, str]
-) -> tuple[int, str]:
+) -> tuple[NodeRange, str]:
     """Return the number of nodes, and what said it."""
     if not platform.count:
-        if job.nodes.min < job.nodes.max:
-            raise _elastic(f"--nodes {job.nodes}")
-        return job.nodes.max, sources.get("nodes", "argument")
-    value = environ[platform.count].strip()
-    if bounds := re.fullmatch(r"(\d+):(\d+)", value):
-        if bounds[1] != bounds[2]:
-            raise _elastic(f"{platform.count}={value}")
-        value = bounds[1]
-    count = number(platform.count, value, 1, _MAX_NODES, "a number of nodes")
-    if sources.get("nodes") in _EXPLICIT and job.nodes != NodeRange(count, count):
+        return job.nodes, sources.get("nodes", "argument")
+    least, _, most = environ[platform.count].strip().partition(":")
+    counts = [
+        number(platform.count, value, 1, _MAX_NODES, "a number of nodes")
+        for value in (least, most or least)
+    ]
+    found = NodeRange(min(counts), max(counts))
+    if sources.get("nodes") in _EXPLICIT and job.nodes != found:
         raise UsageError(
-            f"--nodes {job.nodes} contradicts {platform.count}={count}",
+            f"--nodes {job.nodes} contradicts {platform.count}={found}",
             "leave --nodes out; --on local starts a job of its own on this machine",
         )
-    return count, platform.count
-
-
-def _elastic(what: str) -> UsageError:
-    return UsageError(
-        f"{what} is elastic, but nodes that supervise themselves cannot go on with fewer",
-        "a fixed number of nodes; --hosts and Slurm can go on with fewer",
-    )
+    return found, platform.count
 
 
 def _hold_once_a_node(platform: Platform, environ: Mapping[str, str]) -> None:

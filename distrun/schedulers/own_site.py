@@ -33,8 +33,8 @@ def site_of(own: OwnNode, job: Job, node: Node, tell: Tell, *, starts: bool) -> 
         MachineError: The head's name does not resolve in time, or this is the head and its port
             is in use.
     """
-    head = _resolved(own, job.join_timeout if starts else 0.0, tell)
-    here = _own_address(own, head)
+    head = resolved(own, job.join_timeout if starts else 0.0, tell)
+    here = own_address(own, head)
     if own.rank == 0:
         head = here
         if starts and (problem := port_problem(own.port)):
@@ -47,7 +47,14 @@ def site_of(own: OwnNode, job: Job, node: Node, tell: Tell, *, starts: bool) -> 
         Machine(node, f"node{rank}", address, interface)
         for rank, address in enumerate(_addresses(own, head, here))
     )
-    return Site(tuple(machines), own.port, emulated=False, own_node=own.rank, rdzv_id=own.rdzv_id)
+    return Site(
+        tuple(machines),
+        own.port,
+        emulated=False,
+        own_node=own.rank,
+        by_head=own.by_head,
+        rdzv_id=own.rdzv_id,
+    )
 
 
 def _addresses(own: OwnNode, head: str, here: str) -> list[str]:
@@ -57,8 +64,12 @@ def _addresses(own: OwnNode, head: str, here: str) -> list[str]:
     return found
 
 
-def _resolved(own: OwnNode, wait_s: float, tell: Tell) -> str:
-    """Return the head's address; a cluster may know the name of a node only after its start."""
+def resolved(own: OwnNode, wait_s: float, tell: Tell) -> str:
+    """Return the head's address; a cluster may know the name of a node only after its start.
+
+    Raises:
+        MachineError: It does not resolve in time.
+    """
     deadline, told = time.monotonic() + wait_s, False
     while (found := _lookup(own.head)) is None:
         if time.monotonic() >= deadline:
@@ -85,7 +96,7 @@ def _lookup(name: str) -> str | None:
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
-def _own_address(own: OwnNode, head: str) -> str:
+def own_address(own: OwnNode, head: str) -> str:
     """Return this node's address: of the platform's list, else that of the way to the head."""
     if own.addresses:
         return own.addresses[own.rank]

@@ -55,6 +55,8 @@ class OwnNode:
     """Of all nodes, or ()."""
     sources: Mapping[str, str]
     """`nodes`, `node_rank`, `master_addr`, `master_port`, `rdzv_id` -> its variable."""
+    by_head: bool = False
+    """Node 0 supervises all nodes, which dial in to it; else each supervises itself."""
 
     def lines(self) -> Iterator[str]:
         """Yield what was read and from where, a line each."""

@@ -33,6 +33,14 @@ class Platform:
 
 
 PLATFORMS = (
+    Platform(
+        "distrun's variables",
+        "docs/clusters.md",
+        count="DISTRUN_NNODES",
+        rank="DISTRUN_NODE_RANK",
+        head=("DISTRUN_HEAD",),
+        cure="DISTRUN_HEAD is the name or address of node 0",
+    ),
     Platform(  # Kubeflow's TrainJob and PyTorchJob, and whoever sets torchrun's own variables
         "torchrun's variables (Kubeflow)",
         "https://www.kubeflow.org/docs/components/trainer/user-guides/pytorch/",

@@ -69,23 +69,26 @@ def scheduler(name: str) -> Scheduler:
 
 
 @contextmanager
-def opened(settings: Settings, *, quick: bool = False) -> Iterator[tuple[list[Place], Machines]]:
+def opened(
+    settings: Settings, *, quick: bool = False, nodes_of: Scheduler | None = None
+) -> Iterator[tuple[list[Place], Machines]]:
     """Yield the places of a job's nodes, and its machines to be read; end the probes after.
 
     Args:
         settings: The job. Without places all of its nodes are on this machine.
         quick: The first snapshot of each leaves out slow parts.
+        nodes_of: Gives the nodes; None: the scheduler that is named or that fits.
 
     Raises:
         UsageError: The settings do not fit their scheduler.
         MachineError: It gives no nodes, or they cannot be asked.
     """
-    if (name := name_of(settings)) in SUBMITTED:
+    if nodes_of is None and (name := name_of(settings)) in SUBMITTED:
         raise UsageError(
             f"--on {name}: no node can be reached from here",
             f"`distrun launch --on {name}` submits a job; in its pods every command works",
         )
-    chosen = scheduler(name)
+    chosen = nodes_of or scheduler(name_of(settings))
     with chosen.nodes(settings) as places:
         if not places:
             yield places, ThisMachine(settings.runs_dir)

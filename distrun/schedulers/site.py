@@ -21,7 +21,7 @@ from distrun.probe.snapshot import Node
 from distrun.probe.torch_facts import read_torch
 from distrun.schedulers.own_site import site_of
 from distrun.schedulers.place import OwnNode, Place
-from distrun.schedulers.registry import name_of, opened, scheduler
+from distrun.schedulers.registry import Scheduler, name_of, opened, scheduler
 from distrun.schedulers.sync import sync
 from distrun.spec.job import Job
 
@@ -60,7 +60,12 @@ def unasked(job: Job) -> Site:
 
 
 def asked(
-    job: Job, script: Script, workdir: Path, tell: Tell, project: Project | None = None
+    job: Job,
+    script: Script,
+    workdir: Path,
+    tell: Tell,
+    project: Project | None = None,
+    nodes_of: Scheduler | None = None,
 ) -> Site:
     """Reach the nodes of a job, read them, and find how they reach one another.
 
@@ -70,22 +75,24 @@ def asked(
         workdir: The working directory there.
         tell: Called with a line about each node.
         project: What to send there first.
+        nodes_of: Gives the nodes; None: the scheduler that the job names or that fits.
 
     Raises:
         UsageError: The settings do not fit their scheduler.
         NodesMissing: Nodes cannot be reached, or cannot reach one another.
         MachineError: The scheduler gives no nodes, or the script differs.
     """
-    with opened(job, quick=True) as (places, machines):
+    chosen = nodes_of or scheduler(name_of(job))
+    with opened(job, quick=True, nodes_of=chosen) as (places, machines):
         assert isinstance(machines, OtherMachines)
         wanted = {place.name: place for place in _wanted(job, places)}
         nodes = [
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
-        nodes = _reached(job, nodes, wanted, tell)
+        nodes = _reached(job, nodes, wanted, chosen, tell)
         if project is not None:
             reached = [wanted[node.name] for node in nodes]
-            sync(project, reached, scheduler(name_of(job)), str(workdir), tell)
+            sync(project, reached, chosen, str(workdir), tell)
         port = _port(job, machines, nodes[0].name)
         if job.check is not False and script.path is not None and not job.no_python:
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
@@ -94,12 +101,12 @@ def asked(
         }
         nodes = list(machines.connected(nodes, known))
         addresses = _routes(nodes, wanted)
-    found = [_machine(job, node, wanted[node.name], addresses[node.name]) for node in nodes]
+    found = [_machine(job, node, wanted[node.name], addresses[node.name], chosen) for node in nodes]
     return Site(tuple(found), port, emulated=False)
 
 
-def _machine(job: Job, node: Node, place: Place, address: str) -> Machine:
-    command = scheduler(name_of(job)).command(place, _AGENT, ())
+def _machine(job: Job, node: Node, place: Place, address: str, chosen: Scheduler) -> Machine:
+    command = chosen.command(place, _AGENT, ())
     interface = job.interface or interface_of(node, address)
     return Machine(node, node.name, address, interface, tuple(command), place.slots)
 
@@ -142,7 +149,7 @@ def _line(node: Node) -> str:
 
 
 def _reached(
-    job: Job, nodes: Sequence[Node], places: Mapping[str, Place], tell: Tell
+    job: Job, nodes: Sequence[Node], places: Mapping[str, Place], chosen: Scheduler, tell: Tell
 ) -> list[Node]:
     """Return the nodes that answered, if they are enough.
 
@@ -153,7 +160,7 @@ def _reached(
     missing = [node for node in nodes if node.problem]
     least = min(job.nodes.min, len(nodes)) if job.nodes.min < job.nodes.max else len(nodes)
     if len(present) < max(1, least):
-        _tell_missing(job, missing, places, tell)
+        _tell_missing(missing, places, chosen, tell)
         names = ", ".join(node.name for node in missing)
         raise NodesMissing(f"{len(missing)} of {len(nodes)} nodes cannot be reached: {names}")
     for node in missing:
@@ -162,13 +169,12 @@ def _reached(
 
 
 def _tell_missing(
-    job: Job, missing: Sequence[Node], places: Mapping[str, Place], tell: Tell
+    missing: Sequence[Node], places: Mapping[str, Place], chosen: Scheduler, tell: Tell
 ) -> None:
     """Tell of each node that cannot be reached why, and what to do."""
-    cure = scheduler(name_of(job)).cure
     for node in missing[:_MOST_LINES]:
         tell(f"{node.name}: not reached: {node.problem}")
-        if advice := cure(places[node.name].target, node.problem):
+        if advice := chosen.cure(places[node.name].target, node.problem):
             tell(f"  {advice}")
     if more := missing[_MOST_LINES:]:
         tell(f"and {len(more)} more: {', '.join(node.name for node in more)}")

@@ -198,7 +198,8 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
         summary = f"{why}; lost too: {', '.join(others)}" if others else why
         hint = "was it killed, or the node out of memory? --max-restarts restarts the run"
         if agent.elsewhere and not agent.why_lost:
-            hint = "was ssh killed, or the node switched off? --max-restarts restarts the run"
+            lost = "was ssh killed, its container killed, or the node switched off?"
+            hint = f"{lost} --max-restarts restarts the run"
         return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from distrun.schedulers import foreign
 from distrun.schedulers.place import OwnNode
 from distrun.schedulers.platforms import PLATFORMS, host_and_port
 from distrun.spec import read
+from distrun.spec.fields import NodeRange
 from distrun.spec.job import Job
 
 PET = {
@@ -40,6 +42,7 @@ MPI = {
     "PMIX_NAMESPACE": "prterun-a-77@1",
     "MASTER_ADDR": "a",
 }
+OURS = {"DISTRUN_NNODES": "4", "DISTRUN_NODE_RANK": "3", "DISTRUN_HEAD": "node0"}
 POD = {"JOB_COMPLETION_INDEX": "3", "MASTER_ADDR": "train-0.svc"}
 
 
@@ -110,7 +113,9 @@ def test_a_list_of_addresses_is_in_the_order_of_the_nodes() -> None:
 
 
 def test_every_platform_is_documented() -> None:
-    assert all(platform.source.startswith("https://") for platform in PLATFORMS)
+    ours, *others = PLATFORMS
+    assert (Path(__file__).parents[3] / ours.source).exists()
+    assert all(platform.source.startswith("https://") for platform in others)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +225,27 @@ def test_what_is_wrong_on_other_platforms(
     environ: Mapping[str, str], fields: dict[str, Any], words: str
 ) -> None:
     assert words in refusal(environ, **fields).message
+
+
+KEY = {"DISTRUN_DIAL_KEY": "0123456789abcdef0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "fields", "nodes", "port"),
+    [
+        (PET, {}, NodeRange(4, 4), 29400),
+        ({**PET, "PET_NNODES": "2:4"}, {}, NodeRange(2, 4), 29400),
+        (POD, {"nodes": "2:4"}, NodeRange(2, 4), None),
+        (OURS, {"max_restarts": 3}, NodeRange(4, 4), None),
+        (OURS, {"master_port": 31000}, NodeRange(4, 4), 31000),
+    ],
+)
+def test_with_a_key_node_0_restarts_and_goes_on_with_fewer_and_picks_the_port(
+    environ: Mapping[str, str], fields: dict[str, Any], nodes: NodeRange, port: int | None
+) -> None:
+    found, _, own = applied({**environ, **KEY}, **fields)
+    assert own is not None and own.by_head and own.count == 4
+    assert (found.nodes, found.master_port) == (nodes, port)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from distrun.errors import MachineError, NodesMissing, UsageError
 from distrun.nodes.reach import addresses_of, interface_of
 from distrun.probe.node import read_node
 from distrun.probe.snapshot import Host, Nic, Node, Reach, Software
-from distrun.schedulers import site
+from distrun.schedulers import site, ssh
 from distrun.schedulers.place import Place
 from distrun.spec import read
 from distrun.spec.job import Job
@@ -131,7 +131,7 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_of_an_elastic_job(
     wanted = job(nodes=nodes, hosts="a,b,c")
     if kept is None:
         with pytest.raises(NodesMissing) as missing:
-            site._reached(wanted, found, PLACES, told.append)
+            site._reached(wanted, found, PLACES, ssh, told.append)
         names = ", ".join("abc"[:lost])
         assert missing.value.message == f"{lost} of 3 nodes cannot be reached: {names}"
         assert told[:2] == [
@@ -139,5 +139,5 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_of_an_elastic_job(
             "  is sshd running on a? user@a:PORT names another port",
         ]
     else:
-        assert len(site._reached(wanted, found, PLACES, told.append)) == kept
+        assert len(site._reached(wanted, found, PLACES, ssh, told.append)) == kept
         assert told == [f"{name} is left out: Connection refused" for name in "abc"[:lost]]
