@@ -284,9 +284,8 @@ class Host:
     """Soft limit; -1 is unlimited."""
     nofile: int | None = None
     nproc: int | None = None
-    """The user's soft limit, or that of the control group if it leaves fewer."""
     nproc_used: int | None = None
-    """Processes and threads as that limit counts them; the user's does not apply to root."""
+    """What the limit counts: the user's (not root's), or the container's where that is nearer."""
     numa_nodes: int | None = None
     numa_balancing: bool | None = None
     clock_synchronized: bool | None = None

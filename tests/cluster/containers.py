@@ -167,7 +167,8 @@ def _pip_files() -> Iterator[str]:
     words = [sys.executable, "-m", "pip", "config", "list"]
     said = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
     named = re.findall(r"(?<![\w:/])(?:file://)?(/[\w./+-]+)", said)
-    named += ["/etc/pip.conf", "/etc/xdg/pip", "/etc/hosts", "/etc/resolv.conf"]
+    named += [str(Path.home() / ".config/pip"), "/etc/pip.conf", "/etc/xdg/pip"]
+    named += ["/etc/hosts", "/etc/resolv.conf"]
     for path in sorted({re.sub("/simple/?$", "", name) for name in named}):
         if Path(path).exists():
             yield path

@@ -1,4 +1,4 @@
-"""Flags over --config over pyproject.toml over the header over variables over the defaults."""
+"""Flags over --config over pyproject.toml over the recipe's header over the defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from distrun.errors import UsageError
 from distrun.spec import read
 from distrun.spec.fields import NodeRange
-from distrun.spec.job import Header, Job, Layout, Settings
+from distrun.spec.job import Header, Layout, Settings
 
 HEADER = """\
 # /// script
@@ -99,42 +99,6 @@ def test_the_nearest_pyproject_above_is_read(here: Path, monkeypatch: pytest.Mon
 def test_keys_may_be_written_with_hyphens_or_underscores(here: Path, key: str) -> None:
     job, sources, _ = read.job({"script": "train.py"}, toml(here / "c.toml", f"{key} = 2"))
     assert (job.nproc_per_node, sources["nproc_per_node"]) == (2, "config file c.toml")
-
-
-def test_an_image_says_by_a_variable_how_long_the_grace_is(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DISTRUN_GRACE", "8s")
-    job, sources, _ = read.job({"script": "train.py"})
-    assert (job.grace, sources["grace"]) == (8.0, "variable DISTRUN_GRACE")
-    job, sources, _ = read.with_header(Job(script="train.py"))
-    assert (job.grace, sources["grace"]) == (8.0, "variable DISTRUN_GRACE")
-    assert read.settings({}).grace == 8.0
-
-
-def test_a_config_file_a_flag_and_an_argument_win_over_the_variable(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DISTRUN_GRACE", "8s")
-    config = toml(here / "c.toml", 'grace = "1m"')
-    assert read.job({"script": "train.py"}, config)[0].grace == 60.0
-    assert read.job({"script": "train.py", "grace": "5s"}, config)[0].grace == 5.0
-    assert read.with_header(Job(script="train.py", grace=4))[0].grace == 4.0
-
-
-@pytest.mark.parametrize("value", ["soon", "-1", "1e400", "8s; rm -rf /"])
-def test_a_variable_that_is_no_time_is_refused_by_its_name(
-    here: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("DISTRUN_GRACE", value)
-    error = refusal({"script": "train.py"})
-    assert "variable DISTRUN_GRACE" in error.message
-    assert "90s" in error.hint
-
-
-def test_a_variable_that_is_empty_is_not_set(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTRUN_GRACE", " ")
-    assert read.job({"script": "train.py"})[1] == {"script": "flag"}
 
 
 def test_a_key_that_only_the_command_line_has_stands_in_no_file(here: Path) -> None:
