@@ -56,7 +56,7 @@ _TABLES = ("env", "check", "slurm", "kubernetes")
 """Settings that are tables: the keys of several files are merged."""
 _HOSTS = ("hosts", "hostfile")
 """Settings of which the last source that has one counts alone."""
-_WITHOUT_HOSTS = ("local", "slurm", "kubernetes")
+_WITHOUT_HOSTS = ("local", "slurm", "kubernetes", "compose")
 _OF_SCHEDULERS = ("slurm", "kubernetes")
 """Tables whose keys are flags."""
 # The block as PEP 723 defines it.
