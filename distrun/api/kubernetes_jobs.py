@@ -25,7 +25,10 @@ Tell = Callable[[str], None]
 NAME = "kubernetes"
 _SUBMIT_S = 30.0
 """A server that is busy or away is asked again for so long."""
+_UNDO_S = 10.0
 _POLL_S = 0.1
+_READY_S = 10.0
+"""The log is read within this time, before a stop takes the pod away."""
 _OVERTIME_S = 30.0
 """How long after the ranks' grace pods are killed: the kubelet needs some time of its own."""
 _LOOK_S = 30.0
@@ -107,22 +110,23 @@ def _create_all(server: Server, objects: Sequence[dict[str, Any]], job: dict[str
 
 def _create(server: Server, each: Object, created: list[Object]) -> Object:
     """Create an object; if the answer was lost, look whether it is there."""
+    lost: Refusal | Unreachable
     try:
         return patiently(lambda: server.create(each), _SUBMIT_S, creates=True)
-    except Refusal:
-        created.pop()  # it is not ours, or is not there
-        raise
+    except Refusal as error:
+        lost, perhaps = error, error.status in kube_refusals.PERHAPS_DONE
     except Unreachable as error:
-        if not error.sent:
-            created.pop()
-            raise
+        lost, perhaps = error, error.sent and error.passes
+    if not perhaps:
+        created.pop()  # it is not there, or is not ours
+        raise lost
     api, kind, name = each["apiVersion"], each["kind"], each["metadata"]["name"]
     try:
         found = patiently(lambda: server.read(api, kind, name), _SUBMIT_S)
     except Refusal as error:
         if error.status == kube_refusals.GONE:
             created.pop()
-        raise
+        raise lost from None
     labels = found.get("metadata", {}).get("labels") or {}
     asked = each["metadata"].get("labels") or {}
     if any(labels.get(key) != value for key, value in asked.items()):
@@ -137,18 +141,19 @@ def _own(server: Server, each: Object, owner: Object) -> None:
 
 def _delete_all(server: Server, created: Sequence[Object]) -> list[str]:
     """Delete what was created, the last first; return what could not be deleted."""
-    left = []
+    left, patience_s = [], _UNDO_S
     for each in reversed(created):
         try:
-            _delete(server, each)
-        except DistrunError:
+            _delete(server, each, patience_s)
+        except DistrunError as error:
             left.append(f"{each['kind']} {each['metadata']['name']}")
+            patience_s = 0.0 if isinstance(error, Unreachable) else patience_s
     return left
 
 
-def _delete(server: Server, each: Object) -> None:
+def _delete(server: Server, each: Object, patience_s: float) -> None:
     api, kind, name = each["apiVersion"], each["kind"], each["metadata"]["name"]
-    patiently(lambda: server.delete(api, kind, name, propagationPolicy="Background"), _SUBMIT_S)
+    patiently(lambda: server.delete(api, kind, name, propagationPolicy="Background"), patience_s)
 
 
 class Stopper:
@@ -231,7 +236,9 @@ def stop(
     deadline = time.monotonic() + limit_s
     watch = Watch(run)
     try:
-        watch.over()  # it reads the log before the pod is gone
+        ready_at = time.monotonic() + _READY_S
+        while not watch.over() and not watch.reads and time.monotonic() < ready_at:
+            time.sleep(_POLL_S)
         if force:
             stopper.cancel()
         else:

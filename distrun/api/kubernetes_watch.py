@@ -14,7 +14,7 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers import pod_states
 from distrun.schedulers.kube_access import Access
-from distrun.schedulers.kube_refusals import GONE, Refusal
+from distrun.schedulers.kube_refusals import GONE, Refusal, Silent
 from distrun.schedulers.kube_server import APIS, Object, Server
 from distrun.schedulers.kube_streams import (
     Lines,
@@ -99,6 +99,15 @@ class Watch:
             return True
         known = self._pods is not None and self._job_known
         return known and (self._complete or self._read is None)
+
+    @property
+    def reads(self) -> bool:
+        """Whether the log is read, by this process or another one, or there is none yet."""
+        if self._mirror is None:
+            return True
+        known = self._pods is not None and self._job_known
+        no_log = self._head is None or not pod_states.has_log(self._head)
+        return known and (no_log or self._log is not None or self._complete)
 
     @property
     def state(self) -> str:
@@ -211,7 +220,8 @@ class Watch:
 
     def _reader(self, pod: Object) -> LogReader:
         assert self._mirror is not None
-        if self._mirror.read_from(_source(pod)) and self._mirror.record.attempts > 1:
+        is_new = self._mirror.read_from(_source(pod), pod_states.attempts_before(pod))
+        if is_new and self._mirror.record.attempts > 1:
             self._tell("", f"job {self._name}: attempt {self._mirror.record.attempts} begins")
         query = {"container": pod_states.container_of(pod), "timestamps": "true"}
         query["follow"] = "true" if self._follow else "false"
@@ -234,6 +244,8 @@ class Watch:
         gone = isinstance(end.error, Refusal) and end.error.status == GONE
         if gone or (end.error is None and self._log_is_last):
             self._complete = True
+            return
+        if isinstance(end.error, Silent):  # a run may print nothing for hours
             return
         if end.error is not None and self._log_pause_s >= _LATE_AGAIN_S / 2:
             self._on_problem(Problem("log", end.error))

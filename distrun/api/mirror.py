@@ -74,15 +74,17 @@ class Mirror:
             return ""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.position.time_ns // 10**9))
 
-    def read_from(self, source: str) -> bool:
+    def read_from(self, source: str, attempts: int = 0) -> bool:
         """Note that a log is read from its beginning, or from `since`; return whether it is new.
 
         Args:
             source: Which container, and which of its starts.
+            attempts: How many were before it, if the scheduler counts them.
         """
         is_new = source != self.position.source
         if is_new:
-            if self.position.source:
+            self._before = max(self._before, attempts)
+            if self.position.source or attempts:
                 self._begin_again()
             self.position = Position(source)
             self.has_begun = False
@@ -121,7 +123,8 @@ class Mirror:
 
     def _begin_again(self) -> None:
         """Go on with another container, which knows nothing of the one before."""
-        self._before = max(self._before + 1, self.record.attempts)
+        if self.position.source:
+            self._before = max(self._before, self.record.attempts)
         self._files.mark(f"attempt {self._before + 1} begins")
         self._files.forget_verdict()
         now = replace(self.record, ended_at=None, outcome="", exit_code=None)
@@ -139,7 +142,7 @@ class Mirror:
                 self._note_number(number)
                 try:
                     self._take_event(event)
-                except (AttributeError, LookupError, TypeError, ValueError):
+                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
                     event = None  # it has the shape of an event, and is none
         else:
             event = None

@@ -16,6 +16,8 @@ RETRIED = (429, 500, 502, 503, 504)
 """What may pass by itself."""
 NOT_DONE = (429, 503)
 """After these nothing was done, so that a creation may be sent again."""
+PERHAPS_DONE = (500, 502, 504)
+"""After these it is not known."""
 GONE, EXPIRED, CONFLICT, FORBIDDEN, UNAUTHORIZED = 404, 410, 409, 403, 401
 
 
@@ -69,6 +71,10 @@ class Unreachable(MachineError):
         super().__init__(message, hint)
         self.sent = sent
         self.passes = passes
+
+
+class Silent(Unreachable):
+    """An answer that goes on has told nothing for long: nothing is new, or the cable is cut."""
 
 
 def refusal(asked: Asked, status: int, headers: Mapping[str, str], body: bytes) -> Refusal:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distrun.schedulers import kube_refusals
 from distrun.schedulers.kube_access import Access, client_of
-from distrun.schedulers.kube_refusals import Asked, Refusal, Unreachable
+from distrun.schedulers.kube_refusals import Asked, Refusal, Silent, Unreachable
 
 if TYPE_CHECKING:
     import urllib3
@@ -158,6 +158,7 @@ class Server:
                 f"what answers at {self._host} is not a Kubernetes server: it sends no JSON",
                 "is the server of the context right, or a proxy in between?",
                 sent=True,
+                passes=False,
             ) from None
         return found if isinstance(found, dict) else {}
 
@@ -220,6 +221,7 @@ def lines_of(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
 
     Raises:
         Unreachable: It was cut.
+        Silent: It has told nothing for long.
     """
     import urllib3
 
@@ -229,6 +231,8 @@ def lines_of(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
             *lines, rest = (rest + data).split(b"\n")
             if lines:
                 yield lines
+    except urllib3.exceptions.ReadTimeoutError:
+        raise Silent("the connection is silent", "", sent=True) from None
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise Unreachable(f"the connection was cut: {error}", "", sent=True) from None
     if rest:

@@ -21,6 +21,7 @@ SELECTORS = {
 }
 """Kind of the job -> the label that its pods have; its value is the name of the job."""
 _GROUP, _GROUP_INDEX = "jobset.sigs.k8s.io/replicatedjob-name", "jobset.sigs.k8s.io/job-index"
+_RESTARTS = "jobset.sigs.k8s.io/restart-attempt"
 _TRAINS = "trainer.kubeflow.org/trainjob-ancestor-step"
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 _BY_SIGKILL = 128 + 9
@@ -97,6 +98,12 @@ def container_state(pod: Object) -> tuple[dict[str, Any], int]:
         if status.get("name") == name:
             return status.get("state") or {}, int(status.get("restartCount", 0))
     return {}, 0
+
+
+def attempts_before(pod: Object) -> int:
+    """Return how often a JobSet was restarted before it made this pod; 0 for other jobs."""
+    told = {**_meta(pod).get("annotations", {}), **_labels(pod)}.get(_RESTARTS, "")
+    return int(told) if told.isdecimal() else 0
 
 
 def has_log(pod: Object) -> bool:

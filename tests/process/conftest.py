@@ -1,4 +1,4 @@
-"""Launches to act on, and a driver of our own for whoever tests with GPUs that are not there."""
+"""Launches to act on, a driver for GPUs that are not there, a Kubernetes server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from distrun.api import kubernetes_jobs
+from distrun.runs.directory import RunDirectory
+from distrun.schedulers.kube_access import Access
 from tests.fakes.driver import build_driver
 from tests.process.launched import Launched
+
+if TYPE_CHECKING:
+    from tests.process.kubernetes_server import ApiServer
 
 
 @pytest.fixture
@@ -61,3 +68,21 @@ def machine(driver: Path, tmp_path: Path) -> Callable[..., Mapping[str, str]]:
 
     (tmp_path / "train.py").write_text("import torch\n")
     return environment
+
+
+@pytest.fixture
+def kube(tmp_path: Path) -> Iterator[ApiServer]:
+    """A Kubernetes API server."""
+    from tests.process.kubernetes_server import api_server
+
+    with api_server(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def kube_run(kube: ApiServer, tmp_path: Path) -> RunDirectory:
+    """A run that was submitted to it."""
+    from tests.process.kubernetes_jobs import a_record, objects
+
+    access = Access(kubeconfig=str(kube.kubeconfig()))
+    return kubernetes_jobs.submit(objects(), access, tmp_path / "runs", a_record())[0]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distrun.api import runs
+from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from tests.process.kubernetes_server import ApiServer, Log
 
+Event = dict[str, Any]
 NAME = "train-1a2b"
 JOB = f"/apis/batch/v1/namespaces/ml/jobs/{NAME}"
 PODS = "/api/v1/namespaces/ml/pods"
@@ -153,3 +158,34 @@ def a_run(code: int = 0, lines: int = 3) -> list[dict[str, Any]]:
 
 def log_of(run: Path, node: int) -> str:
     return (run / "logs" / f"node{node}" / f"rank{node}.log").read_text()
+
+
+class Follower:
+    """Follows a run in a thread."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.events: list[Event] = []
+        self._run = run
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        for event in runs.events(self._run, follow=True):
+            if event:
+                with self._news:
+                    self.events.append(event)
+                    self._news.notify_all()
+
+    def until(self, holds: Callable[[list[Event]], bool]) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: holds(self.events), 20), self.events
+
+    def to_end(self) -> Event:
+        self._thread.join(30)
+        assert not self._thread.is_alive(), self.events
+        return self.events[-1]
+
+    def words(self, kind: str = "job") -> list[str]:
+        key = "message" if kind == "job" else "line"
+        return [event[key] for event in self.events if event["event"] == kind]

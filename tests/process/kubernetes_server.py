@@ -78,6 +78,8 @@ class Emulator(kmock.KubernetesEmulator):
     faults: list[Fault] = attrs.field(factory=list)
     logs: dict[str, Log] = attrs.field(factory=dict)
     asked: list[str] = attrs.field(factory=list)
+    changed: set[str] = attrs.field(factory=set)
+    """Paths of lists of which an object was deleted since they were last asked for."""
     transports: list[Any] = attrs.field(factory=list)
     made: int = 0
 
@@ -89,6 +91,8 @@ class Emulator(kmock.KubernetesEmulator):
             if fault.times > 0 and re.search(fault.match, line):
                 fault.times -= 1
                 return await self._fail(fault, request)
+        if (gone := self._is_expired(request)) is not None:
+            return await self._fail(gone, request)
         if pod := re.search(r"/pods/([^/]+)/log$", request.url.path):
             if pod[1] not in self.logs:
                 return await self._fail(Fault("", 404, "NotFound", "no such pod"), request)
@@ -100,6 +104,17 @@ class Emulator(kmock.KubernetesEmulator):
             meta.setdefault("uid", f"uid-{self.made}")
             meta.setdefault("creationTimestamp", rfc3339(BEGIN_NS + self.made * 10**9))
         return await super()._handle(request)  # type: ignore[no-any-return]
+
+    def _is_expired(self, request: Any) -> Fault | None:
+        """Return 410 for a watch that would miss a deletion: kmock keeps no history."""
+        method, path = request.method.value.upper(), request.url.path
+        if method == "DELETE":
+            self.changed.add(path.rpartition("/")[0])
+        elif request.url.query.get("watch") == "true" and path in self.changed:
+            return Fault("", 410, "Expired", "too old resource version")
+        elif method == "GET":
+            self.changed.discard(path)
+        return None
 
     async def _fail(self, fault: Fault, request: Any) -> aiohttp.web.StreamResponse:
         if fault.cut:
