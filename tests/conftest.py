@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import pytest_addoption, pytest_collection_modifyitems  # noqa: F401 - hooks
+
 SCENARIOS = Path(__file__).parent / "scenarios"
 TIMES = int(os.environ.get("DISTRUN_TEST_TIMES", "5"))
 """How often a test launches what has to come out the same every time. By hand: 20 and 50."""

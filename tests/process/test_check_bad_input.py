@@ -13,6 +13,8 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HEALTHY = Path(__file__).parents[1] / "snapshots" / "healthy_8xh100.json"
 
+pytestmark = pytest.mark.default_cases(20)
+
 
 class Wrong(NamedTuple):
     """Words after `distrun check`, and what is said of them."""

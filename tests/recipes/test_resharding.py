@@ -43,6 +43,7 @@ def case_of(name: str, **more: object) -> Case:
     return Case(name, recipe, SETTINGS | settings | more)
 
 
+@pytest.mark.thorough  # tests/recipes/test_resume.py loads some pairs
 def test_what_any_layout_saves_any_other_loads(tmp_path: Path) -> None:
     """Weights by the loss that comes next; averages of the optimizer by the one after it."""
     saving = {"save": True, "checkpoint_every": SAVED, "keep": 2}

@@ -48,7 +48,7 @@ def played() -> Iterator[Played]:
 
 
 def test_events_come_whole_however_they_arrive(played: Played) -> None:
-    events = played.client.events(60.0)
+    events = played.client.events(0.05)
     played.says(b'{"event": "a"}\n\n\0{"eve\0nt"')
     assert [next(events), next(events)] == [{"event": "a"}, {}]
     played.says(b': "b"}\n')
