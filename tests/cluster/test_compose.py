@@ -96,7 +96,7 @@ def test_two_containers_train_and_end_with_the_accuracy_and_0(project: Project) 
     project.up()
     assert project.ends() == 0, project.printed
     assert "accuracy" in project.printed
-    assert "2 nodes" in project.printed or "[1·" in project.printed, project.printed
+    assert "world size 4" in project.printed or "world size 2" in project.printed
 
 
 def test_a_container_that_is_killed_is_named(project: Project) -> None:
