@@ -142,6 +142,7 @@ def _composed(asked: Asked, hidden: tuple[str, ...], made_by: list[str], digits:
         count=job.nodes.max,
         project_dir=str(root),
         workdir=str(workdir),
+        user=f"{os.getuid()}:0",
         grace_s=job.grace,
         secrets=hidden,
         made_by=("distrun", *made_by[1:]) if made_by else (),

@@ -17,8 +17,8 @@ from distrun.schedulers.yaml_text import Path, comment_lines, document
 
 PROJECT_DIR = "/workspace"
 """Where the project is mounted: the image's working directory."""
-RUNS_DIR = "/tmp/runs"
-"""The head's own record; what matters of it comes with its output."""
+RUNS_DIR = "/runs"
+"""The head's own record, and checkpoints: a volume of all nodes, that goes with the containers."""
 _STOP_LATER_S = 5
 """A launcher ends this long after its ranks' grace at the latest."""
 _MAKE_KEY = "openssl rand -hex 32"
@@ -41,6 +41,8 @@ class Composed:
     """The directory on this machine that has the script."""
     workdir: str
     """In the container."""
+    user: str
+    """UID:GID of the processes: who may read the project, with group 0 as the image has it."""
     grace_s: float = 30.0
     secrets: tuple[str, ...] = ()
     """Variables whose values come from the environment of Compose."""
@@ -76,6 +78,7 @@ def _file(job: Composed) -> dict[str, Any]:
         "name": job.name,
         "services": {f"node{rank}": _service(job, rank) for rank in range(job.count)},
         "networks": {"nodes": {}},
+        "volumes": {"runs": {}},
     }
 
 
@@ -92,6 +95,7 @@ def _service(job: Composed, rank: int) -> dict[str, Any]:
         "image": _literal(job.image),
         "container_name": job.containers[rank],
         "hostname": f"node{rank}",
+        "user": job.user,
         "command": [_literal(word) for word in job.command],
         "working_dir": _literal(job.workdir),
         "environment": {**environ, **{name: f"${{{name}}}" for name in job.secrets}},
@@ -102,7 +106,8 @@ def _service(job: Composed, rank: int) -> dict[str, Any]:
                 "source": _literal(job.project_dir),
                 "target": PROJECT_DIR,
                 "read_only": True,
-            }
+            },
+            {"type": "volume", "source": "runs", "target": RUNS_DIR},
         ],
         "shm_size": "1g",
         "read_only": True,
@@ -125,8 +130,9 @@ def _place(path: Path) -> str:
 _COMMENTS: Mapping[str, str] = {
     "services.node0": "The head: it prints and supervises all, and its exit code is the run's.",
     f"services.node0.environment.{DIAL_KEY}": "With it the other nodes dial in to the head.",
-    "services.node0.volumes": "The project, read-only.",
+    "services.node0.user": "Who owns the project; group 0 may write to the volume.",
+    "services.node0.volumes": "The project; and what all nodes write to, such as checkpoints.",
     "services.node0.shm_size": "DataLoader workers share memory there; the default is 64 MiB.",
-    "services.node0.tmpfs": "HOME and the record of the run; torch loads compiled code there.",
+    "services.node0.tmpfs": "HOME, and so all caches; torch loads compiled code there.",
     "services.node0.stop_grace_period": "The ranks' grace, and some seconds for the launcher.",
 }

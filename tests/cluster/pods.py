@@ -81,6 +81,10 @@ def _mounts(
             for item in kind["configMap"]["items"]:
                 (directory / item["path"]).write_text(data[item["key"]])
             yield f"--volume={directory}:{at}:ro"
+        elif "persistentVolumeClaim" in kind:  # of a file system that all nodes share
+            (claim := directory / kind["persistentVolumeClaim"]["claimName"]).mkdir(exist_ok=True)
+            claim.chmod(0o777)
+            yield f"--volume={claim}:{at}"
         elif at == "/dev/shm":
             yield "--shm-size=1g"
         else:

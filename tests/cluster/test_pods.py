@@ -20,6 +20,8 @@ from tests.cluster.pods import pods_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
 
+_SHARED = {"volume": ["claim:/data"]}
+"""Checkpoints need a directory that all nodes share."""
 _SAVES = """
 import signal, sys, time
 import torch, torch.distributed as dist
@@ -94,7 +96,7 @@ def cluster(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluste
 
 
 def test_two_pods_train_to_the_loss_of_the_local_run(cluster: Cluster, tmp_path: Path) -> None:
-    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1")
+    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1", kubernetes=_SHARED)
     local = subprocess.run(
         [
             *(sys.executable, "-m", "distrun", "launch", "--nodes=2", "--nproc-per-node=1"),
@@ -126,7 +128,7 @@ def test_a_pod_that_is_evicted_lets_all_ranks_save(
 
 
 def test_a_pod_that_is_killed_is_named(cluster: Cluster, lab: Lab) -> None:
-    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1")
+    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1", kubernetes=_SHARED)
     lab.until(pods.names[0], "step 1/")
     lab.podman("kill", pods.names[1])
     assert pods.ends()[0] == 5, pods.output()

@@ -20,6 +20,7 @@ JOB = Composed(
     count=3,
     project_dir="/home/ada/project",
     workdir="/workspace/src",
+    user="1000:0",
     grace_s=30.0,
 )
 HOSTILE = (
@@ -79,12 +80,12 @@ def test_values_of_secrets_are_left_to_the_surroundings_and_their_names_stand_th
     assert interpolated(environ["DISTRUN_DIAL_KEY"], {"DISTRUN_DIAL_KEY": "k"}) == "k"
 
 
-def test_a_container_may_write_to_memory_alone() -> None:
+def test_a_container_may_write_to_memory_and_to_the_volume_of_all_nodes() -> None:
     service = parsed(JOB)["services"]["node0"]
-    assert service["read_only"] is True
-    assert [(each["source"], each["read_only"]) for each in service["volumes"]] == [
-        ("/home/ada/project", True)
-    ]
+    assert (service["read_only"], service["user"]) == (True, "1000:0")
+    project, runs = service["volumes"]
+    assert (project["source"], project["read_only"]) == ("/home/ada/project", True)
+    assert (runs["type"], runs["target"]) == ("volume", "/runs")
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges"]
 
