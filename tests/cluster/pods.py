@@ -61,6 +61,7 @@ def _security(spec: Object, container: Object) -> Iterator[str]:
     yield f"--user={of_pod.pop('runAsUser')}:{of_pod.pop('runAsGroup', 0)}"
     assert of_pod.pop("seccompProfile") == {"type": "RuntimeDefault"}  # podman's default, too
     of_pod.pop("fsGroup", None)
+    of_pod.pop("fsGroupChangePolicy", None)
     assert own.pop("allowPrivilegeEscalation") is False
     yield "--security-opt=no-new-privileges"
     assert own.pop("readOnlyRootFilesystem") is True
