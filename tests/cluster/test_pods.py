@@ -109,7 +109,8 @@ def test_two_pods_train_to_the_loss_of_the_local_run(cluster: Cluster, tmp_path:
     assert pods.ends() == [0, 0], pods.output()
     ended = pods.events()[-1]
     assert (ended["event"], ended["outcome"]) == ("ended", "succeeded")
-    assert _losses(pods.output()) == _losses(local.stdout)
+    # a pod has all cores for its rank, emulated nodes share them: sums round differently
+    assert _losses(pods.output()) == pytest.approx(_losses(local.stdout), rel=1e-4)
     assert len(_losses(local.stdout)) > 1
     assert "accuracy" in pods.output()
 
@@ -137,5 +138,5 @@ def test_a_pod_that_is_killed_is_named(cluster: Cluster, lab: Lab) -> None:
     assert "-1" in ended["summary"], ended["summary"]  # the hostname of the pod
 
 
-def _losses(printed: str) -> list[str]:
-    return re.findall(r"loss (\d\S+)", printed)
+def _losses(printed: str) -> list[float]:
+    return [float(loss) for loss in re.findall(r"loss (\d\S+)", printed)]
