@@ -84,6 +84,7 @@ PARTS_OF_EVERY_SCHEDULER = {
     *("place", "platforms", "sbatch", "slurm_states", "slurm_commands", "yaml_text"),
     *(f"kubernetes.{part}" for part in ("manifest", "pod", "workloads", "merge", "keys", "text")),
     *("kube_access", "kube_refusals", "kube_server", "kube_streams", "pod_states"),
+    *("compose", "container_engine"),
 }
 """The same for schedulers."""
 

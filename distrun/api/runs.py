@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from distrun.api import kubernetes_jobs, kubernetes_watch, slurm_jobs
+from distrun.api import compose_jobs, kubernetes_jobs, kubernetes_watch, slurm_jobs
 from distrun.api.slurm_jobs import ended_event
 from distrun.errors import UsageError
 from distrun.runs import known
@@ -27,8 +27,8 @@ _POLL_S = 0.1
 _VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the first
 _STILL_THERE_S = 5.0
-Watch: TypeAlias = slurm_jobs.Watch | kubernetes_watch.Watch
-Stopper: TypeAlias = slurm_jobs.Stopper | kubernetes_jobs.Stopper
+Watch: TypeAlias = slurm_jobs.Watch | kubernetes_watch.Watch | compose_jobs.Watch
+Stopper: TypeAlias = slurm_jobs.Stopper | kubernetes_jobs.Stopper | compose_jobs.Stopper
 
 __all__ = [
     "Jobs",
@@ -81,8 +81,10 @@ def events(run: RunDirectory, *, follow: bool) -> Iterator[dict[str, Any]]:
 
 def _watch(run: RunDirectory) -> Watch:
     """Return what follows the job of a run."""
-    if kubernetes_jobs.is_ours(_read(run)):
+    if kubernetes_jobs.is_ours(found := _read(run)):
         return kubernetes_watch.Watch(run)
+    if compose_jobs.is_ours(found):
+        return compose_jobs.Watch(run)
     return slurm_jobs.Watch(run)
 
 
@@ -123,12 +125,15 @@ class Jobs:
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._slurm, self._kubernetes = slurm_jobs.Jobs(tell), kubernetes_jobs.Jobs(tell)
 
     def state_of(self, run: RunDirectory, found: RunRecord) -> tuple[RunRecord, str]:
         """Return a run's record, brought up to date, and its state in words."""
         if kubernetes_jobs.is_ours(found):
             return self._kubernetes.state_of(run, found)
+        if compose_jobs.is_ours(found):
+            return compose_jobs.state_of(run, found, self._tell)
         return self._slurm.state_of(run, found)
 
 
@@ -136,6 +141,8 @@ def stopper(run: RunDirectory, found: RunRecord) -> Stopper:
     """Return what ends the job of a run that was submitted."""
     if kubernetes_jobs.is_ours(found):
         return kubernetes_jobs.Stopper(run, found)
+    if compose_jobs.is_ours(found):
+        return compose_jobs.Stopper(run, found)
     return slurm_jobs.Stopper(run, found)
 
 
@@ -149,6 +156,8 @@ def bring_up_to_date(run: RunDirectory, found: RunRecord, tell: Callable[[str], 
     """
     if kubernetes_jobs.is_ours(found):
         return kubernetes_jobs.Jobs(tell).state_of(run, found)[0]
+    if compose_jobs.is_ours(found):
+        return compose_jobs.state_of(run, found, tell)[0]
     return found
 
 
@@ -193,6 +202,8 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
     before = _read(run)
     if kubernetes_jobs.is_ours(before):
         return kubernetes_jobs.stop(run, before, force=force, wait_s=wait_s)
+    if compose_jobs.is_ours(before):
+        return compose_jobs.stop(run, before, force=force, wait_s=wait_s)
     if before.job_id and before.state != "running":
         return slurm_jobs.stop(run, before, force=force, wait_s=wait_s)
     if not local.cancel(before):

@@ -48,7 +48,7 @@ def launch(
     hosts: str = typer.Option(None, metavar="A,B", help="Machines that ssh reaches, a node each."),
     hostfile: str = typer.Option(None, metavar="FILE", help="Names them, a line each: a slots=4."),
     on: str = typer.Option(
-        None, metavar="local|ssh|slurm|kubernetes", help="Where [ssh with --hosts]."
+        None, metavar="local|ssh|slurm|kubernetes|compose", help="Where [ssh with --hosts]."
     ),
     image: str = typer.Option(None, metavar="IMAGE", help="What the containers run."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
@@ -227,7 +227,12 @@ def _read(
     if asked.submitted_to != "slurm":
         refuse_slurm_flags(of_slurm, os.environ.get("SLURM_JOB_ID", ""))
     if asked.submitted_to != "kubernetes":
-        refuse_kubernetes_flags([*of_kubernetes, *(["--image"] if "image" in flags else [])])
+        refuse_kubernetes_flags(of_kubernetes)
+    if asked.submitted_to not in ("kubernetes", "compose") and "image" in flags:
+        raise UsageError(
+            "--image is what containers run, and this launch starts none",
+            "add --on kubernetes or --on compose",
+        )
     return asked, told
 
 

@@ -87,6 +87,8 @@ def _recorded_here(plan: Mapping[str, Any]) -> str:
 
 
 def _job(record: RunRecord) -> str:
+    if record.job.get("on") == "compose":
+        return "project {} of Compose, in {}".format(*map(record.job.get, ("project", "engine")))
     if record.job.get("on") == "kubernetes":
         names = ("kind", "name", "namespace", "context")
         return "{} {} of Kubernetes, namespace {} of {}".format(*map(record.job.get, names))

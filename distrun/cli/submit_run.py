@@ -1,4 +1,4 @@
-"""`distrun launch --on slurm` or `--on kubernetes`: the launch that submits a job."""
+"""`distrun launch --on slurm`, `kubernetes` or `compose`: the launch that submits a job."""
 
 from __future__ import annotations
 
@@ -110,9 +110,18 @@ def _for_kubernetes(asked: Asked, words: Sequence[str], only_printed: bool) -> R
     return Ready(made.text, lambda: submit_kubernetes(made))
 
 
+def _for_compose(asked: Asked, words: Sequence[str], only_printed: bool) -> Ready:
+    from distrun.api.compose_launch import prepare_compose, start_compose
+    from distrun.cli.screen.console import say
+
+    made = prepare_compose(asked, command=sys.argv, only_printed=only_printed, tell=say)
+    return Ready(made.text, lambda: start_compose(made))
+
+
 _READY: Mapping[str, Callable[[Asked, Sequence[str], bool], Ready]] = {
     "slurm": _for_slurm,
     "kubernetes": _for_kubernetes,
+    "compose": _for_compose,
 }
 
 
@@ -136,7 +145,8 @@ def submit_run(
         return 0
     run, record = ready.submit()
     if not (shown.quiet or shown.json):
-        say(f"submitted as job {record.job_id or record.job['name']}: {run.run_id}")
+        job = record.job_id or record.job.get("name") or record.job.get("project")
+        say(f"submitted as job {job}: {run.run_id}")
     if detach:
         tell_how_to_go_on(run)
         return 0

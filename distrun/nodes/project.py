@@ -66,6 +66,15 @@ def read_project(script: Path | None, workdir: Path | None, runs_dir: Path) -> P
     return Project(root, into, tuple(files), tuple(left_out))
 
 
+def root_of(here: Path) -> Path:
+    """Return the root of the project that a directory belongs to: of git's work tree, or itself.
+
+    Raises:
+        MachineError: git does not work there.
+    """
+    return _root(here)[0]
+
+
 def _root(here: Path) -> tuple[Path, bool]:
     """Return the root of the project, and whether git knows its files."""
     try:

@@ -43,6 +43,16 @@ def memory_left_nbytes(root: Path = Path("/")) -> int | None:
     return min(left, default=None)
 
 
+def processes(root: Path = Path("/")) -> tuple[int, int] | None:
+    """Return the limit of processes and threads that leaves the fewest, and those below it."""
+    found = []
+    for group in _groups(root, "pids"):
+        limit, used = _words(group / "pids.max"), _words(group / "pids.current")
+        if limit and used and limit[0].isdigit() and used[0].isdigit():  # not "max"
+            found.append((int(limit[0]), int(used[0])))
+    return min(found, key=lambda each: each[0] - each[1], default=None)
+
+
 def _memory_limits(root: Path) -> Iterator[tuple[int, Path]]:
     for group in _groups(root, "memory"):
         words = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")

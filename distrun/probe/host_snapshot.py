@@ -42,6 +42,7 @@ def read_host_snapshot(
     for field, limit in _LIMITS.items():
         found.take(field, host_limits.soft_limit, limit)
     found.take("nproc_used", host_limits.nproc_used)
+    _read_processes_of_group(found, root)
     _read_network(found, root, addresses)
     if quick:
         found.missing.update(xids=LEFT_OUT, shm_leftovers=LEFT_OUT)
@@ -73,6 +74,17 @@ def _read_machine(found: Reading, root: Path) -> None:
     found.take("memory_limit_left_nbytes", cgroup.memory_left_nbytes, root)
     found.take("numa_nodes", host_limits.numa_nodes, root)
     found.take("numa_balancing", host_limits.numa_balancing, root)
+
+
+def _read_processes_of_group(found: Reading, root: Path) -> None:
+    """Let the control group's limit take the place of the user's, where it leaves fewer."""
+    limit, used = found.values.get("nproc"), found.values.get("nproc_used")
+    group = cgroup.processes(root)
+    if group is None or (limit is not None and 0 <= limit <= group[0] - group[1] + (used or 0)):
+        return
+    for field, value in zip(("nproc", "nproc_used"), group, strict=True):
+        found.values[field] = value
+        found.missing.pop(field, None)
 
 
 def _read_shm(found: Reading, root: Path) -> None:

@@ -285,7 +285,7 @@ class Host:
     nofile: int | None = None
     nproc: int | None = None
     nproc_used: int | None = None
-    """Processes and threads of this user, as the limit counts them; not for root."""
+    """What the limit counts: the user's (not root's), or the container's where that is nearer."""
     numa_nodes: int | None = None
     numa_balancing: bool | None = None
     clock_synchronized: bool | None = None

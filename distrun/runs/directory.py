@@ -57,6 +57,11 @@ class RunDirectory:
         return self._file("job.sh")
 
     @property
+    def compose_file(self) -> RunFile:
+        """The Compose file of a run in containers of this machine."""
+        return self._file("compose.yaml")
+
+    @property
     def batch_log(self) -> RunFile:
         """What the script has printed, or a container beside the events of its launch."""
         return self._file("batch.log")

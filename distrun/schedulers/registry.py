@@ -17,8 +17,8 @@ from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
 _QUICK = ("--quick", "--addresses", "--deadline", str(LAUNCH_DEADLINE_S))
-NAMES = ("local", "ssh", "slurm", "kubernetes")
-SUBMITTED = ("kubernetes",)
+NAMES = ("local", "ssh", "slurm", "kubernetes", "compose")
+SUBMITTED = ("kubernetes", "compose")
 """Those that start the nodes by themselves: a launch submits a job, and nothing is reached."""
 
 

@@ -37,15 +37,23 @@ def config_files(named: Path | None, tell: Callable[[str], None]) -> Iterator[Co
     """
     here = Path.cwd()
     paths = (directory / "pyproject.toml" for directory in (here, *here.parents))
-    found = next((path for path in paths if path.is_file()), None)
+    found = next((path for path in paths if _is_file(path)), None)
     if found is not None and not (danger := _danger(found)):
         yield ConfigFile(found, named=False)
     elif found is not None and not _same(found, named) and _is_about_us(found):
         tell(f"{found} is not read: {danger}; to read it anyway: --config {found}")
     if named is not None:
-        if named.is_file() and (danger := _danger(named)):  # and not a pipe of the user's shell
+        if _is_file(named) and (danger := _danger(named)):  # and not a pipe of the user's shell
             tell(f"warning: {named} is read because --config names it, but {danger}")
         yield ConfigFile(named, named=True)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file; in a directory that this user may not search, none is."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def _danger(path: Path) -> str:

@@ -57,7 +57,7 @@ class Settings(Frozen):
     hostfile: Path | None = None
     """File that names them, a line each; relative to the config file that names it."""
     on: str | None = None
-    """Where the nodes are: local, ssh, slurm or kubernetes; by default what fits the settings."""
+    """local, ssh, slurm, kubernetes or compose; by default what fits the settings."""
     image: Image | None = None
     """The image that the containers run."""
     python: str | None = None

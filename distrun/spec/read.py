@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
@@ -49,11 +50,13 @@ _HINTS = {
 }
 """Setting -> valid values, for hints."""
 _SCHEMA = "`distrun config schema` shows the valid values"
+_VARIABLES = {"DISTRUN_GRACE": "grace"}
+"""Variable -> the setting that it is the default of: what an image knows of its surroundings."""
 _TABLES = ("env", "check", "slurm", "kubernetes")
 """Settings that are tables: the keys of several files are merged."""
 _HOSTS = ("hosts", "hostfile")
 """Settings of which the last source that has one counts alone."""
-_WITHOUT_HOSTS = ("local", "slurm", "kubernetes")
+_WITHOUT_HOSTS = ("local", "slurm", "kubernetes", "compose")
 _OF_SCHEDULERS = ("slurm", "kubernetes")
 """Tables whose keys are flags."""
 # The block as PEP 723 defines it.
@@ -76,7 +79,7 @@ def _tell_nobody(_: str) -> None:
 def job(
     flags: Mapping[str, Any], config: Path | None = None, tell: Tell = _tell_nobody
 ) -> tuple[Job, dict[str, str], Header]:
-    """Merge flags over the config file over the recipe's header over the defaults.
+    """Merge flags over the config file over the recipe's header over variables over the defaults.
 
     Args:
         flags: Fields of `Job` that were given on the command line.
@@ -104,9 +107,25 @@ def with_header(found: Job) -> tuple[Job, dict[str, str], Header]:
     """Merge a job that was made in Python over the header of its script; see `job`."""
     header = _header(found.model_dump(include={"script", "module", "no_python"}))
     sources = dict.fromkeys(found.model_fields_set, "argument")
-    missing = {n: value for n, value in _settings_in(header).items() if n not in sources}
-    sources |= dict.fromkeys(missing, "recipe header")
-    return found.model_copy(update=missing), sources, header
+    update: dict[str, Any] = {}
+    for source, values in (*_in_variables(), ("recipe header", _settings_in(header))):
+        missing = {name: value for name, value in values.items() if name not in sources}
+        update |= missing
+        sources |= dict.fromkeys(missing, source)
+    return found.model_copy(update=update), sources, header
+
+
+def _in_variables(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the source and the settings of each variable that is set.
+
+    Raises:
+        UsageError: Its value is wrong.
+    """
+    for name, field in _VARIABLES.items():
+        if value := environ.get(name, "").strip():
+            source = f"variable {name}"
+            found = validated(Settings, {field: value}, source)
+            yield source, {field: getattr(found, field)}
 
 
 def _header(program: Mapping[str, Any]) -> Header:
@@ -151,6 +170,7 @@ def _merged(
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, values in (
+        *_in_variables(),
         ("recipe header", header),
         *((table.source, table.values) for table in tables),
         ("flag", dict(flags)),

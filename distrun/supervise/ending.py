@@ -54,6 +54,8 @@ class Stop:
     signum: int | None = None
     why: str = ""
     """Why the signal was sent, if that is known."""
+    after_loss: bool = False
+    """A node had been lost before: whoever starts the nodes may stop all when one has ended."""
 
 
 def describe(world: World, stop: Stop | None) -> Ending:
@@ -65,7 +67,7 @@ def describe(world: World, stop: Stop | None) -> Ending:
         return Ending("hang", ExitCode.TIME_LIMIT, summary, _after_hang(world), hang=hang)
     verdict = judge(world.ends)
     if not any(end.failed and not end.after_stop for end in world.ends):
-        if stop:
+        if stop and not stop.after_loss:
             return _stopped(world, stop)
         if ending := _never_began(world):
             return ending

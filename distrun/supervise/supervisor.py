@@ -283,7 +283,8 @@ class Supervisor:
 
     def _stop_for(self, stop: Stop, signum: int, reason: str) -> None:
         """Stop the run, and collect where its ranks are. The first reason counts."""
-        first, self._stop = self._stop is None, self._stop or stop
+        first = self._stop is None
+        self._stop = self._stop or replace(stop, after_loss=bool(self._world.lost))
         grace_s = self._order.plan.grace_s
         if first and not self._world.stopping:
             self._tell("stopping", reason=reason, grace_s=grace_s)

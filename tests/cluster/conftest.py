@@ -1,7 +1,7 @@
-"""Clusters for tests: hosts behind ssh, and Slurm; each pytest worker has its own.
+"""Clusters for tests: hosts behind ssh, Slurm, and containers; each pytest worker has its own.
 
 They are made once a session, by the first test that asks, and put back in order after every
-test. All is in namespaces that end with pytest, also if that is killed.
+test. Hosts and Slurm are in namespaces that end with pytest, also if that is killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import slurm as slurm_cluster
+from tests.cluster.containers import Podman, image, lacking_containers
 from tests.cluster.hosts import Hosts
+from tests.cluster.lab import Lab
 from tests.cluster.needs import lacking
 from tests.cluster.slurm import Slurm
 
@@ -50,3 +52,20 @@ def slurm(slurm_of_session: Slurm) -> Iterator[Slurm]:
     """A Slurm cluster of the nodes n1 and n2, put back in order after the test."""
     yield slurm_of_session
     slurm_of_session.restore()
+
+
+@pytest.fixture(scope="session")
+def podman_of_session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Podman, str]:
+    """Podman, and the name of the image of this work tree."""
+    if reason := lacking_containers():
+        pytest.skip(reason)
+    podman = Podman(tmp_path_factory.mktemp("podman"))
+    return podman, image(podman)
+
+
+@pytest.fixture
+def lab(podman_of_session: tuple[Podman, str]) -> Iterator[Lab]:
+    """Containers from the image of this work tree, removed after the test."""
+    lab = Lab(*podman_of_session)
+    yield lab
+    lab.close()

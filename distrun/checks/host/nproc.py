@@ -30,8 +30,8 @@ RULE = Rule(
     title="Limit of processes and threads",
     why="Threads of OpenMP, NCCL and DataLoader workers count. Above the limit a rank fails"
     " with `Resource temporarily unavailable`, often in the middle of an epoch.",
-    fix="`ulimit -u 65536`; docker run --pids-limit=-1; on a host nproc in"
-    " /etc/security/limits.conf.",
+    fix="`ulimit -u 65536`; docker run --pids-limit=-1; Kubernetes: podPidsLimit of the kubelet; on"
+    " a host nproc in /etc/security/limits.conf.",
     source="distrun's own rule",
     judge=each_host(_check),
     quick=True,

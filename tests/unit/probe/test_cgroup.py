@@ -127,3 +127,43 @@ def test_what_a_group_has_used_is_gone_but_for_cached_files(
     files: dict[str, str], nbytes: int | None, tmp_path: Path
 ) -> None:
     assert cgroup.memory_left_nbytes(grow(tmp_path, files)) == nbytes
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, None),
+        (
+            V2 | {"sys/fs/cgroup/a/b/pids.max": "max\n", "sys/fs/cgroup/a/b/pids.current": "3\n"},
+            None,
+        ),
+        (
+            V2 | {"sys/fs/cgroup/a/b/pids.max": "20\n", "sys/fs/cgroup/a/b/pids.current": "3\n"},
+            (20, 3),
+        ),
+        # the outer one is narrower: others are below it too
+        (
+            V2
+            | {
+                "sys/fs/cgroup/a/b/pids.max": "20",
+                "sys/fs/cgroup/a/b/pids.current": "3",
+                "sys/fs/cgroup/a/pids.max": "100",
+                "sys/fs/cgroup/a/pids.current": "95",
+            },
+            (100, 95),
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:pids:/a\n",
+                "sys/fs/cgroup/pids/a/pids.max": "7",
+                "sys/fs/cgroup/pids/a/pids.current": "1",
+            },
+            (7, 1),
+        ),
+        (V2 | {"sys/fs/cgroup/a/b/pids.max": "20"}, None),
+    ],
+)
+def test_the_limit_of_processes_is_the_one_that_leaves_the_fewest(
+    files: dict[str, str], found: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    assert cgroup.processes(grow(tmp_path, files)) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from distrun.probe.host_snapshot import read_host_snapshot, shown_environ
 from distrun.probe.reading import LEFT_OUT, Reading, Unread, within
 from distrun.probe.runs_disk import read_runs_disk
+from tests.unit.probe.tree import grow
 
 MAY_BE_NONE = {
     "memory_limit_nbytes",
@@ -46,6 +48,19 @@ def test_a_quick_look_leaves_out_the_kernel_log(tmp_path: Path) -> None:
     host = read_host_snapshot(quick=True)
     assert host.xids is None
     assert host.missing["xids"] == LEFT_OUT
+
+
+def test_the_limit_of_processes_is_that_of_the_container_where_it_leaves_fewer(
+    tmp_path: Path,
+) -> None:
+    root = grow(tmp_path, {"sys/fs/cgroup/pids.max": "20", "sys/fs/cgroup/pids.current": "3"})
+    host = read_host_snapshot(root)
+    assert (host.nproc, host.nproc_used) == (20, 3)
+    assert not {"nproc", "nproc_used"} & set(host.missing)
+    grow(tmp_path, {"sys/fs/cgroup/pids.max": f"{10**12}"})
+    of_user, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    unlimited = of_user == resource.RLIM_INFINITY
+    assert read_host_snapshot(root).nproc == (10**12 if unlimited else of_user)
 
 
 def test_variables_of_the_job_are_shown_and_secrets_are_not() -> None:

@@ -125,3 +125,14 @@ def test_a_pipe_that_the_users_shell_has_made_is_read_without_a_warning(project:
     os.close(pipe)
     assert found == "tp"
     assert not [line for line in said if "warning" in line]
+
+
+def test_a_file_that_may_not_be_looked_for_is_none(project: Path) -> None:
+    """As in a container with another uid than the project's owner."""
+    project.chmod(0o000)
+    os.seteuid(NOBODY)
+    try:
+        assert strategy() == (None, [])
+    finally:
+        os.seteuid(0)
+        project.chmod(0o755)

@@ -91,6 +91,19 @@ def test_a_failure_before_the_signal_is_the_reason(world: Played) -> None:
     assert ending.summary == "rank 0 on node0 failed first: ValueError: no"
 
 
+def test_a_lost_node_is_the_reason_though_all_nodes_are_stopped_because_of_it(
+    world: Played,
+) -> None:
+    """As Compose and the Job controller do when a container has ended."""
+    world.it.on_gone(world.agents[1].seen)
+    world.ends(-TERM, after_stop=True)
+    ending = describe(world.it, Stop("signal", TERM, after_loss=True))
+    assert (ending.outcome, ending.exit_code) == ("node lost", 5)
+    assert "node1" in ending.summary
+    stopped = describe(world.it, Stop("signal", TERM))  # and then the node was lost
+    assert (stopped.outcome, stopped.exit_code) == ("terminated", 143)
+
+
 def test_a_rank_that_only_lost_its_peer_is_not_the_reason_of_a_lost_node(world: Played) -> None:
     world.it.on_gone(world.agents[1].seen)
     world.agents[1].seen.talk.words = b"Killed\n\n"

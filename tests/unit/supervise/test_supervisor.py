@@ -142,6 +142,13 @@ def test_a_signal_that_ranks_do_not_know_reaches_them_as_sigterm(played: Play) -
     assert it.it._stop == Stop("signal", signal.SIGXCPU)
 
 
+def test_a_signal_after_a_node_was_lost_says_so(played: Play) -> None:
+    it = played()
+    it.world.on_gone(it.world.agents[1])
+    it.it._take_signal(signal.SIGTERM)
+    assert it.it._stop == Stop("signal", signal.SIGTERM, after_loss=True)
+
+
 # --- the clock and the client -----------------------------------------------------------
 
 

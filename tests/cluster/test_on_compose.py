@@ -1,0 +1,134 @@
+"""`distrun launch --on compose` with podman: one run, recorded here, and nothing left after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.containers import LIMIT_S, Podman, limited
+from tests.conftest import only_run, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
+
+_SCRIPT = """
+import os, signal, sys, time
+import torch, torch.distributed as dist
+
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+dist.init_process_group("gloo")
+dist.all_reduce(torch.ones(1))
+print("begun", sys.argv[1:], os.environ.get("API_KEY"), flush=True)
+if sys.argv[1] == "raise" and dist.get_rank() == 1:
+    raise ValueError("no such sample: 7")
+if sys.argv[1] == "wait":
+    time.sleep(600)
+dist.destroy_process_group()
+"""
+
+
+class Launches:
+    """Launches on containers, from a directory of their own.
+
+    Args:
+        podman: Podman.
+        image: What the containers are made from.
+        directory: Where the script is.
+    """
+
+    def __init__(self, podman: Podman, image: str, directory: Path) -> None:
+        self.podman = podman
+        self.directory = directory
+        self._image = image
+        self._printed = directory / "printed.txt"
+        here = Path(sys.executable).parent
+        self._environ = {**podman.environ, "PATH": f"{here}:{os.environ['PATH']}"}
+        (directory / "train.py").write_text(_SCRIPT)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a launch of two nodes."""
+        flags = ("--on=compose", "--nodes=2", f"--image={self._image}", "--nproc-per-node=1")
+        with self._printed.open("wb") as file:
+            return subprocess.Popen(
+                [*limited(), sys.executable, "-m", "distrun", "launch", *flags, *words],
+                env=self._environ,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    @property
+    def printed(self) -> str:
+        """All that it has printed."""
+        return self._printed.read_text(errors="replace")
+
+    def record(self) -> dict[str, Any]:
+        """Return the record of its only run."""
+        return dict(json.loads((only_run(self.directory) / "run.json").read_text()))
+
+    def left(self) -> str:
+        """Return the containers of its run that there are."""
+        project = self.record()["job"]["project"]
+        words = ("ps", "--all", "--quiet", "--filter", f"name={project}")
+        return self.podman(*words).stdout.strip()
+
+
+@pytest.fixture
+def launches(podman_of_session: tuple[Podman, str], tmp_path: Path) -> Iterator[Launches]:
+    """Launches on containers; what they leave is removed."""
+    launches = Launches(*podman_of_session, tmp_path)
+    yield launches
+    if list(tmp_path.glob("runs/*/run.json")) and (left := launches.left()):
+        launches.podman("rm", "--force", "--time=0", *left.split())
+
+
+def test_a_run_in_two_containers_is_recorded_here_and_nothing_is_left(launches: Launches) -> None:
+    (launches.directory / "secret.env").write_text("API_KEY='pa$$ word'\n")
+    child = launches.start("--env-file=secret.env", "train.py", "end", "$HOME", "a b")
+    assert child.wait(LIMIT_S) == 0, launches.printed
+    assert launches.printed.count("begun ['end', '$HOME', 'a b'] pa$$ word") == 2
+    record = launches.record()
+    assert (record["outcome"], record["exit_code"], record["nnodes"]) == ("succeeded", 0, 2)
+    logs = sorted(only_run(launches.directory).glob("logs/node*/rank*.log"))
+    assert ["begun" in log.read_text() for log in logs] == [True, True]
+    assert not launches.left()
+    assert "pa$$" not in (only_run(launches.directory) / "compose.yaml").read_text()
+
+
+def test_the_rank_that_failed_is_named_and_its_exit_code_is_the_run_s(launches: Launches) -> None:
+    child = launches.start("train.py", "raise")
+    assert child.wait(LIMIT_S) == 1, launches.printed
+    assert "no such sample: 7" in launches.printed
+    verdict = json.loads((only_run(launches.directory) / "verdict.json").read_text())
+    assert (verdict["rank"], verdict["host"]) == (1, "node1")
+    assert not launches.left()
+
+
+def test_a_launcher_that_is_terminated_lets_the_ranks_save(launches: Launches) -> None:
+    child = launches.start("train.py", "wait")
+    wait_until(
+        lambda: launches.printed.count("begun") == 2 or child.poll() is not None, LIMIT_S, "begun"
+    )
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(LIMIT_S) == 143, launches.printed
+    assert launches.printed.count("saved") == 2
+    assert not launches.left()
+
+
+def test_an_image_that_cannot_be_had_is_named_and_no_run_is_made(launches: Launches) -> None:
+    child = launches.start("--image=localhost/no-such-image:1", "train.py", "end")
+    assert child.wait(LIMIT_S) == 3, launches.printed
+    assert "the image 'localhost/no-such-image:1' is not on this machine" in launches.printed
+    assert not list(launches.directory.glob("runs/*"))
