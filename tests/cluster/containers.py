@@ -50,6 +50,14 @@ def lacking_containers() -> str:
     return lacking(*PROGRAMS)
 
 
+_NO_INDEX = re.compile(r"No matching distribution|Connection|Temporary failure|Could not resolve")
+"""Words of pip and apt that mean: nothing can be installed in a container on this machine."""
+
+
+class NothingToInstall(Exception):
+    """What the image is made of cannot be had on this machine."""
+
+
 class Podman:
     """Podman as these tests call it.
 
@@ -104,7 +112,12 @@ def limited() -> list[str]:
 
 
 def image(podman: Podman) -> str:
-    """Return the name of the image of this work tree; it is built unless it is there."""
+    """Return the name of the image of this work tree; it is built unless it is there.
+
+    Raises:
+        NothingToInstall: Debian's or Python's packages are out of reach.
+        RuntimeError: A Dockerfile is wrong.
+    """
     with _one_at_a_time():
         base = _base(podman)
         name = f"localhost/distrun-test:{_hash_of_sources(base)}"
@@ -116,12 +129,16 @@ def image(podman: Podman) -> str:
 
 def _build(podman: Podman, name: str, base: str) -> None:
     mounts = [f"--volume={path}:{path}:ro" for path in _pip_files()]
-    podman(
+    done = podman(
         *("build", "--pull=never", "--network=host", *mounts, f"--label={_LABEL}=image"),
         *(f"--build-arg=BASE={base}", "--build-arg=TORCH_INDEX=", "--tag", name),
         *("--file", str(ROOT / "docker/Dockerfile"), str(ROOT)),
+        check=False,
         limit_s=_BUILD_LIMIT_S,
     )
+    if done.returncode:
+        said = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        raise (NothingToInstall if _NO_INDEX.search(said) else RuntimeError)(said)
 
 
 def _base(podman: Podman) -> str:
@@ -134,7 +151,7 @@ def _base(podman: Podman) -> str:
         words = ["mmdebstrap", *_BASE, archive]
         done = subprocess.run(words, capture_output=True, text=True, timeout=_BUILD_LIMIT_S)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(words)}: {done.stderr[-4000:]}")
+            raise NothingToInstall(f"mmdebstrap: {done.stderr.strip()[-400:]}")
         podman("import", "--quiet", archive, name, limit_s=_BUILD_LIMIT_S)
     return name
 

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.containers import LIMIT_S, ROOT, Podman, limited
 from tests.conftest import wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
 
 class Project:

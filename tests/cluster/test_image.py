@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.lab import Lab
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
 _SIZE_LIMIT_NBYTES = 1_100_000_000
 _STRICT = (

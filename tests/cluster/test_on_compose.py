@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.containers import LIMIT_S, Podman, limited
 from tests.conftest import only_run, wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
 _SCRIPT = """
 import os, signal, sys, time

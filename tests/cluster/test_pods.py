@@ -18,7 +18,7 @@ from tests.cluster.containers import LIMIT_S, ROOT
 from tests.cluster.lab import Lab
 from tests.cluster.pods import pods_of
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one may build the image
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
 _SHARED = {"volume": ["claim:/data"]}
 """Checkpoints need a directory that all nodes share."""
