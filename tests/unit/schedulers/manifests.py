@@ -21,7 +21,7 @@ ARGS = ("--nodes=2", "--grace=30s", "--runs-dir=/runs", "--json", "train.py", "-
 JOB = Manifest(
     name="train",
     kind="job",
-    image="ghcr.io/ada/distrun:1",
+    image="images.example.com/ada/distrun:1",
     command=("distrun", "launch"),
     args=ARGS,
     nodes=2,

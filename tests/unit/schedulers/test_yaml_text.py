@@ -79,7 +79,7 @@ def test_a_hostile_text_is_itself_as_key_as_value_and_in_a_list(text: str) -> No
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        ("ghcr.io/ada/distrun:1", "ghcr.io/ada/distrun:1"),
+        ("images.example.com/ada/distrun:1", "images.example.com/ada/distrun:1"),
         ("--nodes=2", "--nodes=2"),
         ("/dev/shm", "/dev/shm"),
         ("8", '"8"'),
