@@ -10,6 +10,7 @@ from typing import Any
 
 from distrun import env
 from distrun.api.mirror import Mirror, open_mirror
+from distrun.api.stopper import stop_and_wait
 from distrun.errors import DistrunError, ExitCode, MachineError, UsageError
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -251,15 +252,8 @@ def stop(
         raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
     stopper, watch = Stopper(run, found), Watch(run)
     limit_s = found.grace_s + 3 * _OVERTIME_S if wait_s is None else wait_s
-    deadline = time.monotonic() + limit_s
     try:
-        if force:
-            stopper.cancel()
-        else:
-            stopper.begin()
-        while not watch.over() and time.monotonic() < deadline:
-            stopper.tick()
-            time.sleep(_POLL_S)
+        stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
     finally:
         watch.close()
     return record.read(run)

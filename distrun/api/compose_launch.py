@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from distrun import __version__, env
+from distrun import env
+from distrun.api.asked import Asked
 from distrun.api.manifests import job_name
-from distrun.api.prepare import require_script, require_usable_runs_dir
-from distrun.api.submit import Asked
 from distrun.checks.required import require_runs_dir
-from distrun.errors import UsageError, require_supported_system
+from distrun.errors import UsageError
 from distrun.nodes.project import root_of
-from distrun.plan.layout import hold_constraints, run_name
 from distrun.plan.model import Program
 from distrun.plan.words import launch_words
 from distrun.runs import directory, known, record
@@ -26,7 +22,6 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers import container_engine
 from distrun.schedulers.compose import PROJECT_DIR, RUNS_DIR, Composed, render
-from distrun.schedulers.registry import name_of
 from distrun.spec import read
 from distrun.spec.job import Job
 
@@ -72,15 +67,9 @@ def prepare_compose(
         UsageError: The job is wrong, or cannot be one of Compose.
         MachineError: The runs directory cannot be used.
     """
-    require_supported_system(sys.platform)
     job = asked.job
-    name_of(job)  # refuses hosts
     _hold_settings(job)
-    require_script(job)
-    require_usable_runs_dir(job.runs_dir)
-    nproc = job.nproc_per_node if isinstance(job.nproc_per_node, int) else None
-    for count in {job.nodes.min, job.nodes.max}:
-        hold_constraints(asked.header, job, count, nproc)
+    asked.hold()
     if not isinstance(job.check, bool):
         tell("the table [tool.distrun.check] stays here: the containers check with its defaults")
     of_file = read.env_file(job.env_file) if job.env_file else {}
@@ -89,16 +78,7 @@ def prepare_compose(
     masked = record.masked_command(command, hidden)
     stamp, digits = directory.new_stamp()
     composed = _composed(asked, tuple(hidden), masked, "" if only_printed else digits)
-    written = RunRecord(
-        run_id=run_name(Program(job.script, module=job.module).name, stamp, digits),
-        recipe=job.script,
-        nnodes=job.nodes.max,
-        nproc_per_node=nproc or 0,
-        started_at=round(time.time(), 3),
-        command=masked,
-        plan={"grace_s": job.grace},
-        versions=record.versions("", __version__),
-    )
+    written = asked.record(asked.run_id(stamp, digits), masked)
     if composed.count > 1:
         hidden[env.DIAL_KEY] = secrets.token_hex(32)
     return ComposeSubmission(composed, job.runs_dir, written, hidden)

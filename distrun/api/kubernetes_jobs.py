@@ -11,6 +11,7 @@ from typing import Any
 
 from distrun.api.kubernetes_watch import Watch
 from distrun.api.mirror import OVER
+from distrun.api.stopper import stop_and_wait
 from distrun.checks.required import require_runs_dir
 from distrun.errors import DistrunError, MachineError, UsageError
 from distrun.runs import directory, known, record
@@ -242,19 +243,12 @@ def stop(
         raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
     stopper = Stopper(run, found)
     limit_s = found.grace_s + 2 * _OVERTIME_S if wait_s is None else wait_s
-    deadline = time.monotonic() + limit_s
     watch = Watch(run)
     try:
         ready_at = time.monotonic() + _READY_S
         while not watch.over() and not watch.reads and time.monotonic() < ready_at:
             time.sleep(_POLL_S)
-        if force:
-            stopper.cancel()
-        else:
-            stopper.begin()
-        while not watch.over() and time.monotonic() < deadline:
-            stopper.tick()
-            time.sleep(_POLL_S)
+        stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
     finally:
         watch.close()
     return record.read(run)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 import re
 import secrets
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distrun import __version__, env
+from distrun import env
 from distrun.api import kubernetes_jobs
+from distrun.api.asked import Asked
 from distrun.api.pod_script import read_pod_script
-from distrun.api.prepare import require_script, require_usable_runs_dir
-from distrun.api.submit import Asked
-from distrun.errors import UsageError, require_supported_system
-from distrun.plan.layout import hold_constraints, run_name
+from distrun.errors import UsageError
 from distrun.plan.model import Program
 from distrun.plan.words import launch_words
 from distrun.runs import directory, record
@@ -28,7 +24,6 @@ from distrun.schedulers.kube_access import Access
 from distrun.schedulers.kubernetes.manifest import SCRIPT_DIR, Manifest
 from distrun.schedulers.kubernetes.text import text
 from distrun.schedulers.kubernetes.workloads import objects
-from distrun.schedulers.registry import name_of
 from distrun.spec import read
 from distrun.spec.job import Job
 from distrun.spec.kubernetes_values import MAX_JOB_NAME
@@ -75,31 +70,17 @@ def prepare_kubernetes(
         UsageError: The job is wrong, or cannot be one of Kubernetes.
         MachineError: The runs directory cannot be used.
     """
-    require_supported_system(sys.platform)
     job = asked.job
-    name_of(job)  # refuses hosts
     _hold_settings(asked)
-    require_script(job)
-    require_usable_runs_dir(job.runs_dir)
-    nproc = job.nproc_per_node if isinstance(job.nproc_per_node, int) else None
-    for count in {job.nodes.min, job.nodes.max}:
-        hold_constraints(asked.header, job, count, nproc)
+    asked.hold()
     if not isinstance(job.check, bool):
         tell("the table [tool.distrun.check] stays here: the pods check with its defaults")
     stamp, digits = directory.new_stamp()
     hidden = _secrets(job)
     masked = record.masked_command(command, hidden)
-    manifest = _manifest(asked, nproc, hidden, masked, "" if only_printed else digits)
-    written = RunRecord(
-        run_id=run_name(Program(job.script, module=job.module).name, stamp, digits),
-        recipe=job.script,
-        nnodes=job.nodes.max,
-        nproc_per_node=nproc or 0,
-        started_at=round(time.time(), 3),
-        command=masked,
-        plan={"grace_s": job.grace, "join_timeout_s": job.join_timeout},
-        versions=record.versions("", __version__),
-    )
+    manifest = _manifest(asked, asked.nproc, hidden, masked, "" if only_printed else digits)
+    plan = {"join_timeout_s": job.join_timeout}
+    written = asked.record(asked.run_id(stamp, digits), masked, plan=plan)
     return KubernetesSubmission(text(manifest), objects(manifest), job, written)
 
 

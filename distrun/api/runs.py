@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from distrun.api import compose_jobs, kubernetes_jobs, kubernetes_watch, slurm_jobs
 from distrun.api.slurm_jobs import ended_event
+from distrun.api.stopper import Stopper
 from distrun.errors import UsageError
 from distrun.runs import known
 from distrun.runs.directory import RunDirectory
@@ -28,7 +29,6 @@ _VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the first
 _STILL_THERE_S = 5.0
 Watch: TypeAlias = slurm_jobs.Watch | kubernetes_watch.Watch | compose_jobs.Watch
-Stopper: TypeAlias = slurm_jobs.Stopper | kubernetes_jobs.Stopper | compose_jobs.Stopper
 
 __all__ = [
     "Jobs",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from distrun.api.stopper import stop_and_wait
 from distrun.errors import DistrunError, ExitCode, MachineError, UsageError
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -19,7 +20,6 @@ from distrun.schedulers import slurm_commands, slurm_states
 from distrun.schedulers.slurm_commands import JobStatus
 
 Tell = Callable[[str], None]
-_POLL_S = 0.2
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 15.0
 """How often Slurm is asked about a job that waits; the pause grows."""
 _RUNNING_LOOK_S = 10.0
@@ -288,13 +288,6 @@ def stop(
         now = settled(run, found, status)
         raise UsageError(f"run {run.run_id} is not running: it is {now.outcome}")
     stopper, watch = Stopper(run, found), Watch(run)
-    if force:
-        stopper.cancel()
-    else:
-        stopper.begin()
     limit_s = found.grace_s + _KILLED_WITHIN_S if wait_s is None else wait_s
-    deadline = time.monotonic() + limit_s
-    while not watch.over() and time.monotonic() < deadline:
-        stopper.tick()
-        time.sleep(_POLL_S)
+    stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
     return record.read(run)

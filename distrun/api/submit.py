@@ -5,47 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distrun import __version__, env
-from distrun.api.prepare import require_script, require_usable_runs_dir
+from distrun import env
+from distrun.api.asked import Asked
 from distrun.checks.required import require_runs_dir
-from distrun.errors import MachineError, UsageError, require_supported_system
-from distrun.plan.layout import hold_constraints, run_name
+from distrun.errors import MachineError, UsageError
 from distrun.plan.model import Program
 from distrun.runs import directory, known, record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.schedulers import slurm_commands
-from distrun.schedulers.registry import SUBMITTED, name_of
 from distrun.schedulers.sbatch import Batch, render
 from distrun.spec import read
-from distrun.spec.job import Header, Job
+from distrun.spec.job import Job
 
 _WARN_S = 90
 _WARN_SHARE = 3
 """Of a short job, the warning comes after two thirds of its time."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A job as it was asked for."""
-
-    job: Job
-    sources: Mapping[str, str]
-    """The source of each of its fields that is not a default."""
-    header: Header
-    """The recipe's own table."""
-
-    @property
-    def submitted_to(self) -> str:
-        """The scheduler that a launch of it is submitted to; "" if it starts the nodes itself."""
-        if self.job.on == "slurm":
-            return "" if os.environ.get("SLURM_JOB_ID") else "slurm"
-        return self.job.on if self.job.on in SUBMITTED else ""
 
 
 @dataclass(frozen=True)
@@ -75,44 +54,28 @@ def prepare_submission(
         UsageError: The job is wrong, or cannot be a batch job.
         MachineError: The runs directory cannot be used.
     """
-    require_supported_system(sys.platform)
+    asked.hold()
     job = asked.job
-    name_of(job)  # refuses hosts
-    require_script(job)
-    require_usable_runs_dir(job.runs_dir)
-    nproc = job.nproc_per_node if isinstance(job.nproc_per_node, int) else None
-    for count in {job.nodes.min, job.nodes.max}:
-        hold_constraints(asked.header, job, count, nproc)
     secrets = {name: value for name, value in job.env.items() if env.is_secret(name)}
     of_file = read.env_file(job.env_file) if job.env_file else {}
-    program = Program(job.script, module=job.module).name
-    run_id = run_name(program, *directory.new_stamp())
+    run_id = asked.run_id(*directory.new_stamp())
     path = job.runs_dir.resolve() / run_id
     warn_s = _warning_s(job.slurm.time)
     masked = record.masked_command(command, {*secrets, *of_file})
-    script = render(_batch(job, program, words, path, warn_s, masked))
-    written = RunRecord(
-        run_id=run_id,
-        recipe=job.script,
-        nnodes=job.nodes.max,
-        nproc_per_node=nproc or 0,
-        started_at=round(time.time(), 3),
-        command=masked,
-        plan={"grace_s": job.grace},
-        versions=record.versions("", __version__),
-        job={"requeue": job.slurm.requeue, "warn_s": warn_s},
-    )
+    script = render(_batch(job, words, path, warn_s, masked))
+    of_job = {"requeue": job.slurm.requeue, "warn_s": warn_s}
+    written = asked.record(run_id, masked, job=of_job)
     return Submission(job.runs_dir, script, written, secrets)
 
 
 def _batch(
-    job: Job, name: str, words: Sequence[str], path: Path, warn_s: int, command: Sequence[str]
+    job: Job, words: Sequence[str], path: Path, warn_s: int, command: Sequence[str]
 ) -> Batch:
     asked = job.slurm
     gpus = (job.gpus or "").removeprefix("free:") if (job.gpus or "").startswith("free:") else ""
     ranks = job.nproc_per_node if isinstance(job.nproc_per_node, int) else int(gpus or 0)
     return Batch(
-        name=name,
+        name=Program(job.script, module=job.module).name,
         command=(sys.executable, "-m", "distrun", "launch", *words),
         workdir=str(Path.cwd()),
         output=str(path / "batch.log"),

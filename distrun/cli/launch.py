@@ -20,9 +20,9 @@ from distrun.cli.submit_run import refuse_slurm_flags, slurm_table, submit_run, 
 from distrun.errors import DistrunError, UsageError
 
 if TYPE_CHECKING:
+    from distrun.api.asked import Asked
     from distrun.api.launch import Prepared
     from distrun.api.runs import RunDirectory
-    from distrun.api.submit import Asked
 
 
 def launch(
@@ -208,7 +208,7 @@ def _read(
     given: dict[str, Any], config: Path | None, tell: Callable[[str], None]
 ) -> tuple[Asked, list[str]]:
     """Return the job, and lines about the files that it was read from."""
-    from distrun.api.submit import Asked
+    from distrun.api.asked import Asked
     from distrun.spec import read
 
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}

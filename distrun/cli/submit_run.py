@@ -13,8 +13,8 @@ from distrun.env import is_secret
 from distrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from distrun.api.asked import Asked
     from distrun.api.runs import RunDirectory, RunRecord
-    from distrun.api.submit import Asked
 
 SLURM_FLAGS = ("partition", "account", "qos", "constraint", "time", "sbatch", "requeue")
 _STAYS_HERE = ("script", "args", "nodes", "on", "check", *SLURM_FLAGS)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from distrun.api.asked import Asked
 from distrun.api.manifests import prepare_kubernetes
-from distrun.api.submit import Asked
 from distrun.spec import read
 from tests.cluster.containers import LIMIT_S, ROOT
 from tests.cluster.lab import Lab

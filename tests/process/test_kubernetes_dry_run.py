@@ -183,7 +183,7 @@ def test_bad_input_is_a_sentence_and_makes_nothing(distrun: Run, tmp_path: Path,
     assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("flag", ["--configmap", "--kind=job", "--image=a", "--ttl=1h"])
+@pytest.mark.parametrize("flag", ["--configmap", "--kind=job", "--ttl=1h"])
 def test_flags_for_kubernetes_need_it(distrun: Run, flag: str) -> None:
     done = distrun("launch", flag, "train.py")
     assert done.returncode == 2

@@ -19,7 +19,13 @@ def settings(**fields: Any) -> Settings:
 @pytest.mark.parametrize(
     "name",
     [
-        *("distrun", "distrun:1", "ada/distrun", "images.example.com/ada/distrun:1.0-cpu", "localhost:5000/a"),
+        *(
+            "distrun",
+            "distrun:1",
+            "ada/distrun",
+            "images.example.com/ada/distrun:1.0-cpu",
+            "localhost:5000/a",
+        ),
         *("a.b/c__d:x", "host:80/a/b/c@sha256:" + "0" * 64, "[::1]:5000/a", "A.example/a"),
     ],
 )
