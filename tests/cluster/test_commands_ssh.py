@@ -44,6 +44,7 @@ def test_bench_comm_measures_over_the_hosts_and_names_them(hosts: Hosts, command
     nothing_is_left(hosts)
 
 
+@pytest.mark.thorough  # 200 s; tests/process/test_verify.py is beside it
 def test_verify_compares_ranks_on_two_hosts_with_one(hosts: Hosts, command: Command) -> None:
     done = command("verify", "ddp_gpt", "--steps", "3", "--json")
     assert done.returncode == 0, done.stderr

@@ -125,6 +125,7 @@ def test_a_node_that_is_lost_is_named(
     nothing_is_left(hosts, limit_s=45)  # the lease
 
 
+@pytest.mark.thorough  # 100 s; tests/cluster/test_hangs_ssh.py cuts a cable too
 def test_a_cable_that_is_out_for_15_s_ends_nothing_and_stacks_name_who_is_not_heard(
     hosts: Hosts, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_detached_run_goes_on_and_is_stopped_by_its_name(hosts: Hosts, tmp_pat
     nothing_is_left(hosts)
 
 
+@pytest.mark.thorough  # as by IPv4
 def test_hosts_that_are_named_by_ipv6_addresses_train_too(hosts: Hosts, tmp_path: Path) -> None:
     words = ("--hosts", "n01-6,n02-6", "--nproc-per-node", "1", "train.py", "end")
     for name in hosts.names:  # the names are of ssh_config alone, and no host has IPv4
@@ -221,6 +223,7 @@ def test_hosts_that_are_named_by_ipv6_addresses_train_too(hosts: Hosts, tmp_path
     assert addresses == [hosts.addresses6[name] for name in ("n01", "n02")]
 
 
+@pytest.mark.thorough  # a launch shares nothing with another
 def test_two_launches_to_the_same_hosts_at_once_disturb_neither(
     hosts: Hosts, tmp_path: Path
 ) -> None:
@@ -274,6 +277,7 @@ def test_a_host_that_cannot_be_reached_is_left_out_of_an_elastic_run(
     assert "refused is left out: ssh: connect to host" in launch.printed
 
 
+@pytest.mark.thorough  # 100 s; a node that is lost is named above
 def test_a_full_tmp_an_end_of_sshd_and_lost_packets_end_nothing(
     hosts: Hosts, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_sigterm_ends_the_ranks_in_order(slurm: Slurm, tmp_path: Path) -> None:
     nothing_is_left(slurm)
 
 
+@pytest.mark.thorough  # tests/cluster/test_batch_jobs.py cancels
 def test_scancel_of_somebody_else_is_the_end(slurm: Slurm, tmp_path: Path) -> None:
     """After KILL_WAIT_S Slurm kills what has not ended, that which would sweep included."""
     with submitted(slurm, tmp_path, *TWO, "--grace", "1", "train.py", "talk") as launch:
@@ -236,6 +237,7 @@ def test_detach_leaves_at_once_and_the_others_know_the_job(slurm: Slurm, tmp_pat
     nothing_is_left(slurm)
 
 
+@pytest.mark.thorough  # its parts are in tests/unit/cli
 @pytest.mark.parametrize("answer", ["l", "c"])
 def test_ctrl_c_on_a_terminal_asks(slurm: Slurm, tmp_path: Path, answer: str) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
@@ -267,6 +269,7 @@ def test_ctrl_c_on_a_terminal_asks(slurm: Slurm, tmp_path: Path, answer: str) ->
     nothing_is_left(slurm)
 
 
+@pytest.mark.thorough  # as a job, with another name
 def test_a_task_of_an_array_is_a_job_of_its_own(slurm: Slurm, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     script = tmp_path / "job.sh"

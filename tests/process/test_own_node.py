@@ -185,6 +185,7 @@ def test_when_a_rank_fails_the_other_node_ends_and_names_the_cause_as_elsewhere(
     assert "hint: the cause is on another node" in said
 
 
+@pytest.mark.thorough  # as one in a collective
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_node_outside_of_a_collective_is_told_that_another_has_failed(
     failing: int, start: Callable[..., Launched]
@@ -226,6 +227,7 @@ def test_a_node_that_is_done_waits_for_the_others(start: Callable[..., Launched]
     assert [ended(launched)[0] for launched in both] == [0, 0]
 
 
+@pytest.mark.thorough  # as one that is done
 def test_a_node_that_waits_for_the_others_can_be_stopped(start: Callable[..., Launched]) -> None:
     port = free_port()
     both = [start(rank, pet(rank, port), UNEVEN, "train.py") for rank in (0, 1)]
