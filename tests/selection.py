@@ -1,49 +1,64 @@
-"""Which cases of long tables run by default.
+"""Which of the tests that launch processes run by default.
 
-A case that launches processes takes seconds. Of a test with many of them, `pytest` runs some,
-spread evenly over its table, and `pytest --all-cases` all. `thorough` marks a test that runs only
-then, because a shorter one beside it shows the same on a part.
+Each takes seconds, and there are over a thousand. `pytest` runs some cases of each table, and some
+tests of each long file, spread evenly; `pytest --all-cases` runs all. So does naming a test.
+`thorough` marks a test that takes minutes, where a shorter one beside it shows the same on a part.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 _LAUNCHING = ("cluster", "others", "process", "recipes")
-_CASES = 3
+_CASES = 2
+_TESTS = 10
 _HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-cases", action="store_true", help="run every case of every table")
+    parser.addoption("--all-cases", action="store_true", help="run every test that launches")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     named = any("::" in argument for argument in config.args)
     if config.getoption("--all-cases") or named:
         return
-    tables: dict[str, list[pytest.Item]] = defaultdict(list)
+    kept = [item for item in items if not item.get_closest_marker("thorough")]
+    kept = _sample(kept, lambda item: item.nodeid.partition("[")[0], _cases_of)
+    kept = _sample(kept, lambda item: item.nodeid.partition("::")[0], _tests_of)
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def _sample(
+    items: list[pytest.Item],
+    group_of: Callable[[pytest.Item], str],
+    most_of: Callable[[list[pytest.Item]], int],
+) -> list[pytest.Item]:
+    """Return the items without some of each group of which there are too many."""
+    groups: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        tables[item.nodeid.partition("[")[0]].append(item)
-    kept = {item for table in tables.values() for item in _spread(_brief(table))}
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+        groups[group_of(item)].append(item)
+    return [item for group in groups.values() for item in _spread(group, most_of(group))]
 
 
-def _brief(table: list[pytest.Item]) -> list[pytest.Item]:
-    return [item for item in table if not item.get_closest_marker("thorough")]
-
-
-def _spread(table: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the cases of one test that run by default."""
-    if not table:
-        return []
+def _cases_of(table: list[pytest.Item]) -> int:
     marker = table[0].get_closest_marker("default_cases")
-    room = table[0].path.relative_to(_HERE).parts[0]
-    most = marker.args[0] if marker else _CASES if room in _LAUNCHING else len(table)
-    if len(table) <= most or most == 1:
-        return table[:most]
-    return [table[round(i * (len(table) - 1) / (most - 1))] for i in range(most)]
+    return int(marker.args[0]) if marker else _CASES
+
+
+def _tests_of(file: list[pytest.Item]) -> int:
+    return max(_TESTS, *map(_cases_of, file))
+
+
+def _spread(group: list[pytest.Item], most: int) -> list[pytest.Item]:
+    launches = group[0].path.relative_to(_HERE).parts[0] in _LAUNCHING
+    if not launches or len(group) <= most:
+        return group
+    if most == 1:
+        return group[:1]
+    return [group[round(i * (len(group) - 1) / (most - 1))] for i in range(most)]

@@ -108,7 +108,7 @@ def test_every_flag_and_variable_is_explained() -> None:
     assert flags | set(plan.nodes[0].environ) <= explained
 
 
-BEFORE_THE_PLAN = {"check", "strict", "on", "hostfile", "slurm"}
+BEFORE_THE_PLAN = {"check", "strict", "on", "hostfile", "slurm", "image", "kubernetes"}
 """Settings of what happens before there is a plan, and those that follow from the hosts."""
 
 
