@@ -52,7 +52,7 @@ def _cases_of(table: list[pytest.Item]) -> int:
 
 
 def _tests_of(file: list[pytest.Item]) -> int:
-    return max(_TESTS, *map(_cases_of, file))
+    return max(_TESTS, *(_cases_of([item]) for item in file))
 
 
 def _spread(group: list[pytest.Item], most: int) -> list[pytest.Item]:
