@@ -15,7 +15,7 @@ import pytest
 
 _LAUNCHING = ("cluster", "others", "process", "recipes")
 _CASES = 2
-_TESTS = 10
+_TESTS = 5
 _HERE = Path(__file__).parent
 
 

@@ -31,7 +31,7 @@ DEFAULT = """
 """
 """Ids of cases: each kind of answer, and each sign of life."""
 
-pytestmark = [pytest.mark.timeout(200), pytest.mark.default_cases(12)]
+pytestmark = [pytest.mark.timeout(200), pytest.mark.default_cases(8)]
 
 
 def launches() -> list[tuple[Case, Layout]]:
