@@ -1,7 +1,7 @@
 """Which of the tests that launch processes run by default.
 
 Each takes seconds, and there are over a thousand. `pytest` runs some cases of each table, and some
-tests of each long file, spread evenly; `pytest --all-cases` runs all. So does naming a test.
+tests of each long file, spread evenly; `pytest --all-cases` runs all. So does naming a file or a test.
 `thorough` marks a test that takes minutes, where a shorter one beside it shows the same on a part.
 """
 
@@ -24,7 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    named = any("::" in argument for argument in config.args)
+    files = [Path(argument.partition("::")[0]) for argument in config.args]
+    named = config.getoption("keyword") or any(file.is_file() for file in files)
     if config.getoption("--all-cases") or named:
         return
     kept = [item for item in items if not item.get_closest_marker("thorough")]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from distrun import env
+from distrun.api import stopper
 from distrun.api.mirror import Mirror, open_mirror
-from distrun.api.stopper import stop_and_wait
 from distrun.errors import DistrunError, ExitCode, MachineError, UsageError
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -206,37 +206,20 @@ def _remove(found_engine: Engine, found: RunRecord) -> None:
     found_engine.down(str(job.get("file")), str(job.get("project")), {env.DIAL_KEY: "-"})
 
 
-class Stopper:
+class Stopper(stopper.Stopper):
     """Ends the containers of a run: the head's launcher first, after the grace all of them."""
 
     def __init__(self, _run: RunDirectory, found: RunRecord) -> None:
+        super().__init__()
         self._found = found
         self._engine = _engine_of(found)
-        self._cancel_at: float | None = None
-        self.cancelled = False
 
-    def begin(self) -> None:
-        """Ask the head to end the run.
-
-        Raises:
-            MachineError: The engine does not answer.
-        """
-        self._cancel_at = time.monotonic() + self._found.grace_s + _OVERTIME_S
+    def _ask(self) -> float:
         self._engine.kill("TERM", _containers(self._found)[:1])
+        return self._found.grace_s + _OVERTIME_S
 
-    def cancel(self) -> None:
-        """Kill all containers.
-
-        Raises:
-            MachineError: The engine does not answer.
-        """
-        self._cancel_at, self.cancelled = None, True
+    def _force(self) -> None:
         self._engine.kill("KILL", _containers(self._found))
-
-    def tick(self) -> None:
-        """Kill the containers if the head has not ended in time."""
-        if self._cancel_at is not None and time.monotonic() >= self._cancel_at:
-            self.cancel()
 
 
 def stop(
@@ -250,10 +233,10 @@ def stop(
     """
     if found.ended_at is not None:
         raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
-    stopper, watch = Stopper(run, found), Watch(run)
+    ending, watch = Stopper(run, found), Watch(run)
     limit_s = found.grace_s + 3 * _OVERTIME_S if wait_s is None else wait_s
     try:
-        stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
+        stopper.stop_and_wait(ending, watch.over, force=force, limit_s=limit_s)
     finally:
         watch.close()
     return record.read(run)

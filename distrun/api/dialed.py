@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -53,8 +52,7 @@ class Head:
         self._own = own
         self._nodes = {0: socket.gethostname()}
         self._addresses = {0: own_address(own, resolved(own, job.join_timeout, tell))}
-        self._directory = tempfile.mkdtemp(prefix="distrun-")
-        self._path = str(Path(self._directory) / "hub")
+        self._path = str(Path(tempfile.mkdtemp(prefix="distrun-")) / "hub")
         self._lines = Lines()
         self._hub = _started()
         try:
@@ -87,9 +85,8 @@ class Head:
             self._hub.stdin.close()
         except (OSError, ValueError):
             pass  # it has ended
-        self._hub.wait()
+        self._hub.wait()  # it removes the directory of its socket
         self._hub.stdout.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _serve(self, key: str, port: int) -> None:
         assert self._hub.stdin

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distrun.api import stopper
 from distrun.api.kubernetes_watch import Watch
 from distrun.api.mirror import OVER
-from distrun.api.stopper import stop_and_wait
 from distrun.checks.required import require_runs_dir
 from distrun.errors import DistrunError, MachineError, UsageError
 from distrun.runs import directory, known, record
@@ -166,7 +166,7 @@ def _delete(server: Server, each: Object, patience_s: float) -> None:
     patiently(lambda: server.delete(api, kind, name, propagationPolicy="Background"), patience_s)
 
 
-class Stopper:
+class Stopper(stopper.Stopper):
     """Ends the job of a run: as `kubectl delete` does, and after the grace by force.
 
     Deleting the job sends SIGTERM to every pod, which has its terminationGracePeriodSeconds; the
@@ -174,26 +174,14 @@ class Stopper:
     """
 
     def __init__(self, _run: RunDirectory, found: RunRecord) -> None:
+        super().__init__()
         self._found = found
-        self._cancel_at: float | None = None
-        self.cancelled = False
 
-    def begin(self) -> None:
-        """Ask all pods to end.
-
-        Raises:
-            MachineError: The server refuses it, or does not answer.
-        """
-        self._cancel_at = time.monotonic() + self._found.grace_s + _OVERTIME_S
+    def _ask(self) -> float:
         self._delete_job("Foreground")
+        return self._found.grace_s + _OVERTIME_S
 
-    def cancel(self) -> None:
-        """Kill all pods.
-
-        Raises:
-            MachineError: The server refuses it, or does not answer.
-        """
-        self._cancel_at, self.cancelled = None, True
+    def _force(self) -> None:
         job = self._found.job
         self._delete_job("Background")
         with _opened(self._found) as server:
@@ -202,11 +190,6 @@ class Stopper:
             for pod in pods:
                 name = pod["metadata"]["name"]
                 server.delete("v1", "Pod", name, gracePeriodSeconds=0)
-
-    def tick(self) -> None:
-        """Kill the pods if they have not ended in time."""
-        if self._cancel_at is not None and time.monotonic() >= self._cancel_at:
-            self.cancel()
 
     def _delete_job(self, policy: str) -> None:
         job = self._found.job
@@ -241,14 +224,14 @@ def stop(
     """
     if is_over(found):
         raise UsageError(f"run {run.run_id} is not running: it is {found.outcome}")
-    stopper = Stopper(run, found)
+    ending = Stopper(run, found)
     limit_s = found.grace_s + 2 * _OVERTIME_S if wait_s is None else wait_s
     watch = Watch(run)
     try:
         ready_at = time.monotonic() + _READY_S
         while not watch.over() and not watch.reads and time.monotonic() < ready_at:
             time.sleep(_POLL_S)
-        stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
+        stopper.stop_and_wait(ending, watch.over, force=force, limit_s=limit_s)
     finally:
         watch.close()
     return record.read(run)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from distrun.api.stopper import stop_and_wait
+from distrun.api import stopper
 from distrun.errors import DistrunError, ExitCode, MachineError, UsageError
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -25,6 +25,8 @@ _FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 15.0
 _RUNNING_LOOK_S = 10.0
 _RECORDED_WITHIN_S = 3.0
 """A shared file system shows the last record of a job this long after its end."""
+_OVERTIME_S = 10.0
+"""How long after the grace the launcher may take to end."""
 _KILLED_WITHIN_S = 90.0
 """Slurm's KillWait is 30 s as it comes."""
 _SAME_ESTIMATE_S = 600.0
@@ -236,40 +238,19 @@ def _words(status: JobStatus) -> str:
     return status.state.lower()
 
 
-class Stopper:
+class Stopper(stopper.Stopper):
     """Ends the job of a run: first its launcher alone, after the grace all that is left of it."""
 
-    def __init__(self, run: RunDirectory, found: RunRecord) -> None:
-        self._run = run
-        self._job_id = found.job_id
-        self._grace_s = found.grace_s
-        self._cancel_at: float | None = None
-        self.cancelled = False
+    def __init__(self, _run: RunDirectory, found: RunRecord) -> None:
+        super().__init__()
+        self._found = found
 
-    def begin(self) -> None:
-        """Ask the launcher to end; a job that does not run is cancelled.
+    def _ask(self) -> float | None:
+        runs = slurm_commands.end_launcher(self._found.job_id)
+        return self._found.grace_s + _OVERTIME_S if runs else None
 
-        Raises:
-            MachineError: Slurm does not answer.
-        """
-        if slurm_commands.end_launcher(self._job_id):
-            self._cancel_at = time.monotonic() + self._grace_s + 10.0
-        else:
-            self.cancel()
-
-    def cancel(self) -> None:
-        """Cancel the job.
-
-        Raises:
-            MachineError: Slurm does not answer.
-        """
-        self._cancel_at, self.cancelled = None, True
-        slurm_commands.cancel(self._job_id)
-
-    def tick(self) -> None:
-        """Cancel the job if its launcher has not ended in time."""
-        if self._cancel_at is not None and time.monotonic() >= self._cancel_at:
-            self.cancel()
+    def _force(self) -> None:
+        slurm_commands.cancel(self._found.job_id)
 
 
 def stop(
@@ -287,7 +268,7 @@ def stop(
     if status is None or slurm_states.state_of(status.state).is_over:
         now = settled(run, found, status)
         raise UsageError(f"run {run.run_id} is not running: it is {now.outcome}")
-    stopper, watch = Stopper(run, found), Watch(run)
+    ending, watch = Stopper(run, found), Watch(run)
     limit_s = found.grace_s + _KILLED_WITHIN_S if wait_s is None else wait_s
-    stop_and_wait(stopper, watch.over, force=force, limit_s=limit_s)
+    stopper.stop_and_wait(ending, watch.over, force=force, limit_s=limit_s)
     return record.read(run)

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 _POLL_S = 0.1
 
 
-class Stopper(Protocol):
-    """What ends the job of a run: gently first, by force after the ranks' grace."""
+class Stopper(ABC):
+    """Ends the job of a run: gently first, by force when the ranks have had their grace."""
 
-    cancelled: bool
-    """Whether it was ended by force."""
+    def __init__(self) -> None:
+        self.cancelled = False
+        """Whether it was ended by force."""
+        self._cancel_at: float | None = None
 
     def begin(self) -> None:
-        """Ask it to end."""
+        """Ask it to end.
+
+        Raises:
+            MachineError: The scheduler does not answer, or refuses it.
+        """
+        if (limit_s := self._ask()) is None:
+            self.cancel()
+        else:
+            self._cancel_at = time.monotonic() + limit_s
 
     def cancel(self) -> None:
-        """End it by force."""
+        """End it by force.
+
+        Raises:
+            MachineError: The scheduler does not answer, or refuses it.
+        """
+        self._cancel_at, self.cancelled = None, True
+        self._force()
 
     def tick(self) -> None:
-        """End it by force if its time is over; called again and again."""
+        """End it by force if its time is over; called again and again.
+
+        Raises:
+            MachineError: The scheduler does not answer, or refuses it.
+        """
+        if self._cancel_at is not None and time.monotonic() >= self._cancel_at:
+            self.cancel()
+
+    @abstractmethod
+    def _ask(self) -> float | None:
+        """Ask it to end; return how long it may take, None if it does not run."""
+
+    @abstractmethod
+    def _force(self) -> None:
+        """Kill it."""
 
 
 def stop_and_wait(

@@ -40,15 +40,15 @@ dist.destroy_process_group()
 """
 
 
-class Launch:
-    """One `distrun launch` that runs, with what it has printed."""
+class Started:
+    """A command that runs, with what it has printed."""
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Path) -> None:
         self._printed = cwd / f"printed-{len(list(cwd.glob('printed-*')))}.txt"
         self.cwd = cwd
         with self._printed.open("wb") as file:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "distrun", "launch", *words],
+                argv,
                 env=environ,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -73,17 +73,24 @@ class Launch:
         """Wait for its end, and return its exit code."""
         return self.child.wait(LIMIT_S)
 
-    def record(self) -> dict[str, Any]:
-        """Return run.json of its only run."""
-        (file,) = (self.cwd / "runs").glob("*/run.json")
-        found: dict[str, Any] = json.loads(file.read_text())
-        return found
-
     def close(self) -> None:
         """End it, if it runs."""
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGTERM)
             self.child.wait(LIMIT_S)
+
+
+class Launch(Started):
+    """One `distrun launch`, and its record."""
+
+    def __init__(self, words: Sequence[str], environ: Mapping[str, str], cwd: Path) -> None:
+        super().__init__([sys.executable, "-m", "distrun", "launch", *words], environ, cwd)
+
+    def record(self) -> dict[str, Any]:
+        """Return run.json of its only run."""
+        (file,) = (self.cwd / "runs").glob("*/run.json")
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
 
 
 @contextmanager

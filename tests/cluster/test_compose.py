@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.containers import LIMIT_S, ROOT, Podman, limited
-from tests.conftest import wait_until
+from tests.cluster.launches import Started
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
@@ -28,8 +28,7 @@ class Project:
         self._podman = podman
         self.name = f"compose-{uuid.uuid4().hex[:8]}"
         self._environ = {**podman.environ, "DISTRUN_IMAGE": image}
-        self._printed = directory / "printed.txt"
-        self._up: subprocess.Popen[bytes] | None = None
+        self._directory = directory
 
     def argv(self, *words: str) -> list[str]:
         """Return a command line of podman-compose."""
@@ -37,34 +36,10 @@ class Project:
         compose = [sys.executable, "-m", "podman_compose", "-p", self.name, "-f", file]
         return [*limited(), *compose, *words]
 
-    def up(self) -> None:
+    def up(self) -> Started:
         """Begin `up`."""
-        with self._printed.open("wb") as file:
-            self._up = subprocess.Popen(
-                self.argv("up", "--no-build", "--exit-code-from", "node0"),
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-
-    @property
-    def printed(self) -> str:
-        """All that `up` has printed."""
-        return self._printed.read_text(errors="replace")
-
-    def until(self, words: str) -> None:
-        """Wait until `up` has printed some words, or has ended."""
-        assert self._up is not None
-        up = self._up
-        wait_until(lambda: words in self.printed or up.poll() is not None, LIMIT_S, words)
-        assert words in self.printed, self.printed
-
-    def ends(self) -> int:
-        """Wait for the end of `up`, and return its exit code."""
-        assert self._up is not None
-        return self._up.wait(LIMIT_S)
+        words = ("up", "--no-build", "--exit-code-from", "node0")
+        return Started(self.argv(*words), self._environ, self._directory)
 
     def kill(self, service: str) -> None:
         """Kill the container of a service."""
@@ -79,9 +54,6 @@ class Project:
             capture_output=True,
             timeout=LIMIT_S,
         )
-        if self._up is not None and self._up.poll() is None:
-            self._up.kill()
-            self._up.wait(LIMIT_S)
 
 
 @pytest.fixture
@@ -93,15 +65,15 @@ def project(podman_of_session: tuple[Podman, str], tmp_path: Path) -> Iterator[P
 
 
 def test_two_containers_train_and_end_with_the_accuracy_and_0(project: Project) -> None:
-    project.up()
-    assert project.ends() == 0, project.printed
-    assert "accuracy" in project.printed
-    assert "world size 4" in project.printed or "world size 2" in project.printed
+    up = project.up()
+    assert up.ends() == 0, up.printed
+    assert "accuracy" in up.printed
+    assert "world size 4" in up.printed or "world size 2" in up.printed
 
 
 def test_a_container_that_is_killed_is_named(project: Project) -> None:
-    project.up()
-    project.until("step 1/")
+    up = project.up()
+    up.until("step 1/")
     project.kill("node1")
-    assert project.ends() == 5, project.printed
-    assert "NODE LOST: the connection to node1 ended unexpectedly" in project.printed
+    assert up.ends() == 5, up.printed
+    assert "NODE LOST: the connection to node1 ended unexpectedly" in up.printed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.containers import LIMIT_S, Podman, limited
-from tests.conftest import only_run, wait_until
+from tests.cluster.containers import Podman, limited
+from tests.cluster.launches import Started
+from tests.conftest import only_run
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may build the image
 
@@ -50,29 +50,15 @@ class Launches:
         self.podman = podman
         self.directory = directory
         self._image = image
-        self._printed = directory / "printed.txt"
         here = Path(sys.executable).parent
         self._environ = {**podman.environ, "PATH": f"{here}:{os.environ['PATH']}"}
         (directory / "train.py").write_text(_SCRIPT)
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str) -> Started:
         """Start a launch of two nodes."""
         flags = ("--on=compose", "--nodes=2", f"--image={self._image}", "--nproc-per-node=1")
-        with self._printed.open("wb") as file:
-            return subprocess.Popen(
-                [*limited(), sys.executable, "-m", "distrun", "launch", *flags, *words],
-                env=self._environ,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-
-    @property
-    def printed(self) -> str:
-        """All that it has printed."""
-        return self._printed.read_text(errors="replace")
+        argv = [*limited(), sys.executable, "-m", "distrun", "launch", *flags, *words]
+        return Started(argv, self._environ, self.directory)
 
     def record(self) -> dict[str, Any]:
         """Return the record of its only run."""
@@ -96,9 +82,9 @@ def launches(podman_of_session: tuple[Podman, str], tmp_path: Path) -> Iterator[
 
 def test_a_run_in_two_containers_is_recorded_here_and_nothing_is_left(launches: Launches) -> None:
     (launches.directory / "secret.env").write_text("API_KEY='pa$$ word'\n")
-    child = launches.start("--env-file=secret.env", "train.py", "end", "$HOME", "a b")
-    assert child.wait(LIMIT_S) == 0, launches.printed
-    assert launches.printed.count("begun ['end', '$HOME', 'a b'] pa$$ word") == 2
+    launch = launches.start("--env-file=secret.env", "train.py", "end", "$HOME", "a b")
+    assert launch.ends() == 0, launch.printed
+    assert launch.printed.count("begun ['end', '$HOME', 'a b'] pa$$ word") == 2
     record = launches.record()
     assert (record["outcome"], record["exit_code"], record["nnodes"]) == ("succeeded", 0, 2)
     logs = sorted(only_run(launches.directory).glob("logs/node*/rank*.log"))
@@ -108,27 +94,25 @@ def test_a_run_in_two_containers_is_recorded_here_and_nothing_is_left(launches: 
 
 
 def test_the_rank_that_failed_is_named_and_its_exit_code_is_the_run_s(launches: Launches) -> None:
-    child = launches.start("train.py", "raise")
-    assert child.wait(LIMIT_S) == 1, launches.printed
-    assert "no such sample: 7" in launches.printed
+    launch = launches.start("train.py", "raise")
+    assert launch.ends() == 1, launch.printed
+    assert "no such sample: 7" in launch.printed
     verdict = json.loads((only_run(launches.directory) / "verdict.json").read_text())
     assert (verdict["rank"], verdict["host"]) == (1, "node1")
     assert not launches.left()
 
 
 def test_a_launcher_that_is_terminated_lets_the_ranks_save(launches: Launches) -> None:
-    child = launches.start("train.py", "wait")
-    wait_until(
-        lambda: launches.printed.count("begun") == 2 or child.poll() is not None, LIMIT_S, "begun"
-    )
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(LIMIT_S) == 143, launches.printed
-    assert launches.printed.count("saved") == 2
+    launch = launches.start("train.py", "wait")
+    launch.until("begun", 2)
+    launch.child.send_signal(signal.SIGTERM)
+    assert launch.ends() == 143, launch.printed
+    assert launch.printed.count("saved") == 2
     assert not launches.left()
 
 
 def test_an_image_that_cannot_be_had_is_named_and_no_run_is_made(launches: Launches) -> None:
-    child = launches.start("--image=localhost/no-such-image:1", "train.py", "end")
-    assert child.wait(LIMIT_S) == 3, launches.printed
-    assert "the image 'localhost/no-such-image:1' is not on this machine" in launches.printed
+    launch = launches.start("--image=localhost/no-such-image:1", "train.py", "end")
+    assert launch.ends() == 3, launch.printed
+    assert "the image 'localhost/no-such-image:1' is not on this machine" in launch.printed
     assert not list(launches.directory.glob("runs/*"))

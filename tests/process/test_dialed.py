@@ -194,6 +194,8 @@ def test_the_nodes_of_a_head_that_is_killed_end_with_5_and_leave_no_rank(
     assert code == 5 and "has ended without a word, or is lost" in said
     for pid in ranks:
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 40, f"end of {pid}")
+    sockets = Path(os.environ["TMPDIR"])  # of the hub, which ends with the head
+    wait_until(lambda: not list(sockets.glob("distrun-*/hub")), 20, "an end of the hub")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -47,7 +47,7 @@ class DialConnection:
         self.limit(_PROOF_LIMIT_S)
         try:
             self._prove(key, dials)
-        except BaseException:
+        except BaseException:  # on any error the descriptors must be closed
             self.close()
             raise
         self.limit(_NO_LIMIT_S)

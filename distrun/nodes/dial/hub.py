@@ -11,11 +11,13 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import socket
 import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from distrun.listen import listen_at
@@ -164,6 +166,7 @@ class Hub:
             socket.send_fds(caller, [b"\n"], fds)
             for stream in streams.values():
                 stream.close()
+            caller.recv(1)  # until the relay ends, or the node leaves
         except (OSError, KeyError, queue.Empty) as error:
             why = str(error) or f"no answer within {_OPEN_LIMIT_S:g} s"
             with suppress(OSError):
@@ -171,6 +174,9 @@ class Hub:
         finally:
             with self._lock:
                 del self._waiting[token]
+                if isinstance(number, int) and caller in self._callers.get(number, ()):
+                    self._callers[number].remove(caller)
+            caller.close()
 
 
 def _thread(function: Any, *arguments: Any) -> None:
@@ -186,14 +192,20 @@ def _say(message: Message) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends.
+    """Serve until standard input ends, and remove the directory of the socket.
 
     The first line of it has `address`, `port`, `path`, `key` and `nnodes`.
     """
     received = first_message(0)
     if received is None:
         return
-    order, rest = received
+    try:
+        _serve(*received)
+    finally:  # the launcher may have been killed
+        shutil.rmtree(Path(received[0]["path"]).parent, ignore_errors=True)
+
+
+def _serve(order: Message, rest: bytes) -> None:
     try:
         listener = listen_at(order["address"], order["port"])
     except OSError as error:
