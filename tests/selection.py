@@ -1,7 +1,7 @@
 """Which of the tests that launch processes run by default.
 
 Each takes seconds, and there are over a thousand. `pytest` runs some cases of each table, and some
-tests of each long file, spread evenly; `pytest --all-cases` runs all. So does naming a file or a test.
+tests of each long file, spread evenly; `pytest --all-cases` runs all, and so does naming a file.
 `thorough` marks a test that takes minutes, where a shorter one beside it shows the same on a part.
 """
 
