@@ -82,6 +82,12 @@ def prepare(
     require_supported_system(sys.platform)
     _require_no_outer_launch(os.environ)
     job = read.with_hosts(job)
+    name = name_of(job)
+    if sources.get("image") in ("flag", "argument"):
+        raise UsageError(
+            f"--image is what containers run, and a launch on {name} starts none",
+            "add --on kubernetes or --on compose",
+        )
     script = require_script(job)
     require_usable_runs_dir(job.runs_dir)
     if ask and job.on == "slurm" and not os.environ.get("SLURM_JOB_ID"):

@@ -228,11 +228,6 @@ def _read(
         refuse_slurm_flags(of_slurm, os.environ.get("SLURM_JOB_ID", ""))
     if asked.submitted_to != "kubernetes":
         refuse_kubernetes_flags(of_kubernetes)
-    if asked.submitted_to not in ("kubernetes", "compose") and "image" in flags:
-        raise UsageError(
-            "--image is what containers run, and this launch starts none",
-            "add --on kubernetes or --on compose",
-        )
     return asked, told
 
 

@@ -191,6 +191,20 @@ def test_flags_for_kubernetes_need_it(distrun: Run, flag: str) -> None:
     assert "add --on kubernetes" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("on", "says"),
+    [
+        ([], "--image is what containers run, and a launch on local starts none"),
+        (["--on=ssh", "--hosts=a"], "a launch on ssh starts none"),
+        (["--on=kubernets"], "did you mean 'kubernetes'?"),
+    ],
+)
+def test_an_image_needs_containers(distrun: Run, on: list[str], says: str) -> None:
+    done = distrun("launch", *on, "--image=a", "train.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
 def test_the_other_commands_say_that_no_node_is_reached(distrun: Run) -> None:
     done = distrun("check", "--on", "kubernetes")
     assert done.returncode == 2 and "no node can be reached from here" in done.stderr
