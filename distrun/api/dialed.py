@@ -48,6 +48,7 @@ class Head:
     """
 
     def __init__(self, own: OwnNode, job: Job, tell: Tell) -> None:
+        key, port = key_of(os.environ).decode(), port_of(os.environ)
         self._tell = tell
         self._own = own
         self._nodes = {0: socket.gethostname()}
@@ -56,7 +57,7 @@ class Head:
         self._lines = Lines()
         self._hub = _started()
         try:
-            self._serve(key_of(os.environ).decode(), port_of(os.environ))
+            self._serve(key, port)
             self._wait(job)
         except BaseException as error:
             self.end(error.exit_code if isinstance(error, DistrunError) else ExitCode.INTERNAL)

@@ -242,6 +242,17 @@ def test_a_node_with_another_key_or_another_count_is_refused(
     assert code == 3 and "node 1 was started as one of 3 nodes, node 0 of 2" in said
 
 
+def test_a_key_that_is_too_short_is_refused_on_every_node_and_not_printed(
+    nodes: Callable[..., Nodes],
+) -> None:
+    job = nodes()
+    for rank in (0, 1):
+        job.start(rank, RECIPE, key="tooshort")
+        code, said = job.ended(rank)
+        assert code == 2 and "has 8 characters" in said
+        assert "Traceback" not in said and "tooshort" not in said
+
+
 def test_strangers_at_the_heads_port_delay_nobody(nodes: Callable[..., Nodes]) -> None:
     job = nodes()
     head, _ = job.start_all("train.py", 0)

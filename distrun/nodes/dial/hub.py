@@ -26,6 +26,7 @@ from distrun.silence import BEAT_S, LOST_AFTER_S
 from distrun.wire import Message, encoded, first_message
 
 _OPEN_LIMIT_S = 20.0
+_CLOSE_LIMIT_S, _LOOK_S = 5.0, 0.02
 _UNPROVEN_AT_ONCE = 128
 """Connections at once that have not proved the key yet; more of them are closed."""
 
@@ -65,10 +66,16 @@ class Hub:
                 _thread(self._connect_caller, own)
 
     def end(self, code: int) -> None:
-        """Tell all nodes the exit code of the run."""
+        """Tell all nodes the exit code of the run, and wait until they have closed.
+
+        A socket that is closed with unread heartbeats in it would take back what was sent last.
+        """
         for connection in self._everyone():
             with suppress(OSError):
                 connection.send({"ended": code})
+        deadline = time.monotonic() + _CLOSE_LIMIT_S
+        while self._everyone() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
     def beat(self) -> None:
         """Say to all nodes that the head is alive, for ever."""
@@ -126,19 +133,19 @@ class Hub:
                 twice = "two have its number, or it was started again"
                 return f"node {number} has been in this run already: {twice}"
             self._seen.add(number)
-            self._nodes[number] = connection
         return ""
 
     def _serve(self, number: int, name: str, connection: DialConnection) -> None:
         connection.limit(LOST_AFTER_S)
-        with suppress(OSError):  # then it has no message either
-            connection.send({"welcome": number})
+        with self._lock, suppress(OSError):  # then it has no message either
+            connection.send({"welcome": number})  # before any other message
+            self._nodes[number] = connection
             _say({"joined": number, "name": name, "address": connection.peer})
         while (message := connection.receive()) is not None:
             if message:
                 _say({**message, "node": number})
         with self._lock:
-            del self._nodes[number]
+            self._nodes.pop(number, None)
             callers = self._callers.pop(number, [])
         connection.close()
         for caller in callers:  # each ends, and so the node's agent counts as gone
