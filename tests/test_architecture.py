@@ -32,8 +32,9 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"api", "plan.show", "spec"},
     "api": {
         *("plan", "schedulers", "checks", "nodes", "probe", "supervise", "runs", "diagnose"),
-        "spec",
+        *("estimate", "report", "spec"),
     },
+    "estimate": {"spec", "probe.snapshot"},
     "schedulers": {"plan", "supervise", "runs", "nodes", "probe", "spec"},
     "supervise": {"plan.model", "diagnose", "runs", "nodes.conversation"},
     "nodes": {"probe", "spec.snapshot"},

@@ -1,0 +1,1 @@
+"""Memory, traffic and step time of a job before it runs."""
