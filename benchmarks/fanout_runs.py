@@ -76,6 +76,7 @@ def plan_of(agents: int, command: tuple[str, ...]) -> LaunchPlan:
         log_max_nbytes=0,
         workdir="/",
         secrets=(),
+        actions={},
         settings=(),
     )
 

@@ -22,7 +22,7 @@ from distrun.wire import BEAT_LINE, Lines, Message, encoded, first_message
 TICK_S = 0.05
 LINE = b"x" * 79 + b"\n"
 _CLEAN = {"left_by_itself": True, "report": None, "stacks": "", "code_known": True}
-_END = {**_CLEAN, "stacks_printed": False, "last_words": "", "monotonic": 0.0}
+_END = {**_CLEAN, "stacks_printed": False, "last_words": "", "out_of_memory": "", "monotonic": 0.0}
 
 
 class Stub:

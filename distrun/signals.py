@@ -8,9 +8,13 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """They end a run and are forwarded to the ranks: those that torchrun handles by default."""
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 """They are forwarded, and the run continues."""
+HEARD = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""An agent tells the supervisor of them: whoever takes its node away may signal it alone."""
 STACKS = getattr(signal, "SIGRTMAX", 0) and signal.SIGRTMAX - 3
 """`distrun stacks` sends it to the supervisor, and an agent to a rank, which writes the stacks of
 its threads. Scripts do not use it; 0 where there are no real-time signals."""
+SAVE = STACKS and STACKS - 1
+"""`distrun save` sends it to the supervisor, and an agent to ranks that handle it."""
 ENDING = tuple(
     getattr(signal, name)
     for name in ("SIGXCPU", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR")

@@ -23,7 +23,7 @@ VAGUE_NAMES = {"utils", "helpers", "common", "misc"}
 VESTIBULE = {
     *("errors", "env", "bandwidth", "frames", "processes", "peaks", "distrun"),
     *("silence", "signals", "signal_masks", "listen", "streams", "extras", "wire", "agent_start"),
-    *("identity",),
+    *("identity", "failures", "cgroups"),
 }
 """Modules that everybody may import, and that import nothing but the standard library."""
 OF_WORKERS = {"torch_private"}
@@ -72,7 +72,7 @@ THIRD_PARTY = {
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {
     *("assignments", "commands", "debug_rank", "help_groups", "launch_command", "output_file"),
-    *("rank_list", "run_to_end", "stdin", "torchrun_options"),
+    *("rank_list", "run_to_end", "stdin", "torchrun_options", "resumed_words"),
     *("submit_run", "follow_job", "job_warning", "kubernetes_flags"),
 }
 """Modules of cli that are no command, and so may be imported by commands and by one another; in

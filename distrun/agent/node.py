@@ -23,13 +23,16 @@ from typing import Any
 from distrun.agent.channel import Channel
 from distrun.agent.ending import Ending
 from distrun.agent.forks import Forks
+from distrun.agent.gpu_memory import GpuMemory
 from distrun.agent.looks import Looks
+from distrun.agent.memory_kills import MemoryKills
 from distrun.agent.rank import Rank
 from distrun.agent.records import Records
 from distrun.agent.stdin import Stdin
 from distrun.env import TAG
 from distrun.processes import reap_children, send, sweep
 from distrun.signal_masks import survives
+from distrun.signals import HEARD
 from distrun.silence import BEAT_S, LOST_AFTER_S, TOLD_AFTER_S
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.wire import WAITING_FOR_NODES
@@ -62,6 +65,7 @@ class Node:
         self._beat_at = 0.0
         self._orphaned = False
         self._parent = os.getppid()
+        self._memory_kills = MemoryKills()
         self._ending = Ending(os.environ[TAG], forks.pid, channel.event)
         self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "start": self._start,
@@ -78,11 +82,16 @@ class Node:
         self._by_itself = False
         """No launcher sees the other nodes."""
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for signum in HEARD:
+            signal.signal(signum, lambda *_: None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._selector.register(forks, selectors.EVENT_READ, self._on_forks)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
         self._records = Records(self._selector, lambda: {r.pid for r in self._live()})
+        self._gpu_memory = GpuMemory(self._selector, channel.event)
         self._looks = Looks(self._records, self._live, channel.event)
 
     def run(self) -> None:
@@ -188,6 +197,9 @@ class Node:
 
     def _start(self, command: dict[str, Any]) -> None:
         self._by_itself = command["by_itself"]
+        self._gpu_memory.wait(lambda: self._start_engine(command), again=command["restarts"] > 0)
+
+    def _start_engine(self, command: dict[str, Any]) -> None:
         self._channel.event("node_stage", stage=WAITING_FOR_NODES)
         try:
             threading.Thread(target=self._engine, args=(command,), daemon=True).start()
@@ -212,7 +224,9 @@ class Node:
                 self._channel.event("engine_failed", type=type(error).__name__, message=message)
 
     def _on_wake(self) -> None:
-        os.read(self._wake_read, 64)
+        for signum in os.read(self._wake_read, 64):
+            if signum in HEARD:
+                self._channel.event("node_signalled", signal=signum)
         if self._to_start is None or self._ending.begun:
             return
         environs, commands = self._to_start
@@ -287,6 +301,7 @@ class Node:
             stacks=stacks or printed,
             stacks_printed=bool(printed and not stacks),
             last_words=rank.last_words if code else "",
+            out_of_memory=self._memory_kills.of(rank.pid) if code == -signal.SIGKILL else "",
         )
         if not self._live():
             self._all_ended.set()
@@ -311,6 +326,10 @@ class Node:
                 if not self._metrics:
                     self._metrics_due = time.monotonic() + _METRICS_S
                 self._metrics.append({"rank": rank.rank, **numbers})
+            elif record["report"] == "milestone":
+                self._send_metrics()  # of the steps before it
+                told = {key: record[key] for key in ("what", "step", "time_s")}
+                self._channel.event("milestone", rank=rank.rank, **told)
             else:
                 rank.take_leave(record)
                 if record["report"] == "error" and rank.left_by_itself:

@@ -25,6 +25,7 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
         "time": (int, float),
         "values": (dict,),
     },
+    "milestone": {"what": (str,), "step": (int,), "time_s": (int, float)},
     "error": {
         **dict.fromkeys(("type", "message", "traceback", "file", "source"), (str,)),
         "line": (int,),

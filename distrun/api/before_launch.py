@@ -32,9 +32,9 @@ def checked(job: Job, plan: LaunchPlan, site: Site) -> LaunchPlan:
     """
     limits, ignore = limits_of(job.check, Limits), ignored(job)
     if site.emulated:
-        nodes = [_of_the_ranks(site.head, plan.nodes, plan.secrets)]
+        nodes = [_of_the_ranks(site.head, (*plan.nodes, *plan.spares), plan.secrets)]
     else:
-        each = list(zip(site.machines, plan.nodes, strict=True))
+        each = list(zip(site.machines, (*plan.nodes, *plan.spares), strict=True))
         if plan.own_node is not None:  # the others judge themselves
             each = [each[plan.own_node]]
         nodes = [_of_the_ranks(machine, [node], plan.secrets) for machine, node in each]

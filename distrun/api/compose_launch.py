@@ -23,6 +23,7 @@ from distrun.runs.record import RunRecord
 from distrun.schedulers import container_engine
 from distrun.schedulers.compose import PROJECT_DIR, RUNS_DIR, Composed, render
 from distrun.spec import read
+from distrun.spec.fields import NodeRange
 from distrun.spec.job import Job
 
 Tell = Callable[[str], None]
@@ -118,8 +119,8 @@ def _composed(asked: Asked, hidden: tuple[str, ...], made_by: list[str], digits:
         name=job_name(Program(job.script, module=job.module).name, digits),
         image=job.image,
         command=(*python, "launch", *words),
-        nodes=str(job.nodes),
-        count=job.nodes.max,
+        nodes=str(NodeRange(job.nodes.min + job.spare, job.nodes.max + job.spare)),
+        count=job.nodes.max + job.spare,
         project_dir=str(root),
         workdir=str(workdir),
         user=f"{os.getuid()}:0",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,7 @@ from typing import Any
 
 from distrun import env
 from distrun.errors import DistrunError, ExitCode, MachineError
+from distrun.failures import BAD_NODE, GPU
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory, reopened
 from distrun.runs.record import RunRecord
@@ -21,6 +24,8 @@ from distrun.schedulers import slurm_commands
 _JOB_ID_S = 10.0
 """sbatch has told the id of the job within this time after it was submitted."""
 _POLL_S = 0.1
+_NODES_NBYTES = 1 << 20
+_HOST = re.compile(r"[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Submitted:
         kept: dict[str, Any] = {"command": before.command, "job": before.job, "job_id": self.job_id}
         if again:
             kept |= {"started_at": before.started_at, "attempts": before.attempts + 1}
+            kept |= {"history": before.history}
         return replace(new, **kept)
 
 
@@ -138,7 +144,31 @@ def ask_for_requeue(found: Submitted, *, warned: bool) -> str:
     except DistrunError as error:
         return f"job {found.job_id} is not put back in the queue: {error.message}"
     _record_that_it_goes_on(found.run)
-    return f"job {found.job_id} is put back in the queue"
+    return f"job {found.job_id} is put back in the queue{_without_bad_nodes(found)}"
+
+
+def _without_bad_nodes(found: Submitted) -> str:
+    """Keep the job from nodes that have proved bad; return that as the end of a line."""
+    hosts = proven_bad(found.run)
+    if not hosts:
+        return ""
+    names = ", ".join(hosts)
+    try:
+        slurm_commands.exclude(found.job_id, hosts)
+    except DistrunError as error:
+        return f"; {names} cannot be excluded: {error.message}"
+    return f", without {names}"
+
+
+def proven_bad(run: RunDirectory) -> list[str]:
+    """Return the hosts of a run whose GPU failed, or that failed first twice, in order."""
+    try:
+        noted = json.loads(run.nodes.read(_NODES_NBYTES))
+    except (OSError, ValueError):
+        return []
+    told = [each for each in noted if isinstance(each, dict)] if isinstance(noted, list) else []
+    hosts = {str(each.get("host")): each.get("kind") in (GPU, BAD_NODE) for each in told}
+    return sorted(host for host, is_bad in hosts.items() if is_bad and _HOST.fullmatch(host))
 
 
 def _record_that_it_goes_on(run: RunDirectory) -> None:

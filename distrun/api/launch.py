@@ -12,7 +12,7 @@ from typing import Any
 from distrun import __version__
 from distrun.api import in_job
 from distrun.api.dialed import Head
-from distrun.api.prepare import Prepared, prepare
+from distrun.api.prepare import Continued, Prepared, prepare
 from distrun.api.runs import verdict
 from distrun.checks.required import require_open_files, require_runs_dir
 from distrun.errors import ExitCode
@@ -70,7 +70,8 @@ def start(
     limit = descriptor_limits()[elsewhere]  # the supervisor raises its own where no rank has it
     nodes, ranks = len(plan.supervised), plan.supervised_ranks
     require_open_files(nodes, ranks, limit, is_hard=elsewhere)
-    if (found := prepared.submitted) is not None:
+    found: Continued | None = prepared.resumed or prepared.submitted
+    if found is not None:
         run = found.run
         in_job.forget_verdict(run)
     else:
@@ -100,10 +101,14 @@ def _made(runs_dir: Path, run_id: str) -> RunDirectory:
     return run
 
 
-def launch(job: Job) -> LaunchResult:
+def launch(job: Job, *, resume: str = "") -> LaunchResult:
     """Run a job to its end and return the result; prints nothing.
 
     The output of the ranks is in `result.run_dir / "logs"`.
+
+    Args:
+        job: The job.
+        resume: A run that has ended: this is its next attempt, in the same record.
 
     Raises:
         UsageError: The job is wrong.
@@ -111,6 +116,10 @@ def launch(job: Job) -> LaunchResult:
         KeyboardInterrupt: The caller was interrupted; the ranks were stopped.
     """
     prepared = prepare(*read.with_header(job), by_platform=True)
+    if resume:
+        from distrun.api.resume import onto
+
+        prepared = onto(prepared, resume)
     code = int(ExitCode.INTERNAL)
     try:
         client = start(prepared)

@@ -171,7 +171,7 @@ def _manifest(
     job, table = asked.job, asked.job.kubernetes
     assert job.image is not None
     script = read_pod_script(Path(job.script)) if table.configmap else None
-    several = job.nodes.max > 1
+    nodes = job.nodes.max + job.spare
     python = (job.python, "-m", "distrun") if job.python else ("distrun",)
     made = Manifest(
         name=table.job_name or job_name(Program(job.script, module=job.module).name, digits),
@@ -179,7 +179,7 @@ def _manifest(
         image=job.image,
         command=(*python, "launch"),
         args=(),
-        nodes=job.nodes.max,
+        nodes=nodes,
         ranks=nproc,
         gpus=int(job.gpus.removeprefix("free:")) if job.gpus else 0,
         grace_s=job.grace,
@@ -196,7 +196,7 @@ def _manifest(
         volumes=table.volume,
         queue=table.queue,
         network_policy=table.network_policy,
-        secrets={**({env.DIAL_KEY: secrets.token_hex(32)} if several else {}), **hidden},
+        secrets={**({env.DIAL_KEY: secrets.token_hex(32)} if nodes > 1 else {}), **hidden},
         patches=tuple(patch for file in table.patch for patch in read_patches(file)),
         made_by=("distrun", *made_by[1:]) if made_by else (),
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from distrun.api import in_job, recipes
 from distrun.api.dialed import Head
@@ -30,6 +31,8 @@ from distrun.probe.reading import Unread
 from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import Script, read_script
 from distrun.runs import directory
+from distrun.runs.directory import RunDirectory
+from distrun.runs.record import RunRecord
 from distrun.schedulers import foreign, site
 from distrun.schedulers.place import OwnNode
 from distrun.schedulers.registry import name_of
@@ -43,6 +46,17 @@ _OF_OTHER_MACHINES = ("python", "workdir", "sync", "bootstrap", "interface")
 """Settings without a meaning where all nodes are emulated."""
 
 
+class Continued(Protocol):
+    """A run that a launch goes on with."""
+
+    @property
+    def run(self) -> RunDirectory:
+        """Its directory."""
+
+    def record_of(self, new: RunRecord) -> RunRecord:
+        """Return the record of the attempt that starts now."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A job that has passed all checks and can be started."""
@@ -52,6 +66,8 @@ class Prepared:
     site: Site
     submitted: Submitted | None = None
     """The run that it goes on with, if it was submitted and this is the launch in its job."""
+    resumed: Continued | None = None
+    """The run that it is the next attempt of, if it is."""
     head: Head | None = None
     """Ends the nodes that have dialed in, if this is node 0 of such a job."""
 

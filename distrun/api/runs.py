@@ -18,6 +18,7 @@ from distrun.errors import UsageError
 from distrun.runs import known
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
+from distrun.runs.history import attempt_rows, goodput
 from distrun.runs.listing import find, list_runs
 from distrun.runs.record import RunRecord
 from distrun.runs.streams import Marks, Part
@@ -38,9 +39,11 @@ __all__ = [
     "RunFile",
     "RunRecord",
     "Stopper",
+    "attempt_rows",
     "bring_up_to_date",
     "events",
     "find",
+    "goodput",
     "list_runs",
     "prune",
     "runs_dirs",

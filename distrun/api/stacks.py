@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 
 from distrun.api import runs
 from distrun.api.run_witnesses import read_record
+from distrun.api.running import require_running
 from distrun.diagnose.call_paths import CallPath, path_of, shared
 from distrun.diagnose.hang.timeline import last_call
 from distrun.errors import MachineError, UsageError
 from distrun.runs.directory import RunDirectory
-from distrun.runs.record import RunRecord
 from distrun.signals import STACKS
 
 _LIMIT_S = 15.0
@@ -68,7 +67,7 @@ def stacks(run: RunDirectory, *, limit_s: float = _LIMIT_S) -> Whereabouts:
         UsageError: It is not running here.
         MachineError: Its supervisor does not answer.
     """
-    record = _require_running(run)
+    record = require_running(run, STACKS, "stacks")
     news = runs.events(run, follow=True)
     for event in news:  # what has happened before
         if not event:
@@ -84,25 +83,6 @@ def stacks(run: RunDirectory, *, limit_s: float = _LIMIT_S) -> Whereabouts:
                 f"is process {record.supervisor_pid} stopped?",
             )
     raise UsageError(f"run {run.run_id} has ended meanwhile")
-
-
-def _require_running(run: RunDirectory) -> RunRecord:
-    """Return its record; refuse a run that is over, elsewhere, or of a distrun without this."""
-    record = runs.find(run.path.parent, str(run.path))[1]
-    if record.is_over:
-        hint = f"where its ranks were at the end: distrun show {run.run_id}"
-        raise UsageError(f"run {run.run_id} is not running: it is {record.state}", hint)
-    if record.state != "running":
-        hint = "ask where it was started: same machine, same container, same user"
-        if record.job_id:
-            where = f"srun --overlap --jobid {record.job_id} -N1 -n1 -r0"
-            path = shlex.quote(str(run.path))
-            hint = f"ask on the job's first node: {where} distrun stacks {path}"
-        why = "its ranks cannot be asked from here"
-        raise UsageError(f"run {run.run_id} is {record.state}: {why}", hint)
-    if not STACKS or not record.supervisor.handles(STACKS):
-        raise UsageError(f"run {run.run_id} was started by a distrun that has no `stacks`")
-    return record
 
 
 def _read(run: RunDirectory, ranks: list[dict[str, object]]) -> Whereabouts:

@@ -6,7 +6,19 @@ import os
 
 import typer
 
-from distrun.cli import config, diagnose, launch, logs, ps, recipes, show, stacks, stop, verify
+from distrun.cli import (
+    config,
+    diagnose,
+    launch,
+    logs,
+    ps,
+    recipes,
+    save,
+    show,
+    stacks,
+    stop,
+    verify,
+)
 from distrun.cli.bench import command as bench_comm
 from distrun.cli.check import command as check
 from distrun.cli.commands import Root
@@ -31,6 +43,7 @@ app.command(
 app.command("ps")(ps.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
+app.command("save")(save.save)
 app.command("stacks")(stacks.stacks)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)

@@ -24,7 +24,7 @@ LAUNCH: Groups = {
         *("nodes", "nproc_per_node", "strategy", "gpus", "hosts", "hostfile", "on", "image"),
         *("python", "workdir", "sync", "bootstrap", "interface", "master_port"),
     ),
-    "How": ("start_method", "max_restarts", "detach"),
+    "How": ("start_method", "max_restarts", "spare", "regrow", "resume", "detach"),
     "Slurm": (*("partition", "account", "qos", "constraint", "time", "requeue", "sbatch"),),
     "Kubernetes": (
         *("kind", "job_name", "namespace", "context", "kubeconfig", "configmap", "resource"),

@@ -46,5 +46,5 @@ class JobWarning:
             return ""
         from distrun.api.in_job import ask_for_requeue
 
-        warned = self._warned and result.outcome == "terminated"
+        warned = self._warned and result.outcome in ("terminated", "preempted")
         return ask_for_requeue(self._submitted, warned=warned)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distrun.cli.assignments import assignments
+from distrun.cli.assignments import assignments, where_and_actions
 from distrun.cli.follow_job import Shown
 from distrun.cli.kubernetes_flags import kubernetes_table, refuse_kubernetes_flags
 from distrun.cli.rank_list import rank_list
@@ -39,6 +39,10 @@ def launch(
     ),
     gpus: str = typer.Option(None, metavar="0,2|free:N", help="GPUs to use."),
     max_restarts: str = typer.Option(None, metavar="N", help="Restarts of a crashed world [0]."),
+    spare: str = typer.Option(None, metavar="N", help="Nodes that stand by for a failing one [0]."),
+    regrow: bool = typer.Option(
+        False, "--regrow", help="Take a node that is back at the next checkpoint."
+    ),
     env: list[str] = typer.Option(None, metavar="K=V", help="Variable for the ranks; repeatable."),
     env_file: str = typer.Option(None, metavar="FILE", help="KEY=VALUE lines, kept secret."),
     config: Path = typer.Option(None, metavar="FILE", help="TOML file with [tool.distrun]."),
@@ -47,8 +51,10 @@ def launch(
     runs_dir: str = typer.Option(None, metavar="DIR", help="Where runs are recorded [runs]."),
     hosts: str = typer.Option(None, metavar="A,B", help="Machines that ssh reaches, a node each."),
     hostfile: str = typer.Option(None, metavar="FILE", help="Names them, a line each: a slots=4."),
-    on: str = typer.Option(
-        None, metavar="local|ssh|slurm|kubernetes|compose", help="Where [ssh with --hosts]."
+    on: list[str] = typer.Option(
+        None,
+        metavar="local|ssh|slurm|kubernetes|compose",
+        help="Where [ssh with --hosts]; or FAILURE=ACTION, repeatable: --dry-run shows them.",
     ),
     image: str = typer.Option(None, metavar="IMAGE", help="What the containers run."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),
@@ -83,6 +89,9 @@ def launch(
     ),
     json: bool = typer.Option(False, "--json", help="Print every event as a line of JSON."),
     detach: bool = typer.Option(False, "--detach", "-d", help="Start it and return at once."),
+    resume: str = typer.Option(
+        None, metavar="RUN", help="Go on with a run that was stopped or has failed."
+    ),
     partition: str = typer.Option(None, metavar="NAME", help="Partition [Slurm's default]."),
     account: str = typer.Option(None, metavar="NAME", help="Account that the job is charged to."),
     qos: str = typer.Option(None, metavar="NAME", help="Quality of service."),
@@ -135,7 +144,7 @@ def launch(
     given = dict(locals())
     for name in (
         *("quiet", "only_rank", "prefix", "fold", "json", "detach", "dry_run", "explain", "config"),
-        "debug_rank",
+        *("debug_rank", "resume"),
     ):
         del given[name]
     _refuse_both("--fold", fold, {"--json": json})
@@ -145,8 +154,8 @@ def launch(
     tell = _teller(as_comments=only_printed, quiet=quiet)
     asked, told = _read(given, config, tell)
     if asked.submitted_to:
-        on = f"--on {asked.submitted_to}"
-        _refuse_both(on, True, {"--debug-rank": debug_rank is not None})
+        where = f"--on {asked.submitted_to}"
+        _refuse_both(where, True, {"--debug-rank": debug_rank is not None})
         _tell_all(told, _teller(as_comments=False, quiet=quiet))
         shown = Shown(only_rank, prefix, fold, quiet, json)
         words = words_in_job(given, config)
@@ -156,6 +165,10 @@ def launch(
     if not only_printed:
         _serve_head(asked, tell)
     prepared = _prepare(asked, tell, only_printed)
+    if resume is not None and not only_printed:
+        from distrun.api.resume import onto
+
+        prepared = onto(prepared, resume)
     world_size = prepared.plan.world_size
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):
@@ -217,6 +230,7 @@ def _read(
         flags["check"] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
+    flags |= where_and_actions(flags.pop("on", []))
     of_slurm, of_kubernetes = slurm_table(flags), kubernetes_table(flags)
     told: list[str] = []
     try:

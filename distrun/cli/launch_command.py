@@ -18,6 +18,7 @@ class LaunchCommand(LaunchHelp):
         """
         if ctx.resilient_parsing:  # shell completion
             return super().parse_args(ctx, args)
+        from distrun.cli.resumed_words import with_recorded
         from distrun.cli.torchrun_options import as_own_options
 
         takes_value = {
@@ -26,4 +27,5 @@ class LaunchCommand(LaunchHelp):
             for name in (*param.opts, *param.secondary_opts)
             if name.startswith("-")
         }
-        return super().parse_args(ctx, as_own_options(args, takes_value))
+        words = with_recorded(args, takes_value)
+        return super().parse_args(ctx, as_own_options(words, takes_value))

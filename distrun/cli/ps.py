@@ -95,9 +95,11 @@ def _row(record: RunRecord, state: str) -> tuple[str, ...]:
     from distrun.cli.screen.render import duration
 
     seconds = (record.ended_at or time.time()) - record.started_at
+    tries = f" after {record.attempts - 1} restarts" if record.attempts > 2 else ""
+    tries = " after a restart" if record.attempts == 2 else tries
     return (
         record.run_id,
-        record.outcome or state,
+        (record.outcome or state) + tries,
         "" if record.exit_code is None else str(record.exit_code),
         f"{record.nnodes}×{record.nproc_per_node or '?'}",
         time.strftime("%m-%d %H:%M", time.localtime(record.started_at)),

@@ -17,6 +17,7 @@ from distrun.cli import output_file
 if TYPE_CHECKING:
     from distrun.api.runs import RunRecord
 
+_ATTEMPTS = ("attempt", "began", "time", "nodes", "steps", "lost", "end")
 _SENTENCES = ("summary", "versions", "git")
 
 
@@ -60,7 +61,7 @@ def show(
         ),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
         ("time", render.duration(seconds)),
-        ("attempts", str(record.attempts)),
+        ("attempts", f"{record.attempts}{_goodput(record)}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items())),
         ("git", record.git),
         ("directory", str(directory.path)),
@@ -72,12 +73,21 @@ def show(
                 render.prose(line, indent=11)
             else:  # the user may copy it as it is
                 typer.echo(line)
+    if record.attempts > 1:
+        render.table(_ATTEMPTS, runs.attempt_rows(record), right=("time", "lost"))
     if (verdict := runs.verdict(directory)) is not None:
         try:
             for line in list(verdict_lines(verdict, directory)):
                 typer.echo(plain(f"  {line}"))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             say(f"{directory.verdict} is not a verdict: {error!r}")
+
+
+def _goodput(record: RunRecord) -> str:
+    from distrun.api import runs
+
+    share = runs.goodput(record)
+    return "" if share is None else f"; {share:.0%} of the time in steps that count"
 
 
 def _recorded_here(plan: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distrun.api.runs import RunDirectory, RunRecord
 
 SLURM_FLAGS = ("partition", "account", "qos", "constraint", "time", "sbatch", "requeue")
-_STAYS_HERE = ("script", "args", "nodes", "on", "check", *SLURM_FLAGS)
+_STAYS_HERE = ("script", "args", "nodes", "check", *SLURM_FLAGS)
 
 
 def slurm_table(flags: dict[str, Any]) -> list[str]:
@@ -73,6 +73,8 @@ def words_in_job(given: Mapping[str, Any], config: object = None) -> list[str]:
     words = [f"--config={config}"] if config is not None else []
     for name, value in given.items():
         flag = f"--{name.replace('_', '-')}"
+        if name == "on":
+            value = [each for each in value or () if "=" in each]  # where is known there
         if name in _STAYS_HERE or value in (None, False, []):
             continue
         if value is True:

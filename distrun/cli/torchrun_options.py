@@ -102,7 +102,9 @@ OPTIONS: Mapping[str, TorchrunOption] = {
 SHORT = {"-r": "--redirects", "-t": "--tee"}
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
+    """One option of a command line."""
+
     name: str
     """With dashes."""
     value: str | None
@@ -120,7 +122,7 @@ def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
     Raises:
         UsageError: An option has no counterpart.
     """
-    given, rest = _split(list(words), own)
+    given, rest = split(list(words), own)
     nnodes = next((g.value for g in reversed(given) if g.name in ("--nnodes", "--nodes")), None)
     one_node = nnodes in (None, "1", "1:1")
     kept: list[str] = []
@@ -142,7 +144,7 @@ def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
     return [*kept, *rest]
 
 
-def _split(words: list[str], own: Mapping[str, bool]) -> tuple[list[_Given], list[str]]:
+def split(words: list[str], own: Mapping[str, bool]) -> tuple[list[Given], list[str]]:
     """Return the options before the script, and the script with its arguments."""
     given = []
     while words and words[0] != "--" and words[0].startswith("-") and words[0] != "-":
@@ -150,7 +152,7 @@ def _split(words: list[str], own: Mapping[str, bool]) -> tuple[list[_Given], lis
     return given, words
 
 
-def _next(words: list[str], own: Mapping[str, bool]) -> _Given:
+def _next(words: list[str], own: Mapping[str, bool]) -> Given:
     """Take one option, with its value, from the arguments."""
     word = words.pop(0)
     if not word.startswith("--"):
@@ -161,8 +163,8 @@ def _next(words: list[str], own: Mapping[str, bool]) -> _Given:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
     if equals:
-        return _Given(name, value, (f"{name}={value}",))
+        return Given(name, value, (f"{name}={value}",))
     if words and (own[name] if name in own else name in OPTIONS and not OPTIONS[name].flag):
         value = words.pop(0)
-        return _Given(name, value, (name, value))
-    return _Given(name, None, (name,))
+        return Given(name, value, (name, value))
+    return Given(name, None, (name,))

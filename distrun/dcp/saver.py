@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -43,6 +44,7 @@ class Saver:
         keep: How many checkpoints to keep.
         about: Fields for every manifest.
         say: Prints a line for the user.
+        report: Called with the step and the time of a checkpoint that is whole.
 
     Raises:
         CheckpointError: Not all ranks see what rank 0 writes there; raised on all ranks.
@@ -55,11 +57,12 @@ class Saver:
         keep: int,
         about: Mapping[str, Any],
         say: Callable[[str], None],
+        report: Callable[[int, float], None] = lambda step, time_s: None,
     ) -> None:
         self._directory, self._group, self._keep = directory, group, keep
-        self._about, self._say = about, say
+        self._about, self._say, self._report = about, say, report
         self._pending: Future[Any] | AsyncSaveResponse | None = None
-        self._step = -1
+        self._step, self._began_at = -1, 0.0
         self.latest = ""
         """The last finished checkpoint, "" if there is none."""
         _require_shared(directory, group)
@@ -72,6 +75,7 @@ class Saver:
             state: Returns what to save, on each rank its part.
         """
         self.finish()
+        self._began_at = time.monotonic()
         path = self._path(done)
         if self._group.rank() == 0:  # left by an earlier attempt
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
@@ -111,6 +115,7 @@ class Saver:
             self._say(f"{problem}; training goes on")
         else:
             self.latest = str(path)
+            self._report(self._step, time.monotonic() - self._began_at)
 
     def _path(self, done: int) -> Path:
         return self._directory / f"step-{done:08d}"

@@ -60,6 +60,8 @@ class RankEnd:
     """Whether it had the launcher's stdin."""
     code_known: bool = True
     """False: it was on its way out, and was killed before its code could be seen."""
+    out_of_memory: str = ""
+    """What the kernel says of it if it killed the rank, out of memory."""
 
     @property
     def failed(self) -> bool:
@@ -181,6 +183,8 @@ def cause(end: RankEnd) -> str:
         message = str(end.report["message"]).strip().split("\n")[0]
         name = str(end.report["type"])
         return f"{name}: {shortened(message, _MESSAGE_CHARS)}" if message else name
+    if end.out_of_memory:
+        return f"killed by the kernel, out of memory: {end.out_of_memory}"
     if end.exit_code < 0:
         return f"killed by {signal_name(-end.exit_code)}"
     return f"exited with {end.exit_code}"
@@ -224,7 +228,7 @@ def _place(end: RankEnd) -> dict[str, Any]:
 
 
 def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
-    if first.exit_code == -signal.SIGKILL:
+    if first.exit_code == -signal.SIGKILL and not first.out_of_memory:
         return "SIGKILL comes from outside the rank: often from the kernel, out of memory"
     # A peer may notice the closed connection before the exit of the other rank is noticed.
     early = [

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from distrun import env
 from distrun.errors import MachineError, UsageError
+from distrun.failures import HANG, OBSERVE, chosen
 from distrun.listen import is_loopback
 from distrun.plan.devices import choose_gpus, choose_nproc, usable_gpus, visible_devices
 from distrun.plan.draft import Draft
@@ -52,13 +53,13 @@ def make_plan(
         by = "node 0 supervises and records all nodes" if site.by_head else alone
         number = f"node {site.own_node} of {len(site.machines)} ({draft.source('node_rank')})"
         draft.note(f"{number}; {by}")
-    nnodes = job.nodes.max if site.emulated else len(site.machines)
+    nnodes = _nnodes(job, site)
     local = site.emulated
     _hold_limits(job, nnodes, site)
     gpus = [choose_gpus(draft, machine) for machine in site.machines]
     nproc = _nproc(draft, nnodes, gpus)
     usable = usable_gpus(draft, site.head)
-    if gpus[0] is None and local and 1 < nnodes <= len(usable):
+    if gpus[0] is None and local and 1 < nnodes + job.spare <= len(usable):
         gpus = [usable]  # each node must see other GPUs than the next
     _hold_local_ranks(local, nnodes * nproc)
     for count in range(min(job.nodes.min, nnodes) if _is_elastic(job) else nnodes, nnodes + 1):
@@ -67,11 +68,11 @@ def make_plan(
     warm = job.start_method == "forkserver" and not cold_reason and not job.no_python
     if cold_reason and job.start_method == "forkserver":
         draft.note(f"{job.script} starts cold: {cold_reason}")
-    nodes = _nodes(draft, nnodes, nproc, gpus, secret_env)
+    nodes = _nodes(draft, nnodes + job.spare, nproc, gpus, secret_env)
     plan = LaunchPlan(
         run_id=run_id,
         program=Program(job.script, job.args, job.module, job.no_python),
-        nodes=nodes,
+        nodes=nodes[:nnodes],
         min_nodes=min(job.nodes.min, nnodes) if _is_elastic(job) else nnodes,
         nproc_per_node=nproc,
         master_port=port,
@@ -82,7 +83,7 @@ def make_plan(
         linger_s=job.grace if job.linger is None else job.linger,
         straggler_notice_s=job.straggler_notice,
         hang_timeout_s=job.hang_timeout,
-        stops_on_hang=job.on_hang == "stop",
+        stops_on_hang=_actions(job)[HANG] != OBSERVE,
         join_timeout_s=job.join_timeout,
         time_limit_s=job.time_limit,
         local=local,
@@ -90,11 +91,36 @@ def make_plan(
         workdir=workdir,
         bootstrap=job.bootstrap,
         secrets=tuple(sorted(set(secret_env) | {name for name in job.env if env.is_secret(name)})),
+        actions=_actions(job),
         settings=(),
         own_node=site.own_node,
         rdzv_id=site.rdzv_id,
+        spares=nodes[nnodes:],
+        max_nodes=nnodes,
+        regrow=job.regrow,
     )
     return with_settings(plan, draft)
+
+
+def _actions(job: Job) -> dict[str, str]:
+    observed = {HANG: OBSERVE} if job.on_hang == OBSERVE else {}
+    return chosen(observed | job.on_failure)
+
+
+def _nnodes(job: Job, site: Site) -> int:
+    """Return how many nodes have ranks; the rest are spares.
+
+    Raises:
+        UsageError: The spares leave none.
+    """
+    nnodes = job.nodes.max if site.emulated else len(site.machines) - job.spare
+    if nnodes < 1:
+        count = len(site.machines)
+        raise UsageError(
+            f"--spare {job.spare} leaves no node for ranks: there are {count}",
+            f"--spare {count - 1} at most" if count > 1 else "name more hosts",
+        )
+    return nnodes
 
 
 def _is_elastic(job: Job) -> bool:
@@ -183,7 +209,7 @@ def _nodes(
     job, site = draft.job, draft.site
     machines = site.first(nnodes)
     found = [  # the head last: `--explain` shows its own
-        _threads(draft, machine, nproc, nnodes) | _network(draft, machine)
+        _threads(draft, machine, nproc, nnodes - job.spare) | _network(draft, machine)
         for machine in reversed(machines)
     ]
     common: dict[str, str] = {}

@@ -84,6 +84,8 @@ class LaunchPlan:
     """The working directory on other machines."""
     secrets: tuple[str, ...]
     """Names of variables whose values are never printed or saved."""
+    actions: Mapping[str, str]
+    """What is done about each kind of failure; the names are those of `failures.KINDS`."""
     settings: tuple[Setting, ...]
     bootstrap: bool = False
     """Whether agents on other machines have to be sent distrun."""
@@ -95,6 +97,12 @@ class LaunchPlan:
     """The one node that this run supervises and records, if the others do so themselves."""
     rdzv_id: str = ""
     """Name of the rendezvous, if it is not the name of the run: the same on all nodes."""
+    spares: tuple[NodePlan, ...] = ()
+    """Nodes that stand by: joined, without ranks."""
+    max_nodes: int = 0
+    """How many nodes it may have again after it had to go on with fewer."""
+    regrow: bool = False
+    """Take a node that has come back at the next checkpoint, not only at the next restart."""
 
     @property
     def supervised(self) -> tuple[NodePlan, ...]:
@@ -110,6 +118,11 @@ class LaunchPlan:
     def has_one_clock(self) -> bool:
         """Whether the supervised nodes are on one machine, so that times can be compared."""
         return self.local or self.own_node is not None
+
+    @property
+    def survives(self) -> bool:
+        """Whether it can go on after a failure."""
+        return bool(self.max_restarts or self.spares or self.min_nodes < self.max_nodes)
 
     @property
     def nnodes(self) -> int:
@@ -145,7 +158,7 @@ class LaunchPlan:
         return [*arguments, "--", script, *map(_unmacroed, program.args)]
 
     def next_attempt(self, attempt: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
-        """Return the plan of the next attempt: another id, maybe fewer nodes.
+        """Return the plan of the next attempt: another id, maybe other nodes.
 
         Its port is one that the head's agent finds free, unless the user names one.
         """
@@ -179,15 +192,17 @@ class LaunchPlan:
             **{
                 **data,
                 "program": Program(**{**program, "args": tuple(program["args"])}),
-                "nodes": tuple(
-                    NodePlan(**{**node, "command": tuple(node["command"])})
-                    for node in data["nodes"]
-                ),
+                "nodes": _nodes(data["nodes"]),
+                "spares": _nodes(data["spares"]),
                 "secrets": tuple(data["secrets"]),
                 "settings": tuple(Setting(**setting) for setting in data["settings"]),
                 "notes": tuple(data["notes"]),
             }
         )
+
+
+def _nodes(data: Sequence[Mapping[str, Any]]) -> tuple[NodePlan, ...]:
+    return tuple(NodePlan(**{**node, "command": tuple(node["command"])}) for node in data)
 
 
 def _unmacroed(word: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from distrun.failures import KINDS
 from distrun.plan.model import LaunchPlan, Setting
 
 
@@ -39,6 +40,18 @@ def dry_run(plan: LaunchPlan) -> Iterator[str]:
         ranks = f"rank {first}" if first == last else f"ranks {first}-{last}"
         yield _comment(f"node {node_rank} ({node.host}): {ranks} of {plan.world_size}")
         yield torchrun_line(plan, node_rank)
+    for spare in plan.spares:
+        yield _comment(f"node {spare.number} ({spare.host}): a spare, without ranks")
+    yield from map(_comment, _on_failure(plan))
+
+
+def _on_failure(plan: LaunchPlan) -> Iterator[str]:
+    """Yield what is done about each kind of failure, if the job may be restarted."""
+    if not plan.survives:
+        return
+    yield "what is done about a failure (--on FAILURE=ACTION):"
+    for kind in KINDS.values():
+        yield f"  {kind.name:<12} {plan.actions[kind.name]:<8} {kind.what}"
 
 
 def explain(settings: tuple[Setting, ...]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from distrun.env import is_secret
 from distrun.spec.job import Job
 
 _VALUES = (
-    *("nproc_per_node", "strategy", "gpus", "max_restarts", "interface", "master_port"),
+    *("nproc_per_node", "strategy", "gpus", "max_restarts", "spare", "interface", "master_port"),
     *("start_method", "on_hang", "log_max_mib"),
 )
 _TIMES = ("time_limit", "linger", "join_timeout", "straggler_notice", "hang_timeout")
@@ -43,9 +43,10 @@ def _chosen(job: Job, sources: Mapping[str, str]) -> Iterator[str]:
         if value is None or sources.get(name, _OWN) == _OWN:
             continue
         yield f"--{name.replace('_', '-')}={_seconds(value) if name in _TIMES else value}"
-    for name in ("module", "no_python", "strict"):
+    for name in ("module", "no_python", "strict", "regrow"):
         if getattr(job, name):
             yield f"--{name.replace('_', '-')}"
+    yield from (f"--on={name}={action}" for name, action in job.on_failure.items())
     if job.check is False:
         yield "--no-check"
 

@@ -47,6 +47,11 @@ class RunDirectory:
         return self._file("verdict.json")
 
     @property
+    def nodes(self) -> RunFile:
+        """The nodes that were lost or suspected: which, why and when."""
+        return self._file("nodes.json")
+
+    @property
     def supervisor_log(self) -> RunFile:
         """Errors of the supervisor itself; usually missing."""
         return self._file("supervisor.log")

@@ -51,6 +51,8 @@ class RunRecord:
     """succeeded, failed, interrupted, terminated, hung up, time limit, nodes missing, …"""
     exit_code: int | None = None
     attempts: int = 1
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """Its attempts that have ended, as `supervise.history` writes them."""
     summary: str = ""
     hint: str = ""
     """The cure, and where ranks were that had to be stopped."""
@@ -155,6 +157,9 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "list[str]": lambda value: isinstance(value, list) and _are_texts(value),
     "dict[str, str]": lambda value: isinstance(value, dict) and _are_texts(value.values()),
     "dict[str, Any]": lambda value: isinstance(value, dict),
+    "list[dict[str, Any]]": lambda value: (
+        isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    ),
 }
 """Annotation of a field -> check of its value."""
 
@@ -176,17 +181,15 @@ def ended(
 
 def masked(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan's JSON with the values of secret variables replaced."""
-    nodes = [
-        {
-            **node,
-            "environ": {
-                name: MASK if name in plan["secrets"] else value
-                for name, value in node["environ"].items()
-            },
-        }
-        for node in plan["nodes"]
-    ]
-    return {**plan, "nodes": nodes}
+
+    def of(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**node, "environ": _masked(node["environ"], plan["secrets"])} for node in nodes]
+
+    return {**plan, "nodes": of(plan["nodes"]), "spares": of(plan["spares"])}
+
+
+def _masked(environ: dict[str, str], secrets: Collection[str]) -> dict[str, str]:
+    return {name: MASK if name in secrets else value for name, value in environ.items()}
 
 
 def masked_command(command: Sequence[str], secrets: Collection[str]) -> list[str]:

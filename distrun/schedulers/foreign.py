@@ -85,7 +85,7 @@ def _read(
     """
     by_head = has_key(environ)
     nodes, count_from = _count(platform, job, sources, environ)
-    count = nodes.max
+    count = nodes.max + job.spare
     if nodes.min < nodes.max and not by_head:
         what = f"{count_from}={nodes}" if platform.count else f"--nodes {nodes}"
         raise UsageError(
@@ -99,12 +99,13 @@ def _read(
             f"{platform.rank}={rank} is not below {count}, the number of nodes ({count_from})",
             f"{platform.name} numbers the nodes from 0: {platform.source}",
         )
-    if job.max_restarts and not by_head:
-        raise UsageError(
-            f"--max-restarts {job.max_restarts} cannot be kept over {count} nodes that supervise"
-            " themselves: nobody restarts all of them at once",
-            f"leave it out, and let the platform restart the job; or {_WITH_KEY}",
-        )
+    for flag, value in (("--max-restarts", job.max_restarts), ("--spare", job.spare)):
+        if value and not by_head:
+            raise UsageError(
+                f"{flag} {value} cannot be kept over {count} nodes that supervise themselves:"
+                " nobody restarts all of them at once",
+                f"leave it out, and let the platform restart the job; or {_WITH_KEY}",
+            )
     addresses = _addresses(platform, count, environ)
     head, head_from, endpoint_port = _head(platform, addresses, rank, environ)
     port, port_from = _port(platform, job, sources, endpoint_port, head_from, environ)
@@ -141,7 +142,12 @@ def _count(
         number(platform.count, value, 1, _MAX_NODES, "a number of nodes")
         for value in (least, most or least)
     ]
-    found = NodeRange(min(counts), max(counts))
+    if job.spare >= min(counts):
+        raise UsageError(
+            f"--spare {job.spare} leaves no node for ranks: {platform.count}={min(counts)}",
+            f"--spare {min(counts) - 1} at most",
+        )
+    found = NodeRange(min(counts) - job.spare, max(counts) - job.spare)
     if sources.get("nodes") in _EXPLICIT and job.nodes != found:
         raise UsageError(
             f"--nodes {job.nodes} contradicts {platform.count}={found}",

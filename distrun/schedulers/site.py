@@ -124,15 +124,16 @@ def _read_here(job: Job, *, addresses: bool | None = None) -> Node:
 
 
 def _wanted(job: Job, hosts: Sequence[T]) -> Sequence[T]:
-    """Return the hosts that become nodes: the first `--nodes`, or all."""
+    """Return the hosts that become nodes and spares: the first `--nodes` and `--spare`, or all."""
     if "nodes" not in job.model_fields_set:
         return hosts
-    if job.nodes.max > len(hosts):
+    wanted, spare = job.nodes.max + job.spare, f" and --spare {job.spare}" if job.spare else ""
+    if wanted > len(hosts):
         raise UsageError(
-            f"--nodes {job.nodes} is more than the hosts that are named: {len(hosts)}",
-            f"--nodes {len(hosts)}, or name more hosts",
+            f"--nodes {job.nodes}{spare} is more than the hosts that are named: {len(hosts)}",
+            f"--nodes {max(1, len(hosts) - job.spare)}, or name more hosts",
         )
-    return hosts[: job.nodes.max]
+    return hosts[:wanted]
 
 
 def _board(tell: Tell, count: int) -> Callable[[Node], None]:
@@ -158,7 +159,9 @@ def _reached(
     """
     present = [node for node in nodes if not node.problem]
     missing = [node for node in nodes if node.problem]
-    least = min(job.nodes.min, len(nodes)) if job.nodes.min < job.nodes.max else len(nodes)
+    least = len(nodes) - job.spare
+    if job.nodes.min < job.nodes.max:
+        least = min(job.nodes.min, least)
     if len(present) < max(1, least):
         _tell_missing(missing, places, chosen, tell)
         names = ", ".join(node.name for node in missing)

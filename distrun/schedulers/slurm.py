@@ -92,7 +92,7 @@ def nodes(settings: Settings) -> Iterator[list[Place]]:
         MachineError: See `Allocation`.
     """
     named = "nodes" in settings.model_fields_set and env.RUN not in os.environ
-    asked = settings.nodes.max if named else None  # a job that was submitted has what was asked
+    asked = settings.nodes.max + settings.spare if named else None  # else what the job was given
     allocation = Allocation(asked, _share(settings))
     try:
         yield [

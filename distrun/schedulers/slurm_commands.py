@@ -204,6 +204,20 @@ def requeue(job_id: str) -> None:
         raise _no_answer(words, answer)
 
 
+def exclude(job_id: str, hosts: Sequence[str]) -> None:
+    """Keep a job that waits in the queue from some nodes.
+
+    Raises:
+        UsageError: It is not the id of a job.
+        MachineError: Slurm refuses it, or does not answer, or scontrol is missing here.
+    """
+    update = [f"JobId={checked_job_id(job_id)}", f"ExcNodeList={','.join(hosts)}"]
+    words = ["scontrol", "update", *update]
+    answer = _until_answered(words, _REQUEUE_PATIENCE_S)
+    if answer.code:
+        raise _no_answer(words, answer)
+
+
 def queue() -> dict[str, JobStatus]:
     """Return this user's jobs that wait, run, or have ended some minutes ago.
 

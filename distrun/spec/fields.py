@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from distrun.env import is_secret
-from distrun.errors import UsageError
+from distrun.errors import UsageError, did_you_mean
+from distrun.failures import KINDS
 from distrun.spec.base import Refused
 from distrun.spec.host_values import MAX_PORT, MAX_SLOTS
 from distrun.spec.hosts import HostSpec, hosts_of
@@ -90,6 +91,19 @@ def _gpus(value: Any) -> str:
     return text
 
 
+def _actions(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("is not a table of FAILURE = ACTION")
+    for name, action in value.items():
+        if name not in KINDS:
+            raise Refused(f"{name!r} is no kind of failure", did_you_mean(str(name), KINDS))
+        if action not in KINDS[name].actions:
+            fitting = ", ".join(KINDS[name].actions)
+            hint = f"what can be done about {name}: {fitting}"
+            raise Refused(f"{name}={action!s} is not possible", hint)
+    return value
+
+
 def _hosts(value: Any) -> tuple[HostSpec, ...]:
     try:
         return hosts_of(value)
@@ -142,6 +156,17 @@ Gpus = Annotated[
     str,
     BeforeValidator(_gpus),
     WithJsonSchema({"type": "string", "pattern": r"^(free:[1-9]\d*|\d+(,\d+)*)$"}),
+]
+Actions = Annotated[
+    dict[str, str],
+    BeforeValidator(_actions),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {name: {"enum": list(kind.actions)} for name, kind in KINDS.items()},
+            "additionalProperties": False,
+        }
+    ),
 ]
 _TEXT = {"type": "string"}
 _HOST_SCHEMA = {

@@ -17,6 +17,7 @@ from pydantic import (
 from distrun.spec.base import Frozen, Refused
 from distrun.spec.check import Check
 from distrun.spec.fields import (
+    Actions,
     Gpus,
     Grace,
     Hosts,
@@ -46,6 +47,12 @@ class Settings(Frozen):
     """GPUs to use: their numbers, or free:COUNT for unused ones."""
     max_restarts: NonNegativeInt = 0
     """How often a crashed world is started again."""
+    spare: NonNegativeInt = 0
+    """Nodes that stand by, beside `nodes`, to take the place of one that fails."""
+    regrow: StrictBool = False
+    """Take a node that has come back at the next checkpoint, not only at the next restart."""
+    on_failure: Actions = Field(default_factory=dict)
+    """What to do about a kind of failure: stop, retry, swap, shrink or observe."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables to add to every rank's environment."""
     env_file: Path | None = None

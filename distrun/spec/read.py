@@ -43,6 +43,7 @@ _HINTS = {
         _DURATION,
     ),
     "on_hang": "stop or observe",
+    "spare": "a number from 0",
     "slurm.time": _DURATION,
     "kubernetes.ttl": _DURATION,
     "kubernetes.kind": "job, jobset or trainjob",
@@ -52,7 +53,9 @@ _HINTS = {
 _SCHEMA = "`distrun config schema` shows the valid values"
 _VARIABLES = {"DISTRUN_GRACE": "grace"}
 """Variable -> the setting that it is the default of: what an image knows of its surroundings."""
-_TABLES = ("env", "check", "slurm", "kubernetes")
+_FLAGS = {"on_failure": "--on"}
+"""Setting -> its flag, if that has another name."""
+_TABLES = ("env", "check", "slurm", "kubernetes", "on_failure")
 """Settings that are tables: the keys of several files are merged."""
 _HOSTS = ("hosts", "hostfile")
 """Settings of which the last source that has one counts alone."""
@@ -328,7 +331,7 @@ def _usage_error(model: type[BaseModel], keys: list[str], error: Any, source: st
         known = [name.replace("_", "-") for name in inner.model_fields]
         return UsageError(f"unknown key {key!r}{where}", did_you_mean(keys[-1], known))
     named = keys[1] if keys[0] in _OF_SCHEDULERS and len(keys) > 1 else keys[0]
-    flag = f"--{named.replace('_', '-')}" if source == "flag" else key
+    flag = _FLAGS.get(named, f"--{named.replace('_', '-')}") if source == "flag" else key
     own = error.get("ctx", {}).get("error")
     if isinstance(own, Refused):
         return UsageError(f"{flag}{where}: {own}", own.hint)

@@ -51,6 +51,15 @@ class Agent:
     """All of its ranks have been started."""
     why_lost: str = ""
     """Why the supervisor gave it up, if it did not end by itself."""
+    was_silent: bool = False
+    """It was given up because nothing came from it."""
+    standby: bool = False
+    """It gets no ranks in this attempt: it is a spare, or has come back."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was there to the end of its attempt."""
+        return not self.gone or self.swept
 
     @property
     def is_logging_in(self) -> bool:
@@ -67,10 +76,16 @@ class Agent:
             return ""
         if self.talk.silence.lost and not self.why_lost:
             self.why_lost = f"{self.host}: its agent said nothing for {LOST_AFTER_S:g} s"
+            self.was_silent = True
             self.kill()  # its pipe ends: World.on_gone does the rest
         if not self.talk.silence.to_be_told:
             return ""
         return f"the agent of {self.host} has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
+
+    def give_up(self) -> None:
+        """Kill it because the supervisor wants it to end."""
+        self.killed = True
+        self.kill()
 
     def kill(self) -> None:
         """Kill it with all processes of its node.

@@ -60,6 +60,8 @@ class Stop:
 
 def describe(world: World, stop: Stop | None) -> Ending:
     """Return the ending of the last world of a run; the first cause counts."""
+    if world.steps.preempted is not None and not world.has_failed:
+        return _preempted(world, world.steps.preempted, stop)
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")
     if hang := world.hangs.stopping:
@@ -73,9 +75,24 @@ def describe(world: World, stop: Stop | None) -> Ending:
             return ending
     if ending := _lost_elsewhere(world, verdict):
         return ending
-    if verdict is not None and not _lost_came_first(world):
+    if verdict is not None and not lost_came_first(world):
         return _failed(world, verdict)
     return _node_lost(world, verdict)
+
+
+def _preempted(world: World, step: int, stop: Stop | None) -> Ending:
+    """Return the ending of ranks that have left together because they were asked to."""
+    signum = signal.Signals(stop.signum) if stop and stop.signum is not None else signal.SIGTERM
+    saved = world.steps.saved
+    done = f"saved at step {saved}" if saved is not None else f"all ranks left after step {step}"
+    why = (stop.why or signum.name) if stop else world.asked_by or "a signal to a rank"
+    hint = f"distrun launch --resume {_run_id(world)} goes on from there"
+    return Ending(
+        "preempted" if signum == signal.SIGTERM else _OUTCOMES.get(signum, "preempted"),
+        code_of(signum),
+        f"preempted by {why}, {done}",
+        hint if saved is not None else "",
+    )
 
 
 def _failed(world: World, verdict: Verdict) -> Ending:
@@ -212,7 +229,7 @@ def _last_line(agent: Agent) -> str:
     return f"; the last line it wrote: {said[-1]}" if said else " and wrote nothing"
 
 
-def _lost_came_first(world: World) -> bool:
+def lost_came_first(world: World) -> bool:
     """Return whether a node or agent was lost, and ranks failed only because of that."""
     lost = world.lost or world.engine_errors
     return bool(lost) and not any(e.failed and not e.is_victim for e in world.ends)
@@ -231,9 +248,13 @@ def _how_ranks_took_it(world: World) -> str:
     return ""
 
 
+def _run_id(world: World) -> str:
+    return world.plan.run_id.partition(".")[0]
+
+
 def _after_hang(world: World) -> str:
-    run_id = world.plan.run_id.partition(".")[0]
-    return f"distrun diagnose {run_id} prints the last collectives of each rank and their stacks"
+    what = "the last collectives of each rank and their stacks"
+    return f"distrun diagnose {_run_id(world)} prints {what}"
 
 
 def _where_ranks_were(world: World, hang: HangVerdict | None = None) -> str:

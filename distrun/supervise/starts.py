@@ -46,7 +46,7 @@ class Starts:
 
     def begin(self, plan: LaunchPlan) -> None:
         """Prepare to start all agents of an attempt."""
-        self._plan, self._left = plan, deque(plan.supervised)
+        self._plan, self._left = plan, deque((*plan.supervised, *plan.spares))
 
     def due(self, agents: Sequence[Agent]) -> Iterator[NodePlan]:
         """Yield the nodes to start now; of other machines, not too many log in at once.
@@ -81,6 +81,7 @@ class Starts:
             workdir=plan.workdir,
             bootstrap=plan.bootstrap,
         )
+        agent.standby = node.number not in {each.number for each in plan.nodes}
         nbytes = min(_WIDE_NBYTES, _PIPES_NBYTES // len(plan.supervised))
         if nbytes > _USUAL_NBYTES:
             widen_pipe(agent.talk.messages_fd, nbytes)

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distrun.diagnose.verdict import RankEnd, is_code_bug
 from distrun.plan.model import LaunchPlan
 from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
-from distrun.signals import ENDING, FORWARDED, STACKS, STOPPING, passed_on, repeats
+from distrun.signals import ENDING, FORWARDED, SAVE, STACKS, STOPPING, passed_on, repeats
 from distrun.streams import Streams
 from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.beat import Beat
@@ -28,14 +27,18 @@ from distrun.supervise.ending import Stop, describe
 from distrun.supervise.evidence import write_answers, write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
+from distrun.supervise.history import History
 from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
+from distrun.supervise.node_news import NodeNews
+from distrun.supervise.nodes_file import NodesFile
 from distrun.supervise.observer import Observer
+from distrun.supervise.recovery import Recovery
+from distrun.supervise.standby import Standby
 from distrun.supervise.starts import Starts
 from distrun.supervise.whereabouts import told
 from distrun.supervise.world import World
 
-_MAX_PORT_TRIES = 5
 _FAREWELL_S = 2.0
 _LOOK_S = 0.05
 """How soon after an event to look at what is due."""
@@ -81,7 +84,10 @@ class Supervisor:
         )
         self._world: World
         self._starts = Starts(order.run.run_id, order.run.path, order.environ, order.streams)
-        self._attempt_ends: list[list[RankEnd]] = []
+        self._history = History([*order.record.history])
+        self._standby = Standby()
+        self._news = NodeNews(self._standby, self._tell, self._on_signal_elsewhere)
+        self._nodes_file = NodesFile(order.run, self._complain)
 
     def _feed_elsewhere(self) -> Feed | None:
         """Return what passes the launcher's stdin on, if a rank elsewhere is to read it."""
@@ -96,61 +102,32 @@ class Supervisor:
         self._starts.allow_more_files(self._order.plan)
         self._watch_signals()
         self._selector.register(self._observer.commands_fd, selectors.EVENT_READ, self._on_commands)
-        self._write_record(self._record)
         # A job that was put back in the queue goes on in the record of its earlier attempts.
-        before = self._order.record.attempts - 1
-        plan, attempt, port_tries, restarts, resized = self._order.plan, before, 0, 0, 0
-        while True:
-            self._run_world(plan, attempt, before + restarts + resized)
-            world = self._world
-            plan = world.plan
-            self._attempt_ends.append(world.ends)
-            if self._stop or world.succeeded:
-                break
-            if world.port_was_taken and not plan.master_port_is_users:
-                port_tries += 1
-                if port_tries > _MAX_PORT_TRIES:
-                    break
-                self._tell(
-                    "notice",
-                    message=f"port {plan.master_port} was taken by another"
-                    " process after it was chosen; taking a new one",
-                )
-            elif self._loses_a_node_it_can_spare():
-                resized += 1
-                plan = self._without_lost_nodes(plan)
-                self._tell(
-                    "restart",
-                    attempt=attempt + 1,
-                    of=None,
-                    reason="going on with the "
-                    + ("one node that is" if plan.nnodes == 1 else f"{plan.nnodes} nodes that are")
-                    + " left",
-                )
-            elif world.never_began or restarts >= plan.max_restarts:
-                break
-            elif is_code_bug(self._attempt_ends, plan.world_size):
-                self._tell(
-                    "notice",
-                    message="not restarted again: every rank met the same error"
-                    " at the same line twice, so it is in the code",
-                )
-                break
-            else:
-                restarts += 1
-                reason = describe(world, None).summary
-                self._tell("restart", attempt=restarts, of=plan.max_restarts, reason=reason)
-            attempt += 1
-            plan = plan.next_attempt(attempt, plan.nodes)
-        return self._end(before + restarts + resized + 1)
+        recovery = Recovery(self._order.record.attempts - 1, self._tell)
+        plan: LaunchPlan | None = self._order.plan
+        while plan is not None:
+            self._write_record(replace(self._record, attempts=recovery.restarts + 1))
+            self._history.begin()
+            self._run_world(plan, recovery.attempt, recovery.restarts)
+            plan = self._after(recovery)
+        return self._end(recovery.restarts + 1)
 
-    def _loses_a_node_it_can_spare(self) -> bool:
-        lost = len(self._world.lost)
-        return lost > 0 and self._world.plan.nnodes - lost >= self._world.plan.min_nodes
-
-    def _without_lost_nodes(self, plan: LaunchPlan) -> LaunchPlan:
-        lost = {agent.index for agent in self._world.lost}
-        return replace(plan, nodes=tuple(node for node in plan.nodes if node.number not in lost))
+    def _after(self, recovery: Recovery) -> LaunchPlan | None:
+        """Record how an attempt has ended; return the plan of the next one, if there is one."""
+        world = self._world
+        is_over = bool(self._stop) or world.is_done
+        failure = None if is_over else recovery.take(world)
+        told = self._history.end(world, failure)
+        self._tell("attempt_ended", **told)
+        self._record = replace(self._record, history=[*self._history.attempts])
+        if is_over:
+            return None
+        standing = self._standby.ready(world)
+        following = recovery.next_plan(world, standing)
+        self._standby.lost(world.nodes_without_ranks)
+        self._standby.put_out(recovery.out)
+        self._nodes_file.add(world, failure, recovery.out)
+        return following
 
     # --- one world ---------------------------------------------------------------------
 
@@ -181,12 +158,14 @@ class Supervisor:
     def _start_agents(self) -> None:
         """Start the agents of this attempt that can be started now."""
         world = self._world
-        if world.started or world.stopping:
+        if world.stopping:
             return
-        for node in self._starts.due(world.agents):
+        for node in (*self._starts.due(world.agents), *self._standby.due(world)):
             try:
                 agent = self._starts.start(node)
             except OSError as error:
+                if world.started:
+                    continue  # a node that was lost: it is tried again
                 world.cannot_start(node, error)
                 return
             world.agents.append(agent)
@@ -203,6 +182,7 @@ class Supervisor:
             if (now := time.monotonic()) >= look_at:  # not after each of many nodes' output
                 look_at = now + self._world.on_time()
                 self._tell_stacks()
+                self._start_agents()  # of nodes that may have come back
             timeout = max(0.0, look_at - now)
             if (again := self._observer.flush()) is not None:
                 timeout = min(timeout, again)
@@ -234,6 +214,7 @@ class Supervisor:
             elif name == "metrics":
                 own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
                 self._metrics.write({**event["values"], **own})
+                self._world.steps.on_metrics(event["step"])
                 self._world.hangs.printed(event["rank"])
                 self._observer.tell(event)
             elif name == "stdin_taken":
@@ -243,6 +224,7 @@ class Supervisor:
                 if name == "rank_started":
                     self._on_rank_started(agent, event["rank"])
                 self._world.on_event(agent, event)
+                self._news.take(self._world, agent, event)
         self._start_agents()
 
     def _on_rank_started(self, agent: Agent, rank: int) -> None:
@@ -266,6 +248,9 @@ class Supervisor:
             pass  # it has reached its end already
 
     # --- who decides: the clock, the client, signals -------------------------------------
+
+    def _on_signal_elsewhere(self, why: str) -> None:
+        self._stop_for(Stop("signal", signal.SIGTERM, why), signal.SIGTERM, why)
 
     def _on_time_limit(self) -> None:
         self._stop_for(Stop("time limit"), signal.SIGTERM, "time limit")
@@ -296,7 +281,8 @@ class Supervisor:
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        for signum in (*STOPPING, *ENDING, *FORWARDED, *filter(None, [STACKS]), signal.SIGCHLD):
+        own = filter(None, [STACKS, SAVE])
+        for signum in (*STOPPING, *ENDING, *FORWARDED, *own, signal.SIGCHLD):
             # Signals that are ignored here (nohup, a shell's background job) stay so in the ranks.
             if signal.getsignal(signum) != signal.SIG_IGN:
                 signal.signal(signum, lambda *_: None)
@@ -314,8 +300,8 @@ class Supervisor:
     def _take_signal(self, signum: int, why: str = "") -> None:
         if signum == STACKS:
             self._world.where.ask(self._world.agents, self._world.where.of_user)
-        elif signum in FORWARDED:
-            self._world.send_all("signal", signal=signum)
+        elif signum in (*FORWARDED, SAVE):
+            self._world.pass_on(signum)
         elif signum == signal.SIGINT and (agent := self._agent_of_debugged()):
             agent.send("interrupt", rank=self._order.plan.debug_rank)
         elif self._first_signal is None:

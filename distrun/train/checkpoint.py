@@ -33,6 +33,7 @@ from distrun.dcp.saver import Saver, new_group
 from distrun.dcp.state import materialise, stored_shapes, training_state, whole_shapes
 from distrun.dcp.storage import Reader
 from distrun.torch_private import SCALER_GROWTH
+from distrun.train import milestones, preempt
 from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place
@@ -88,7 +89,9 @@ class Checkpoints:
             kept = {"run": self._run, "settings": self._settings}
             self._lock = take(self._directory, self._group, self._run, place.say)
             try:
-                self._saver = Saver(self._directory, self._group, config.keep, kept, place.say)
+                self._saver = Saver(
+                    self._directory, self._group, config.keep, kept, place.say, self._report_saved
+                )
             except CheckpointError:
                 self._release()
                 raise
@@ -132,7 +135,8 @@ class Checkpoints:
         every = self._config.checkpoint_every
         last = stop or done == self._config.steps
         self._saver.look()
-        if last or (every > 0 and done % every == 0) or self._minutes_are_over():
+        due = last or (every > 0 and done % every == 0) or preempt.save_wanted()
+        if due or self._minutes_are_over():
             self.save(done)
         if last:
             self._saver.finish(last=True)
@@ -182,6 +186,7 @@ class Checkpoints:
         for problem in problems:
             self._place.say(f"not resumed from: {problem}")
         if path is None:
+            self._report_beginning(0)
             return 0
         done = self._load(path)
         rest = "" if done < self._config.steps else f": all {self._config.steps} steps are done"
@@ -189,7 +194,16 @@ class Checkpoints:
         if others := differing(path, self._settings):
             self._place.say(f"the run that saved it had other settings: {'; '.join(others)}")
         self._resumed_from, self._saved_step = str(path), done
+        self._report_beginning(done)
         return done
+
+    def _report_beginning(self, done: int) -> None:
+        if self._place.rank == 0:
+            milestones.begun(done)
+
+    def _report_saved(self, done: int, time_s: float) -> None:
+        if self._place.rank == 0:
+            milestones.saved(done, time_s)
 
     def _load(self, path: Path) -> int:
         materialise(self._optimizer)

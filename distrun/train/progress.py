@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distrun.peaks import peak_flops
-from distrun.train import metrics
+from distrun.train import metrics, milestones, preempt
 from distrun.train.config import TrainConfig
 from distrun.train.setup import Place
 
@@ -35,8 +34,8 @@ def diverged(what: str, good: str) -> DivergedError:
 class Progress:
     """Reports the numbers of each step: on the console, in metrics.jsonl and in TensorBoard.
 
-    As a context manager it also handles SIGTERM: the current step is finished, `stop` becomes
-    true on all ranks in the same step, and the recipe saves and exits.
+    As a context manager it also handles the signals of `preempt`: the current step is finished,
+    `stop` becomes true on all ranks in the same step, and the recipe saves and exits.
 
     Args:
         config: The settings.
@@ -46,8 +45,9 @@ class Progress:
     """
 
     def __init__(self, config: TrainConfig, place: Place, flops: int, unit: str = "tokens") -> None:
-        self.stop = self._signalled = False
+        self.stop = False
         self._config, self._place, self._flops, self._unit = config, place, flops, unit
+        self._done = 0
         self._mark, self._first, self._seen = time.perf_counter(), -1, 0.0
         self._good: Callable[[], str] = lambda: ""
         self._profiler: torch.profiler.profile | None = None
@@ -56,7 +56,7 @@ class Progress:
         self._peak = peak_flops(name, config.precision)
 
     def __enter__(self) -> Progress:
-        self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        preempt.watch()
         if self._config.tensorboard and self._place.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -73,10 +73,7 @@ class Progress:
             self._profiler.stop()  # writes the trace if training ended before step 5
         if self._board is not None:
             self._board.close()
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self._signalled = True
+        preempt.unwatch()
 
     def _trace(self, profiler: torch.profiler.profile) -> None:
         profiler.export_chrome_trace(self._config.profile)
@@ -89,10 +86,11 @@ class Progress:
         share: float | None = None,
         good: Callable[[], str] = lambda: "",
     ) -> float:
-        """Return the mean loss over the ranks; set `stop` if any of them got SIGTERM.
+        """Return the mean loss over the ranks; set `stop` if any of them was asked to end.
 
-        One all_reduce of 24 bytes carries both, and the number of tokens or samples that all
-        ranks have seen, which `log` reports: on any number of ranks it must equal the batch.
+        One all_reduce of 32 bytes carries both, a wish for a checkpoint, and the number of tokens
+        or samples that all ranks have seen, which `log` reports: on any number of ranks it must
+        equal the batch.
 
         Args:
             step: Counted from 0.
@@ -108,13 +106,15 @@ class Progress:
         self._good = good
         share = 1 / self._place.world_size if share is None else share
         # few and small operations: between two backward passes each one's code is out of the cache
-        total = torch.tensor([0.0, self._signalled, seen], dtype=torch.float64, device=loss.device)
+        told = [0.0, *preempt.wishes(), seen]
+        total = torch.tensor(told, dtype=torch.float64, device=loss.device)
         total[0].add_(loss, alpha=share)
         dist.all_reduce(total)
-        mean, stop, self._seen = total.tolist()
+        mean, stop, save, self._seen = total.tolist()
+        preempt.agree(bool(stop), bool(save))
         if not math.isfinite(mean):
             raise diverged(f"{self._story(loss)} in step {step + 1}", good())
-        self.stop = bool(stop)
+        self.stop, self._done = bool(stop), step + 1
         return float(mean)
 
     def _story(self, loss: Tensor) -> str:
@@ -175,11 +175,15 @@ class Progress:
     def evaluates(self, done: int) -> bool:
         """Return whether an evaluation is due: every N steps, and at the end."""
         every = self._config.eval_every
+        if self.stop:
+            return False  # the grace is for the checkpoint
         return done == self._config.steps or (every > 0 and done % every == 0)
 
     def leave_if_told(self) -> None:
         """End this process as SIGTERM would have; call after the checkpoint is written."""
         if self.stop:
+            if self._place.rank == 0:
+                milestones.preempted(self._done)
             raise SystemExit(128 + signal.SIGTERM)
 
     def evaluated(self, done: int, loss: Tensor, share: float | None = None) -> float:

@@ -84,7 +84,7 @@ SUPERVISE = (
         ("unit/supervise/test_world.py",),
     ),
     Patch(
-        "supervise/world.py",
+        "supervise/attempt.py",
         "kill_at = time.monotonic() + grace_s + overtime_s",
         "kill_at = time.monotonic() + grace_s",
         "off by one",
@@ -92,9 +92,9 @@ SUPERVISE = (
         ("unit/supervise/test_world.py",),
     ),
     Patch(
-        "supervise/world.py",
-        "min(self._kill_agents_at or kill_at, kill_at)",
-        "max(self._kill_agents_at or kill_at, kill_at)",
+        "supervise/attempt.py",
+        "min(self.kill_agents_at or kill_at, kill_at)",
+        "max(self.kill_agents_at or kill_at, kill_at)",
         "inverted condition",
         "Each further signal gives a stuck node more time.",
         ("unit/supervise/test_world.py",),

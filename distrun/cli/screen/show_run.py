@@ -21,6 +21,7 @@ from distrun.cli.screen.tail import LogTail
 from distrun.cli.screen.verdict import ending_lines, shown
 from distrun.env import RECORDED_ELSEWHERE
 from distrun.frames import span
+from distrun.signals import SAVE
 from distrun.silence import TOLD_AFTER_S
 from distrun.streams import STDOUT
 
@@ -270,6 +271,8 @@ def _forwarded(event: Mapping[str, Any]) -> str:
     if not event["deaf"]:
         return ""
     ranks = ", ".join(map(str, event["deaf"]))
+    if event["signal"] == SAVE:
+        return ""  # `distrun save` tells who asked
     name = signal.Signals(event["signal"]).name
     return f"signal {name} was not passed to rank {ranks}: without a handler it would end"
 
@@ -306,6 +309,11 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"starting with {e['nnodes']} node{'s' * (e['nnodes'] != 1)},"
         f" without {', '.join(e['missing'])}"
     ),
+    "node_back": lambda e: (
+        f"{e['host']} is back: it gets ranks at the next"
+        f" {'checkpoint' if e['regrow'] else 'restart'}"
+    ),
+    "spare_lost": lambda e: f"lost the spare {e['why'] or e['host']}",
     "node_lost": lambda e: f"lost {e['why'] or e['host']}; stopping the others",
     "rank_stays": _stays,
     "stragglers": _stragglers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -126,3 +127,33 @@ def test_a_failure_is_requeued_only_if_slurm_preempts_the_job(
     assert bool(in_job.ask_for_requeue(found, warned=False)) is asked
     assert ("requeue" in (tmp_path / "asked").read_text()) is asked
     assert (record.read(run).ended_at is None) is asked
+
+
+@pytest.mark.parametrize(
+    ("noted", "excluded"),
+    [
+        ([{"host": "n7", "kind": "gpu"}, {"host": "n3", "kind": "bad-node"}], "n3,n7"),
+        ([{"host": "n7", "kind": "node"}], ""),
+        ([{"host": "n7; rm -r x", "kind": "gpu"}, "n8"], ""),
+        ({"host": "n7"}, ""),
+    ],
+)
+def test_a_requeued_job_stays_away_from_nodes_that_have_proved_bad(
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    noted: object,
+    excluded: str,
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    run.nodes.replace_text(json.dumps(noted))
+    found = submitted()
+    assert found is not None
+    said = in_job.ask_for_requeue(found, warned=True)
+    asked = (tmp_path / "asked").read_text()
+    assert ("ExcNodeList" in asked) is bool(excluded)
+    assert f"JobId=12 ExcNodeList={excluded}\n" in asked or not excluded
+    assert said.endswith(f", without {excluded.replace(',', ', ')}" if excluded else "queue")

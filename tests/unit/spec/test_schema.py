@@ -15,7 +15,7 @@ from distrun.spec.slurm import Slurm
 
 ONLY_ON_THE_COMMAND_LINE = {
     *("script", "args", "module", "no_python"),  # the program, not its settings
-    *("config", "dry_run", "explain", "detach"),  # what the command itself does
+    *("config", "dry_run", "explain", "detach", "resume"),  # what the command itself does
     *("quiet", "only_rank", "prefix", "fold", "json"),  # what is shown of it
     "debug_rank",  # where a person sits
 }
@@ -29,6 +29,7 @@ def flags_of_launch() -> set[str]:
 
 def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
     settings = set(Settings.model_fields) - {"slurm", "kubernetes"}  # tables, whose keys are flags
+    settings -= {"on_failure"}  # --on, too
     settings |= set(Slurm.model_fields) | set(Kubernetes.model_fields)
     assert flags_of_launch() == settings | ONLY_ON_THE_COMMAND_LINE
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from distrun.failures import chosen
 from distrun.nodes.conversation import Conversation
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.supervise.agents import Agent
@@ -14,7 +15,13 @@ from distrun.wire import Lines
 from tests.unit.echo import Echo
 
 _REPORT = {"monotonic": 1.0, "left_by_itself": False, "report": None, "stacks": ""}
-_END = {**_REPORT, "code_known": True, "stacks_printed": False, "last_words": ""}
+_END = {
+    **_REPORT,
+    "code_known": True,
+    "stacks_printed": False,
+    "last_words": "",
+    "out_of_memory": "",
+}
 
 
 def plan_of(nnodes: int = 2, nproc_per_node: int = 1, **changes: Any) -> LaunchPlan:
@@ -40,6 +47,7 @@ def plan_of(nnodes: int = 2, nproc_per_node: int = 1, **changes: Any) -> LaunchP
         "log_max_nbytes": 0,
         "workdir": "/home/ada",
         "secrets": (),
+        "actions": chosen({}),
         "settings": (),
     }
     return LaunchPlan(**{**fields, **changes})

@@ -234,21 +234,6 @@ def test_the_end_of_an_agents_pipe_is_its_end(played: Play) -> None:
 # --- what comes after a world ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("min_nodes", "lost", "spared"),
-    [(3, [1], False), (2, [], False), (2, [1], True), (1, [0, 2], True), (2, [0, 2], False)],
-)
-def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(
-    played: Play, min_nodes: int, lost: list[int], spared: bool
-) -> None:
-    it = played(nnodes=3, min_nodes=min_nodes)
-    for index in lost:
-        it.world.on_gone(it.agents[index].seen)
-    assert it.it._loses_a_node_it_can_spare() == spared
-    left = it.it._without_lost_nodes(it.world.plan)
-    assert [node.number for node in left.nodes] == [n for n in range(3) if n not in lost]
-
-
 def test_what_is_left_of_a_run_names_its_errors_and_places(played: Play) -> None:
     it = played()
     told = {"report": {"type": "ValueError", "message": "no"}, "stacks": "Thread 0x7"}

@@ -152,7 +152,7 @@ def test_who_is_waited_for_is_told_before_the_time_is_over(played: Play) -> None
     it = played(joined=False)
     it.join(0)
     it.say(1, "node_stage", stage="importing torch", pid=it.agents[1].process.pid)
-    it.world._joining._next_s = 0.0
+    it.world._stages._joining._next_s = 0.0
     it.world.on_time()
     (event,) = it.tells("waiting")
     assert event["joined"] == ["node0"]

@@ -1,0 +1,56 @@
+"""The attempts of a run, as its record has them, and what they were worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distrun.runs.record import RunRecord
+
+
+def goodput(record: RunRecord) -> float | None:
+    """Return the share of a run's time that was spent in steps that count; None if unknown.
+
+    Steps that were done again after a failure count once. The rest is start, waiting, restarts and
+    lost steps.
+    """
+    useful = [each.get("useful_s") for each in record.history]
+    known = [value for value in useful if isinstance(value, (int, float))]
+    total_s = (record.ended_at or time.time()) - record.started_at
+    return min(1.0, sum(known) / total_s) if known and total_s > 0 else None
+
+
+def attempt_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
+    """Yield for each attempt: its number, start, seconds, nodes, steps, lost steps, and the end."""
+    for each in record.history:
+        began = each.get("began_at")
+        start = time.strftime("%H:%M:%S", time.localtime(began)) if _is_time(began) else "?"
+        nodes = each.get("nodes")
+        yield (
+            str(each.get("attempt", "?")),
+            start,
+            f"{_number(each, 'duration_s'):.0f} s",
+            ",".join(map(str, nodes)) if isinstance(nodes, list) else "?",
+            _steps(each),
+            str(each.get("lost_steps") or ""),
+            f"{each.get('failure') or 'ended'}",
+        )
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < 1e11
+
+
+def _number(each: Mapping[str, Any], name: str) -> float:
+    value = each.get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _steps(each: Mapping[str, Any]) -> str:
+    begun, last, saved = each.get("begun_at"), each.get("last_step"), each.get("saved_step")
+    if not isinstance(last, int):
+        return ""
+    begun = begun if isinstance(begun, int) else 0
+    shown = f"{begun + 1}-{last}"
+    return shown if saved is None else f"{shown}, saved {saved}"

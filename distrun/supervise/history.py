@@ -1,0 +1,47 @@
+"""What each attempt of a run was: for the record, and as an event."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from distrun.diagnose.failures import Failure
+from distrun.supervise.world import World
+
+
+@dataclass
+class History:
+    """The attempts of a run, oldest first, those of earlier launches included."""
+
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    _began_at: float = 0.0
+
+    def begin(self) -> None:
+        """Note that an attempt begins."""
+        self._began_at = time.time()
+
+    def end(self, world: World, failure: Failure | None) -> dict[str, Any]:
+        """Note how an attempt has ended; return that.
+
+        Args:
+            world: The attempt.
+            failure: What has ended it; None: it ended well, or somebody ended the run.
+        """
+        steps, now = world.steps, time.time()
+        useful_s = steps.useful_s(failed=failure is not None)
+        told = {
+            "attempt": world.restarts + 1,
+            "began_at": round(self._began_at, 3),
+            "duration_s": round(now - self._began_at, 3),
+            "nodes": [node.host for node in world.plan.nodes],
+            "failure": failure.kind if failure else "",
+            "why": failure.why if failure else "",
+            "begun_at": steps.begun_at,
+            "last_step": steps.last,
+            "saved_step": steps.saved,
+            "lost_steps": steps.lost if failure else 0,
+            "useful_s": None if useful_s is None else round(useful_s, 3),
+        }
+        self.attempts.append(told)
+        return told
