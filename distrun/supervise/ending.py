@@ -60,7 +60,8 @@ class Stop:
 
 def describe(world: World, stop: Stop | None) -> Ending:
     """Return the ending of the last world of a run; the first cause counts."""
-    if world.steps.preempted is not None and not world.has_failed:
+    asked = stop is None or stop.kind == "signal"
+    if asked and world.steps.preempted is not None and not world.has_failed:
         return _preempted(world, world.steps.preempted, stop)
     if world.succeeded and (world.clean or stop is None):
         return Ending("succeeded", ExitCode.OK, "every rank ended with 0")

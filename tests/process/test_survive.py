@@ -111,6 +111,7 @@ def test_what_another_attempt_would_not_cure_is_not_tried_again(
 
 SLOW = """\
 import os, sys, time
+import torch
 sys.path.insert(0, {recipes!r})
 import ddp_gpt
 
