@@ -55,7 +55,8 @@ ARROWS: dict[str, set[str]] = {
 THIRD_PARTY = {
     "torch": {"agent", "comm", "bench", "train", "dcp", "testing", "recipes", *OF_WORKERS},
     "numpy": {"train", "dcp", "bench", "testing", "recipes"},
-    "safetensors": {"dcp"},
+    "safetensors": {"dcp", "recipes"},
+    "PIL": {"recipes"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic": {"spec"},

@@ -111,7 +111,8 @@ def parse(
     try:
         _require_known(unknown, values)
         _require_ranges(config, values)
-        _require_extras(values)
+        if values["tensorboard"]:
+            require_package("--tensorboard", "tensorboard", "tensorboard")
         settings = config(**values)
         for check in checks:
             check(settings, env.world_size)
@@ -166,9 +167,19 @@ def _require_known(unknown: Sequence[str], values: Mapping[str, Any]) -> None:
         raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}{advice}")
 
 
-def _require_extras(values: dict[str, Any]) -> None:
-    if values["tensorboard"] and (command := missing("tensorboard", "tensorboard")):
-        raise ConfigError(f"--tensorboard needs tensorboard, which is not installed: {command}")
+def require_package(flag: str, package: str, extra: str) -> None:
+    """Refuse a flag whose package is not installed.
+
+    Args:
+        flag: The flag that needs it.
+        package: As it is imported.
+        extra: The extra of distrun that brings it.
+
+    Raises:
+        ConfigError: It is not there; the message has the command that installs it.
+    """
+    if command := missing(package, extra):
+        raise ConfigError(f"{flag} needs {package}, which is not installed: {command}")
 
 
 def _require_ranges(config: type[TrainConfig], values: dict[str, Any]) -> None:
