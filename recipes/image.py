@@ -130,6 +130,12 @@ def build_model(config: Config) -> ResNet:
     return model.to(master_dtype(config.precision))
 
 
+def example(config: Config) -> Tensor:
+    """Return an input of the model, with which `distrun recipes export` traces it."""
+    size = config.image_size if config.data else 8
+    return torch.rand(2, 3, size, size)
+
+
 def parallelize(model: nn.Module, mesh: DeviceMesh, config: Config) -> DistributedDataParallel:
     """Return what starts from rank 0's parameters, and averages the gradients in backward()."""
     # To be wrapped after freezing: DDP looks once for what has a gradient.
@@ -243,7 +249,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_images)
-    with start(config) as place:  # init_process_group and set_device(LOCAL_RANK): ddp.py's join()
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

@@ -57,6 +57,7 @@ THIRD_PARTY = {
     "numpy": {"train", "dcp", "bench", "testing", "recipes"},
     "safetensors": {"dcp", "recipes"},
     "PIL": {"recipes"},
+    "onnxruntime": {"train"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic": {"spec"},

@@ -20,6 +20,7 @@ from distrun.train.config import ConfigError, parse
 from tests.recipes.curves import Case, curves
 
 Recipe = Callable[[str], ModuleType]
+pytestmark = pytest.mark.timeout(240)
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 LLAMA: dict[str, Any] = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96}

@@ -20,6 +20,7 @@ from tests.recipes.launching import RECIPES, run_python, torchrun
 
 Recipe = Callable[[str], ModuleType]
 FEW = ("--steps", 3, "--batch-size", 8, "--log-every", 1)
+pytestmark = pytest.mark.timeout(240)
 
 
 def test_the_digits_are_learned_to_more_than_97_percent(tmp_path: Path) -> None:
