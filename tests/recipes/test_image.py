@@ -49,6 +49,31 @@ def test_any_number_of_ranks_trains_alike_and_a_resumed_run_goes_on_inside_an_ep
     assert two["resumed"].losses == pytest.approx(one["all"].losses[4:], abs=1e-12)
 
 
+TWO_EPOCHS = f"""
+import sys
+sys.path.insert(0, {str(RECIPES)!r})
+import image
+
+for shift in (0, 1):
+    config = image.Config(batch_size=240, steps=12, shift=shift)  # 6 steps are an epoch
+    with image.start(config) as place:
+        batches = image.batches(config, image.open_all(config)[0], 0, place)
+        rows = [row.numpy().tobytes() for _, images, _ in batches for row in images]
+    first, second = rows[:1440], rows[1440:]
+    print(len(second), first != second, sorted(first) == sorted(second))
+"""
+
+
+def test_every_epoch_has_each_image_once_in_another_order_and_moved_otherwise(
+    tmp_path: Path,
+) -> None:
+    run = run_python(tmp_path, "-c", TWO_EPOCHS)
+    assert run.code == 0, run.err
+    without, shifted = (line for line in run.out.splitlines() if line.startswith("1440"))
+    assert without == "1440 True True"
+    assert shifted == "1440 True False"
+
+
 def test_training_starts_from_a_backbone_and_leaves_its_frozen_part_alone(
     recipe: Recipe, tmp_path: Path
 ) -> None:
