@@ -12,7 +12,7 @@ give the rank of the last tokens the most work; so the window is cut in 2 n piec
 pieces r and 2 n - 1 - r. Memory: activations take 1 / n, but the keys, values and results of all
 turns are kept for backward, at most 3 · 4 · B · T · D bytes a block. The scores, a turn's
 4 · B · H · (T / n)² bytes, are not: backward computes them anew. Gradients meet over all ranks, as
-in ddp_gpt.py.
+in ddp_gpt.py, with which to compare it: distrun recipes diff ddp_gpt cp.
 """
 
 # /// script
@@ -270,7 +270,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_text)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distrun.train.config import ConfigError, TextConfig
+from distrun.train.config import ConfigError, TextConfig, WindowConfig
 
 Text = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
 TOKENS: dict[str, type[Any]] = {".txt": np.uint8, ".bin": np.uint16, ".bin32": np.uint32}
@@ -96,10 +96,12 @@ class Windows(Dataset[Tensor]):
     and every world size trains on the same batches.
     """
 
-    def __init__(self, texts: list[Text], config: TextConfig, shard: Shard) -> None:
+    def __init__(
+        self, texts: list[Text], config: WindowConfig, shard: Shard, vocab_size: int
+    ) -> None:
         self._texts = texts
         self.config, self._shard = config, shard
-        self._vocab_size = model_config(config.size).vocab_size
+        self._vocab_size = vocab_size
         lengths = [max(0, (len(text) - 1) // config.seq_len) for text in texts]
         self._ends = np.cumsum(lengths)
         self.count = int(self._ends[-1]) if lengths else 0
@@ -194,13 +196,18 @@ def as_text(tokens: Tensor) -> str:
 
 
 def open_text(config: TextConfig, shard: Shard) -> tuple[Windows, Windows]:
+    """Return the windows for training and for validation, for the GPT of `config.size`."""
+    return open_windows(config, shard, model_config(config.size).vocab_size)
+
+
+def open_windows(config: WindowConfig, shard: Shard, vocab_size: int) -> tuple[Windows, Windows]:
     """Return the windows for training and for validation.
 
     Raises:
         ConfigError: The folder has no text, or less than one window of it.
     """
-    texts = _own(Path(config.data)) if config.data else _library()
-    return Windows(texts[0], config, shard), Windows(texts[1], config, shard)
+    train, validation = _own(Path(config.data)) if config.data else _library()
+    return Windows(train, config, shard, vocab_size), Windows(validation, config, shard, vocab_size)
 
 
 def require_text(config: TextConfig, world_size: int) -> None:

@@ -84,6 +84,11 @@ def build_model(config: Config) -> nn.Sequential:
     return model.to(master_dtype(config.precision))
 
 
+def example(config: Config) -> Tensor:
+    """Return an input of the model, with which `distrun recipes export` traces it."""
+    return torch.rand(2, 8, 8)
+
+
 def parallelize(model: nn.Module, mesh: DeviceMesh, config: Config) -> DistributedDataParallel:
     """Return what starts from rank 0's parameters, and averages 19 kB in each backward()."""
     return DistributedDataParallel(model, process_group=mesh.get_group("data"))

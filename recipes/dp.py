@@ -81,6 +81,11 @@ def build_model(config: Config) -> nn.Sequential:
     return model.to(master_dtype(config.precision))
 
 
+def example(config: Config) -> Tensor:
+    """Return an input of the model, with which `distrun recipes export` traces it."""
+    return torch.rand(2, 8, 8)
+
+
 def parallelize(model: nn.Module, mesh: DeviceMesh, config: Config) -> nn.Module:
     """Return what splits dim 0 of its input among the GPUs; without one it calls the model."""
     return nn.DataParallel(model)
@@ -157,7 +162,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, choose the device, train."""
     config = parse(Config, axes)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         gpus = torch.cuda.device_count() if place.device.type == "cuda" else 0
         alone = f"has one device ({place.device.type}): nothing runs in parallel"
         place.say(f"DataParallel {alone if gpus < 2 else f'splits each batch among {gpus} GPUs'}")

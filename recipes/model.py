@@ -230,6 +230,8 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the parameter groups of AdamW: matrices decay, vectors (norms, biases) do not."""
     groups: dict[object, dict[str, Any]] = {}
     for p in model.parameters():
+        if not p.requires_grad:
+            continue  # frozen: no averages to keep
         # by mesh too: fused kernels take no mixture
         key = (p.ndim >= 2, p.device_mesh if isinstance(p, DTensor) else None)
         decay = weight_decay if p.ndim >= 2 else 0.0

@@ -10,6 +10,7 @@ Left alone, a router sends everything to few experts; the balancing loss E · su
 when all fractions f_e are equal (https://arxiv.org/abs/2101.03961). With --capacity-factor C an
 expert takes at most C · k · T / E tokens of a window; the rest is dropped, and counted.
 The experts' gradients are whole where they are; all else is averaged by DDP. Memory: experts 1 / n.
+To compare: distrun recipes diff ddp_gpt moe.
 """
 
 # /// script
@@ -289,7 +290,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_text)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

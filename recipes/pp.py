@@ -12,7 +12,7 @@ are kept, not M. Interleaving gives each rank two stages, which about halves the
 borders become 2 S - 1: three times the messages for S = 2, little more than twice for many. Memory:
 16 P / S bytes, after a start with the whole model, 4 P, on each rank. What is left of the ranks
 trains on other data, with DDP or FSDP (16 P / (S · n) bytes on n of them, and 8 P / S of gathered
-weights and whole gradients). Read pp_fsdp_tp.py next.
+weights and whole gradients). To compare: distrun recipes diff ddp_gpt pp. Next: pp_fsdp_tp.py.
 """
 
 # /// script
@@ -292,7 +292,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_text)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

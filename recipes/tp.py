@@ -236,7 +236,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_text)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

@@ -9,7 +9,7 @@ at least 8 P + 8 P / n bytes on the rank with most (a parameter is not cut in tw
 differ), for broadcasts of 4 P more a step than DDP. A checkpoint holds every
 average under its parameter's name, whichever rank had it, so a resumed run may have another
 number of ranks (https://arxiv.org/abs/1910.02054). Read fsdp.py next, which shares out the
-gradients and the weights too.
+gradients and the weights too; docs/recipes.md has the measured memory of all stages.
 """
 
 # /// script
@@ -170,7 +170,7 @@ def train(config: Config, place: Place) -> None:
 def main() -> None:
     """Read the flags, join the other ranks, train."""
     config = parse(Config, axes, require_text)
-    with start(config) as place:
+    with start(config) as place:  # init_process_group, set_device(LOCAL_RANK): train/setup.py
         train(config, place)
 
 

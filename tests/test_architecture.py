@@ -55,7 +55,9 @@ ARROWS: dict[str, set[str]] = {
 THIRD_PARTY = {
     "torch": {"agent", "comm", "bench", "train", "dcp", "testing", "recipes", *OF_WORKERS},
     "numpy": {"train", "dcp", "bench", "testing", "recipes"},
-    "safetensors": {"dcp"},
+    "safetensors": {"dcp", "recipes"},
+    "PIL": {"recipes"},
+    "onnxruntime": {"train"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic": {"spec"},

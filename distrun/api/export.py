@@ -1,4 +1,4 @@
-"""Exports the model of a run's last valid checkpoint to one safetensors file."""
+"""Exports the model of a run's last valid checkpoint: its tensors, or a program."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from pathlib import Path
 import distrun
 from distrun.checks.required import require_torch
 from distrun.errors import DistrunError, MachineError, UsageError
+from distrun.extras import missing
 from distrun.probe.torch_facts import read_torch
 from distrun.runs.listing import find
 
-_PROGRAM = "distrun.dcp.export"
+FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+"""Format -> the ending of its files."""
+_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,12 @@ class Exported:
     passed_over: tuple[str, ...] = ()
     """The problems of newer checkpoints."""
     broken: str = ""
-    """Why no checkpoint can be used; "" if the file was written."""
+    """Why nothing could be written; "" if the file was."""
+    input: tuple[int | str, ...] = ()
+    """The shape of a program's input; a name: any size."""
+    largest_difference: float | None = None
+    """Between the results of a program and of the model, on the same input."""
+    largest_result: float | None = None
 
 
 def checkpoints_of(runs_dir: Path, word: str) -> Path:
@@ -54,25 +62,67 @@ def checkpoints_of(runs_dir: Path, word: str) -> Path:
     return path
 
 
-def export(checkpoints: Path, out: Path) -> Exported:
+def script_of(checkpoints: Path, given: Path | None) -> Path:
+    """Return the script that saved checkpoints: the given one, or that of the run's record.
+
+    Raises:
+        UsageError: It is not there.
+    """
+    script = given
+    if script is None:
+        run = (
+            checkpoints.parent.parent
+            if checkpoints.name.startswith("step-")
+            else checkpoints.parent
+        )
+        if not (run / "run.json").is_file():
+            raise UsageError(
+                f"{checkpoints} is not in the directory of a run: its script is not known",
+                "--script names it",
+            )
+        script = Path(find(run.parent, str(run))[1].recipe)
+    if not script.is_file():
+        raise UsageError(f"script {str(script)!r} does not exist", "--script names another place")
+    return script
+
+
+def export(checkpoints: Path, out: Path, script: Path | None = None) -> Exported:
     """Write the model, in a child process because it needs torch.
 
     Args:
         checkpoints: What `checkpoints_of` returned.
-        out: The file; written completely or not at all.
+        out: The file; written completely or not at all. Its ending is one of `FORMATS`.
+        script: For a program, the recipe that saved them, which is imported; None: the record's.
 
     Raises:
-        UsageError: Its name does not end in .safetensors.
-        MachineError: torch is missing, or the file cannot be written.
+        UsageError: Its name has another ending, or the script is not there.
+        MachineError: A package is missing, or the file cannot be written.
     """
-    if out.suffix != ".safetensors" or out.is_dir():
+    if out.suffix not in FORMATS.values() or out.is_dir():
         raise UsageError(
-            f"{str(out)!r} is not the name of a safetensors file", "for example model.safetensors"
+            f"{str(out)!r} is not the name of a safetensors, onnx or pt2 file",
+            "for example model.safetensors",
         )
     require_torch(read_torch().version)
-    words = [str(checkpoints.resolve()), str(out.resolve())]
+    words = ["distrun.dcp.export", str(checkpoints.resolve()), str(out.resolve())]
+    if out.suffix != ".safetensors":
+        source = script_of(checkpoints.resolve(), script).resolve()
+        words[0] = "distrun.train.export"
+        words.insert(2, str(source))
+    if out.suffix == ".onnx":
+        _require_onnx()
+    return _answer(checkpoints, words)
+
+
+def _require_onnx() -> None:
+    for package in _FOR_ONNX:
+        if command := missing(package, "onnx"):
+            raise MachineError(f"ONNX needs {package}, which is not installed", command)
+
+
+def _answer(checkpoints: Path, words: list[str]) -> Exported:
     child = subprocess.run(
-        [sys.executable, "-m", _PROGRAM, *words],
+        [sys.executable, "-m", *words],
         cwd=Path(distrun.__file__).parent.parent,  # -m searches there first, and finds this distrun
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -87,4 +137,5 @@ def export(checkpoints: Path, out: Path) -> Exported:
         ) from None
     if "machine" in answer:
         raise MachineError(answer["machine"])
-    return Exported(**{**answer, "passed_over": tuple(answer.get("passed_over", ()))})
+    lists = {name: tuple(answer.get(name, ())) for name in ("passed_over", "input")}
+    return Exported(**{**answer, **lists})

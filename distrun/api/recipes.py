@@ -17,7 +17,7 @@ from distrun.spec.read import recipe_header
 
 NAMES = (
     *("dp", "ddp", "single", "ddp_gpt", "zero1", "fsdp", "tp", "fsdp_tp", "pp", "pp_fsdp_tp"),
-    *("cp", "moe"),
+    *("cp", "moe", "image", "finetune"),
 )
 """All recipes, in reading order."""
 _OTHER_NAMES = {"3d": "pp_fsdp_tp", "ep": "moe"}

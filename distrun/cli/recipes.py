@@ -85,23 +85,40 @@ def export(
         ..., metavar="RUN", help="A run, as in `distrun logs`, or a directory of checkpoints."
     ),
     output: Path = typer.Option(
-        ..., "-o", "--output", metavar="FILE.safetensors", help="The file to write."
+        ..., "-o", "--output", metavar="FILE", help="The file to write; its ending is the format."
+    ),
+    file_format: str = typer.Option(
+        None,
+        "--format",
+        metavar="FORMAT",
+        help="safetensors, onnx or torch-export [by the ending: .safetensors, .onnx, .pt2].",
+    ),
+    script: Path = typer.Option(
+        None, "--script", help="For onnx and torch-export: the recipe [that of the run]."
     ),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
     json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
-    """Write the model of a run's last good checkpoint as one safetensors file.
+    """Write the model of a run's last good checkpoint as one file.
 
-    The tensors have the names of the plain model, whatever the parallelism was. Exit code 1:
-    no checkpoint is whole.
+    safetensors: the tensors, with the names of the plain model, whatever the parallelism was.
+    onnx and torch-export: a program that needs no recipe. For these the recipe is imported, and the
+    program is run beside the model (onnx: by onnxruntime) before the file gets its name. Exit
+    code 1: no checkpoint is whole, or the model is no such program.
     """
-    from distrun.api.export import checkpoints_of
+    from distrun.api.export import FORMATS, checkpoints_of
     from distrun.api.export import export as export_model
     from distrun.cli import output_file
     from distrun.cli.screen.console import plain, report_error, say
+    from distrun.errors import UsageError, did_you_mean
 
-    output_file.require([output], (".safetensors",))
-    exported = export_model(checkpoints_of(runs_dir, run), output)
+    if file_format is not None and file_format not in FORMATS:
+        raise UsageError(
+            f"--format {file_format!r} is not known", did_you_mean(file_format, FORMATS)
+        )
+    endings = FORMATS.values() if file_format is None else [FORMATS[file_format]]
+    output_file.require([output], tuple(endings))
+    exported = export_model(checkpoints_of(runs_dir, run), output, script)
     if json:
         typer.echo(json_format.dumps({**vars(exported), "file": str(output)}))
     for problem in exported.passed_over:
@@ -113,3 +130,7 @@ def export(
         written = f"{exported.tensors} tensors, {exported.parameters:,} numbers"
         source = f"{exported.checkpoint} after step {exported.step}"
         typer.echo(plain(f"wrote {output}: {written}, of {source}"))
+        if exported.largest_difference is not None:
+            shape = f"[{', '.join(map(str, exported.input))}]"
+            off = f"{exported.largest_difference:.1e} of {exported.largest_result:.3g}"
+            typer.echo(f"input {shape}; its results differ from the model's by at most {off}")

@@ -12,7 +12,8 @@ import os
 import struct
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ Chunks = dict[str, list[tuple[MetadataIndex, str]]]
 """Name of a tensor -> its chunks, and the file of each."""
 
 _PREFIX = "model."
+_MISFITS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+"""What unpickled metadata that does not fit raises; CheckpointError is one of them."""
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -43,12 +46,38 @@ _DTYPES = {
 }
 
 
-def export(where: Path, out: Path) -> dict[str, Any]:
-    """Write the model; return what was written.
+@dataclass(frozen=True)
+class StoredModel:
+    """The model of a checkpoint."""
+
+    path: Path
+    step: int
+    passed_over: list[str]
+    """The problems of newer checkpoints."""
+    metas: dict[str, TensorStorageMetadata]
+    _chunks: Chunks
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield each tensor with its plain name, one in memory at a time.
+
+        Raises:
+            CheckpointError: The files do not hold all of it.
+        """
+        try:
+            for name, meta in self.metas.items():
+                yield name.removeprefix(_PREFIX), _whole(self.path, name, meta, self._chunks)
+        except _MISFITS as error:
+            raise _misfit(self.path, error) from None
+
+
+def open_model(where: Path) -> StoredModel:
+    """Find the newest good checkpoint, and the model in it.
+
+    Args:
+        where: A checkpoint, or a directory of them.
 
     Raises:
         CheckpointError: No checkpoint is whole.
-        OSError: The file cannot be written; an older file of this name is unchanged.
     """
     paths = committed(where) or [where]
     path, problems = newest_good(paths)
@@ -58,23 +87,45 @@ def export(where: Path, out: Path) -> dict[str, Any]:
     step = int(read_manifest(path)["step"])
     metadata = read_metadata(path)
     try:
-        model = _model(metadata)
-        if not model:
-            raise CheckpointError(f"{path} holds no model: no tensor is called {_PREFIX}…")
-        chunks = _chunks(metadata)
-        tensors = (_whole(path, name, meta, chunks) for name, meta in model.items())
-        _write(out, _header(model, step), tensors)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path / METADATA} does not fit the files: {error}") from None
+        model, chunks = _model(metadata), _chunks(metadata)
+    except _MISFITS as error:
+        raise _misfit(path, error) from None
+    if not model:
+        raise CheckpointError(f"{path} holds no model: no tensor is called {_PREFIX}…")
+    return StoredModel(path, step, problems, model, chunks)
+
+
+def export(where: Path, out: Path) -> dict[str, Any]:
+    """Write the model; return what was written.
+
+    Raises:
+        CheckpointError: No checkpoint is whole.
+        OSError: The file cannot be written; an older file of this name is unchanged.
+    """
+    stored = open_model(where)
+    try:
+        header = _header(stored.metas, stored.step)
+        _write(out, header, (tensor for _, tensor in stored.tensors()))
+    except _MISFITS as error:
+        raise _misfit(stored.path, error) from None
+    return told(stored)
+
+
+def told(stored: StoredModel) -> dict[str, Any]:
+    """Return what is printed of a model that was exported."""
     return {
-        "checkpoint": str(path),
-        "step": step,
-        "tensors": len(model),
-        "parameters": sum(math.prod(meta.size) for meta in model.values()),
-        "passed_over": problems,
+        "checkpoint": str(stored.path),
+        "step": stored.step,
+        "tensors": len(stored.metas),
+        "parameters": sum(math.prod(meta.size) for meta in stored.metas.values()),
+        "passed_over": stored.passed_over,
     }
+
+
+def _misfit(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, CheckpointError):
+        return error
+    return CheckpointError(f"{path / METADATA} does not fit the files: {error}")
 
 
 def _model(metadata: Metadata) -> dict[str, TensorStorageMetadata]:

@@ -65,11 +65,9 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class TextConfig(TrainConfig):
-    """The further settings of every recipe of the GPT."""
+class WindowConfig(TrainConfig):
+    """The further settings of every recipe that trains on windows of tokens."""
 
-    size: str = option("tiny", "size of the model: tiny small 124M 350M 774M 1.5B 8B")
-    tied: bool | None = option(None, "one matrix as embedding and head; None: as --size says")
     seq_len: int = option(128, "tokens in a window", 2)
     accumulate: int = option(1, "micro-batches per step; one update after all", 1)
     weight_decay: float = option(0.1, "weight decay of matrices; norms have none", 0)
@@ -86,6 +84,14 @@ class TextConfig(TrainConfig):
     workers: int = option(0, "DataLoader processes per rank", 0, 64)
     eval_batches: int = option(4, "evaluation batches of --batch-size windows", 1)
     sample: int = option(0, "bytes of text to write at the end", 0, 100_000)
+
+
+@dataclass(frozen=True)
+class TextConfig(WindowConfig):
+    """The further settings of every recipe of the GPT."""
+
+    size: str = option("tiny", "size of the model: tiny small 124M 350M 774M 1.5B 8B")
+    tied: bool | None = option(None, "one matrix as embedding and head; None: as --size says")
 
 
 _Config = TypeVar("_Config", bound=TrainConfig)
@@ -111,7 +117,8 @@ def parse(
     try:
         _require_known(unknown, values)
         _require_ranges(config, values)
-        _require_extras(values)
+        if values["tensorboard"]:
+            require_package("--tensorboard", "tensorboard", "tensorboard")
         settings = config(**values)
         for check in checks:
             check(settings, env.world_size)
@@ -166,9 +173,19 @@ def _require_known(unknown: Sequence[str], values: Mapping[str, Any]) -> None:
         raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}{advice}")
 
 
-def _require_extras(values: dict[str, Any]) -> None:
-    if values["tensorboard"] and (command := missing("tensorboard", "tensorboard")):
-        raise ConfigError(f"--tensorboard needs tensorboard, which is not installed: {command}")
+def require_package(flag: str, package: str, extra: str) -> None:
+    """Refuse a flag whose package is not installed.
+
+    Args:
+        flag: The flag that needs it.
+        package: As it is imported.
+        extra: The extra of distrun that brings it.
+
+    Raises:
+        ConfigError: It is not there; the message has the command that installs it.
+    """
+    if command := missing(package, extra):
+        raise ConfigError(f"{flag} needs {package}, which is not installed: {command}")
 
 
 def _require_ranges(config: type[TrainConfig], values: dict[str, Any]) -> None:
