@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import shlex
@@ -13,7 +14,7 @@ from typing import Any
 from distrun.cli.app import app
 from distrun.cli.torchrun_options import OPTIONS
 from tests.unit.cli.commands import command_of
-from tests.unit.docs.pages import Block, blocks_of
+from tests.unit.docs.pages import ROOT, Block, blocks_of
 
 _LANGUAGES = ("console", "bash")
 _VARIABLES = re.compile(r"^(?:[A-Z_]+=\S* +)+")
@@ -79,7 +80,22 @@ def unknown_words(line: str) -> list[str]:
         if words[0] not in command.commands:
             return [words[0]] if command.name == "distrun" else []
         command = command.commands[words.pop(0)]
+    if command.context_settings.get("ignore_unknown_options"):
+        return []  # they are those of a recipe
     return list(_unknown_flags(words, flags_of(command), stops=command.name == "launch"))
+
+
+def recipe_flags() -> set[str]:
+    """Return the flags of all recipes: the fields of their settings."""
+    found = set()
+    for file in (ROOT / "distrun" / "train" / "config.py", *sorted(ROOT.glob("recipes/*.py"))):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
+                fields = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
+                found |= {
+                    each.id.replace("_", "-") for each in fields if isinstance(each, ast.Name)
+                }
+    return {f"--{prefix}{name}" for name in found for prefix in ("", "no-")}
 
 
 def _unknown_flags(words: list[str], known: Mapping[str, bool], *, stops: bool) -> Iterator[str]:

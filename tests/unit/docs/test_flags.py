@@ -10,22 +10,15 @@ import pytest
 from distrun.cli.app import app
 from distrun.cli.torchrun_options import OPTIONS
 from tests.unit.cli.commands import command_of
-from tests.unit.docs.command_lines import all_flags, command_lines, flags_of, unknown_words
+from tests.unit.docs.command_lines import (
+    all_flags,
+    command_lines,
+    flags_of,
+    recipe_flags,
+    unknown_words,
+)
 from tests.unit.docs.pages import PAGES, ROOT, names_in, spans_of, table_below
 
-_RECIPES = {
-    *(
-        "--accumulate",
-        "--checkpoint-dir",
-        "--checkpoint-every",
-        "--checkpoint-minutes",
-        "--compile",
-    ),
-    *("--data", "--deterministic", "--eval-every", "--log-every", "--no-save", "--precision"),
-    *("--profile", "--recompute", "--resume", "--sample", "--schedule", "--steps"),
-    *("--tensorboard", "--strategy", "--compile"),
-}
-"""Flags of recipes that pages name; `tests/recipes/test_bad_input.py` runs them."""
 _OTHERS = {
     "accelerate": "--num_machines --num_processes --gpu_ids --deepspeed_hostfile --machine_rank"
     " --main_process_ip --main_process_port --max_restarts --log_dir --tee --module --no_python"
@@ -54,7 +47,7 @@ def test_every_command_line_has_known_commands_and_flags(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_flag_in_the_text_is_one_of_distrun_or_of_a_tool_that_is_listed(page: Path) -> None:
-    known = all_flags() | _RECIPES | {f for flags in _OTHERS.values() for f in flags.split()}
+    known = all_flags() | recipe_flags() | {f for flags in _OTHERS.values() for f in flags.split()}
     named = {flag for span in spans_of(page) for flag in re.findall(r"(?<!\S)--[\w-]+", span)}
     assert not named - known
 
