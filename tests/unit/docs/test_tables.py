@@ -124,6 +124,13 @@ def test_the_recipes_are_those_that_there_are() -> None:
     assert [name.strip("`") for (name,) in rows] == [f"{name}.py" for name in NAMES]
 
 
+def test_the_rooms_are_those_that_there_are() -> None:
+    text = (_DOCS / "architecture.md").read_text()
+    named = set(re.findall(r"^  (\w+)/ ", text, flags=re.M))
+    rooms = {p.name for p in (ROOT / "distrun").iterdir() if (p / "__init__.py").is_file()}
+    assert named == rooms
+
+
 def test_the_page_of_known_errors_is_made_of_the_table_of_cures() -> None:
     assert tuple(cure for part in cures.SECTIONS.values() for cure in part) == CURES
     assert cures.PAGE.read_text() == cures.page(), "python -m tests.unit.docs.cures"
