@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -99,3 +100,12 @@ def test_the_tab_key_completes_commands_flags_and_scripts(shell: str, home: Path
             terminal.wait_for(completed)
     finally:
         terminal.close()
+
+
+def test_python_m_distrun_completes_the_same_name(home: Path) -> None:
+    line = f"{shlex.quote(sys.executable)} -m distrun --show-completion; true"
+    shown = subprocess.run(
+        ["bash", "-c", line], env=environ(home), capture_output=True, text=True, timeout=60
+    )
+    assert "_DISTRUN_COMPLETE=" in shown.stdout
+    assert shown.stdout.rstrip().endswith(" distrun")
