@@ -21,7 +21,7 @@ def main() -> None:
         _require_current_directory()
         from distrun.cli.app import app  # the commands need functions that other systems lack
 
-        app()
+        app(prog_name="distrun")  # under python -m too: the shell completes this name
     except DistrunError as error:
         report_error(error.message, error.hint)
         sys.exit(error.exit_code)

@@ -29,7 +29,7 @@ from tests.mutants.workers import WORKERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = (*CONTROL, *NODES, *WORKERS)
-_COPIED = ("distrun", "recipes", "tests", "benchmarks", "pyproject.toml", "README.md")
+_COPIED = ("distrun", "recipes", "tests", "benchmarks", "pyproject.toml", "README.md", "docs")
 _LIMIT_S = 300.0
 _PASSED, _FAILED = 0, 1  # of pytest; the other codes say that it could not run them
 

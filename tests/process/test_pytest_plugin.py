@@ -249,9 +249,9 @@ def test_a_python_that_was_started_by_a_relative_path_runs_ranks(tmp_path: Path)
     assert done.stdout == "[0]\n", done.stderr
 
 
-def test_the_readmes_tests_pass_as_they_stand(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    blocks = [part.partition("```")[0] for part in readme.split("```python\n")[1:]]
+def test_the_tests_of_the_page_on_comm_pass_as_they_stand(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "comm.md").read_text()
+    blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     (block,) = (b for b in blocks if "run_ranks" in b)
     done = run_pytest(tmp_path, block)
     assert done.returncode == 0, done.stdout
