@@ -26,6 +26,7 @@ from distrun.agent.forks import Forks
 from distrun.agent.looks import Looks
 from distrun.agent.rank import Rank
 from distrun.agent.records import Records
+from distrun.agent.samples import Samples
 from distrun.agent.stdin import Stdin
 from distrun.env import TAG
 from distrun.processes import reap_children, send, sweep
@@ -62,7 +63,7 @@ class Node:
         self._beat_at = 0.0
         self._orphaned = False
         self._parent = os.getppid()
-        self._ending = Ending(os.environ[TAG], forks.pid, channel.event)
+        self._ending = Ending(os.environ[TAG], self._own_children, channel.event)
         self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "start": self._start,
             "signal": self._signal,
@@ -84,6 +85,7 @@ class Node:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
         self._records = Records(self._selector, lambda: {r.pid for r in self._live()})
         self._looks = Looks(self._records, self._live, channel.event)
+        self._samples = Samples(self._selector, channel.event)
 
     def run(self) -> None:
         """Serve until the supervisor ends the node, then leave no process."""
@@ -103,10 +105,11 @@ class Node:
             self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # of what it had left behind
             rank.close()
         self._records.close()
+        self._samples.close()
         self._channel.event("swept")
 
     def _timeout_s(self) -> float:
-        due = [self._beat_at, *self._ending.due(), *self._looks.due()]
+        due = [self._beat_at, *self._ending.due(), *self._looks.due(), *self._samples.due()]
         if self._metrics:
             due.append(self._metrics_due)
         return max(0.0, min(due) - time.monotonic())
@@ -120,6 +123,7 @@ class Node:
         if self._metrics and now >= self._metrics_due:
             self._send_metrics()
         self._looks.on_time()
+        self._samples.on_time()
         self._obey()
         self._ending.on_time(self._live())
         if self._ending.stopped:
@@ -188,6 +192,7 @@ class Node:
 
     def _start(self, command: dict[str, Any]) -> None:
         self._by_itself = command["by_itself"]
+        self._samples.begin(command["metrics_every_s"])
         self._channel.event("node_stage", stage=WAITING_FOR_NODES)
         try:
             threading.Thread(target=self._engine, args=(command,), daemon=True).start()
@@ -333,6 +338,9 @@ class Node:
 
     def _live(self) -> list[Rank]:
         return [r for r in self._ranks.values() if r.pid and r.status is None]
+
+    def _own_children(self) -> tuple[int, ...]:
+        return self._forks.pid, *self._samples.pids
 
     def _signal(self, command: dict[str, Any]) -> None:
         """Pass a signal to the ranks that handle it; report the others."""

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 
 from distrun.api import runs
-from distrun.api.run_witnesses import read_record
 from distrun.diagnose.call_paths import CallPath, path_of, shared
 from distrun.diagnose.hang.timeline import last_call
 from distrun.errors import MachineError, UsageError
+from distrun.report.run_witnesses import read_record
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
 from distrun.signals import STACKS

@@ -95,6 +95,10 @@ class LaunchPlan:
     """The one node that this run supervises and records, if the others do so themselves."""
     rdzv_id: str = ""
     """Name of the rendezvous, if it is not the name of the run: the same on all nodes."""
+    metrics_every_s: float = 10.0
+    """How often each machine is sampled; 0 for never."""
+    report: bool = True
+    """Whether report.html is written at the end."""
 
     @property
     def supervised(self) -> tuple[NodePlan, ...]:
@@ -143,6 +147,16 @@ class LaunchPlan:
         script = program.script if program.no_python else _unmacroed(program.path)
         # Without `--` torchrun's parser reads the script's own `--run` as its `--run-path`.
         return [*arguments, "--", script, *map(_unmacroed, program.args)]
+
+    def start_order(self, node_rank: int, number: int) -> dict[str, Any]:
+        """Return what the agent of a node is told when its ranks may start."""
+        samples = not self.local or number == self.nodes[0].number  # once a machine
+        return {
+            "arguments": self.torchrun_arguments(node_rank),
+            "max_restarts": self.max_restarts,
+            "by_itself": self.own_node is not None,
+            "metrics_every_s": self.metrics_every_s if samples else 0.0,
+        }
 
     def next_attempt(self, attempt: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
         """Return the plan of the next attempt: another id, maybe fewer nodes.

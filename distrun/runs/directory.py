@@ -38,13 +38,18 @@ class RunDirectory:
 
     @property
     def metrics(self) -> RunFile:
-        """The metrics that the recipe logged, one line per step."""
+        """What ranks have logged, a line per step, and what was sampled on the nodes."""
         return self._file("metrics.jsonl")
 
     @property
     def verdict(self) -> RunFile:
         """The verdict: what failed first."""
         return self._file("verdict.json")
+
+    @property
+    def report(self) -> RunFile:
+        """The report for people, written at the end."""
+        return self._file("report.html")
 
     @property
     def supervisor_log(self) -> RunFile:

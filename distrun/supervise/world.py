@@ -138,13 +138,8 @@ class World:
         self._started_at = time.monotonic()
         for node_rank, agent in enumerate(agents, self.plan.own_node or 0):
             agent.node_rank = node_rank
-            agent.send(
-                "start",
-                arguments=self.plan.torchrun_arguments(node_rank),
-                restarts=self.restarts,
-                max_restarts=self.plan.max_restarts,
-                by_itself=self.plan.own_node is not None,
-            )
+            order = self.plan.start_order(node_rank, agent.index)
+            agent.send("start", restarts=self.restarts, **order)
         self.tell(
             "world_started",
             attempt=self.attempt,

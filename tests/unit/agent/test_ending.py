@@ -40,7 +40,7 @@ class Started:
         self.rank.pid = self.process.pid
         self.told: list[str] = []
         # As if all ranks were below the forkserver: no process of this test is a leftover.
-        self.ending = Ending("unit-test/0", os.getpid(), lambda name, **_: self.told.append(name))
+        self.ending = Ending("unit-test/0", lambda: [os.getpid()], lambda name, **_: self.told.append(name))
         assert self.process.stdout and self.process.stdout.read(5) == b"ready"
 
     def stop_process(self) -> None:
