@@ -71,6 +71,8 @@ THIRD_PARTY = {
     "matplotlib": {"cli"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "pyarrow": {"report"},
+    **dict.fromkeys(("wandb", "mlflow", "trackio"), {"train"}),
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

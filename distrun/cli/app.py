@@ -6,7 +6,20 @@ import os
 
 import typer
 
-from distrun.cli import config, diagnose, launch, logs, ps, recipes, show, stacks, stop, verify
+from distrun.cli import (
+    config,
+    diagnose,
+    export,
+    launch,
+    logs,
+    ps,
+    recipes,
+    report,
+    show,
+    stacks,
+    stop,
+    verify,
+)
 from distrun.cli.bench import command as bench_comm
 from distrun.cli.check import command as check
 from distrun.cli.commands import Root
@@ -34,6 +47,8 @@ app.command("stop")(stop.stop)
 app.command("stacks")(stacks.stacks)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("check", cls=CheckHelp)(check.check)
 app.command("verify")(verify.verify)
 app.add_typer(bench_comm.app, name="bench-comm")

@@ -27,15 +27,15 @@ def series(lines: Mapping[Any, Line], parts: int, clean: Any) -> list[dict[str, 
                 "rank": line.owner,
                 "attempt": line.attempt,
                 "count": len(line.values),
-                "step": [_short(line.steps[i]) for i in kept],
+                "step": [short(line.steps[i]) for i in kept],
                 "time": [round(line.times[i], 3) for i in kept],
-                "value": [_short(line.values[i]) for i in kept],
+                "value": [short(line.values[i]) for i in kept],
             }
         )
     return found
 
 
-def _short(value: float) -> float | int | str:
+def short(value: float) -> float | int | str:
     """Return a number with seven digits, which a float32 has."""
     if not math.isfinite(value):
         return str(value)
@@ -43,9 +43,9 @@ def _short(value: float) -> float | int | str:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def script_text(data: Mapping[str, Any]) -> Markup:
+def script_text(data: Mapping[str, Any], schema: str = SCHEMA) -> Markup:
     """Return JSON that no HTML parser takes for markup."""
-    text = json.dumps({"schema": SCHEMA, **data}, allow_nan=False, separators=(",", ":"))
+    text = json.dumps({"schema": schema, **data}, allow_nan=False, separators=(",", ":"))
     for unsafe, escaped in _UNSAFE.items():
         text = text.replace(unsafe, escaped)
     return Markup(text)

@@ -71,24 +71,25 @@ def contents(facts: Facts) -> dict[str, Any]:
         "span": span,
         "seconds": seconds,
     }
+    found["data"] = {
+        "schema": block.SCHEMA,
+        "run": found["run_id"],
+        "recipe": found["title"],
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "exit_code": record.exit_code,
+        "attempts": record.attempts,
+        "nnodes": record.nnodes,
+        "nproc_per_node": record.nproc_per_node,
+        "summary": asdict(told_summary),
+        "figures": found["figures"],
+        "goodput_s": spent.seconds if spent else None,
+        "straggler": slow.rank if slow else None,
+        "setup": found["setup"],
+    }
     parts = max(10, min(300, _BLOCK_POINTS // (4 * max(1, len(lines)))))
     found["block"] = block.script_text(
-        {
-            "run": found["run_id"],
-            "recipe": found["title"],
-            "started_at": record.started_at,
-            "ended_at": record.ended_at,
-            "exit_code": record.exit_code,
-            "attempts": record.attempts,
-            "nnodes": record.nnodes,
-            "nproc_per_node": record.nproc_per_node,
-            "summary": asdict(told_summary),
-            "figures": found["figures"],
-            "goodput_s": spent.seconds if spent else None,
-            "straggler": slow.rank if slow else None,
-            "setup": found["setup"],
-            "series": block.series(lines, parts, clean),
-        }
+        {**found["data"], "series": block.series(lines, parts, clean)}
     )
     return found
 

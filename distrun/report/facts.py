@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from distrun.runs.files import RunFile
 from distrun.runs.record import RunRecord
 
 _LIMIT_NBYTES = 16 << 20
+_MAX_BENCHES = 100
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,34 @@ def read_facts(run: RunDirectory) -> Facts:
         numbers,
         witnesses_of(run),
         _json(run.verdict),
-        _json(RunFile(run.path, ("bench.json",), run.held)),
+        _json(_bench_file(run)) or _bench_before(run, found),
     )
+
+
+def _bench_file(run: RunDirectory) -> RunFile:
+    return RunFile(run.path, ("bench.json",), run.held)
+
+
+def _bench_before(run: RunDirectory, found: RunRecord) -> Mapping[str, Any]:
+    """Return the last report of bench-comm that was made on the same nodes before a run ended."""
+    end = found.ended_at or math.inf
+    known = [RunDirectory(path.parent) for path in run.path.parent.glob("*/bench.json")]
+    benches = []
+    for other in sorted(known, key=lambda each: each.run_id)[-_MAX_BENCHES:]:
+        try:
+            told = record.read(other)
+        except (OSError, ValueError):
+            continue
+        if told.started_at < end and _machines(told) == _machines(found):
+            benches.append((told.started_at, other))
+    return _json(_bench_file(max(benches, key=lambda each: each[0])[1])) if benches else {}
+
+
+def _machines(found: RunRecord) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return what tells whether two runs had the same nodes."""
+    nodes = found.plan.get("nodes")
+    told = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+    return found.host, tuple((str(n.get("host")), str(n.get("address"))) for n in told)
 
 
 def _json(file: RunFile) -> Mapping[str, Any]:

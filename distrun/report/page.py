@@ -28,6 +28,7 @@ def rendered(template: str, variables: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pages.globals["tuple"] = tuple
     text = pages.get_template(template).render(variables)
     return text.encode(errors="replace").decode()  # file names may hold bytes that are no text
 

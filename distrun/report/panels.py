@@ -66,6 +66,8 @@ class Named:
     line: Line
     name: str
     faint: bool = False
+    since: float = 0.0
+    """Where its axis of time begins."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,17 @@ def training_panels(
     order += [title for title in by_title if title not in order]
     shown, left_out = order[:MAX_PANELS], order[MAX_PANELS:]
     groups = [
-        [each for name in by_title[t] for each in _named(name, by_title[t], lines_of[name])]
+        [
+            replace(each, since=started_at)
+            for name in by_title[t]
+            for each in _named(name, by_title[t], lines_of[name])
+        ]
         for t in shown
     ]
     parts = _parts(groups)
+    own = [(at - started_at, text) for at, text in marks]
     panels = [
-        _panel(title, by_title[title][0], group, started_at, marks, parts)
+        _panel(title, by_title[title][0], group, parts, own)
         for title, group in zip(shown, groups, strict=True)
     ]
     return [p for p in panels if p.over_steps or p.note], left_out, constant
@@ -199,13 +206,19 @@ def _parts(groups: Sequence[Sequence[Named]]) -> int:
     return max(10, min(300, _POINTS // max(1, 8 * curves)))
 
 
+def overlaid(name: str, group: Sequence[Named]) -> Panel:
+    """Return the chart of one name of several runs."""
+    title = next((t for t, pattern in _FIRST if pattern.fullmatch(name)), name)
+    own = name if title in ("Loss", "Throughput") else title
+    return _panel(own, name, group, _parts([group] * MAX_PANELS))
+
+
 def _panel(
     title: str,
     name: str,
     group: Sequence[Named],
-    started_at: float,
-    marks: Sequence[tuple[float, str]],
     parts: int,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> Panel:
     most = max(8, 8 * 300 // parts)
     drawn = group[:most]
@@ -223,19 +236,18 @@ def _panel(
         for each in drawn
     ]
     timed = [
-        replace(curve, xs=[at - started_at for at in each.line.times])
+        replace(curve, xs=[at - each.since for at in each.line.times])
         for curve, each in zip(chart, drawn, strict=True)
     ]
     style: dict[str, Any] = {"may_be_log": title in ("Loss", "Gradient norm"), "parts": parts}
     style["from_zero"] = title in _FROM_ZERO
-    own = [(at - started_at, text) for at, text in marks]
     notes = _not_finite(group)
     if len(drawn) < len(group):
         notes.append(f"{len(drawn)} of {len(group)} lines are drawn")
     return Panel(
         f"{title}, {unit.name}" if unit.name and title != name else title,
         draw(Chart(chart, f"{title} over steps", **style)),
-        draw(Chart(timed, f"{title} over time", x_text=_clock, marks=own, **style)),
+        draw(Chart(timed, f"{title} over time", x_text=_clock, marks=marks, **style)),
         list(colours.items()) if len(colours) > 1 else [],
         _facts(group, unit.words),
         "; ".join(notes),
@@ -246,16 +258,17 @@ def _facts(group: Sequence[Named], words: Words) -> list[str]:
     """Return the last value and the range of each name; of many ranks or nodes together."""
     labels = list(dict.fromkeys(each.name for each in group))
     if len(labels) > 2:
-        lines = [each.line for each in group]
-        last = [line.finite[-1] for line in lines if line.finite]
-        if not last:
+        every = [each.line for each in group]
+        ends = [line.finite[-1] for line in every if line.finite]
+        if not ends:
             return []
-        return [f"last {_range(last, words)}; of all {_range([*_values(lines)], words)}"]
+        return [f"last {_range(ends, words)}; of all {_range(_values(every), words)}"]
     found = []
     for label in labels:
         lines = [each.line for each in group if each.name == label]
         if values := _values(lines):
-            said = f"last {words(values[-1])}, {_range(values, words)}"
+            last, reach = words(values[-1]), _range(values, words)
+            said = last if last == reach else f"last {last}, {reach}"
             found.append(f"{label}: {said}" if len(labels) > 1 else said)
     return found
 
@@ -294,10 +307,10 @@ def system_panels(numbers: Numbers, started_at: float, hosts: dict[int, str]) ->
     for (name, node, _), line in sorted(numbers.system.items()):
         host = hosts.get(node, f"node{node}")
         if found := _GPU.fullmatch(name):
-            groups[found[2]].append(Named(line, f"{host} GPU {found[1]}"))
+            groups[found[2]].append(Named(line, f"{host} GPU {found[1]}", since=started_at))
         elif name in _SYSTEM:
-            groups[name].append(Named(line, host))
+            groups[name].append(Named(line, host, since=started_at))
     order = [name for name in _SYSTEM if name in groups]
     parts = _parts([groups[name] for name in order])
-    panels = [_panel(_SYSTEM[n], n, groups[n], started_at, (), parts) for n in order]
+    panels = [_panel(_SYSTEM[n], n, groups[n], parts) for n in order]
     return [panel for panel in panels if panel.over_time]

@@ -48,7 +48,7 @@ def axis(values: Sequence[float], *, may_be_log: bool = False, from_zero: bool =
 
 def exact_axis(low: float, high: float) -> Axis:
     """Return an axis without room at its ends."""
-    return Axis(low, high if high > low else low + 1.0)
+    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
 
 
 def _round_values(low: float, high: float, count: int) -> list[float]:
@@ -61,13 +61,13 @@ def _round_values(low: float, high: float, count: int) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Return a number with four digits: `1.234`, `12 300`, `1.2e-05`."""
+    """Return a number with four digits or more: `1.234`, `12300`, `1.2e-05`."""
     if not math.isfinite(value):
         return str(value)
     if value == 0:
         return "0"
     if 1e4 <= abs(value) < 1e7:
-        return f"{value:,.0f}".replace(",", "\u202f")
+        return f"{value:.0f}"
     if 1e-3 <= abs(value) < 1e4:
         return f"{value:.4g}"
     return f"{value:.3g}"

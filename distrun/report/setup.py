@@ -15,7 +15,7 @@ from distrun.report.chart import Chart, Curve, draw
 from distrun.report.facts import Facts
 from distrun.report.lines import is_number
 from distrun.report.private import Clean, command_line, shown_environment
-from distrun.report.summary import step_time
+from distrun.report.summary import step_spread
 from distrun.runs.record import MASK, RunRecord
 
 _MAX_NODES = 64
@@ -83,10 +83,10 @@ def prediction(facts: Facts) -> list[tuple[str, str, str, str]]:
     """Return what was predicted beside what was measured, and their ratio."""
     told = facts.record.prediction
     memory = [v for line in facts.numbers.of("memory_nbytes") for v in line.finite]
-    spread = step_time(facts)
+    spread = step_spread(facts)
     rows = (
         ("peak memory of a rank", "peak_memory_nbytes", max(memory, default=None), scale.nbytes),
-        ("step time", "step_time_s", spread[0] if spread else None, scale.seconds),
+        ("step time", "step_time_s", spread["p50"] if spread else None, scale.seconds),
     )
     found = []
     for label, key, measured, words in rows:

@@ -112,9 +112,9 @@ def figures(facts: Facts, spent: Goodput | None) -> list[tuple[str, str, str]]:
         values = [line.values[-1] for line in numbers.of(name)]
         if values:
             found.append((label, scale.number(values[-1]), ""))
-    if spread := step_time(facts):
-        p50, p95 = spread
-        found.append(("step time", scale.seconds(p50), f"p50; p95 {scale.seconds(p95)}"))
+    if spread := step_spread(facts):
+        p50, p95 = scale.seconds(spread["p50"]), scale.seconds(spread["p95"])
+        found.append(("step time", p50, f"p50; p95 {p95}"))
     for name in numbers.names:
         if name.endswith("_per_s") and (values := [v for n in numbers.of(name) for v in n.finite]):
             found.append((name.replace("_per_s", "/s"), scale.number(median(values)), "median"))
@@ -131,11 +131,11 @@ def figures(facts: Facts, spent: Goodput | None) -> list[tuple[str, str, str]]:
     return found
 
 
-def step_time(facts: Facts) -> tuple[float, float] | None:
-    """Return p50 and p95 of the time of a step; None for fewer than two steps."""
+def step_spread(facts: Facts) -> dict[str, float] | None:
+    """Return p25, p50, p75 and p95 of the time of a step; None for fewer than two steps."""
     lines = facts.numbers.of("step_time_s") or step_times(facts.numbers)
     values = [value for line in lines for value in line.finite]
     if len(values) < 2:
         return None
     cuts = quantiles(values, n=20, method="inclusive")
-    return median(values), cuts[18]
+    return {"p25": cuts[4], "p50": cuts[9], "p75": cuts[14], "p95": cuts[18]}

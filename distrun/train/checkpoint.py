@@ -33,6 +33,7 @@ from distrun.dcp.saver import Saver, new_group
 from distrun.dcp.state import materialise, stored_shapes, training_state, whole_shapes
 from distrun.dcp.storage import Reader
 from distrun.torch_private import SCALER_GROWTH
+from distrun.train import metrics
 from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place
@@ -131,11 +132,15 @@ class Checkpoints:
             return
         every = self._config.checkpoint_every
         last = stop or done == self._config.steps
+        begun, saved_step = time.perf_counter(), self._saved_step
         self._saver.look()
         if last or (every > 0 and done % every == 0) or self._minutes_are_over():
             self.save(done)
         if last:
             self._saver.finish(last=True)
+        if self._saved_step != saved_step and self._place.rank == 0:
+            waited_s = time.perf_counter() - begun  # what training has waited for it
+            metrics.log(done, total_steps=self._config.steps, save_s=waited_s)
 
     def _minutes_are_over(self) -> bool:
         if self._clock is None:
