@@ -16,6 +16,7 @@ from distrun.runs.files import RunFile
 _OWN = frozenset(("rank", "time", "step", "total_steps", "every", "node", "system"))
 _MAX_LINES = 20_000
 """Names that change at every step must not take all memory."""
+_GREATEST = 1e300
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -151,12 +152,14 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def number(told: Any) -> float | None:
-    """Return a value of `metrics.jsonl` as a number; None if it is none."""
+    """Return a value of `metrics.jsonl` as a number; None if it is none.
+
+    Numbers that cannot be drawn, because differences of them overflow, count as infinite.
+    """
     if isinstance(told, str):
         return _WORDS.get(told)
     if type(told) not in (int, float):
         return None
-    try:
-        return float(told)
-    except OverflowError:
+    if abs(told) > _GREATEST:
         return math.inf if told > 0 else -math.inf
+    return float(told)

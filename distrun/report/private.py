@@ -13,7 +13,7 @@ from distrun.runs.record import MASK
 Clean = Callable[[str], str]
 
 _HOMES = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s'\":,;<>]+|(?<![\w.-])/root(?![\w.-])")
-_PACKAGES = re.compile(r"(?:/[^/\s'\":,;<>]+)+/(?=(?:site|dist)-packages/)")
+_PACKAGES = re.compile(r"(?<![^\s'\":,;<>(=])(?:/[^/\s'\":,;<>]+)+/(?=(?:site|dist)-packages/)")
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 _TOKENS = re.compile(
     r"\b(?:hf_\w{16,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LOG_FROM = 200.0
-"""An axis is logarithmic if the greatest value is so many times the least."""
+_LOG_FROM = 2.3
+"""Powers of ten between the least and the greatest value that make an axis logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Axis:
 def axis(values: Sequence[float], *, may_be_log: bool = False, from_zero: bool = False) -> Axis:
     """Return an axis for finite values; all equal ones get some room."""
     low, high = min(values), max(values)
-    if may_be_log and low > 0 and high / low > _LOG_FROM:
-        room = 0.03 * math.log10(high / low)
+    if may_be_log and low > 0 and (reach := math.log10(high) - math.log10(low)) > _LOG_FROM:
+        room = 0.03 * reach
         return Axis(math.log10(low) - room, math.log10(high) + room, log=True)
     if from_zero and low > 0:
         low = 0.0
