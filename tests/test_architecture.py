@@ -72,7 +72,9 @@ THIRD_PARTY = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "pyarrow": {"report"},
-    **dict.fromkeys(("wandb", "mlflow", "trackio"), {"train"}),
+    "wandb": {"train"},
+    "mlflow": {"train"},
+    "trackio": {"train"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

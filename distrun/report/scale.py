@@ -9,6 +9,9 @@ from dataclasses import dataclass
 _LOG_FROM = 2.3
 """Powers of ten between the least and the greatest value that make an axis logarithmic."""
 
+_LEAST = 1e-300
+"""Below that, a power of ten is 0."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -36,7 +39,7 @@ class Axis:
 def axis(values: Sequence[float], *, may_be_log: bool = False, from_zero: bool = False) -> Axis:
     """Return an axis for finite values; all equal ones get some room."""
     low, high = min(values), max(values)
-    if may_be_log and low > 0 and (reach := math.log10(high) - math.log10(low)) > _LOG_FROM:
+    if may_be_log and low > _LEAST and (reach := math.log10(high) - math.log10(low)) > _LOG_FROM:
         room = 0.03 * reach
         return Axis(math.log10(low) - room, math.log10(high) + room, log=True)
     if from_zero and low > 0:

@@ -50,6 +50,7 @@ def test_a_writer_of_tensorboard_gets_them_once_it_is_attached(run: Run) -> None
     assert run(code + LOG).stdout == "loss 1.0 1\nloss 0.5 2\n"
 
 
+@pytest.mark.thorough  # it makes the tables of its database
 def test_a_run_of_mlflow_that_is_open_gets_them(run: Run) -> None:
     pytest.importorskip("mlflow")
     code = (
@@ -89,6 +90,7 @@ def test_track_opens_tensorboard_in_the_run_directory_on_rank_0_alone(
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.thorough
 def test_track_opens_a_run_of_mlflow(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     run(LOG, DISTRUN_TRACK="mlflow", RANK="0")
