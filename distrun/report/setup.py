@@ -113,13 +113,12 @@ def bandwidths(bench: Mapping[str, Any], clean: Clean) -> list[tuple[str, Markup
 
 def _bandwidth(op: str, sizes: Mapping[int, float]) -> Markup:
     xs = sorted(sizes)
-    curve = Curve(op, 0, [math.log2(x) for x in xs], [sizes[x] for x in xs])
+    curve = Curve(op, 0, [math.log2(x) for x in xs], [sizes[x] / 1e9 for x in xs])
     return draw(
         Chart(
             [curve],
-            f"busbw of {op} over the size",
+            f"busbw of {op} in GB/s over the size",
             from_zero=True,
             x_text=lambda power: scale.nbytes(2.0**power),
-            y_text=lambda value: f"{value / 1e9:.3g} GB/s",
         )
     )
