@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from distrun.report.decimate import decimated
+from distrun.report.decimate import Point, decimated, means
 from distrun.report.scale import Axis, axis, exact_axis, tick
 
 _WIDTH, _HEIGHT = 380.0, 190.0
@@ -42,6 +42,8 @@ class Chart:
     parts: int = 300
     marks: Sequence[tuple[float, str]] = ()
     """Positions on the x axis with their words: restarts."""
+    x_unit: float = 1.0
+    """Ticks of the x axis are round in this unit."""
     x_text: Callable[[float], str] = field(default=tick)
     y_text: Callable[[float], str] = field(default=tick)
 
@@ -53,7 +55,7 @@ def draw(chart: Chart) -> Markup:
     ys = [curve.ys[i] for curve, kept in shown for i in kept]
     if not ys:
         return Markup("")
-    x_axis = exact_axis(min(xs), max(xs))
+    x_axis = exact_axis(min(xs), max(xs), chart.x_unit)
     y_axis = axis(ys, may_be_log=chart.may_be_log, from_zero=chart.from_zero)
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img"'
@@ -61,7 +63,7 @@ def draw(chart: Chart) -> Markup:
         *_y_ticks(y_axis, chart.y_text),
         *_x_ticks(x_axis, chart.x_text),
         *(_mark(x_axis, at, text) for at, text in chart.marks),
-        *(_line(curve, kept, x_axis, y_axis) for curve, kept in shown if kept),
+        *(_line(curve, kept, x_axis, y_axis, chart.parts) for curve, kept in shown if kept),
         *_not_finite(chart.curves, x_axis),
         "</svg>",
     ]
@@ -97,14 +99,25 @@ def _x_ticks(axis_: Axis, words: Callable[[float], str]) -> list[str]:
     return drawn
 
 
-def _line(curve: Curve, kept: list[int], x_axis: Axis, y_axis: Axis) -> str:
-    points = [f"{_x(x_axis, curve.xs[i]):.1f} {_y(y_axis, curve.ys[i]):.1f}" for i in kept]
+def _line(curve: Curve, kept: list[int], x_axis: Axis, y_axis: Axis, parts: int) -> str:
+    """Return a curve; of one with many points its range, and on top the mean of each column."""
     style = f"c{curve.colour}" + (" faint" if curve.faint else "")
     title = f"<title>{escape(curve.name)}</title>"
-    if len(points) == 1:
-        x, y = points[0].split()
-        return f'<circle class="dot {style}" cx="{x}" cy="{y}" r="2.5">{title}</circle>'
-    return f'<path class="line {style}" d="M{"L".join(points)}">{title}</path>'
+    if len(kept) == 1:
+        x, y = _x(x_axis, curve.xs[kept[0]]), _y(y_axis, curve.ys[kept[0]])
+        return f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">{title}</circle>'
+    whole = _path([(curve.xs[i], curve.ys[i]) for i in kept], x_axis, y_axis)
+    if not (mean := means(curve.xs, curve.ys, parts)):
+        return f'<path class="line {style}" d="{whole}">{title}</path>'
+    middle = _path(mean, x_axis, y_axis)
+    return (
+        f'<path class="line range {style}" d="{whole}">{title}</path>'
+        f'<path class="line {style}" d="{middle}">{title}</path>'
+    )
+
+
+def _path(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> str:
+    return "M" + "L".join(f"{_x(x_axis, x):.1f} {_y(y_axis, y):.1f}" for x, y in points)
 
 
 def _mark(x_axis: Axis, at: float, text: str) -> str:

@@ -9,7 +9,8 @@ Jugel et al., "M4: A Visualization-Oriented Time Series Data Aggregation", VLDB 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 Point = tuple[float, float]
 
@@ -25,19 +26,26 @@ def decimated(xs: Sequence[float], ys: Sequence[float], parts: int) -> list[int]
     there = [i for i, y in enumerate(ys) if math.isfinite(y)]
     if len(there) <= 4 * parts:
         return there
+    return [i for column in _columns(xs, there, parts) for i in _corners(column, ys)]
+
+
+def means(xs: Sequence[float], ys: Sequence[float], parts: int) -> list[Point]:
+    """Return the mean of each part; [] if `decimated` leaves nothing out."""
+    there = [i for i, y in enumerate(ys) if math.isfinite(y)]
+    if len(there) <= 4 * parts:
+        return []
+    return [
+        (math.fsum(xs[i] for i in own) / len(own), math.fsum(ys[i] for i in own) / len(own))
+        for own in _columns(xs, there, parts)
+    ]
+
+
+def _columns(xs: Sequence[float], there: list[int], parts: int) -> Iterator[list[int]]:
+    """Yield the indices of each part that has some."""
     low, high = xs[there[0]], xs[there[-1]]
     width = (high - low) / parts or 1.0
-    kept: list[int] = []
-    part: list[int] = []
-    at = 0
-    for i in there:
-        column = min(parts - 1, int((xs[i] - low) / width))
-        if column != at and part:
-            kept += _corners(part, ys)
-            part = []
-        at = column
-        part.append(i)
-    return kept + _corners(part, ys)
+    for _, own in groupby(there, lambda i: min(parts - 1, int((xs[i] - low) / width))):
+        yield list(own)
 
 
 def _corners(part: list[int], ys: Sequence[float]) -> list[int]:

@@ -239,6 +239,7 @@ def _panel(
         replace(curve, xs=[at - each.since for at in each.line.times])
         for curve, each in zip(chart, drawn, strict=True)
     ]
+    ends = [each.line.times[-1] - each.since for each in drawn if each.line.times]
     style: dict[str, Any] = {"may_be_log": title in ("Loss", "Gradient norm"), "parts": parts}
     style["from_zero"] = title in _FROM_ZERO
     notes = _not_finite(group)
@@ -247,7 +248,16 @@ def _panel(
     return Panel(
         f"{title}, {unit.name}" if unit.name and title != name else title,
         draw(Chart(chart, f"{title} over steps", **style)),
-        draw(Chart(timed, f"{title} over time", x_text=_clock, marks=marks, **style)),
+        draw(
+            Chart(
+                timed,
+                f"{title} over time",
+                x_text=scale.clock,
+                x_unit=scale.time_unit(max(ends, default=0.0)),
+                marks=marks,
+                **style,
+            )
+        ),
         list(colours.items()) if len(colours) > 1 else [],
         _facts(group, unit.words),
         "; ".join(notes),
@@ -290,15 +300,6 @@ def _not_finite(group: Sequence[Named]) -> list[str]:
             what = f"{len(bad)} value{'s are' if len(bad) > 1 else ' is'} not finite"
             found.append(f"{each.name}: {what}, first at step {bad[0]:g}")
     return found[:3]
-
-
-def _clock(value: float) -> str:
-    whole = round(value)
-    if whole < 120:
-        return f"{value:.3g} s"
-    if whole < 7200:
-        return f"{whole // 60}:{whole % 60:02d}"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 def system_panels(numbers: Numbers, started_at: float, hosts: dict[int, str]) -> list[Panel]:

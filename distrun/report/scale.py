@@ -20,6 +20,8 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    unit: float = 1.0
+    """Ticks are round in this unit."""
 
     def at(self, value: float) -> float:
         """Return the position of a value."""
@@ -33,7 +35,8 @@ class Axis:
             first, last = math.ceil(self.low), math.floor(self.high)
             every = max(1, math.ceil((last - first + 1) / count))
             return [10.0**power for power in range(first, last + 1, every)]
-        return _round_values(self.low, self.high, count)
+        values = _round_values(self.low / self.unit, self.high / self.unit, count)
+        return [value * self.unit for value in values]
 
 
 def axis(values: Sequence[float], *, may_be_log: bool = False, from_zero: bool = False) -> Axis:
@@ -49,9 +52,24 @@ def axis(values: Sequence[float], *, may_be_log: bool = False, from_zero: bool =
     return Axis(low - (0 if from_zero and low == 0 else room), high + room)
 
 
-def exact_axis(low: float, high: float) -> Axis:
+def exact_axis(low: float, high: float, unit: float = 1.0) -> Axis:
     """Return an axis without room at its ends."""
-    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
+    return Axis(low, high, unit=unit) if high > low else Axis(low - 0.5, low + 0.5)
+
+
+def time_unit(duration_s: float) -> float:
+    """Return the unit in which ticks of an axis of time are round: a second, minute or hour."""
+    return next((unit for unit in (3600.0, 60.0) if duration_s >= 2 * unit), 1.0)
+
+
+def clock(value_s: float) -> str:
+    """Return `42 s`, `3:07` or `2:03 h`."""
+    whole = round(value_s)
+    if whole < 120:
+        return f"{value_s:.3g} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 def _round_values(low: float, high: float, count: int) -> list[float]:

@@ -48,8 +48,8 @@ def timeline(facts: Facts, clean: Clean) -> dict[str, Any]:
         {"at": at(mark.at), "kind": mark.kind, "text": clean(mark.text), "after": mark.at - begin}
         for mark in facts.story.marks[:_MAX_MARKS]
     ]
-    axis = scale.exact_axis(0.0, whole)
-    ticks = [{"at": at(begin + t), "text": scale.seconds(t)} for t in axis.ticks(4)]
+    axis = scale.exact_axis(0.0, whole, scale.time_unit(whole))
+    ticks = [{"at": at(begin + t), "text": scale.clock(t)} for t in axis.ticks(4)]
     return {
         "rows": rows,
         "marks": marks,

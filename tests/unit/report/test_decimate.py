@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distrun.report.decimate import decimated
+from distrun.report.decimate import decimated, means
 
 VALUES = st.lists(st.floats(width=32), min_size=1, max_size=400)
 
@@ -37,3 +37,9 @@ def test_one_spike_in_a_million_steps_is_drawn() -> None:
 
 def test_steps_at_one_place_are_one_part() -> None:
     assert len(decimated([5.0] * 1000, [float(i) for i in range(1000)], 10)) <= 40
+
+
+def test_the_mean_of_each_part_is_drawn_where_points_are_left_out() -> None:
+    xs = [float(i) for i in range(1000)]
+    assert means(xs, xs, 10)[0] == (49.5, 49.5) and len(means(xs, xs, 10)) == 10
+    assert means(xs[:40], xs[:40], 10) == []
