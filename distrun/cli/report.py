@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def report(
     names: list[str] = typer.Argument(
         None,
-        metavar="[RUN]...",
+        metavar="[RUN|RUNS]",
         help="Its name, any part of it, a path, or latest; several runs are compared.",
     ),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
