@@ -1,4 +1,4 @@
-"""The supervisor's last act: a process of its own writes the report, and nobody waits for it."""
+"""The supervisor's last act: a process of its own writes the report, and usually nobody waits for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from distrun.env import RECORDED_ELSEWHERE
 from distrun.runs.directory import RunDirectory
 
 _PROGRAM = str(Path(__file__).parents[1] / "report" / "__main__.py")
+_ENDS_WITH_THE_JOB = "SLURM_JOB_ID"
+"""Slurm kills what a job leaves behind: there it is waited for."""
+_LIMIT_S = 10.0
 
 
 def write_report(run: RunDirectory, environ: Mapping[str, str]) -> None:
@@ -34,4 +37,9 @@ def write_report(run: RunDirectory, environ: Mapping[str, str]) -> None:
         )
     except OSError:
         return  # no process is left to this user: `distrun report` writes it later
+    if _ENDS_WITH_THE_JOB in environ:
+        try:
+            child.wait(_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            pass
     child.returncode = 0  # it outlives this process
