@@ -1,4 +1,4 @@
-"""The supervisor's last act: a process of its own writes the report, and usually nobody waits for it."""
+"""The supervisor's last act: a process of its own writes the report, and is seldom waited for."""
 
 from __future__ import annotations
 
