@@ -16,6 +16,8 @@ from typing import Any
 
 STRATEGY = "DISTRUN_STRATEGY"
 """The parallel strategy the recipe should use (`ddp`, `fsdp`, …)."""
+TRACK = "DISTRUN_TRACK"
+"""The tracker that `distrun.train.metrics` opens: tensorboard, wandb, mlflow or trackio."""
 RUN_DIR = "DISTRUN_RUN_DIR"
 """The directory of this run's record."""
 TAG = "DISTRUN_TAG"
@@ -45,7 +47,7 @@ _SCRUBBED_PREFIXES = ("PET_", "TORCHELASTIC_")
 _SCRUBBED = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
-    *(STRATEGY, RUN_DIR, TAG, RUN, REPORT, RECORDS, DIAL_KEY, DIAL_KEY_FILE),
+    *(STRATEGY, TRACK, RUN_DIR, TAG, RUN, REPORT, RECORDS, DIAL_KEY, DIAL_KEY_FILE),
 }
 # The short ones only at the end of a word: not TOKENIZERS, nor AUTHOR.
 _SECRET = re.compile(

@@ -143,13 +143,13 @@ class LeftBehind(NamedTuple):
     parent: int
 
 
-def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
+def left_behind(tag: str, root: int, beside: Collection[int]) -> dict[int, LeftBehind]:
     """Return the live processes of a run that are below no rank, by pid (Linux alone).
 
     Args:
         tag: Their tag; descendants of `root` count without it too.
         root: The process that has adopted them; not counted itself.
-        beside: A child of `root` that is not counted, nor its descendants.
+        beside: Children of `root` that are not counted, nor their descendants.
     """
     if not LINUX:
         return {}
@@ -163,7 +163,7 @@ def left_behind(tag: str, root: int, beside: int) -> dict[int, LeftBehind]:
         while (parent := int(stats[parent][1][1])) in stats and parent not in line:
             line.append(parent)
         is_ours = pid != root and (pid in ours or root in line)
-        if is_ours and fields[0] not in "ZX" and beside not in line:
+        if is_ours and fields[0] not in "ZX" and not any(pid_ in line for pid_ in beside):
             found[pid] = LeftBehind(name, int(fields[1]))
     return found
 

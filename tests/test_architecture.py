@@ -42,6 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "checks": {"probe.script", "probe.snapshot"},
     "probe": set(),
     "runs": set(),
+    "report": {"diagnose", "runs", "spec"},
     "diagnose": set(),
     "spec": set(),
     "agent": set(),
@@ -70,6 +71,12 @@ THIRD_PARTY = {
     "cloudpickle": {"testing"},
     "pytest": {"testing"},
     "matplotlib": {"cli"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "pyarrow": {"report"},
+    "wandb": {"train"},
+    "mlflow": {"train"},
+    "trackio": {"train"},
 }
 """Package -> the rooms that may import it."""
 PARTS_OF_EVERY_COMMAND = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from distrun.agent.leftovers import Leftovers, names_of
@@ -30,11 +30,11 @@ class Ending:
 
     Args:
         tag: The mark of the node's processes.
-        forkserver: The process that forks its ranks.
+        beside: Returns the agent's own children: what forks its ranks, and what samples the node.
         tell: Sends events to the supervisor.
     """
 
-    def __init__(self, tag: str, forkserver: int, tell: Tell) -> None:
+    def __init__(self, tag: str, beside: Callable[[], Collection[int]], tell: Tell) -> None:
         self.begun = False
         """The ranks are told to stop."""
         self.stopped = False
@@ -42,7 +42,7 @@ class Ending:
         self.over = False
         """Nothing is left to wait for."""
         self._tell = tell
-        self._leftovers = Leftovers(tag, forkserver)
+        self._leftovers = Leftovers(tag, beside)
         self._released = False
         self._signum = int(signal.SIGTERM)
         self._killed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Collection
 
 from distrun.processes import LeftBehind, is_resource_tracker, left_behind, send
 
@@ -16,12 +17,12 @@ class Leftovers:
 
     Args:
         tag: The mark of the node's processes.
-        forkserver: A child of this process that is none of them.
+        beside: Returns the children of this process that are none of them.
     """
 
-    def __init__(self, tag: str, forkserver: int) -> None:
+    def __init__(self, tag: str, beside: Callable[[], Collection[int]]) -> None:
         self._tag = tag
-        self._forkserver = forkserver
+        self._beside = beside
         self._found: dict[int, LeftBehind] = {}
         self._look_at = 0.0
         self._signalled: set[int] = set()
@@ -36,7 +37,7 @@ class Leftovers:
         """Return them by pid; looks ten times a second unless `now`."""
         if now or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
-            found = left_behind(self._tag, os.getpid(), self._forkserver)
+            found = left_behind(self._tag, os.getpid(), self._beside())
             self._found = {
                 pid: each
                 for pid, each in found.items()

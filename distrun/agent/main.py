@@ -33,6 +33,7 @@ from distrun.agent.forkserver import QUIET, Forkserver
 from distrun.agent.node import Node
 from distrun.listen import free_port
 from distrun.processes import adopt_orphans, raise_descriptor_limit, wake_when_parent_ends
+from distrun.signals import HEARD
 from distrun.streams import Streams
 
 PRELOADED = ("torch", "torch.distributed")
@@ -81,7 +82,8 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
         return
     theirs.close()
     for signum in QUIET:
-        signal.signal(signum, signal.SIG_IGN)  # the supervisor decides, and sends a command
+        # The supervisor decides, and sends a command; of some it is told.
+        signal.signal(signum, (lambda *_: None) if signum in HEARD else signal.SIG_IGN)
     adopt_orphans()
     raise_descriptor_limit()  # of this process, not of the ranks: each needs some
     # In this thread: `site` is still being imported here, and another would wait for it.

@@ -28,6 +28,7 @@ from distrun.agent.looks import Looks
 from distrun.agent.memory_kills import MemoryKills
 from distrun.agent.rank import Rank
 from distrun.agent.records import Records
+from distrun.agent.samples import Samples
 from distrun.agent.stdin import Stdin
 from distrun.env import TAG
 from distrun.processes import reap_children, send, sweep
@@ -66,7 +67,7 @@ class Node:
         self._orphaned = False
         self._parent = os.getppid()
         self._memory_kills = MemoryKills()
-        self._ending = Ending(os.environ[TAG], forks.pid, channel.event)
+        self._ending = Ending(os.environ[TAG], self._own_children, channel.event)
         self._commands: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "start": self._start,
             "signal": self._signal,
@@ -79,13 +80,10 @@ class Node:
             "exit": self._exit,
         }
         self._to_obey: deque[dict[str, Any]] = deque()
-        self._by_itself = False
-        """No launcher sees the other nodes."""
+        self._by_itself = False  # no launcher sees the other nodes
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for signum in HEARD:
-            signal.signal(signum, lambda *_: None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._selector.register(forks, selectors.EVENT_READ, self._on_forks)
@@ -93,6 +91,7 @@ class Node:
         self._records = Records(self._selector, lambda: {r.pid for r in self._live()})
         self._gpu_memory = GpuMemory(self._selector, channel.event)
         self._looks = Looks(self._records, self._live, channel.event)
+        self._samples = Samples(self._selector, channel.event)
 
     def run(self) -> None:
         """Serve until the supervisor ends the node, then leave no process."""
@@ -112,10 +111,11 @@ class Node:
             self._on_output(rank, chunks=_LAST_WORDS_CHUNKS)  # of what it had left behind
             rank.close()
         self._records.close()
+        self._samples.close()
         self._channel.event("swept")
 
     def _timeout_s(self) -> float:
-        due = [self._beat_at, *self._ending.due(), *self._looks.due()]
+        due = [self._beat_at, *self._ending.due(), *self._looks.due(), *self._samples.due()]
         if self._metrics:
             due.append(self._metrics_due)
         return max(0.0, min(due) - time.monotonic())
@@ -129,6 +129,7 @@ class Node:
         if self._metrics and now >= self._metrics_due:
             self._send_metrics()
         self._looks.on_time()
+        self._samples.on_time()
         self._obey()
         self._ending.on_time(self._live())
         if self._ending.stopped:
@@ -197,6 +198,7 @@ class Node:
 
     def _start(self, command: dict[str, Any]) -> None:
         self._by_itself = command["by_itself"]
+        self._samples.begin(command["metrics_every_s"])
         self._gpu_memory.wait(lambda: self._start_engine(command), again=command["restarts"] > 0)
 
     def _start_engine(self, command: dict[str, Any]) -> None:
@@ -328,7 +330,7 @@ class Node:
                 self._metrics.append({"rank": rank.rank, **numbers})
             elif record["report"] == "milestone":
                 self._send_metrics()  # of the steps before it
-                told = {key: record[key] for key in ("what", "step", "time_s")}
+                told = {"what": record["what"], "step": record["step"], "time_s": record["time_s"]}
                 self._channel.event("milestone", rank=rank.rank, **told)
             else:
                 rank.take_leave(record)
@@ -352,6 +354,9 @@ class Node:
 
     def _live(self) -> list[Rank]:
         return [r for r in self._ranks.values() if r.pid and r.status is None]
+
+    def _own_children(self) -> tuple[int, ...]:
+        return self._forks.pid, *self._samples.pids
 
     def _signal(self, command: dict[str, Any]) -> None:
         """Pass a signal to the ranks that handle it; report the others."""

@@ -27,7 +27,7 @@ def program_of(request: BenchRequest) -> dict[str, Any]:
     The machine is not checked: the user may be looking for its faults.
     """
     args = (request.model_dump_json(),)
-    return {"script": PROGRAM, "args": args, "check": False}
+    return {"script": PROGRAM, "args": args, "check": False, "report": False}
 
 
 def prepare_bench(

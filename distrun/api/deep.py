@@ -34,7 +34,7 @@ def prepare_deep(settings: Settings) -> Prepared:
     )
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     program = {"script": PROGRAM, "args": (request.model_dump_json(),)}
-    job = Job(**{**given, **program, "check": False})
+    job = Job(**{**given, **program, "check": False, "report": False})
     return prepare(job, dict.fromkeys(given, "flag"), Header())
 
 

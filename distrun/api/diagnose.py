@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distrun.api import dump_files, run_witnesses, runs
+from distrun.api import dump_files, runs
 from distrun.diagnose.call_paths import CallPath, path_of, shared
 from distrun.diagnose.hang.evidence import Witness
 from distrun.diagnose.hang.findings import HangVerdict, verdict_of
@@ -15,6 +15,7 @@ from distrun.diagnose.hang.timeline import Row, timeline
 from distrun.diagnose.hang.trace import trace_of
 from distrun.diagnose.hang.verdict import explain
 from distrun.errors import UsageError
+from distrun.report import run_witnesses
 
 __all__ = ["CallPath", "Diagnosis", "HangVerdict", "Row", "diagnose"]
 _POST_MORTEM_S: float | None = 0.0

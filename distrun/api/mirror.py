@@ -24,7 +24,7 @@ Event = dict[str, Any]
 _TIME = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?", re.ASCII
 )
-_NOT_KEPT = ("signal_repeated", "silent", "output", "metrics", "run", "file")
+_NOT_KEPT = ("signal_repeated", "silent", "output", "metrics", "system", "run", "file")
 """Events that are not in a run's events.jsonl."""
 OVER = "over"
 """Key of a record's `job`: the job has ended and will not be started again."""
@@ -208,8 +208,7 @@ class Mirror:
         self._files.add_output(*_where(event), str(event["stream"]), said, _time_of(event))
 
     def _on_metrics(self, event: Event) -> None:
-        own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
-        self._files.add_metrics({**event["values"], **own})
+        self._files.add_metrics({**event, "values": _mapping(event["values"])})
 
     def _on_run(self, event: Event) -> None:
         """Take what only the launch in the container knows of the run."""
@@ -260,6 +259,7 @@ class Mirror:
 _HANDLERS = {
     "output": Mirror._on_output,
     "metrics": Mirror._on_metrics,
+    "system": Mirror._on_metrics,
     "run": Mirror._on_run,
     "world_started": Mirror._on_world,
     "rank_started": Mirror._on_rank_started,

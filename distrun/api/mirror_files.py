@@ -108,9 +108,9 @@ class MirrorFiles:
         self._words.write(line.encode(errors="replace") + b"\n")
         self._touch(self._run.batch_log)
 
-    def add_metrics(self, values: dict[str, Any]) -> None:
+    def add_metrics(self, event: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        self._metrics.write(values)
+        self._metrics.take(event)
         self._touch(self._run.metrics)
 
     def add_output(self, node: int, rank: int, stream: str, line: bytes, at: float) -> None:

@@ -12,7 +12,12 @@ from typing import Protocol
 from distrun.api import in_job, recipes
 from distrun.api.dialed import Head
 from distrun.api.in_job import Submitted
-from distrun.checks.required import require_port, require_runs_dir, require_torch
+from distrun.checks.required import (
+    require_port,
+    require_runs_dir,
+    require_torch,
+    require_tracker,
+)
 from distrun.checks.script import check_script
 from distrun.errors import (
     DistrunError,
@@ -147,6 +152,8 @@ def _planned(
                 tell(f"--{name} has no effect: all nodes are on this machine")
     for machine in found.machines:
         require_torch(machine.node.software.torch, machine.host if machine.command else "")
+    if found.emulated:
+        require_tracker(job.track)
     if job.master_port is not None and found.emulated:
         require_port(job.master_port, port_problem(job.master_port))
     plan = make_plan(

@@ -15,6 +15,7 @@ from distrun.api import compose_jobs, kubernetes_jobs, kubernetes_watch, slurm_j
 from distrun.api.slurm_jobs import ended_event
 from distrun.api.stopper import Stopper
 from distrun.errors import UsageError
+from distrun.report.loss_points import loss_points
 from distrun.runs import known
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
@@ -45,6 +46,7 @@ __all__ = [
     "find",
     "goodput",
     "list_runs",
+    "loss_points",
     "prune",
     "runs_dirs",
     "stop",

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 from distrun.api import runs
-from distrun.api.run_witnesses import read_record
 from distrun.api.running import require_running
 from distrun.diagnose.call_paths import CallPath, path_of, shared
 from distrun.diagnose.hang.timeline import last_call
 from distrun.errors import MachineError, UsageError
+from distrun.report.run_witnesses import read_record
 from distrun.runs.directory import RunDirectory
 from distrun.signals import STACKS
 

@@ -201,6 +201,7 @@ def prepare_trial(
         "nodes": "1",
         "nproc_per_node": str(trial.ranks),
         "runs_dir": str(runs_dir),
+        "report": False,
         "check": False,  # what is proved is arithmetic: the machine may be a poor one
         **where,
     }

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from distrun.errors import MachineError, UsageError
+from distrun.extras import missing
 
 _OWN_FILES, _FILES_A_NODE, _FILES_A_RANK = 32, 4, 2
 
@@ -28,6 +29,19 @@ def require_torch(version: str, host: str = "") -> None:
             f"torch is not installed {where}",
             f"{python if host else shlex.quote(sys.executable)} -m pip install torch",
         )
+
+
+def require_tracker(name: str | None) -> None:
+    """Refuse a tracker that rank 0 could not import.
+
+    Args:
+        name: What `--track` names.
+
+    Raises:
+        MachineError: It is not installed.
+    """
+    if name and (install := missing(name, name)):
+        raise MachineError(f"--track {name}: it is not installed for {sys.executable}", install)
 
 
 def require_port(port: int, problem: str) -> None:

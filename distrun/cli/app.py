@@ -9,10 +9,12 @@ import typer
 from distrun.cli import (
     config,
     diagnose,
+    export,
     launch,
     logs,
     ps,
     recipes,
+    report,
     save,
     show,
     stacks,
@@ -47,6 +49,8 @@ app.command("save")(save.save)
 app.command("stacks")(stacks.stacks)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("check", cls=CheckHelp)(check.check)
 app.command("verify")(verify.verify)
 app.add_typer(bench_comm.app, name="bench-comm")

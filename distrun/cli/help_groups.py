@@ -38,7 +38,7 @@ LAUNCH: Groups = {
     "Checks before the start": ("check", "strict", "dry_run", "explain"),
     "Output": (
         *("quiet", "only_rank", "prefix", "fold", "debug_rank", "json"),
-        *("runs_dir", "log_max_mib"),
+        *("runs_dir", "log_max_mib", "metrics_every", "report", "track"),
     ),
 }
 CHECK: Groups = {

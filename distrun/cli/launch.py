@@ -78,6 +78,13 @@ def launch(
     on_hang: str = typer.Option(None, metavar="stop|observe", help="What to do then [stop]."),
     start_method: str = typer.Option(None, metavar="forkserver|spawn", help="Warm or cold ranks."),
     log_max_mib: str = typer.Option(None, metavar="N", help="Rotate rank logs at this size."),
+    metrics_every: str = typer.Option(
+        None, metavar="TIME", help="Sample GPUs, CPU, memory, disk, network [10s]; 0: off."
+    ),
+    report: bool = typer.Option(True, help="Write report.html at the end."),
+    track: str = typer.Option(
+        None, metavar="NAME", help="Metrics to tensorboard, wandb, mlflow or trackio too."
+    ),
     check: bool = typer.Option(True, help="Check the machine before the start."),
     strict: bool = typer.Option(False, "--strict", help="Refuse to start on a warning too."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only how it ended, if badly."),
@@ -226,8 +233,9 @@ def _read(
 
     flags = {name: value for name, value in given.items() if value not in (None, [], False)}
     flags["args"] = tuple(given["args"] or ())
-    if flags.pop("check", None) is None:  # True is the default; the config may override it
-        flags["check"] = False
+    for name in ("check", "report"):
+        if flags.pop(name, None) is None:  # True is the default; the config may override it
+            flags[name] = False
     if "env" in flags:
         flags["env"] = assignments(flags["env"])
     flags |= where_and_actions(flags.pop("on", []))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     """Runs directory -> the record and the state of each run in it."""
 
 _COLUMNS = ("run", "state", "code", "ranks", "started", "time", "recipe")
+_LOSS_COLUMNS = ("run", "state", "code", "time", "loss", "", "started", "recipe")
+_BARS = 10
 _CSV = (
     *("run_id", "state", "outcome", "exit_code", "nnodes", "nproc_per_node"),
     *("started_at", "ended_at", "recipe", "runs_dir"),
@@ -32,6 +34,9 @@ def ps(
         False, "--all", "-a", help="In every directory that launch has recorded runs in."
     ),
     running: bool = typer.Option(False, "--running", help="Only those that are going on."),
+    last: int = typer.Option(
+        None, "--last", metavar="N", min=1, help="The newest, each with the curve of its loss."
+    ),
     prune: int = typer.Option(
         None, metavar="KEEP", min=0, help="Remove ended runs but the newest."
     ),
@@ -61,7 +66,7 @@ def ps(
                 raise
             say(error.message)  # an unreadable record must not hide the others
             continue
-        found[place] = [each for each in listed if not (running and _is_over(*each))]
+        found[place] = [each for each in listed if not (running and _is_over(*each))][:last]
     formats: output_file.Formats = {".json": lambda: _json(found), ".csv": lambda: _csv(found)}
     output_file.write_all(output, formats)
     if json:
@@ -69,14 +74,14 @@ def ps(
     elif not any(found.values()):
         say("no run is recorded" + (f" in {str(runs_dir)!r}" if not everywhere else ""))
     else:
-        _show(found, with_places=everywhere)
+        _show(found, with_places=everywhere, with_losses=last is not None)
 
 
 def _is_over(record: RunRecord, state: str) -> bool:
     return state in ("ended", "lost", "unknown to Slurm", "unknown to this machine")
 
 
-def _show(found: Listed, *, with_places: bool) -> None:
+def _show(found: Listed, *, with_places: bool, with_losses: bool) -> None:
     """Print a table for each directory, the one with the newest run first."""
     from distrun.cli.screen import render
     from distrun.cli.screen.console import plain
@@ -86,9 +91,23 @@ def _show(found: Listed, *, with_places: bool) -> None:
     for number, (place, records) in enumerate(there):
         if with_places:
             typer.echo(("\n" if number else "") + plain(f"{place}:"))
-        rows = (_row(*each) for each in records)
         spare = ("recipe", "started")  # a run's name has both
-        render.table(_COLUMNS, rows, spare=spare, names=("run", "state", "recipe"))
+        names = ("run", "state", "recipe")
+        if with_losses:
+            losses = (_row_with_loss(place, *each) for each in records)
+            render.table(_LOSS_COLUMNS, losses, spare=spare, names=names)
+        else:
+            render.table(_COLUMNS, (_row(*each) for each in records), spare=spare, names=names)
+
+
+def _row_with_loss(place: Path, record: RunRecord, state: str) -> tuple[str, ...]:
+    from distrun.api import runs
+    from distrun.cli.screen.bars import bars
+
+    run, outcome, code, _, started, seconds, recipe = _row(record, state)
+    losses = runs.loss_points(runs.RunDirectory(place.resolve() / record.run_id), _BARS)
+    last = f"{losses[-1]:.4g}" if losses else ""
+    return run, outcome, code, seconds, bars(losses, _BARS) if losses else "", last, started, recipe
 
 
 def _row(record: RunRecord, state: str) -> tuple[str, ...]:

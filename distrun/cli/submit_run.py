@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distrun.api.runs import RunDirectory, RunRecord
 
 SLURM_FLAGS = ("partition", "account", "qos", "constraint", "time", "sbatch", "requeue")
-_STAYS_HERE = ("script", "args", "nodes", "check", *SLURM_FLAGS)
+_STAYS_HERE = ("script", "args", "nodes", "check", "report", *SLURM_FLAGS)
 
 
 def slurm_table(flags: dict[str, Any]) -> list[str]:
@@ -84,8 +84,7 @@ def words_in_job(given: Mapping[str, Any], config: object = None) -> list[str]:
             words += [f"{flag}={each}" for each in kept]
         else:
             words.append(f"{flag}={value}")
-    if not given["check"]:
-        words.append("--no-check")
+    words += [f"--no-{name}" for name in ("check", "report") if not given[name]]
     return [*words, given["script"], *(given["args"] or ())]
 
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,8 +229,10 @@ def _cells(row: _Row) -> list[str]:
     start = [trial.name, trial.script.name, str(trial.ranks)]
     if curve is None:
         return [*start, "", "", "", "", "", "FAILED"]
+    from distrun.cli.screen.bars import bars
+
     losses = list(curve.losses.values())
-    start += [_bars(losses), f"{losses[0]:.7f}", f"{losses[-1]:.7f}"]
+    start += [bars(losses), f"{losses[0]:.7f}", f"{losses[-1]:.7f}"]
     if comparison is None:
         return [*start, "", "", "the reference"]
     return [*start, f"{comparison.difference:.1e}", str(comparison.at_step), _words(comparison)]
@@ -247,19 +249,6 @@ def _words(comparison: Comparison) -> str:
         here, there = comparison.seen[1], comparison.seen[0]
         return f"OFF: {here:g} samples or tokens a step, {there:g} in the reference"
     return "equal"
-
-
-def _bars(values: Iterable[float], width: int = 10) -> str:
-    """Draw a curve as a row of bars, with a gap where it is not finite."""
-    bars = "▁▂▃▄▅▆▇█"
-    every = list(values)
-    drawn = every[:: max(1, len(every) // width)]
-    finite = [value for value in drawn if math.isfinite(value)] or [0.0]
-    low, span = min(finite), (max(finite) - min(finite)) or 1.0
-    return "".join(
-        bars[round((len(bars) - 1) * (value - low) / span)] if math.isfinite(value) else " "
-        for value in drawn
-    )
 
 
 def _plain(row: _Row) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def make_plan(
         spares=nodes[nnodes:],
         max_nodes=nnodes,
         regrow=job.regrow,
+        metrics_every_s=job.metrics_every,
+        report=job.report,
     )
     return with_settings(plan, draft)
 
@@ -216,6 +218,9 @@ def _nodes(
     if job.strategy:
         common[env.STRATEGY] = job.strategy
         draft.choose(env.STRATEGY, job.strategy, draft.source("strategy"), "read by the recipe")
+    if job.track:
+        common[env.TRACK] = job.track
+        draft.choose(env.TRACK, job.track, draft.source("track"), "of distrun.train.metrics")
     for name, value in secret_env.items():
         common[name] = value
         draft.choose(name, value, "env file", "")

@@ -103,6 +103,10 @@ class LaunchPlan:
     """How many nodes it may have again after it had to go on with fewer."""
     regrow: bool = False
     """Take a node that has come back at the next checkpoint, not only at the next restart."""
+    metrics_every_s: float = 10.0
+    """How often each machine is sampled; 0 for never."""
+    report: bool = True
+    """Whether report.html is written at the end."""
 
     @property
     def supervised(self) -> tuple[NodePlan, ...]:
@@ -156,6 +160,16 @@ class LaunchPlan:
         script = program.script if program.no_python else _unmacroed(program.path)
         # Without `--` torchrun's parser reads the script's own `--run` as its `--run-path`.
         return [*arguments, "--", script, *map(_unmacroed, program.args)]
+
+    def start_order(self, node_rank: int, number: int) -> dict[str, Any]:
+        """Return what the agent of a node is told when its ranks may start."""
+        samples = not self.local or number == self.nodes[0].number  # once a machine
+        return {
+            "arguments": self.torchrun_arguments(node_rank),
+            "max_restarts": self.max_restarts,
+            "by_itself": self.own_node is not None,
+            "metrics_every_s": self.metrics_every_s if samples else 0.0,
+        }
 
     def next_attempt(self, attempt: int, nodes: Sequence[NodePlan]) -> LaunchPlan:
         """Return the plan of the next attempt: another id, maybe other nodes.

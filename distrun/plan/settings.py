@@ -125,6 +125,13 @@ def _supervision(plan: LaunchPlan, draft: Draft) -> list[tuple[str, str, str, st
         ),
         ("time limit", limit, source("time_limit"), "for the whole run"),
         ("log size", size, source("log_max_mib"), "at which a rank's log is rotated"),
+        (
+            "metrics every",
+            f"{plan.metrics_every_s:g} s" if plan.metrics_every_s else "never",
+            source("metrics_every"),
+            "samples of each machine",
+        ),
+        ("report", _yes(plan.report), source("report"), "report.html at the end"),
         ("runs dir", str(job.runs_dir), source("runs_dir"), "where the run is recorded"),
         *([] if plan.local or plan.own_node is not None else _elsewhere(plan, draft)),
     ]

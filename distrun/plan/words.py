@@ -13,9 +13,12 @@ from distrun.spec.job import Job
 
 _VALUES = (
     *("nproc_per_node", "strategy", "gpus", "max_restarts", "spare", "interface", "master_port"),
-    *("start_method", "on_hang", "log_max_mib"),
+    *("start_method", "on_hang", "log_max_mib", "track"),
 )
-_TIMES = ("time_limit", "linger", "join_timeout", "straggler_notice", "hang_timeout")
+_TIMES = (
+    *("time_limit", "linger", "join_timeout", "straggler_notice", "hang_timeout"),
+    "metrics_every",
+)
 _OWN = "recipe header"
 """What the script says of itself, it says there too."""
 

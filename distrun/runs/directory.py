@@ -38,7 +38,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> RunFile:
-        """The metrics that the recipe logged, one line per step."""
+        """What ranks have logged, a line per step, and what was sampled on the nodes."""
         return self._file("metrics.jsonl")
 
     @property
@@ -50,6 +50,11 @@ class RunDirectory:
     def nodes(self) -> RunFile:
         """The nodes that were lost or suspected: which, why and when."""
         return self._file("nodes.json")
+
+    @property
+    def report(self) -> RunFile:
+        """The report for people, written at the end."""
+        return self._file("report.html")
 
     @property
     def supervisor_log(self) -> RunFile:

@@ -60,6 +60,8 @@ class RunRecord:
     """Of Slurm, if the run was submitted to it."""
     job: dict[str, Any] = field(default_factory=dict)
     """What the launch in the job and those who follow it need: `requeue`, `warn_s`."""
+    prediction: dict[str, Any] = field(default_factory=dict)
+    """What `estimate` expects: `peak_memory_nbytes` of a rank, `step_time_s`."""
 
     @property
     def state(self) -> str:

@@ -97,6 +97,12 @@ class Settings(Frozen):
     """Fork ranks from one import of torch, or start each as a new process."""
     log_max_mib: NonNegativeInt = 0
     """Rotate a rank's log when it reaches this size; 0 keeps one file."""
+    metrics_every: Grace = 10.0
+    """Sample GPUs, CPU, memory, disk and network of each node so often; 0 for never."""
+    report: StrictBool = True
+    """Write report.html into the run directory at the end."""
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    """Write what `distrun.train.metrics` gets to this tracker too."""
     check: Check = True
     """Check the machine before the start; a table holds `ignore` and limits of the rules."""
     strict: StrictBool = False

@@ -75,13 +75,8 @@ def start(world: Attempt, agents: list[Agent]) -> None:
     world.started_at = time.monotonic()
     for node_rank, agent in enumerate(agents, world.plan.own_node or 0):
         agent.node_rank = node_rank
-        agent.send(
-            "start",
-            arguments=world.plan.torchrun_arguments(node_rank),
-            restarts=world.restarts,
-            max_restarts=world.plan.max_restarts,
-            by_itself=world.plan.own_node is not None,
-        )
+        order = world.plan.start_order(node_rank, agent.index)
+        agent.send("start", restarts=world.restarts, **order)
     world.tell(
         "world_started",
         attempt=world.attempt,

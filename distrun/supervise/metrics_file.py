@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Series:
 
 
 class MetricsFile:
-    """Writes records of steps; above a limit, of the longest series, only one in 2, 4, 8, …
+    """Writes steps and samples; above a limit, of the longest series, only one in 2, 4, 8, …
 
     So the file grows with the logarithm of the number of steps: by an eighth of the limit each
     time that their number doubles. Then the field `"every"` of each record says: it is one of
@@ -48,11 +48,24 @@ class MetricsFile:
         self._nbytes = 0
         self._series: dict[tuple[Any, ...], _Series] = {}
 
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Add the numbers of a step, or a sample of a machine, which has `node` and `system`.
+
+        Args:
+            event: An event `metrics` or `system`.
+        """
+        if event["event"] == "metrics":
+            own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
+            self.write({**event["values"], **own})
+        else:
+            own = {key: event[key] for key in ("node", "time")}
+            self.write({**own, "system": event["values"]})
+
     def write(self, record: dict[str, Any]) -> None:
         """Add a record, or leave it out.
 
         Args:
-            record: Its `rank`, and the names of its values, determine its series.
+            record: Its `rank` or `node`, and the names of its values, determine its series.
         """
         series = self._series_of(record)
         if series.seen % series.every == 0:
@@ -70,7 +83,7 @@ class MetricsFile:
         self._file.close()
 
     def _series_of(self, record: dict[str, Any]) -> _Series:
-        key: tuple[Any, ...] = (record["rank"], *record)
+        key: tuple[Any, ...] = (record.get("rank"), record.get("node"), *record)
         if key not in self._series and len(self._series) >= _MAX_SERIES:
             key = ()  # shared by all others, so that names that change at every step take no memory
         return self._series.setdefault(key, _Series())

@@ -28,6 +28,7 @@ from distrun.supervise.evidence import write_answers, write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.history import History
+from distrun.supervise.last_act import write_report
 from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.node_news import NodeNews
@@ -212,11 +213,13 @@ class Supervisor:
                 self._world.hangs.printed(event["rank"])
                 self._observer.ring()
             elif name == "metrics":
-                own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
-                self._metrics.write({**event["values"], **own})
+                self._metrics.take(event)
                 self._world.steps.on_metrics(event["step"])
                 self._world.hangs.printed(event["rank"])
                 self._observer.tell(event)
+            elif name == "system":
+                self._metrics.take({**event, "node": agent.index})
+                self._observer.tell({**event, "node": agent.index})
             elif name == "stdin_taken":
                 if self._feed:
                     self._feed.taken(event["count"])
@@ -378,4 +381,6 @@ class Supervisor:
         self._metrics.close()
         self._events.close()
         self._logs.close()
+        if self._order.plan.report:
+            write_report(self._run, self._order.environ)
         return ending.exit_code

@@ -33,7 +33,7 @@ from distrun.dcp.saver import Saver, new_group
 from distrun.dcp.state import materialise, stored_shapes, training_state, whole_shapes
 from distrun.dcp.storage import Reader
 from distrun.torch_private import SCALER_GROWTH
-from distrun.train import milestones, preempt
+from distrun.train import metrics, milestones, preempt
 from distrun.train.config import TrainConfig
 from distrun.train.progress import diverged
 from distrun.train.setup import Place
@@ -134,12 +134,16 @@ class Checkpoints:
             return
         every = self._config.checkpoint_every
         last = stop or done == self._config.steps
+        begun, saved_step = time.perf_counter(), self._saved_step
         self._saver.look()
         due = last or (every > 0 and done % every == 0) or preempt.save_wanted()
         if due or self._minutes_are_over():
             self.save(done)
         if last:
             self._saver.finish(last=True)
+        if self._saved_step != saved_step and self._place.rank == 0:
+            waited_s = time.perf_counter() - begun  # what training has waited for it
+            metrics.log(done, total_steps=self._config.steps, save_s=waited_s)
 
     def _minutes_are_over(self) -> bool:
         if self._clock is None:

@@ -4,7 +4,8 @@
 
     metrics.log(step, total_steps=steps, loss=loss.item(), samples_per_s=rate)
 
-Without distrun around the script (bare torchrun, plain python) it does nothing.
+Without distrun around the script (bare torchrun, plain python) nobody listens. A tracker that the
+script has open gets the same numbers, with or without distrun: see `trackers`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,20 @@ import os
 import time
 
 from distrun.env import report_fd
+from distrun.train.trackers import Trackers, Writer
 
 _PIPE_ATOMIC_NBYTES = 4096  # PIPE_BUF on Linux; other writers could split a longer line
+
+_trackers = Trackers()
+
+
+def attach(writer: Writer) -> None:
+    """Pass the numbers on to a SummaryWriter of TensorBoard, too.
+
+    Args:
+        writer: The script's own; it closes it.
+    """
+    _trackers.attach(writer)
 
 
 def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
@@ -33,10 +46,11 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         ValueError: The names and values together do not fit one atomic pipe write
             (4096 bytes as JSON): log fewer.
     """
+    numbers = {name: float(value) for name, value in values.items()}
+    _trackers.log(int(step), numbers)
     fd = report_fd()
     if fd is None:
         return
-    numbers = {name: float(value) for name, value in values.items()}
     record = {
         "report": "metrics",
         "time": round(time.time(), 3),

@@ -59,7 +59,14 @@ class AgentAlone:
         plan = planned(script=str(script), args=args, nproc_per_node=nproc)
         plan = replace(plan, master_port=self.wait_for("node_joined")["free_port"])
         arguments = plan.torchrun_arguments(0)
-        self.send("start", arguments=arguments, restarts=0, max_restarts=0, by_itself=False)
+        self.send(
+            "start",
+            arguments=arguments,
+            restarts=0,
+            max_restarts=0,
+            by_itself=False,
+            metrics_every_s=0.0,
+        )
 
     def send(self, command: str, **fields: Any) -> None:
         """Send it a command."""

@@ -40,7 +40,8 @@ class Started:
         self.rank.pid = self.process.pid
         self.told: list[str] = []
         # As if all ranks were below the forkserver: no process of this test is a leftover.
-        self.ending = Ending("unit-test/0", os.getpid(), lambda name, **_: self.told.append(name))
+        own = [os.getpid()]
+        self.ending = Ending("unit-test/0", lambda: own, lambda name, **_: self.told.append(name))
         assert self.process.stdout and self.process.stdout.read(5) == b"ready"
 
     def stop_process(self) -> None:

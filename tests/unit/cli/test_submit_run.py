@@ -9,7 +9,7 @@ import pytest
 from distrun.cli.submit_run import refuse_slurm_flags, slurm_table, words_in_job
 from distrun.errors import UsageError
 
-NOTHING: dict[str, Any] = {"script": "train.py", "args": [], "check": True}
+NOTHING: dict[str, Any] = {"script": "train.py", "args": [], "check": True, "report": True}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ NOTHING: dict[str, Any] = {"script": "train.py", "args": [], "check": True}
         ({"requeue": True, "sbatch": ["a=b"], "qos": "q"}, ["train.py"]),
         ({"nproc_per_node": "4"}, ["--nproc-per-node=4", "train.py"]),
         ({"check": False}, ["--no-check", "train.py"]),
+        ({"report": False}, ["--no-report", "train.py"]),
         ({"strict": True, "no_python": True}, ["--strict", "--no-python", "train.py"]),
         ({"env": ["A=1", "B= x=y"]}, ["--env=A=1", "--env=B= x=y", "train.py"]),
         ({"env": ["HF_TOKEN=hunter2", "A=1"]}, ["--env=A=1", "train.py"]),

@@ -6,10 +6,10 @@ import json
 import os
 from typing import Any
 
-from distrun.api import runs
 from distrun.diagnose.hang.dump_file import MAX_NBYTES
 from distrun.diagnose.hang.evidence import Process, Record, Witness
 from distrun.diagnose.hang.read import record_of
+from distrun.report.story import events_of
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 
@@ -20,16 +20,13 @@ def witnesses_of(run: RunDirectory) -> dict[int, Witness]:
     """Return what is known of the ranks of the last attempt, at the time of the stop.
 
     A rank that ended after the stop had begun counts as alive: the others were asked before.
-
-    Raises:
-        UsageError: The run's events cannot be read.
     """
     hosts: dict[int, str] = {}
     nodes: dict[int, int] = {}
     codes: dict[int, int] = {}
     states: dict[int, str] = {}
     is_stopping, since = False, 0.0
-    for event in runs.events(run, follow=False):
+    for event in events_of(run):
         name, rank, node = event["event"], event.get("rank"), event.get("node")
         if name == "attempt_started":
             nodes, codes, states, is_stopping = {}, {}, {}, False

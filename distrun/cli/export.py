@@ -1,0 +1,32 @@
+"""`distrun export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from distrun.cli import output_file
+from distrun.errors import UsageError
+
+
+def export(
+    run: str = typer.Argument("latest", help="Its name, any part of it, a path, or latest."),
+    csv: Path = typer.Option(None, "--csv", metavar="FILE", help="Write a CSV file."),
+    parquet: Path = typer.Option(
+        None, "--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow)."
+    ),
+    runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
+) -> None:
+    """Write the metrics of a run as a table: a row for each step of a rank, or sample of a node."""
+    from distrun.api.export_metrics import export_metrics
+    from distrun.cli.screen.console import say
+
+    if not (csv or parquet):
+        hint = "--csv run.csv, or --parquet run.parquet; models: distrun recipes export"
+        raise UsageError("export: no file is named", hint)
+    for path in filter(None, (csv, parquet)):
+        output_file.require_writable(path)
+    found = export_metrics(run, csv=csv, parquet=parquet, runs_dir=runs_dir, tell=say)
+    for path in filter(None, (csv, parquet)):
+        say(f"{path}: {found.rows} rows of {len(found.columns)} columns, of run {found.run_id}")

@@ -1,0 +1,100 @@
+"""The numbers of a run as rows of a table: one for each record of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from distrun.report.lines import number, records
+from distrun.runs.directory import RunDirectory
+
+KEYS = ("kind", "node", "rank", "attempt", "step", "time")
+"""The first columns. `kind` is `step`, or `system` for a sample of a machine."""
+
+
+def columns_of(run: RunDirectory) -> list[str]:
+    """Return the columns: the keys, and the name of every value in the order of its first record.
+
+    Raises:
+        OSError: The run has no metrics, or they cannot be read.
+    """
+    names: dict[str, None] = {}
+    for record in records(run.metrics):
+        names.update(dict.fromkeys(_values(record)))
+    return [*KEYS, *(name for name in names if name not in KEYS)]
+
+
+def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]]:
+    """Yield the rows; a value that was not finite is NaN or infinite.
+
+    Args:
+        run: The run.
+        attempts: When each attempt began, in seconds since the epoch.
+
+    Raises:
+        OSError: The run has no metrics, or they cannot be read.
+    """
+    attempt = 0
+    for record in records(run.metrics):
+        while attempt + 1 < len(attempts) and record["time"] >= attempts[attempt + 1]:
+            attempt += 1
+        own = {key: record.get(key) for key in ("node", "rank", "step", "time")}
+        kind = "system" if "system" in record else "step"
+        yield {**_values(record), **own, "kind": kind, "attempt": attempt + 1}
+
+
+def _values(record: dict[str, Any]) -> dict[str, float]:
+    told = record["system"] if isinstance(record.get("system"), dict) else record
+    found = {name: number(value) for name, value in told.items() if name not in _OWN}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+_OWN = frozenset((*KEYS, "total_steps", "every", "system"))
+
+
+def write_csv(rows: Iterator[dict[str, Any]], columns: list[str], file: TextIO) -> int:
+    """Write a line of heads and a line a row; an empty cell is a value that was not logged.
+
+    Returns:
+        The number of rows.
+    """
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def write_parquet(rows: Iterator[dict[str, Any]], columns: list[str], path: Path) -> int:
+    """Write an Apache Parquet file (https://arrow.apache.org/docs/python/parquet.html).
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"kind": pa.string(), **dict.fromkeys(("node", "rank", "attempt"), pa.int64())}
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+    count = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        part: list[dict[str, Any]] = []
+        for row in rows:
+            part.append(row)
+            count += 1
+            if len(part) == _PART:
+                writer.write_table(pa.Table.from_pylist(part, schema))
+                part = []
+        writer.write_table(pa.Table.from_pylist(part, schema))
+    return count
+
+
+_PART = 20_000
+"""Rows of a row group."""

@@ -1,0 +1,75 @@
+"""Runs side by side: what differs, since when, and how long their steps take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distrun.report.compare import Comparison, compared
+from distrun.report.facts import Facts, read_facts
+from distrun.report.page import rendered
+from tests.unit.report.made import made_run, step
+
+
+def facts(tmp_path: Path, end: str, pace: float, losses: list[float], **fields: Any) -> Facts:
+    metrics = [step(n, n * pace, loss=loss) for n, loss in enumerate(losses, 1)]
+    run_id = f"20260101-000000-train-{end}"
+    return read_facts(made_run(tmp_path, run_id=run_id, metrics=metrics, **fields))
+
+
+def pair(tmp_path: Path, pace: float, losses: list[float], **fields: Any) -> Comparison:
+    first = facts(tmp_path, "aaaa", 0.1, [3.0, 2.0, 1.0, 0.5])
+    return compared([first, facts(tmp_path, "bbbb", pace, losses, **fields)])
+
+
+def test_the_first_step_that_differs_is_named(tmp_path: Path) -> None:
+    found = pair(tmp_path, 0.1, [3.0, 2.0, 1.25, 0.5, 0.25])
+    assert found.sentences[0] == (
+        "bbbb: its loss differs from that of aaaa since step 3 (1 and 1.25), by 0.25 at most"
+    )
+    (first,) = found.data["first_difference"]
+    assert (first["step"], first["steps_compared"]) == (3, 4)
+
+
+def test_equal_losses_are_said_to_be_equal(tmp_path: Path) -> None:
+    found = pair(tmp_path, 0.1, [3.0, 2.0, 1.0, 0.5])
+    assert found.sentences[0] == "bbbb: its loss is that of aaaa, in 4 steps"
+    assert found.differences == []
+
+
+def test_the_step_time_is_judged_by_its_spread(tmp_path: Path) -> None:
+    slower = pair(tmp_path, 0.2, [3.0, 2.0, 1.0, 0.5])
+    assert "2 times as long as those of aaaa, slower" in slower.sentences[1]
+    spread = slower.data["runs"][1]["step_time_s"]
+    assert spread.keys() == {"p25", "p50", "p75", "p95"}
+
+
+def test_settings_versions_and_arguments_that_differ_are_listed(tmp_path: Path) -> None:
+    plan = {
+        "program": {"args": ["--lr", "0.1", "--compile"]},
+        "settings": [{"name": "--nnodes", "value": "2"}, {"name": "--master-port", "value": "7"}],
+        "nodes": [{"host": "other"}],
+    }
+    found = pair(tmp_path, 0.1, [1.0], plan=plan, versions={"torch": "9.9"})
+    told = {row[0]: row[1:] for row in found.differences}
+    assert told == {
+        "version of torch": ["", "9.9"],
+        "argument --lr": ["", "0.1"],
+        "argument --compile": ["", "yes"],
+        "--nnodes": ["", "2"],
+        "hosts": ["node0", "other"],
+    }
+
+
+def test_the_page_has_both_curves_in_one_chart(tmp_path: Path) -> None:
+    found = pair(tmp_path, 0.1, [3.0, 2.0, 1.5, 0.5], recipe="<b>.py")
+    html = rendered("compare.html", found.variables)
+    assert "<b>.py" not in html and "&lt;b&gt;.py" in html
+    assert html.count('<path class="line c0"') == html.count('<path class="line c1"') == 2
+    json.dumps(found.data)
+
+
+def test_runs_without_a_loss_are_compared_too(tmp_path: Path) -> None:
+    found = pair(tmp_path, 0.1, [])
+    assert found.sentences == ["bbbb: no step of it and of aaaa has a loss"]
