@@ -1,14 +1,14 @@
 """Injects each fault of the table, and prints what the launcher makes of it.
 
     python -m tests.faults [--launcher distrun|torchrun] [--layouts 1x4,2x2,ssh] [--only exit_3,…]
-                           [--part 1/4] [--results FILE [--missing]] [--keep DIR]
+                           [--part 1/4] [--minutes 7] [--results FILE [--missing]] [--keep DIR]
     python -m tests.faults --markdown --results FILE
 
 A line a launch: exit code, seconds from the fault to the exit, seconds until no process was left,
-load, and which sentences do not hold. `--results` adds each to a file, in place of what it had
-of the same case; `--missing` runs what it lacks, and `--markdown` prints it as the tables of
-docs/faults.md. The exit code is 1 if a sentence does not hold that is not marked as open in
-cases.py. Being late alone counts if the load is at most the number of cores.
+load, and which sentences do not hold. After `--minutes` no launch begins. `--results` adds each to
+a file, in place of what it had of the same case; `--missing` runs what it lacks, and `--markdown`
+prints it as the tables of docs/faults.md. The exit code is 1 if a sentence does not hold that is
+not marked as open in cases.py. Being late alone counts if the load is at most the number of cores.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import itertools
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,11 +81,11 @@ def run_all(options: argparse.Namespace) -> int:
     """Run what is asked for; return the number of launches that came to something wrong."""
     pairs = chosen(options)
     results = Results(Path(options.results)) if options.results else None
-    failures = 0
+    failures, until = 0, time.monotonic() + 60 * options.minutes
     print(f"{'case':<36} {'exit':>7} {'after':>8} {'gone':>6}  load  what does not hold")
     with directory() as home, hosts_of(home, any(layout is SSH for _, layout in pairs)) as hosts:
         for case, layout in pairs:
-            if layout is SSH and hosts is None:
+            if (layout is SSH and hosts is None) or time.monotonic() > until:
                 continue
             cwd = home / f"{layout.id}-{case.id}"
             cwd.mkdir()
@@ -113,6 +114,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--results", default="")
+    parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--keep", default="")
     parser.add_argument("--missing", action="store_true")
     parser.add_argument("--markdown", action="store_true")

@@ -16,7 +16,7 @@ from tests.faults.cases import Case
 from tests.faults.running import WORKER, Layout, Running, wait_for
 from tests.faults.settings import NotHere
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 120.0
 """For four ranks to reach the middle of training, on a machine that does much else."""
 PATIENCE_S = 20.0
 """How much longer than its bound a launch is waited for."""
