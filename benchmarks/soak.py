@@ -66,7 +66,7 @@ class Soak:
 
     Args:
         home: For checkpoints and launches; the hosts see it.
-        hosts: Three hosts: two with ranks, and one to take the place of either.
+        hosts: Three hosts: two with ranks, and a spare that takes the place of either.
         seed: Of the choice of faults.
     """
 
@@ -89,7 +89,7 @@ class Soak:
         cwd.mkdir()
         self.launches += 1
         words = [
-            *("--hosts", ",".join(NAMES[:2]), "--nodes=1:2", f"--nproc-per-node={NPROC}"),
+            *("--hosts", ",".join(NAMES), "--spare=1", f"--nproc-per-node={NPROC}"),
             *("--max-restarts=1000", "--grace=3", "--hang-timeout=5", "--no-check"),
             *(str(TRAIN), str(self.home)),
         ]
@@ -130,8 +130,17 @@ class Soak:
     # --- faults ------------------------------------------------------------------------
 
     def hosts_of_now(self) -> list[str]:
-        lost = {event["host"] for event in self.events() if event["event"] == "node_lost"}
-        return [name for name in NAMES[:2] if name not in lost]
+        """Return the hosts that have ranks."""
+        hosts: dict[int, str] = {}
+        found: set[str] = set()
+        for event in self.events():
+            if event["event"] == "node_stage":
+                hosts[event["node"]] = event["host"]
+            elif event["event"] == "attempt_started":
+                found = set()
+            elif event["event"] == "rank_started":
+                found.add(hosts[event["node"]])
+        return sorted(found)
 
     def disturb(self) -> None:
         """Do one thing, and wait until the run has said what it was."""
@@ -144,12 +153,15 @@ class Soak:
         wait_for(lambda: is_told(self.events()[since:]) or self.is_over, LOST_WITHIN_S)
         as_it_was = is_told(self.events()[since:])
         seconds = time.monotonic() - began
+        for name in NAMES:
+            self.hosts.mend(name)
         self.told.append(Told(fault, of, as_it_was, seconds))
-        print(f"{fault:<14} {of:<8} {seconds:>5.1f} s  {'told' if as_it_was else 'NOT TOLD'}")
+        said = "told" if as_it_was else "NOT TOLD"
+        print(f"{fault:<14} {of:<8} {seconds:>5.1f} s  {said}", flush=True)
 
     def order(self, faults: list[str]) -> tuple[str, int]:
         fault = self.random.choice(faults)
-        rank = self.random.randrange(NPROC * len(self.hosts_of_now()))
+        rank = self.random.randrange(2 * NPROC)
         draft = self.home / "order.draft"
         draft.write_text(f"{rank} {fault}")
         draft.rename(self.home / "order")
@@ -164,7 +176,7 @@ class Soak:
         fault, rank = self.order([*HANGS])
 
         def is_told(events: list[dict[str, Any]]) -> bool:
-            return any(e["event"] == "hang" and rank in e["culprits"] for e in events)
+            return any(e["event"] == "hang" and rank in e["verdict"]["culprits"] for e in events)
 
         return fault, f"rank {rank}", is_told
 
@@ -196,7 +208,7 @@ class Soak:
         return fault, name, lambda events: goes_on and not any(e["event"] in ends for e in events)
 
     def one_host(self) -> str:
-        return self.random.choice(self.hosts_of_now() or [*NAMES[:2]])
+        return self.random.choice(self.hosts_of_now() or [*NAMES])
 
     # --- all of it -----------------------------------------------------------------------
 

@@ -88,8 +88,6 @@ def wrong_with_torchrun(case: Case, measured: Measured) -> Iterator[str]:
         yield "its exit code"
     if measured.left:
         yield "processes left"
-    if None not in measured.codes and is_late(case, measured):
-        yield "late"
     names = torchrun_names(case, measured)
     if names.endswith(("nobody", "wrong", "not why")):
         yield names

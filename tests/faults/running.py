@@ -176,7 +176,7 @@ class Running:
     def fault_at(self) -> float | None:
         """When the fault was, by the clock; None before it."""
         path = self.cwd / "fault"
-        return float(path.read_text() or "nan") if path.exists() else None
+        return float(text) if path.exists() and (text := path.read_text()) else None
 
     def let_it_end(self) -> None:
         """Let the ranks end training."""
