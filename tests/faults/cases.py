@@ -158,7 +158,7 @@ HANGS = [
           "--at=start", id="sleep_before_joining"),
     hangs("spin", "loops for ever", r"faulty\.py"),
     hangs("lock_twice", "waits for a lock that nobody gives back", r"faulty\.py"),
-    hangs("sleep_in_c_with_the_gil", "stays in C with the GIL", r"faulty\.py"),
+    hangs("read_in_c_with_the_gil", "stays in C with the GIL", r"faulty\.py"),
     hangs("stop_oneself", "SIGSTOP", "stopped"),
     hangs("other_collective", "calls another collective", r"all_gather.*faulty\.py"),
     dies("other_shape", "calls the collective with another shape", 134, _SIZES,

@@ -124,8 +124,9 @@ def lock_twice():
     lock.acquire()
 
 
-def sleep_in_c_with_the_gil():
-    ctypes.PyDLL(None).sleep(3600)
+def read_in_c_with_the_gil():
+    reading, _ = os.pipe()
+    ctypes.PyDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
 
 
 def stop_oneself():

@@ -148,13 +148,17 @@ class Running:
                 raise LookupError(who)
             return self.children[int(who[-1])].pid
         if self.layout.is_remote and who.startswith("agent"):
-            return self._pid_on(NAMES[int(who[-1])], "distrun")
+            return self._pid_on(NAMES[int(who[-1])], pid_of(self.cwd, who))
         return pid_of(self.cwd, who)
 
-    def _pid_on(self, host: str, word: str) -> int:
+    def _pid_on(self, host: str, there: int) -> int:
+        """Return the pid here of a process of a host, by the one that it has there."""
         assert self.hosts
-        found = self.hosts.pids(host)
-        return min(pid for pid, line in found.items() if word in line and "ssh" not in line)
+        for pid in self.hosts.pids(host):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if int(status.partition("NSpid:")[2].splitlines()[0].split()[-1]) == there:
+                return pid
+        raise LookupError(f"process {there} on {host}")
 
     def send(self, who: str, signum: int) -> None:
         """Send a signal to a process; `group` is all that Ctrl-C in a terminal reaches."""
