@@ -35,7 +35,8 @@ def wrong_with(case: Case, measured: Measured) -> list[str]:
         wrong.append(f"exit code {measured.code}, not {case.code}")
     if measured.left:
         wrong.append(f"left behind: {', '.join(measured.left)}")
-    said = measured.screen if case.survives else last_words(measured)
+    is_short = case.survives or case.bound == "start"
+    said = measured.screen if is_short else last_words(measured)
     if not re.search(pattern_of(case, LAYOUTS[measured.layout]), said):
         wrong.append(f"does not name {pattern_of(case, LAYOUTS[measured.layout])}")
     if not re.search(case.says, said, re.DOTALL):

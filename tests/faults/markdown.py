@@ -53,6 +53,8 @@ def _cells(case: Case, results: Results) -> Iterator[str]:
 
 def _cell(case: Case, row: Row) -> str:
     code = "/".join("∞" if code is None else str(code) for code in row.codes)
+    if row.by == "torchrun" and {"its exit code", "does not end"} & set(row.wrong):
+        code = f"**{code}**"
     parts = [code]
     if row.seconds is not None and case.bound != "any":
         parts.append(f"{row.seconds:.1f} s")

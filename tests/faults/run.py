@@ -106,7 +106,7 @@ def bring_about(case: Case, running: Running) -> None:
             raise NotHere(f"{running.by} has no {error}") from None
     if case.survives:
         running.let_it_end()
-    elif case.bound != "start":
+    if case.bound != "start":
         wait_for(lambda: running.fault_at or running.is_over, START_LIMIT_S)
 
 

@@ -197,7 +197,8 @@ class Running:
         for pid in marked(self.run_id) if self.run_id else ():
             found.setdefault(pid, "of the run")
         for name in self.hosts.names if self.hosts and self.layout.is_remote else ():
-            found |= self.hosts.pids(name)
+            on_host = self.hosts.pids(name).items()  # sshd cannot know that a link is cut
+            found |= {pid: line for pid, line in on_host if not line.startswith("sshd: ")}
         return found
 
     def kill(self) -> None:

@@ -14,7 +14,7 @@ from distrun.listen import free_port
 from tests.faults.running import NAMES, Running
 
 Setting = Callable[[Running], AbstractContextManager[None]]
-JOIN_TIMEOUT_S = 6.0
+JOIN_TIMEOUT_S = 20.0
 _CGROUP_NBYTES = 100 << 20
 _CGROUPS = Path("/sys/fs/cgroup")
 
