@@ -92,7 +92,7 @@ class Looks:
         live = self._live()
         used = used_by([rank.pid for rank in live])
         told = [{"rank": rank.rank, **_counts(self._known(rank, used))} for rank in live]
-        self._tell("looked", ranks=told)
+        self._tell("looked", ranks=told, monotonic=time.monotonic())
 
     def _send_stacks(self) -> None:
         live = self._live()

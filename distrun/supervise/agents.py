@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +51,9 @@ class Agent:
     """Live ranks and their pids."""
     begun: bool = False
     """All of its ranks have been started."""
+    clock_offset_s: float = math.inf
+    """What to add to a time of its clock to have ours; a little too much, by what its fastest
+    message took."""
     why_lost: str = ""
     """Why the supervisor gave it up, if it did not end by itself."""
     was_silent: bool = False
@@ -69,6 +74,10 @@ class Agent:
     def send(self, command: str, **fields: Any) -> None:
         """Send a command to the agent."""
         self.talk.send({"command": command, **fields})
+
+    def heard_clock(self, monotonic_s: float) -> None:
+        """Compare the clocks by a message that has just come, with the time there when it left."""
+        self.clock_offset_s = min(self.clock_offset_s, time.monotonic() - monotonic_s)
 
     def listen(self) -> str:
         """Return a notice if it is silent, and give it up after long: it sends a byte a second."""

@@ -118,6 +118,9 @@ class Hangs:
     def _judge(
         self, answers: Mapping[int, Answer], agents: Sequence[Agent], ends: Sequence[RankEnd]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        if all(answer == Answer() for answer in answers.values()):
+            self._next_check = time.monotonic() + self._rule.look_s
+            return  # no node answers: what was known of its ranks before is no hang
         witnesses = self._witnesses(answers, agents, ends)
         found = explain(witnesses, idle_s=self._idle_s)
         least_s = _MOSTLY * min(self._idle_s, self._plan.hang_timeout_s)

@@ -35,6 +35,8 @@ class World(Attempt):
         """React to one event of an agent (its output excepted)."""
         event = {**event}  # equal ones may be one object
         name = event.pop("event", "")
+        if "monotonic" in event:
+            agent.heard_clock(event["monotonic"])
         if handler := _HANDLERS.get(name):
             handler(self, agent, event)
         elif name in _TOLD_AS_IT_IS:
@@ -78,7 +80,7 @@ class World(Attempt):
         self.raised.ended(event["rank"])
         self.stragglers.ended(event["rank"])
         self.hangs.ended(event["rank"])
-        at = event["monotonic"] if self.plan.has_one_clock else time.monotonic()
+        at = event["monotonic"] + (0.0 if self.plan.has_one_clock else agent.clock_offset_s)
         end = RankEnd(
             node=agent.index,
             host=agent.host,

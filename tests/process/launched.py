@@ -61,23 +61,33 @@ class Launched:
 
     def events(self) -> list[dict[str, object]]:
         """Return what has happened so far."""
-        paths = list((self.cwd / "runs").glob("*/events.jsonl"))
-        text = paths[0].read_text() if paths else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        return events_of(self.cwd)
 
     def pid_of(self, who: str) -> int:
         """Return the pid of `supervisor`, `agent0` or `forkserver0`."""
-        if who == "supervisor":
-            return int(json.loads((only_run(self.cwd) / "run.json").read_text())["supervisor_pid"])
-        node = int(who[-1])
-        joined = (e for e in self.events() if e["event"] == "node_stage" and e["node"] == node)
-        agent = int(str(next(e["pid"] for e in joined if "pid" in e)))
-        if who.startswith("agent"):
-            return agent
-        children = Path(f"/proc/{agent}/task/{agent}/children").read_text()
-        return int(children.split()[0])
+        return pid_of(self.cwd, who)
 
     def end(self, timeout_s: float = 25.0) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it has said on stderr."""
         _, errors = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, errors
+
+
+def events_of(directory: Path) -> list[dict[str, object]]:
+    """Return what has happened so far in the only run of a directory."""
+    paths = list((directory / "runs").glob("*/events.jsonl"))
+    text = paths[0].read_text() if paths else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
+
+def pid_of(directory: Path, who: str) -> int:
+    """Return the pid of `supervisor`, `agent0` or `forkserver0` of the only run of a directory."""
+    if who == "supervisor":
+        return int(json.loads((only_run(directory) / "run.json").read_text())["supervisor_pid"])
+    node = int(who[-1])
+    joined = (e for e in events_of(directory) if e["event"] == "node_stage" and e["node"] == node)
+    agent = int(str(next(e["pid"] for e in joined if "pid" in e)))
+    if who.startswith("agent"):
+        return agent
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text()
+    return int(children.split()[0])

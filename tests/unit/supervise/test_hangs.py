@@ -208,6 +208,22 @@ def test_ranks_of_a_node_that_does_not_answer_are_told_and_not_stopped(
     assert not it.played.world.stopping
 
 
+def test_ranks_of_nodes_that_do_not_answer_any_more_are_not_judged_by_what_was_known_before(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distrun.supervise.whereabouts._ANSWER_S", 0.3)
+    monkeypatch.setattr("distrun.diagnose.hang.missing._AT_WORK_S", 0.2)
+    it, began = job(hang_timeout_s=1.0), time.monotonic()
+    request = it.played.world.where.of_hangs
+    it.pass_time_until(lambda: time.monotonic() > began + 0.5)  # they are looked at
+    it.silent = {0, 1}
+    it.pass_time_until(lambda: request.is_open)
+    it.pass_time_until(lambda: not request.is_open)
+    assert not it.played.tells("hang") and not it.played.world.stopping
+    it.silent = set()
+    it.pass_time_until(lambda: it.played.tells("hang"))
+
+
 def test_ranks_of_a_node_that_supervises_itself_may_be_at_work(job: Make) -> None:
     it = job(own_node=0, local=False)
     it.pass_time_until(lambda: it.played.tells("no_progress"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from distrun.diagnose.verdict import judge
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.supervise.world import SETTLE_S, World
 from tests.conftest import wait_until
@@ -186,6 +188,21 @@ def test_a_world_succeeds_when_every_rank_of_every_node_has_ended_with_0(played:
         it.say(index, "swept")
         it.world.on_gone(it.agents[index].seen)
     assert it.world.finished and not it.world.lost
+
+
+def test_ends_on_hosts_with_clocks_of_their_own_are_put_in_order_whichever_is_heard_first(
+    played: Play,
+) -> None:
+    it, now = played(local=False), time.monotonic()
+    clocks = (5000.0, -3000.0)  # ahead of ours
+    for index, ahead in enumerate(clocks):
+        it.say(index, "node_joined", free_port=1, monotonic=now + ahead)
+    it.say(1, "looked", ranks=[], monotonic=now - 60 + clocks[1])  # this one took a minute
+    it.say(0, rank_ended(0, 6, monotonic=now + clocks[0] - 1))
+    it.say(1, rank_ended(1, 5, monotonic=now + clocks[1] - 3))
+    verdict = judge(it.world.ends)
+    assert verdict and (verdict.rank, verdict.exit_code) == (1, 5)
+    assert verdict.within_ms == pytest.approx(2000, abs=500)
 
 
 def test_the_first_failure_stops_all_ranks_after_others_could_say_the_same(played: Play) -> None:
