@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 # Dense, without sparsity, from the data sheets of NVIDIA and AMD: (bfloat16/float16, float32,
-# float64). float32 is without TF32, which torch uses only on request. float64 is that of the tensor cores
-# where they support it. Devices without a data sheet are left out.
+# float64). float32 is without TF32, which torch uses only on request. float64 is that of the
+# tensor cores where they support it. Devices without a data sheet are left out.
 _TFLOPS = {
     "A100": (312, 19.5, 19.5),
     "A10": (125, 31.2, 0.5),

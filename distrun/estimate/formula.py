@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from distrun.estimate.allocator import reserved_nbytes
 from distrun.estimate.compute import Compute
@@ -29,20 +30,24 @@ def work(training: Training, stage: int = 0, *, replay: bool = True) -> Work:
     """
     training.require_possible()
     tape = Timeline(training, stage).play()
-    compute = Compute(training, stage)
     peaks = tape.peaks()
     held = reserved_nbytes(tape.events) if replay else max(peak.total for peak in peaks)
-    tokens = training.step.local_tokens(training.layout) * training.step.accumulate
+    return replace(arithmetic(training, stage), peaks=peaks, reserved_nbytes=held)
+
+
+def arithmetic(training: Training, stage: int = 0) -> Work:
+    """Return the same without memory, which takes longest to compute."""
+    compute = Compute(training, stage)
     return Work(
         parameters=training.shape.parameters,
-        tokens=tokens,
+        tokens=training.step.local_tokens(training.layout) * training.step.accumulate,
         samples="tokens",
         collectives=Traffic(training, stage).collectives(),
         matmuls=compute.matmuls(),
         attention=compute.attention(),
         moved_nbytes=compute.moved(),
-        peaks=peaks,
-        reserved_nbytes=held,
+        peaks=(),
+        reserved_nbytes=0,
         notes=tuple(_notes(training, stage)),
     )
 

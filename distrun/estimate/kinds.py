@@ -200,11 +200,11 @@ def kind_of(name: str, own: dict[str, Kind]) -> Kind:
     return found
 
 
-def cpu(cores: int, memory_nbytes: int, nproc_per_node: int) -> Kind:
+def cpu(cores: float, memory_nbytes: int, nproc_per_node: int) -> Kind:
     """Return a rank's share of a machine without GPUs, by a rule of thumb for AVX2.
 
     Args:
-        cores: Physical cores of the machine.
+        cores: Of the machine, as this process may use them.
         memory_nbytes: Its memory.
         nproc_per_node: Ranks that share it.
     """

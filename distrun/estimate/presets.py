@@ -79,8 +79,16 @@ def of_recipe(precision: str, *, sharded: bool, bucket_views: bool, compiled: bo
         compiled: Its `--compile`.
     """
     if precision == "float64":
-        wide = {"compute": 8, "residual": 8, "gradients": 8, "reduce": 8, "logits": 8, "loss": 8}
-        found = Formats(weights=8, optimizer=16, **wide)
+        found = Formats(
+            weights=8,
+            compute=8,
+            residual=8,
+            gradients=8,
+            reduce=8,
+            optimizer=16,
+            logits=8,
+            loss=8,
+        )
     elif precision == "float32":
         found = PRESETS["float32"][1]
     else:
