@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.api import calibration
-from distrun.api.recipes import folder, script_of
+from distrun.api.recipes import folder, path_of, script_of
 from distrun.errors import UsageError
 from distrun.estimate.advice import Advice, Scored, best
 from distrun.estimate.kinds import Kind as GpuKind
@@ -77,6 +77,7 @@ class Estimate:
         remedies: What would make it fit, or give room, with its price.
         notes: What is assumed, not exact or not validated.
         sources: Of the figures.
+        script: Its file; None: there is none.
         kept: The flags that name model and data, as given, for a launch in another layout.
         tokens: Of the whole training, if the user gave it.
         price: Of a GPU hour, likewise.
@@ -90,6 +91,7 @@ class Estimate:
     remedies: tuple[Remedy, ...] = ()
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    script: Path | None = None
     kept: tuple[str, ...] = ()
     tokens: float | None = None
     price: float | None = None
@@ -153,6 +155,7 @@ def estimate(asked: Asked) -> Estimate:
         remedies=more,
         notes=(*plan.assumed, *found.work.notes),
         sources=sources,
+        script=_script(asked),
         kept=_kept(asked),
         tokens=asked.tokens,
         price=asked.price,
@@ -182,8 +185,8 @@ def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
         UsageError: The script or the dimensions cannot train on so many ranks.
     """
     shape = None if asked.dims is None else shape_of(dims_of(asked.dims))
-    if asked.words and not asked.words[0].startswith("-"):
-        path = script_of(asked.words[0])
+    path = _script(asked)
+    if path is not None:
         script = read_script(path)
         given = values_of(asked.words[1:], script.settings, path.name)
         return path.name, planned(script, given, world_size, shape)
@@ -192,11 +195,17 @@ def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
     return given.get("size") or "the model", without_script(given, world_size, shape, known)
 
 
+def _script(asked: Asked) -> Path | None:
+    named = asked.words and not asked.words[0].startswith("-")
+    return script_of(asked.words[0]) if named else None
+
+
 def _kept(asked: Asked) -> tuple[str, ...]:
     """Return the flags that a search does not choose."""
-    if not asked.words or asked.words[0].startswith("-"):
+    path = _script(asked)
+    if path is None:
         return ()
-    script = read_script(script_of(asked.words[0]))
+    script = read_script(path)
     given = values_of(asked.words[1:], script.settings, script.path.name)
     kept: list[str] = []
     for name, value in given.items():
@@ -283,11 +292,15 @@ def as_json(found: Estimate) -> dict[str, Any]:
 
 
 def launch_words(found: Estimate, one: Scored) -> list[str]:
-    """Return the command that trains in a layout: that of the recipe, with the flags as given."""
+    """Return the command that trains in a layout, [] if no script was asked about."""
+    if found.script is None:
+        return []
     gpus, candidate = found.gpus, one.candidate
+    beside = found.script.with_name(f"{candidate.recipe}.py")
+    script = beside if beside.is_file() else path_of(candidate.recipe)
     nodes = ["--nodes", str(gpus.nnodes)] if gpus.nnodes > 1 else []
     launch = ["distrun", "launch", *nodes, "--nproc-per-node", str(gpus.nproc_per_node)]
-    return [*launch, candidate.recipe, *found.kept, *candidate.words]
+    return [*launch, str(script), *found.kept, *candidate.words]
 
 
 def advice_as_json(found: Estimate, advice: Advice) -> dict[str, Any]:

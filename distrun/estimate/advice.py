@@ -132,17 +132,15 @@ def _why(one: Scored, winner: Scored, cluster: Cluster) -> str:
         return ""
     if not one.fits:
         lacks = -one.memory.headroom / GIB
-        return f"does not fit by {lacks:.0f} GiB" if lacks > 0 else "fits only within the band"
-    time, layout = one.time, one.candidate.plan.training.layout
-    slower = time.total / winner.time.total - 1
-    parts = {
-        f"bubble {time.bubble / time.total:.0%}": time.bubble / time.total,
-        f"traffic in the way {time.exposed / time.total:.0%}": time.exposed / time.total,
-    }
-    if layout.tp > cluster.nproc_per_node:
-        parts = {f"tp across nodes, {time.exposed / time.total:.0%} of the step": 1.0}
-    reason, share = max(parts.items(), key=lambda item: item[1])
-    told = f"; {reason}" if share > _MOST_EXPOSED or time.bubble > _MOST_BUBBLE * time.total else ""
-    recompute = one.candidate.plan.training.step.recompute
-    again = f"; recompute {recompute}" if recompute != "none" and not told else ""
-    return f"{slower:+.0%}{told}{again}"
+        return f"does not fit by {lacks:.0f} GiB" if lacks > 0 else "fits only just"
+    time, training = one.time, one.candidate.plan.training
+    told = [f"{time.total / winner.time.total - 1:+.0%}"]
+    if training.layout.tp > cluster.nproc_per_node:
+        told.append("tp across nodes")
+    if time.bubble > _MOST_BUBBLE * time.total:
+        told.append(f"bubble {time.bubble / time.total:.0%}")
+    if time.exposed > _MOST_EXPOSED * time.total:
+        told.append(f"traffic in its way {time.exposed / time.total:.0%}")
+    if len(told) == 1 and training.step.recompute == "full":
+        told.append("recomputes")
+    return ", ".join(told)

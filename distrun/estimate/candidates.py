@@ -58,9 +58,13 @@ def candidates(plan: Planned, cluster: Cluster) -> Iterator[list[Candidate]]:
             continue  # it does not divide the model
         if sequences % layout.data:
             continue
-        formats = _formats(training.formats, recipe, layout)
+        formats = training.formats
+        if plan.recipe:
+            formats = _formats(training.formats, recipe, layout)
         for step in _steps(training.step, sequences // layout.data, layout):
-            planned = Planned(Training(training.shape, layout, formats, step), mesh, {})
+            planned = Planned(
+                Training(training.shape, layout, formats, step), mesh, {}, plan.recipe
+            )
             first = Candidate(family, recipe, flags, planned)
             yield [_recomputing(first, mode) for mode in _MODES]
 
@@ -89,7 +93,7 @@ def _layouts(training: Training, cluster: Cluster) -> Iterator[_Found]:
             continue
         mesh = {"shard": rest, "tp": tp}
         flags = ("--tp", str(tp))
-        yield f"fsdp x tp{tp}", "fsdp_tp", flags, Layout(shard=rest, tp=tp, stage=3), mesh
+        yield f"tp {tp}", "fsdp_tp", flags, Layout(shard=rest, tp=tp, stage=3), mesh
     for pp in (pp for pp in _PP[1:] if not tied):
         for tp in (tp for tp in _TP if not world % (pp * tp)):
             yield from _pipelines(world // (pp * tp), pp, tp)

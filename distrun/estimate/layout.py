@@ -12,6 +12,7 @@ from distrun.estimate.shape import Shape
 Recompute = Literal["none", "selective", "alternate", "full"]
 """What backward computes anew; `alternate` keeps every second matrix product (torchtitan)."""
 Flow = Literal["gpipe", "1f1b", "interleaved"]
+_MOST_PASSES = 1 << 16
 AXES = ("pp", "replicate", "shard", "cp", "tp")
 """The mesh, from the axis whose ranks are farthest apart to that of neighbours."""
 
@@ -189,6 +190,11 @@ class Training:
         for name in ("seq_len", "rows", "accumulate"):
             if getattr(self.step, name) < 1:
                 raise UsageError(f"{name}={getattr(self.step, name)} is below 1", f"{name}=1")
+        if self.step.accumulate * self.layout.pp > _MOST_PASSES:
+            raise UsageError(
+                f"{self.step.accumulate} micro-batches are above {_MOST_PASSES // self.layout.pp}",
+                "more sequences in each",
+            )
         self.layout.require_fits(self.shape, self.step.seq_len)
         if self.step.rows * self.step.seq_len * self.shape.vocab > 2**53:
             raise UsageError("a micro-batch has more than 2^53 logits", "fewer rows or tokens")

@@ -28,12 +28,14 @@ class Planned:
         training: For the formula.
         mesh: Axes of the script's mesh and their sizes, outermost first.
         axes: Axis of the layout -> the script's name of it.
+        recipe: The script's file; "": the flags belong to none.
         assumed: What was not given and is assumed, one sentence each.
     """
 
     training: Training
     mesh: Mapping[str, int]
     axes: Mapping[str, str]
+    recipe: str = ""
     assumed: tuple[str, ...] = ()
 
 
@@ -123,7 +125,7 @@ def planned(
     training = Training(shape, layout, _formats(script, settings, layout), step)
     if settings["precision"] == "float32":
         assumed = (*assumed, "arithmetic in float32; --precision bfloat16 is far faster on a GPU")
-    return Planned(training, mesh, axes, assumed)
+    return Planned(training, mesh, axes, script.path.name, assumed)
 
 
 def without_script(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from distrun.errors import UsageError
 
+MOST_LAYERS = 2000
 LARGEST = 10**15
 """Elements of a model above this are a typing error."""
 Cut = Literal["rows", "rest", "none"]
@@ -148,6 +149,8 @@ class Shape:
         for name in ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is below 1", f"{name}=1 or more")
+        if self.layers > MOST_LAYERS:
+            raise UsageError(f"layers={self.layers} is above {MOST_LAYERS}", "layers=32")
         if self.heads % self.kv_heads:
             raise UsageError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}",

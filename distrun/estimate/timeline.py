@@ -160,7 +160,7 @@ class Timeline:
         """Return the copies of a layer's weights that autocast makes."""
         if not self.formats.autocast:
             return None
-        return self.tape.take("temporary", self.formats.compute * unit.products)
+        return self.tape.take("activations", self.formats.compute * unit.products)
 
     def _forward_block(self, one: _Pass) -> None:
         if (cast := self._cast(self.units.block)) is not None:
@@ -194,7 +194,7 @@ class Timeline:
         tape.give(temporary)
         if formats.autocast:
             head = self.training.shape.vocab * self.training.shape.dim // self.layout.tp
-            one.casts.insert(0, tape.take("temporary", formats.compute * head))
+            one.casts.insert(0, tape.take("activations", formats.compute * head))
         made = tape.take("activations", self._of_chunk(held.logits(formats.compute, local=True)))
         if self.layout.tp > 1 and not formats.loss_parallel:
             whole = tape.take("activations", self._of_chunk(held.logits(formats.compute)))

@@ -11,7 +11,7 @@ from distrun.cli.estimate import words
 from distrun.cli.screen import render
 from distrun.cli.screen.console import plain
 
-_COLUMNS = ("layout", "mesh", "recompute", "rows", "micro", "device", "step", "tokens/s", "why not")
+_COLUMNS = ("layout", "recompute", "rows", "micro", "device", "step", "tokens/s", "why not")
 
 
 def show(found: Estimate, advice: Advice) -> None:
@@ -23,10 +23,10 @@ def show(found: Estimate, advice: Advice) -> None:
     right = ("rows", "micro", "device", "step", "tokens/s")
     render.table(_COLUMNS, rows, right=right, spare=("micro", "tokens/s", "rows"))
     typer.echo()
-    if advice.winner is not None:
-        command = launch_words(found, advice.winner)
+    command = launch_words(found, advice.winner) if advice.winner is not None else []
+    if command:
         typer.echo(" ".join(shlex.quote(plain(word)) for word in command))
-    render.prose(f"{advice.tried} layouts of an equal global batch in the recipes; times ± 20 %")
+    render.prose(f"{advice.tried} layouts of the recipes, all of the same batch; times ± 20 %")
 
 
 def _verdict(found: Estimate, advice: Advice) -> list[str]:
@@ -35,19 +35,29 @@ def _verdict(found: Estimate, advice: Advice) -> list[str]:
     best = advice.winner
     if best is None:
         return [f"NOTHING FITS: {what}"]
-    mesh = words.mesh(dict(best.candidate.plan.mesh))
-    return [
-        f"best: {best.candidate.recipe} with {mesh}, {words.seconds(best.time.total)} a step",
-        what,
+    return [f"best: {_name(best)}, {words.seconds(best.time.total)} a step", what]
+
+
+def _name(one: Scored) -> str:
+    """Return the mesh in the words of strategies: `pp 2 x fsdp 32`, `ddp 64`."""
+    layout = one.candidate.plan.training.layout
+    data = {0: "ddp", 1: "zero1", 2: "zero2", 3: "fsdp"}[layout.stage]
+    parts = [
+        ("pp", layout.pp),
+        ("copies" if layout.shard > 1 else data, layout.replicate),
+        (data, layout.shard),
+        ("cp", layout.cp),
+        ("tp", layout.tp),
+        ("ep", layout.ep),
     ]
+    return " x ".join(f"{name} {size}" for name, size in parts if size > 1) or "one rank"
 
 
 def _row(one: Scored) -> list[str]:
     step, layout = one.candidate.plan.training.step, one.candidate.plan.training.layout
     tokens = step.rows * step.seq_len * step.accumulate * layout.data
     return [
-        one.candidate.family,
-        words.mesh(dict(one.candidate.plan.mesh)),
+        _name(one),
         step.recompute,
         str(step.rows),
         str(step.accumulate),

@@ -102,7 +102,7 @@ def _memory(found: Estimate) -> Iterator[str]:
         if memory.peak.nbytes.get(kind)
     ]
     for start in range(0, len(legend), 3):
-        yield f"{'':11}{'   '.join(legend[start : start + 3])}"
+        yield f"{'':11}{'  '.join(legend[start : start + 3])}"
 
 
 def _painted(text: str, colour: int) -> str:
