@@ -64,7 +64,7 @@ class Activations:
     def logits(self, nbytes: int, *, local: bool = False) -> int:
         """Return the bytes of the logits in elements of `nbytes`; `local`: this rank's part."""
         formats, layout = self.training.formats, self.training.layout
-        cut = layout.tp if local or formats.loss_parallel else 1
+        cut = (layout.tp if local or formats.loss_parallel else 1) * formats.chunks
         return nbytes * self.tokens * self.training.shape.vocab // cut
 
     def block(self) -> tuple[Op, ...]:

@@ -119,6 +119,7 @@ class Formats:
         dropout: Masks of dropout, a byte an element, behind attention and feed-forward.
         chunks: Parts in which head and loss run one after another.
         buffered: Gradients are in one buffer that is never freed.
+        agrees: The loop reduces the loss and the norm over all ranks, as the recipes do.
         syncs_always: Gradients are reduced in each micro-batch, not in the last alone.
     """
 
@@ -145,6 +146,7 @@ class Formats:
     chunks: int = 1
     buffered: bool = False
     syncs_always: bool = False
+    agrees: bool = False
 
 
 @dataclass(frozen=True)

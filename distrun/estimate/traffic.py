@@ -19,6 +19,8 @@ from distrun.estimate.work import Collective, Phase
 
 FIRST_BUCKET, BUCKET = 1 << 20, 25 << 20
 """DDP's limits in bytes (torch/nn/parallel/distributed.py)."""
+LOSS, NORM = 24, 4
+"""Bytes of the recipes' all_reduces in each step (distrun.train.progress, distrun.train.optim)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class Traffic:
         """Return all of them, equal ones counted together."""
         units = units_of(self.training, self.stage)
         found: Counter[Collective] = Counter()
-        parts = (self._weights(units), self._matrices(units), self._stages(), self._others(units))
+        parts = (
+            *(self._weights(units), self._matrices(units), self._stages()),
+            *(self._others(units), self._loop()),
+        )
         for part in parts:
             for one in part:
                 found[one] += 1
@@ -44,6 +49,14 @@ class Traffic:
             yield from self._sharded(units)
         elif layout.data * layout.cp > 1:
             yield from self._replicated(units)
+
+    def _loop(self) -> Iterator[Collective]:
+        """Yield what the recipes' loop sends in each step: the loss, and the norm's square."""
+        layout = self.training.layout
+        if self.training.formats.agrees:
+            yield _one("all_reduce", "world", layout.world_size, LOSS, 1, "optimizer")
+            if layout.fully_sharded or layout.tp * layout.pp * layout.ep > 1:
+                yield _one("all_reduce", "world", layout.world_size, NORM, 1, "optimizer")
 
     def _sharded(self, units: Units) -> Iterator[Collective]:
         """Yield FSDP's: gathers in each pass, one reduce_scatter a step, HSDP's all_reduce."""
@@ -74,8 +87,8 @@ class Traffic:
         for nbytes in buckets(tensors, formats.gradients):
             yield _one("all_reduce", axis, n, nbytes, 1, "backward")
         if layout.stage == 1:
-            for count in tensors:
-                yield _one("broadcast", axis, n, formats.weights * count, 1, "optimizer")
+            for count in tensors:  # over the default group
+                yield _one("broadcast", "world", n, formats.weights * count, 1, "optimizer")
 
     def _matrices(self, units: Units) -> Iterator[Collective]:
         """Yield those of tensor parallelism."""
@@ -88,28 +101,29 @@ class Traffic:
         whole, exact = formats.compute * tokens, formats.residual * tokens
         gathers = 2 * units.layers + (1 if units.is_last else 0)
         scatters = 2 * units.layers
-        both: tuple[Phase, Phase] = ("forward", "backward")
+        when: tuple[Phase, Phase, Phase] = ("forward", "backward", "optimizer")
         if formats.sequence_parallel:
             # Norms give the residual's format; what rowwise products sum has that of products.
-            yield _one("all_gather", "tp", n, exact, gathers * passes, both[0])
-            yield _one("reduce_scatter", "tp", n, exact, gathers * passes, both[1])
-            yield _one("reduce_scatter", "tp", n, whole, scatters * passes, both[0])
-            yield _one("all_gather", "tp", n, whole, scatters * passes, both[1])
+            yield _one("all_gather", "tp", n, exact, gathers * passes, when[0])
+            yield _one("reduce_scatter", "tp", n, exact, gathers * passes, when[1])
+            yield _one("reduce_scatter", "tp", n, whole, scatters * passes, when[0])
+            yield _one("all_gather", "tp", n, whole, scatters * passes, when[1])
             if units.is_first and formats.embedding_cut:
-                yield _one("reduce_scatter", "tp", n, exact, passes, both[0])
-                yield _one("all_gather", "tp", n, exact, passes, both[1])
-            norms, nbytes = 2 * units.layers + (1 if units.is_last else 0), formats.compute
-            if not layout.fully_sharded:
-                nbytes = formats.gradients
-            yield _one("all_reduce", "tp", n, nbytes * shape.dim, norms, both[1])
+                yield _one("reduce_scatter", "tp", n, exact, passes, when[0])
+                yield _one("all_gather", "tp", n, exact, passes, when[1])
+            # DTensor defers the sum of the norms' gradients: to FSDP's reduction, or to clipping
+            nbytes, phase = formats.gradients, when[2]
+            if layout.fully_sharded:
+                nbytes, phase = formats.compute, when[1]
+            yield _one("all_reduce", "tp", n, nbytes * shape.dim, gathers, phase)
         else:
-            yield _one("all_reduce", "tp", n, whole, scatters * passes, both[0])
-            yield _one("all_reduce", "tp", n, whole, gathers * passes, both[1])
+            yield _one("all_reduce", "tp", n, whole, scatters * passes, when[0])
+            yield _one("all_reduce", "tp", n, whole, gathers * passes, when[1])
         if units.is_last and formats.loss_parallel:
-            yield _one("all_reduce", "tp", n, 4 * held.tokens, 3 * passes, both[0])
+            yield _one("all_reduce", "tp", n, 4 * held.tokens, 3 * passes, when[0])
         elif units.is_last:
             logits = held.logits(formats.compute)
-            yield _one("all_gather", "tp", n, logits, passes, both[0])
+            yield _one("all_gather", "tp", n, logits, passes, when[0])
 
     def _stages(self) -> Iterator[Collective]:
         """Yield the messages between the stages of a pipeline."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from distrun.estimate.layout import Layout, Training
 from distrun.estimate.shape import Weight
@@ -68,11 +69,27 @@ class Units:
     is_first: bool
     is_last: bool
 
-    @property
+    @cached_property
     def all(self) -> list[Unit]:
         """Every unit, in the order of forward."""
         ends = [self.before] if self.before else []
         return [*ends, *[self.block] * self.layers, self.root]
+
+    @property
+    def last_place(self) -> int:
+        """The place of the root in `all`."""
+        return self.layers + (self.before is not None)
+
+    @property
+    def layer_places(self) -> range:
+        """The places of the layers in `all`."""
+        first = int(self.before is not None)
+        return range(first, first + self.layers)
+
+    @property
+    def tensors(self) -> list[int]:
+        """Elements of each parameter, in the order of units."""
+        return [count for unit in self.all for count in unit.tensors]
 
     def total(self, field: str) -> int:
         """Return the sum of a field over all units."""
