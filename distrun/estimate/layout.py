@@ -13,6 +13,7 @@ Recompute = Literal["none", "selective", "alternate", "full"]
 """What backward computes anew; `alternate` keeps every second matrix product (torchtitan)."""
 Flow = Literal["gpipe", "1f1b", "interleaved"]
 _MOST_PASSES = 1 << 16
+_MOST_LOGITS = 10**15
 AXES = ("pp", "replicate", "shard", "cp", "tp")
 """The mesh, from the axis whose ranks are farthest apart to that of neighbours."""
 
@@ -77,15 +78,15 @@ class Layout:
             ("ffn", shape.ffn, self.tp, "tp"),
             ("vocab", shape.vocab, self.tp, "tp"),
             ("seq_len", seq_len, self.tp, "tp"),
-            ("layers", shape.layers, self.pp * self.rounds, "stages"),
-            ("seq_len", seq_len, 2 * self.cp if self.cp > 1 else 1, "pieces of cp"),
+            ("layers", shape.layers, self.pp * self.rounds, "pp"),
+            ("seq_len", seq_len, 2 * self.cp if self.cp > 1 else 1, "cp"),
             ("experts", shape.experts, self.ep, "ep"),
             ("data ranks", self.data, self.ep, "ep"),
         ]
         for what, value, count, by in parts:
             if value % count:
                 raise UsageError(
-                    f"{what} {value} does not divide among {count} {by}",
+                    f"{what} {value} does not divide among {count} ranks of {by}",
                     f"{by} must divide {value}",
                 )
         if shape.experts == 0 and self.ep > 1:
@@ -198,5 +199,10 @@ class Training:
                 "more sequences in each",
             )
         self.layout.require_fits(self.shape, self.step.seq_len)
-        if self.step.rows * self.step.seq_len * self.shape.vocab > 2**53:
-            raise UsageError("a micro-batch has more than 2^53 logits", "fewer rows or tokens")
+        logits = self.step.rows * self.step.seq_len * self.shape.vocab
+        if logits > _MOST_LOGITS:
+            raise UsageError(
+                f"{self.step.rows} sequences of {self.step.seq_len} tokens have {logits:.1e}"
+                f" logits, above {_MOST_LOGITS:.0e}",
+                "fewer sequences in a micro-batch, or shorter ones",
+            )

@@ -197,7 +197,8 @@ def _layout(
     tp, pp = settings.get("tp", 1), settings.get("pp", 1)
     if "pp" in own:
         rounds = 2 if settings.get("flow") == "interleaved" else 1
-        rest = _rest(world_size, f"pp {pp} x tp {tp}", pp * tp)
+        what = f"pp {pp} x tp {tp}" if tp > 1 else f"pp {pp}"
+        rest = _rest(world_size, what, pp * tp)
         sharded = "tp" in own or settings["beside"] == "fsdp"
         layout = Layout(
             replicate=1 if sharded else rest,

@@ -106,14 +106,18 @@ def gpus_of(text: str | None, nodes: int | None, nproc_per_node: int | None) -> 
         if own is not None and here is not None and own != here:
             raise UsageError(f"--gpus {text} and {flag} {own} contradict each other", _GPUS_HINT)
         counts.append(own if own is not None else here)
-    found = Gpus(counts[0] or 1, counts[1] or 1, match[3] if match else None)
-    if 0 in counts or found.world_size > _MAX_RANKS:
+    nnodes, nproc = (1 if count is None else count for count in counts)
+    found = Gpus(nnodes, nproc, match[3] if match else None)
+    if not (nnodes > 0 and nproc > 0 and found.world_size <= _MAX_RANKS):
         raise UsageError(
             f"{found.nnodes} nodes of {found.nproc_per_node} GPUs are not from 1 to {_MAX_RANKS}"
             " ranks",
             _GPUS_HINT,
         )
     return found
+
+
+_TIED = Dims.model_fields["tied"]
 
 
 def dims_of(text: str) -> Dims:
@@ -127,6 +131,8 @@ def dims_of(text: str) -> Dims:
         name, equals, value = word.partition("=")
         if not equals:
             raise UsageError(f"--dims: {word!r} is not NAME=VALUE", "layers=32,dim=4096")
+        if Dims.model_fields.get(name, _TIED).annotation is not bool and not value.isdigit():
+            raise UsageError(f"--dims: {name}={value} is not a whole number", f"{name}=1")
         values[name.replace("-", "_")] = value
     needed = [n for n, f in Dims.model_fields.items() if f.is_required() and n not in values]
     if needed:

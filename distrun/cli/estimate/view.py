@@ -13,6 +13,7 @@ from distrun.cli.screen import render
 from distrun.cli.screen.console import plain, wants_colour
 
 _BAR = 44
+_SMALL_NBYTES = 1 << 20
 KINDS: tuple[tuple[Kind, str, int], ...] = (
     ("parameters", "█", 34),
     ("optimizer", "▓", 36),
@@ -142,7 +143,8 @@ def _traffic(found: Estimate) -> Iterator[str]:
     for one in found.found.work.collectives:
         key = (one.axis, one.op)
         by_axis[key] = by_axis.get(key, 0) + one.nbytes * one.count
-    big = sorted(by_axis.items(), key=lambda item: -item[1])[:4]
+    big = [item for item in by_axis.items() if item[1] > _SMALL_NBYTES]
+    big = sorted(big, key=lambda item: -item[1])[:4]
     line = "   ".join(f"{op} ({axis}) {words.gib(nbytes)}" for (axis, op), nbytes in big)
     if line:
         half = line.split("   ")
