@@ -128,8 +128,12 @@ class Estimate:
         return None if hours is None or self.price is None else hours * self.price
 
 
-def estimate(asked: Asked) -> Estimate:
+def estimate(asked: Asked, *, with_remedies: bool = True) -> Estimate:
     """Return what a job will need and take, by the formula.
+
+    Args:
+        asked: What the user asks.
+        with_remedies: Look for what would make it fit, too.
 
     Raises:
         UsageError: The job cannot be, or a file cannot be read.
@@ -144,7 +148,8 @@ def estimate(asked: Asked) -> Estimate:
     cluster = None if kind is None else Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
     found = outcome(plan, cluster, scale)
     more: tuple[Remedy, ...] = ()
-    if cluster is not None and found.time is not None and found.memory.verdict != "fits":
+    fits = found.memory.verdict == "fits"
+    if with_remedies and cluster is not None and found.time is not None and not fits:
         more = remedies(plan, cluster, found.time.total / (scale or 1.0))
     return Estimate(
         name=name,
@@ -173,7 +178,7 @@ def advise(asked: Asked) -> tuple[Estimate, Advice]:
         raise UsageError("--best needs the kind of GPU", "--gpus 8x8:h100")
     kind, curves, _ = _measured(asked, gpus)
     assert kind is not None  # it is named
-    found = estimate(asked)
+    found = estimate(asked, with_remedies=False)
     cluster = Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
     return found, best(found.plan, cluster)
 

@@ -61,14 +61,19 @@ class Advice:
 def best(plan: Planned, cluster: Cluster) -> Advice:
     """Return the best layouts of a model on a cluster, with an equal global batch."""
     scored: list[Scored] = []
-    tried = 0
+    tried, too_large = 0, set()
     for group in candidates(plan, cluster):
+        layout = group[0].plan.training.layout
+        if layout in too_large:
+            continue  # with fewer sequences in a micro-batch it did not fit already
         for one in group:  # less recomputation is faster: the first that fits is the best of them
             tried += 1
             found = _quick(one, cluster)
             if found.fits or one is group[-1]:
                 scored.append(found)
                 break
+        if not found.fits:
+            too_large.add(layout)
     families: dict[str, list[Scored]] = {}
     for each in sorted(scored, key=_order):
         families.setdefault(each.candidate.family, []).append(each)

@@ -139,7 +139,8 @@ def _formats(asked: Formats, recipe: str, layout: Layout) -> Formats:
     views = recipe in ("ddp_gpt", "zero1", "cp")
     whole = recipe != "pp_fsdp_tp"
     found = PRESETS[casts][1]
-    return replace(found, compiled=asked.compiled, bucket_views=views, loss_parallel=whole)
+    same = {"compiled": asked.compiled, "agrees": asked.agrees}
+    return replace(found, bucket_views=views, loss_parallel=whole, **same)
 
 
 def _steps(asked: Step, sequences: int, layout: Layout) -> Iterator[Step]:

@@ -48,7 +48,7 @@ class Timeline:
         self.held.hold_states()
         in_flight, accumulate = in_flight_of(self.training, self.stage), self._accumulate
         groups = [in_flight] if in_flight > 1 or accumulate == 1 else [1] * min(_PASSES, accumulate)
-        logits: list[int] = []
+        logits = self._logits_of_others(accumulate - sum(groups))
         for number, count in enumerate(groups):
             self.tape.begin("forward")
             stack = [self._forward() for _ in range(count)]
@@ -67,6 +67,12 @@ class Timeline:
             self.tape.give(self.tape.take("temporary", self.formats.gradients * words))
         self.tape.give(*logits, *self.held.gradients)
         return self.tape
+
+    def _logits_of_others(self, passes: int) -> list[int]:
+        """Return the logits of passes that are not played: a pipeline's schedule keeps them all."""
+        if self.layout.pp == 1 or not self.units.is_last or passes <= 0:
+            return []
+        return [self.tape.take("temporary", passes * self.activations.logits(self.formats.logits))]
 
     @property
     def _accumulate(self) -> int:
