@@ -114,7 +114,8 @@ class Traffic:
             # DTensor defers the sum of the norms' gradients: to FSDP's reduction, or to clipping
             nbytes, phase = formats.gradients, when[2]
             if layout.fully_sharded:
-                nbytes, phase = formats.compute, when[1]
+                waits = passes > 1 and not formats.syncs_always
+                nbytes, phase = formats.reduce if waits else formats.compute, when[1]
             yield _one("all_reduce", "tp", n, nbytes * shape.dim, gathers, phase)
         else:
             yield _one("all_reduce", "tp", n, whole, scatters * passes, when[0])

@@ -52,13 +52,13 @@ def _prose(line: str) -> None:
 def headline(found: Estimate) -> str:
     """Return the verdict in one line."""
     memory, time = found.found.memory, found.found.time
+    each = "rank" if found.kind is None or found.kind.name == "cpu" else "GPU"
+    needed = f"{words.gib(memory.device)} of {words.gib(memory.capacity or 0)} a {each}"
     verdict = {
-        "fits": f"fits: {words.gib(memory.device)} of {words.gib(memory.capacity or 0)} a GPU",
-        "tight": f"fits only just: {words.gib(memory.device)} of {words.gib(memory.capacity or 0)}"
-        " a GPU, within the band of 6 %",
-        "does not fit": f"DOES NOT FIT by {words.gib(-memory.headroom)}:"
-        f" {words.gib(memory.device)} of {words.gib(memory.capacity or 0)} a GPU",
-    }.get(memory.verdict or "", f"needs {words.gib(memory.device)} a GPU")
+        "fits": f"fits: {needed}",
+        "tight": f"fits only just: {needed}, within the band of 6 %",
+        "does not fit": f"DOES NOT FIT by {words.gib(-memory.headroom)}: {needed}",
+    }.get(memory.verdict or "", f"needs {words.gib(memory.device)} a {each}")
     if time is None:
         return f"{verdict}; --gpus {found.gpus.nnodes}x{found.gpus.nproc_per_node}:KIND tells more"
     return f"{verdict}; a step takes {words.seconds(time.total)} ± {time.band:.0%}"
