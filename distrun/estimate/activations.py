@@ -88,6 +88,8 @@ class Activations:
         if formats.autocast:
             whole = formats.residual * self.tokens * self.training.shape.dim if gathers else 0
             return Op(name, (per_token, *[self.stream] * consumers), own + whole)
+        if gathers and formats.gathers_again:
+            return Op(name, (per_token, own), self.stream)
         return Op(name, (per_token, self.stream), own if gathers else 0)
 
     def _attention(self) -> Iterator[Op]:
@@ -161,6 +163,8 @@ def kept(op: Op, mode: Recompute, position: int, *, compiled: bool) -> tuple[int
         return op.saved
     if mode == "full":
         return ()
+    if mode == "attention":
+        return op.kept_anyway if op.name == "attention" else op.saved
     products = op.products if not (compiled and op.name == "down") else ()
     if mode == "alternate":
         products = tuple(n for i, n in enumerate(products) if (position + i) % 2 == 0)

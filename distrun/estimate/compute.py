@@ -11,7 +11,7 @@ from distrun.estimate.units import Units, units_of
 from distrun.estimate.work import Attention, Matmul, Phase
 
 _DTYPES = {2: "bfloat16", 4: "float32", 8: "float64"}
-_RECOMPUTED = {"none": (), "selective": (), "alternate": ("k", "out", "up")}
+_RECOMPUTED = {"none": (), "attention": (), "selective": (), "alternate": ("k", "out", "up")}
 """Mode -> products that backward runs again; full: all."""
 
 
@@ -100,7 +100,7 @@ class Compute:
         calls = self._units.layers * step.accumulate
         turns = layout.cp  # of a ring, each with the keys of one rank
         tokens = step.seq_len // layout.cp
-        anew = 2 if step.recompute == "full" else 1
+        anew = 2 if step.recompute in ("full", "attention") else 1
         both: tuple[tuple[Phase, int], ...] = (("forward", anew), ("backward", 1))
         heads, causal = shape.heads // layout.tp, layout.cp == 1
         return tuple(
@@ -134,7 +134,7 @@ class Compute:
         )
         loss = self._tokens * shape.vocab // layout.tp * 2 * formats.loss if units.is_last else 0
         forward = step.accumulate * (units.layers * block + loss)
-        again = {"none": 2, "selective": 3, "alternate": 3, "full": 3}[step.recompute]
+        again = 2 if step.recompute in ("none", "attention") else 3
         backward = step.accumulate * (units.layers * block * again + 2 * loss)
         return {"forward": forward, "backward": backward, "optimizer": self._updated(units)}
 

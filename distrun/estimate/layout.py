@@ -9,8 +9,9 @@ from typing import Literal
 from distrun.errors import UsageError
 from distrun.estimate.shape import Shape
 
-Recompute = Literal["none", "selective", "alternate", "full"]
-"""What backward computes anew; `alternate` keeps every second matrix product (torchtitan)."""
+Recompute = Literal["none", "attention", "selective", "alternate", "full"]
+"""What backward computes anew: the scores of attention alone (Megatron's selective), all but matrix
+products, all but every second product (torchtitan's selective), or all."""
 Flow = Literal["gpipe", "1f1b", "interleaved"]
 _MOST_PASSES = 1 << 16
 _MOST_LOGITS = 10**15
@@ -114,6 +115,8 @@ class Formats:
         root_stays: The last unit of FSDP stays gathered between forward and backward.
         embedding_cut: Tensor parallelism divides the embedding.
         loss_parallel: The loss works on logits cut along the vocabulary.
+        gathers_again: Under sequence parallel, products keep this rank's part of their input, and
+            gather it in backward once more (Megatron).
         sequence_parallel: Norms and the residual stream are cut along the sequence under `tp`.
         expands_keys: Grouped keys and values are expanded to all heads before attention.
         flash: Attention keeps no scores.
@@ -140,6 +143,7 @@ class Formats:
     root_stays: bool = True
     embedding_cut: bool = True
     loss_parallel: bool = True
+    gathers_again: bool = False
     sequence_parallel: bool = True
     expands_keys: bool = False
     flash: bool = True

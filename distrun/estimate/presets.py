@@ -53,7 +53,19 @@ PRESETS: dict[str, tuple[str, Formats]] = {
     ),
     "megatron": (
         "Megatron-LM: bfloat16 weights, float32 gradients in one buffer, float32 master weights",
-        Formats(weights=2, optimizer=12, logits=2, buffered=True),
+        Formats(weights=2, optimizer=12, logits=2, buffered=True, gathers_again=True),
+    ),
+    "megatron-2022": (
+        "the same without flash attention and with dropout, as in arXiv 2205.05198",
+        Formats(
+            weights=2,
+            optimizer=12,
+            logits=2,
+            buffered=True,
+            gathers_again=True,
+            flash=False,
+            dropout=True,
+        ),
     ),
 }
 

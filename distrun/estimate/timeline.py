@@ -49,6 +49,7 @@ class Timeline:
         in_flight, accumulate = in_flight_of(self.training, self.stage), self._accumulate
         groups = [in_flight] if in_flight > 1 or accumulate == 1 else [1] * min(_PASSES, accumulate)
         logits = self._logits_of_others(accumulate - sum(groups))
+        part = self._part_of_a_pass()
         for number, count in enumerate(groups):
             self.tape.begin("forward")
             stack = [self._forward() for _ in range(count)]
@@ -57,6 +58,8 @@ class Timeline:
                 last = number == len(groups) - 1 and place == count - 1
                 self._backward(one, last=last)
                 logits += one.logits
+                self.tape.give(*part)
+                part = []
             if self.layout.pp == 1:
                 self.tape.give(*logits)
                 logits = []
@@ -73,6 +76,15 @@ class Timeline:
         if self.layout.pp == 1 or not self.units.is_last or passes <= 0:
             return []
         return [self.tape.take("temporary", passes * self.activations.logits(self.formats.logits))]
+
+    def _part_of_a_pass(self) -> list[int]:
+        """Return the activations of a micro-batch that some of a rank's stages have not seen."""
+        chunks = chunks_of(self.training, self.stage) % self.layout.rounds
+        if not chunks or in_flight_of(self.training, self.stage) == self._accumulate:
+            return []
+        layers = self.units.layers * chunks // self.layout.rounds
+        each = self.activations.residual + sum(map(sum, self.kept))
+        return [self.tape.take("activations", layers * each)]
 
     @property
     def _accumulate(self) -> int:
@@ -263,8 +275,17 @@ def in_flight_of(training: Training, stage: int) -> int:
         return 1
     if layout.flow == "gpipe":
         return accumulate
+    return max(1, min(accumulate, chunks_of(training, stage) // layout.rounds))
+
+
+def chunks_of(training: Training, stage: int) -> int:
+    """Return the passes through one stage whose activations a rank keeps at most, under 1F1B.
+
+    Interleaved, a rank runs twice as far ahead of those behind it, and once through all ranks for
+    each further stage that it has (torch.distributed.pipelining, ScheduleInterleaved1F1B).
+    """
+    layout = training.layout
     behind = layout.pp - stage - 1
-    if layout.rounds > 1:
-        chunks = 2 * behind + (layout.rounds - 1) * layout.pp + 1
-        return min(accumulate, -(-chunks // layout.rounds))
-    return min(accumulate, behind + 1)
+    if layout.rounds == 1:
+        return behind + 1
+    return 2 * behind + (layout.rounds - 1) * layout.pp + 1

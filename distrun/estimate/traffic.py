@@ -106,6 +106,8 @@ class Traffic:
             # Norms give the residual's format; what rowwise products sum has that of products.
             yield _one("all_gather", "tp", n, exact, gathers * passes, when[0])
             yield _one("reduce_scatter", "tp", n, exact, gathers * passes, when[1])
+            if formats.gathers_again:
+                yield _one("all_gather", "tp", n, exact, gathers * passes, when[1])
             yield _one("reduce_scatter", "tp", n, whole, scatters * passes, when[0])
             yield _one("all_gather", "tp", n, whole, scatters * passes, when[1])
             if units.is_first and formats.embedding_cut:

@@ -57,7 +57,7 @@ WITHOUT_SCRIPT = {
     "seq_len": Setting("int", 2048, (), 2),
     "rows": Setting("int", 1, (), 1),
     "accumulate": Setting("int", 1, (), 1),
-    "recompute": Setting("str", "none", ("none", "selective", "alternate", "full")),
+    "recompute": Setting("str", "none", ("none", "attention", "selective", "alternate", "full")),
     "compile": Setting("bool", False),
     "replicate": Setting("int", 1, (), 1),
     "shard": Setting("int", None, (), 1),
