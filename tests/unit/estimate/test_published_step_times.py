@@ -8,7 +8,12 @@ from statistics import mean
 import pytest
 
 from distrun.estimate.kinds import KINDS, Kind
-from tests.unit.estimate.published import error_of_step, rows
+from distrun.estimate.layout import Layout, Step, Training
+from distrun.estimate.network import Cluster
+from distrun.estimate.outcome import time_alone, tokens_per_step
+from distrun.estimate.presets import preset
+from distrun.estimate.recipe import Planned
+from tests.unit.estimate.published import LLAMA_8B, error_of_step, rows
 
 ROWS = rows("step_times.csv")
 FITTED = ("h100", "a100-80", "a100-40")
@@ -66,3 +71,18 @@ def test_the_constants_are_those_that_fit_rows_of_8_gpus_best(kind: str, name: s
     fitted = KINDS[kind]
     changed = [replace(fitted, **{name: getattr(fitted, name) * f}) for f in (0.93, 1.07)]
     assert all(squares(one) > squares(fitted) for one in changed)
+
+
+def test_the_order_of_layouts_on_four_gpus_is_the_published_one() -> None:
+    """KempnerForge on 4 H200 of one node: FSDP, then TP 2 x FSDP 2, then TP 4."""
+    formats = preset("kempnerforge", compiled=True)
+    step = Step(4096, 4, 2, "full")
+    rates = []
+    for tp in (1, 2, 4):
+        layout = Layout(shard=4 // tp, tp=tp, stage=3 if tp < 4 else 0)
+        mesh = {"shard": layout.shard, "tp": tp}
+        plan = Planned(Training(LLAMA_8B, layout, formats, step), mesh, {})
+        time = time_alone(plan, Cluster(KINDS["h200"], 1, 4))
+        rates.append(tokens_per_step(plan) / time.total)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 1.1 * rates[2]
