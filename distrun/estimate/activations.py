@@ -82,6 +82,8 @@ class Activations:
         formats, layout = self.training.formats, self.training.layout
         own = formats.residual * self.norm_tokens * self.training.shape.dim
         per_token = 4 * self.norm_tokens
+        if formats.norms_by_hand and not formats.compiled:  # the copy, and what is scaled
+            per_token += (4 + formats.compute) * self.norm_tokens * self.training.shape.dim
         gathers = layout.tp > 1 and formats.sequence_parallel
         if formats.compiled and not gathers:  # computed anew from its input
             return Op(name, (per_token,), own)

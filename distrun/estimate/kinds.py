@@ -31,8 +31,9 @@ class Kind:
         half_dim: Each side of a product of this length halves that part.
         attention: The part of the peak that flash attention reaches.
         link_bytes_per_s: Between the GPUs of a node, busbw of a ring.
-        nics: In a node.
+        nics: In a node of `gpus`; a node with fewer has as many fewer.
         nic_bytes_per_s: Of one NIC, one way.
+        gpus: In a node as it is sold; 1: `nics` are there whatever a job uses.
         host_bytes_per_s: Between a GPU and its host's memory, one way.
         fitted: Whether efficiencies were fitted on this kind.
         source: Where the figures come from.
@@ -48,9 +49,14 @@ class Kind:
     link_bytes_per_s: float
     nics: int
     nic_bytes_per_s: float
+    gpus: int = 1
     host_bytes_per_s: float = 50 * GB
     fitted: bool = False
     source: str = ""
+
+    def node_bytes_per_s(self, gpus: int) -> float:
+        """Return the rate of all NICs of a node with so many GPUs."""
+        return max(1.0, self.nics * min(1.0, gpus / self.gpus)) * self.nic_bytes_per_s
 
     def peak(self, dtype: str) -> float:
         """Return FLOP/s for a dtype."""
@@ -75,6 +81,7 @@ _H100 = Kind(
     link_bytes_per_s=370 * GB,  # NVLink 4; all_gather of 8 GPUs (ML Engineering, network)
     nics=8,
     nic_bytes_per_s=50 * GB,  # 400 Gbit/s
+    gpus=8,
     fitted=True,
     source="data sheet of H100 SXM 80 GB; fitted on published step times of 8 H100",
 )

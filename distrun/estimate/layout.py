@@ -115,6 +115,7 @@ class Formats:
         root_stays: The last unit of FSDP stays gathered between forward and backward.
         embedding_cut: Tensor parallelism divides the embedding.
         loss_parallel: The loss works on logits cut along the vocabulary.
+        norms_by_hand: Norms are written in Python, over a copy in float32 that autograd keeps.
         gathers_again: Under sequence parallel, products keep this rank's part of their input, and
             gather it in backward once more (Megatron).
         sequence_parallel: Norms and the residual stream are cut along the sequence under `tp`.
@@ -144,6 +145,7 @@ class Formats:
     embedding_cut: bool = True
     loss_parallel: bool = True
     gathers_again: bool = False
+    norms_by_hand: bool = False
     sequence_parallel: bool = True
     expands_keys: bool = False
     flash: bool = True

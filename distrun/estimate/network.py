@@ -85,8 +85,8 @@ class Cluster:
         local = self.together(group_size, stride)
         if local == group_size:
             return self.kind.link_bytes_per_s
-        nics = self.kind.nics * self.kind.nic_bytes_per_s
-        share = nics * local / self.nproc_per_node
+        node = self.kind.node_bytes_per_s(self.nproc_per_node)
+        share = node * local / self.nproc_per_node
         return min(self.kind.link_bytes_per_s, share * _RING_PART)
 
     def time_s(self, one: Collective, stride: int) -> float:

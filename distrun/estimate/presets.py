@@ -33,6 +33,18 @@ PRESETS: dict[str, tuple[str, Formats]] = {
         "torchtitan's Llama: float32 weights, loss in float32, the embedding a unit of its own",
         Formats(logits=2, expands_keys=True, embedding_apart=True),
     ),
+    "torchtune": (
+        "torchtune: everything in bfloat16, loss in float32, norms by hand",
+        Formats(
+            weights=2,
+            gradients=2,
+            reduce=2,
+            optimizer=4,
+            logits=2,
+            expands_keys=True,
+            norms_by_hand=True,
+        ),
+    ),
     "kempnerforge": (
         "bfloat16 weights and AdamW, loss in bfloat16, the embedding whole under TP",
         Formats(

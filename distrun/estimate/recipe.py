@@ -169,6 +169,7 @@ def without_script(
     )
     step = Step(*(settings[name] for name in ("seq_len", "rows", "accumulate", "recompute")))
     formats = preset(settings["preset"], compiled=settings["compile"])
+    formats = replace(formats, chunks=settings["loss_chunks"])
     mesh = {axis: getattr(layout, axis) for axis in AXES}
     return Planned(Training(shape, layout, formats, step), mesh, {})
 

@@ -68,6 +68,7 @@ WITHOUT_SCRIPT = {
     "zero": Setting("int", 3, ("0", "1", "2", "3")),
     "flow": Setting("str", "1f1b", ("gpipe", "1f1b", "interleaved")),
     "offload": Setting("bool", False),
+    "loss_chunks": Setting("int", 1, (), 1),
     "preset": Setting("str", "fsdp"),
 }
 """The flags for a model that no recipe trains; `rows` are sequences of a micro-batch on a rank."""

@@ -68,3 +68,9 @@ def test_a_measured_curve_comes_before_the_links() -> None:
     measured = Cluster(H100, 1, 8, (CURVE,))
     assert measured.time_s(_gather(8), 1) == pytest.approx(1e-2)
     assert Cluster(H100, 1, 8).time_s(_gather(8), 1) < 5e-3
+
+
+def test_a_node_with_fewer_gpus_has_as_many_fewer_nics_but_one() -> None:
+    assert H100.node_bytes_per_s(8) == 8 * H100.node_bytes_per_s(1) == 8 * 50e9
+    assert Cluster(H100, 8, 4).busbw(32, 1) == pytest.approx(4 * 50e9 * 0.85)
+    assert KINDS["4090"].node_bytes_per_s(4) == KINDS["4090"].nic_bytes_per_s
