@@ -187,6 +187,7 @@ _TABLE = (
 )
 KINDS = {kind.name: kind for kind in _TABLE}
 _OTHER_NAMES = {"a100": "a100-80", "rtx4090": "4090", "rtx-a6000": "a6000"}
+_SAME_MEMORY = 0.1
 _CPU_FLOPS_PER_CYCLE, _CPU_HZ = 32, 2.5e9
 
 
@@ -205,6 +206,21 @@ def kind_of(name: str, own: dict[str, Kind]) -> Kind:
             f"{did_you_mean(lower, [*known, 'cpu'])}; --kinds FILE.toml for one of your own",
         )
     return found
+
+
+def of_device(name: str, memory_nbytes: int | None) -> Kind | None:
+    """Return the kind of a GPU that a driver reports, or None if it is none of the table.
+
+    Args:
+        name: As the driver reports it, such as NVIDIA H100 80GB HBM3.
+        memory_nbytes: Its memory, which tells kinds with the same chip apart.
+    """
+    peak = peak_flops(name, "bfloat16")
+    for kind in KINDS.values():
+        alike = abs((memory_nbytes or 0) / kind.memory_nbytes - 1) < _SAME_MEMORY
+        if peak == kind.peak("bfloat16") and alike:
+            return kind
+    return None
 
 
 def cpu(cores: float, memory_nbytes: int, nproc_per_node: int) -> Kind:

@@ -47,9 +47,7 @@ def test_no_torch_is_needed(distrun: Run, tmp_path: Path) -> None:
 
 def test_a_model_of_no_recipe_is_named_by_its_dimensions(distrun: Run) -> None:
     words = ["--preset", "torchtitan", "--seq-len", "8192", "--rows", "2", "--recompute"]
-    done = distrun(
-        "estimate", *words, "alternate", "--dims", DIMS, "--gpus", "16x8:h100", "--json"
-    )
+    done = distrun("estimate", *words, "alternate", "--dims", DIMS, "--gpus", "16x8:h100", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["mesh"]["shard"] == 128
@@ -62,7 +60,7 @@ def test_the_memory_is_drawn(distrun: Run, tmp_path: Path) -> None:
     done = distrun("estimate", FSDP, "--size", "1.5B", "--gpus", "8:h100", "--svg", picture)
     assert done.returncode in (0, 1), done.stderr
     titles = [e.text for e in ElementTree.parse(picture).iter() if e.tag.endswith("title")]
-    assert len(titles) == 3 * 6 and titles[0] and "GiB" in titles[0]
+    assert len(titles) == 3 * 6 and titles[0] == "parameters: 744 MiB"
 
 
 def test_the_best_layout_comes_with_its_command(distrun: Run) -> None:
@@ -97,3 +95,29 @@ def test_a_mistake_is_one_sentence(distrun: Run, words: list[str], message: str)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[0]
     assert len(done.stderr.splitlines()) <= 2 and not done.stdout
+
+
+def test_a_launch_says_what_it_expects(distrun: Run) -> None:
+    words = ["launch", "--no-check", "--estimate", "--dry-run", FSDP, "--size", "tiny"]
+    done = distrun(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# expected: fits: ")
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_launch_that_cannot_fit_is_refused_unless_it_is_forced(
+    distrun: Run, forced: bool
+) -> None:
+    force = ["--force"] if forced else []
+    flags = ["--size", "8B", "--seq-len", "65536", "--batch-size", "8"]
+    single = str(RECIPES / "single.py")
+    done = distrun("launch", "--no-check", "--estimate", *force, "--dry-run", single, *flags)
+    assert done.returncode == (0 if forced else 3)
+    assert "DOES NOT FIT by" in (done.stdout if forced else done.stderr)
+    assert forced or "--force starts it anyway" in done.stderr
+
+
+def test_a_launch_of_an_unknown_script_cannot_be_estimated(distrun: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print()")
+    done = distrun("launch", "--no-check", "--estimate", "--dry-run", "train.py")
+    assert done.returncode == 2 and "has no `class Config" in done.stderr

@@ -31,20 +31,20 @@ def draw(found: Estimate) -> str:
         x = float(_LEFT)
         for kind, colour in _COLOURS.items():
             width = room * peak.nbytes.get(kind, 0) / most
-            label = escape(f"{kind}: {words.gib(peak.nbytes.get(kind, 0))}")
+            label = escape(f"{kind}: {words.size(peak.nbytes.get(kind, 0))}")
             parts.append(
                 f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}">'
                 f"<title>{label}</title></rect>"
             )
             x += width
-        parts.append(_text(x + 6, y + 18, words.gib(peak.total), 12))
+        parts.append(_text(x + 6, y + 18, words.size(peak.total), 12))
         y += _BAR + _GAP
     if memory.capacity:
         x = _LEFT + room * memory.capacity / most
         parts.append(
             f'<path d="M{x:.1f} 58V{y}" stroke="currentColor" stroke-dasharray="4 3" fill="none"/>'
         )
-        parts.append(_text(x - 4, y + 14, words.gib(memory.capacity), 12, end=True))
+        parts.append(_text(x - 4, y + 14, words.size(memory.capacity), 12, end=True))
     y += 30
     for number, (kind, colour) in enumerate(_COLOURS.items()):
         x = 12 + number * (_WIDTH - 24) / len(_COLOURS)

@@ -61,7 +61,7 @@ def _row(one: Scored) -> list[str]:
         step.recompute,
         str(step.rows),
         str(step.accumulate),
-        words.gib(one.memory.device),
+        words.size(one.memory.device),
         words.seconds(one.time.total),
         f"{tokens / one.time.total:,.0f}",
         one.why,

@@ -53,12 +53,12 @@ def headline(found: Estimate) -> str:
     """Return the verdict in one line."""
     memory, time = found.found.memory, found.found.time
     each = "rank" if found.kind is None or found.kind.name == "cpu" else "GPU"
-    needed = f"{words.gib(memory.device)} of {words.gib(memory.capacity or 0)} a {each}"
+    needed = f"{words.size(memory.device)} of {words.size(memory.capacity or 0)} a {each}"
     verdict = {
         "fits": f"fits: {needed}",
         "tight": f"fits only just: {needed}, within the band of 6 %",
-        "does not fit": f"DOES NOT FIT by {words.gib(-memory.headroom)}: {needed}",
-    }.get(memory.verdict or "", f"needs {words.gib(memory.device)} a {each}")
+        "does not fit": f"DOES NOT FIT by {words.size(-memory.headroom)}: {needed}",
+    }.get(memory.verdict or "", f"needs {words.size(memory.device)} a {each}")
     if time is None:
         return f"{verdict}; --gpus {found.gpus.nnodes}x{found.gpus.nproc_per_node}:KIND tells more"
     return f"{verdict}; a step takes {words.seconds(time.total)} ± {time.band:.0%}"
@@ -84,8 +84,8 @@ def _memory(found: Estimate) -> Iterator[str]:
     memory = found.found.memory
     scale = max(memory.device, memory.capacity or 0) or 1
     yield (
-        f"memory     allocated {words.gib(memory.allocated)}   reserved"
-        f" {words.gib(memory.reserved)}   device {words.gib(memory.device)}"
+        f"memory     allocated {words.size(memory.allocated)}   reserved"
+        f" {words.size(memory.reserved)}   device {words.size(memory.device)}"
     )
     for peak in found.found.work.peaks:
         bar = "".join(
@@ -93,12 +93,12 @@ def _memory(found: Estimate) -> Iterator[str]:
             for kind, symbol, colour in KINDS
         )
         most = "  <- peak" if peak is memory.peak or peak == memory.peak else ""
-        yield f"{peak.phase:<11}{bar} {words.gib(peak.total)}{most}"
+        yield f"{peak.phase:<11}{bar} {words.size(peak.total)}{most}"
     if memory.capacity:
         end = round(_BAR * memory.capacity / scale)
-        yield f"{'':11}{'─' * max(0, end - 1)}┤ {words.gib(memory.capacity)}"
+        yield f"{'':11}{'─' * max(0, end - 1)}┤ {words.size(memory.capacity)}"
     legend = [
-        f"{_painted(symbol, colour)} {kind} {words.gib(memory.peak.nbytes[kind])}"
+        f"{_painted(symbol, colour)} {kind} {words.size(memory.peak.nbytes[kind])}"
         for kind, symbol, colour in KINDS
         if memory.peak.nbytes.get(kind)
     ]
@@ -145,7 +145,7 @@ def _traffic(found: Estimate) -> Iterator[str]:
         by_axis[key] = by_axis.get(key, 0) + one.nbytes * one.count
     big = [item for item in by_axis.items() if item[1] > _SMALL_NBYTES]
     big = sorted(big, key=lambda item: -item[1])[:4]
-    line = "   ".join(f"{op} ({axis}) {words.gib(nbytes)}" for (axis, op), nbytes in big)
+    line = "   ".join(f"{op} ({axis}) {words.size(nbytes)}" for (axis, op), nbytes in big)
     if line:
         half = line.split("   ")
         for start in range(0, len(half), 2):
@@ -158,7 +158,7 @@ def _remedies(found: Estimate) -> None:
     rows = [
         (
             f"  {one.name}",
-            words.gib(one.memory.device),
+            words.size(one.memory.device),
             one.memory.verdict or "",
             f"{one.slower - 1:+.0%} time",
         )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from distrun.api.estimate import Estimate
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 _SUFFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def gib(nbytes: float) -> str:
-    """Return `63.1 GiB`; three digits."""
+def size(nbytes: float) -> str:
+    """Return `63.1 GiB`, or `512 MiB`; three digits."""
     value = nbytes / GIB
-    return f"{value:.0f} GiB" if abs(value) >= 100 else f"{value:.3g} GiB"
+    if abs(value) < 1:
+        return f"{nbytes / MIB:.0f} MiB"
+    return f"{value:,.0f} GiB" if abs(value) >= 100 else f"{value:.3g} GiB"
 
 
 def count(number: float) -> str:
@@ -23,10 +25,12 @@ def count(number: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return `412 ms`, `3.4 s` or `4.1 min`."""
+    """Return `412 ms`, `3.4 s`, `4.1 min` or `2.5 h`."""
     if value < 1:
         return f"{value * 1e3:.3g} ms"
-    return f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min"
+    if value < 120:
+        return f"{value:.3g} s"
+    return f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:,.4g} h"
 
 
 def mesh(sizes: dict[str, int]) -> str:

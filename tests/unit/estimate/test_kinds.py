@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distrun.errors import UsageError
-from distrun.estimate.kinds import KINDS, cpu, kind_of
+from distrun.estimate.kinds import KINDS, cpu, kind_of, of_device
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -37,3 +37,25 @@ def test_ranks_share_the_cores_and_the_memory_of_a_machine() -> None:
     one, four = cpu(8, 1 << 34, 1), cpu(8, 1 << 34, 4)
     assert four.peak("float32") == one.peak("float32") / 4
     assert four.memory_nbytes == one.memory_nbytes // 4
+
+
+@pytest.mark.parametrize(
+    ("device", "mib", "kind"),
+    [
+        ("NVIDIA H100 80GB HBM3", 81559, "h100"),
+        ("NVIDIA H200", 143771, "h200"),
+        ("NVIDIA A100-SXM4-40GB", 40960, "a100-40"),
+        ("NVIDIA A100 80GB PCIe", 81920, "a100-80"),
+        ("NVIDIA GeForce RTX 4090", 24564, "4090"),
+        ("NVIDIA RTX A6000", 49140, "a6000"),
+        ("AMD Instinct MI300X", 196592, "mi300x"),
+        ("NVIDIA H100 PCIe", 81559, None),
+        ("NVIDIA GeForce RTX 2060", 6144, None),
+        ("", None, None),
+    ],
+)
+def test_the_kind_of_a_device_is_told_by_its_name_and_memory(
+    device: str, mib: int | None, kind: str | None
+) -> None:
+    found = of_device(device, None if mib is None else mib << 20)
+    assert (found.name if found else None) == kind
