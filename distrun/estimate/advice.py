@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from distrun.estimate.candidates import Candidate, candidates
@@ -63,9 +63,9 @@ def best(plan: Planned, cluster: Cluster) -> Advice:
     scored: list[Scored] = []
     tried, too_large = 0, set()
     for group in candidates(plan, cluster):
-        layout = group[0].plan.training.layout
-        if layout in too_large:
-            continue  # with fewer sequences in a micro-batch it did not fit already
+        training = group[0].plan.training
+        if training.layout in too_large and training.step.accumulate > 1:
+            continue  # nor did fewer sequences fit; without waiting gradients they may
         for one in group:  # less recomputation is faster: the first that fits is the best of them
             tried += 1
             found = _quick(one, cluster)
@@ -73,16 +73,15 @@ def best(plan: Planned, cluster: Cluster) -> Advice:
                 scored.append(found)
                 break
         if not found.fits:
-            too_large.add(layout)
+            too_large.add(training.layout)
     families: dict[str, list[Scored]] = {}
     for each in sorted(scored, key=_order):
         families.setdefault(each.candidate.family, []).append(each)
-    firsts = [_exact(group, cluster) for group in families.values()]
-    firsts.sort(key=_order)
-    if not firsts:
+    exact = [sorted(_exact(group[:_SHOWN], cluster), key=_order) for group in families.values()]
+    exact.sort(key=lambda group: _order(group[0]))
+    if not exact:
         return Advice((), tried)
-    others = families[firsts[0].candidate.family][1:_SHOWN]
-    rows = sorted([*firsts, *others], key=_order)
+    rows = sorted([*exact[0], *(group[0] for group in exact[1:])], key=_order)
     return Advice(tuple(replace(row, why=_why(row, rows[0], cluster)) for row in rows), tried)
 
 
@@ -90,18 +89,12 @@ def _order(one: Scored) -> tuple[bool, float]:
     return not one.fits, one.time.total if one.fits else -one.memory.headroom
 
 
-def _exact(group: Iterable[Scored], cluster: Cluster) -> Scored:
-    """Return the first of a family that fits when the allocator is replayed too, or the last."""
-    found = None
-    for quick in list(group)[:_SHOWN]:
+def _exact(group: Iterable[Scored], cluster: Cluster) -> Iterator[Scored]:
+    """Yield candidates with the allocator replayed over all layers."""
+    for quick in group:
         result = outcome(quick.candidate.plan, cluster)
         assert result.time is not None  # there is a cluster
-        exact = Scored(quick.candidate, result.memory, result.time)
-        if exact.fits:
-            return exact
-        found = found or exact
-    assert found is not None  # no group is empty
-    return found
+        yield Scored(quick.candidate, result.memory, result.time)
 
 
 def _quick(one: Candidate, cluster: Cluster) -> Scored:
@@ -137,15 +130,15 @@ def _why(one: Scored, winner: Scored, cluster: Cluster) -> str:
         return ""
     if not one.fits:
         lacks = -one.memory.headroom / GIB
-        return f"does not fit by {lacks:.0f} GiB" if lacks > 0 else "fits only just"
+        return f"does not fit by {lacks:.{int(lacks < 10)}f} GiB" if lacks > 0 else "fits only just"
     time, training = one.time, one.candidate.plan.training
     told = [f"{time.total / winner.time.total - 1:+.0%}"]
-    if training.layout.tp > cluster.nproc_per_node:
-        told.append("tp across nodes")
     if time.bubble > _MOST_BUBBLE * time.total:
         told.append(f"bubble {time.bubble / time.total:.0%}")
-    if time.exposed > _MOST_EXPOSED * time.total:
-        told.append(f"traffic in its way {time.exposed / time.total:.0%}")
+    if training.layout.tp > cluster.nproc_per_node:
+        told.append("tp across nodes")
+    elif time.exposed > _MOST_EXPOSED * time.total:
+        told.append(f"traffic {time.exposed / time.total:.0%}")
     if len(told) == 1 and training.step.recompute == "full":
         told.append("recomputes")
     return ", ".join(told)

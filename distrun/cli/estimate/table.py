@@ -21,7 +21,7 @@ def show(found: Estimate, advice: Advice) -> None:
     typer.echo()
     rows = [_row(one) for one in advice.rows]
     right = ("rows", "micro", "device", "step", "tokens/s")
-    render.table(_COLUMNS, rows, right=right, spare=("micro", "tokens/s", "rows"))
+    render.table(_COLUMNS, rows, right=right, spare=("tokens/s", "micro", "rows"))
     typer.echo()
     command = launch_words(found, advice.winner) if advice.winner is not None else []
     if command:
