@@ -22,7 +22,7 @@ NO_FIT = 1
 def estimate(
     words: list[str] = typer.Argument(
         None,
-        metavar="[SCRIPT] [FLAGS...]",
+        metavar="[SCRIPT] [FLAGS]",
         help="A recipe of the GPT or a copy of one, and its own flags, as for launch.",
     ),
     gpus: str = typer.Option(None, metavar="8x8:h100", help="Nodes x GPUs of a node : kind."),
@@ -31,7 +31,7 @@ def estimate(
     kinds: Path = typer.Option(None, metavar="FILE", help="TOML with kinds of GPUs of your own."),
     dims: str = typer.Option(
         None,
-        metavar="K=V,...",
+        metavar="K=V,…",
         help="Dimensions of the model: layers, dim, heads, ffn, vocab; kv_heads, tied, gated, …",
     ),
     best: bool = typer.Option(False, "--best", help="Search the best layout for these GPUs."),
