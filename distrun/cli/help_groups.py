@@ -35,7 +35,7 @@ LAUNCH: Groups = {
         *("time_limit", "hang_timeout", "on_hang", "grace", "linger", "join_timeout"),
         "straggler_notice",
     ),
-    "Checks before the start": ("check", "strict", "dry_run", "explain"),
+    "Checks before the start": (*("check", "strict", "dry_run", "explain", "estimate", "force"),),
     "Output": (
         *("quiet", "only_rank", "prefix", "fold", "debug_rank", "json"),
         *("runs_dir", "log_max_mib", "metrics_every", "report", "track"),

@@ -143,6 +143,10 @@ def launch(
         False, "--dry-run", help="Print the torchrun lines or the job, run nothing."
     ),
     explain: bool = typer.Option(False, "--explain", help="And where each choice came from."),
+    estimate: bool = typer.Option(
+        False, "--estimate", help="Say before the start what is expected; refuse what cannot fit."
+    ),
+    force: bool = typer.Option(False, "--force", help="With --estimate: start it anyway."),
 ) -> None:
     """Run SCRIPT on all ranks of a job until its end.
 
@@ -151,7 +155,7 @@ def launch(
     given = dict(locals())
     for name in (
         *("quiet", "only_rank", "prefix", "fold", "json", "detach", "dry_run", "explain", "config"),
-        *("debug_rank", "resume"),
+        *("debug_rank", "resume", "estimate", "force"),
     ):
         del given[name]
     _refuse_both("--fold", fold, {"--json": json})
@@ -162,7 +166,8 @@ def launch(
     asked, told = _read(given, config, tell)
     if asked.submitted_to:
         where = f"--on {asked.submitted_to}"
-        _refuse_both(where, True, {"--debug-rank": debug_rank is not None})
+        others = {"--debug-rank": debug_rank is not None, "--estimate": estimate}
+        _refuse_both(where, True, others)
         _tell_all(told, _teller(as_comments=False, quiet=quiet))
         shown = Shown(only_rank, prefix, fold, quiet, json)
         words = words_in_job(given, config)
@@ -176,6 +181,10 @@ def launch(
         from distrun.api.resume import onto
 
         prepared = onto(prepared, resume)
+    if estimate:
+        from distrun.cli.estimate.at_launch import with_estimate
+
+        prepared = with_estimate(prepared, force=force)
     world_size = prepared.plan.world_size
     ranks = rank_list("--only-rank", only_rank, world_size)
     if debug_rank is not None and rank_list("--debug-rank", str(debug_rank), world_size):

@@ -23,6 +23,8 @@ from distrun.peaks import peak_flops
         ("Tesla V100-SXM2-16GB", 125, 15.7),
         ("Tesla V100-PCIE-16GB", 112, 14),
         ("NVIDIA GeForce RTX 4090", 165.2, 82.6),
+        ("NVIDIA RTX A6000", 154.8, 38.7),
+        ("AMD Instinct MI300X", 1307.4, 163.4),
     ],
 )
 def test_float32_is_not_taken_for_tf32(name: str, half: float, single: float) -> None:
