@@ -12,7 +12,7 @@ import distrun
 from distrun.errors import UsageError, did_you_mean
 
 _CONFIG_FILE = Path(distrun.__file__).parent / "train" / "config.py"
-_BASES = ("TrainConfig", "TextConfig")
+_BASES = ("TrainConfig", "WindowConfig", "TextConfig")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ _OTHERS = {
     "openmpi": "--map-by",
     "benchmarks": "--instructions",
     "pytest, ruff": "--all-cases --check",
+    "estimate of a model without a recipe": "--preset --rows --shard --ep --zero --loss-chunks",
 }
 """Flags of other tools that pages name."""
 
