@@ -54,7 +54,7 @@ def launch(
     on: list[str] = typer.Option(
         None,
         metavar="local|ssh|slurm|kubernetes|compose",
-        help="Where [ssh with --hosts]; or FAILURE=ACTION, repeatable: --dry-run shows them.",
+        help="Where [ssh with --hosts]; or FAILURE=ACTION (see --dry-run).",
     ),
     image: str = typer.Option(None, metavar="IMAGE", help="What the containers run."),
     python: str = typer.Option(None, metavar="PATH", help="Python there [as here, or python3]."),

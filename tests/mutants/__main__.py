@@ -25,11 +25,12 @@ from pathlib import Path
 from tests.mutants.control import CONTROL
 from tests.mutants.nodes import NODES
 from tests.mutants.patch import Patch, PatchError
+from tests.mutants.recovery import RECOVERY
 from tests.mutants.reports import REPORTS
 from tests.mutants.workers import WORKERS
 
 ROOT = Path(__file__).resolve().parents[2]
-PATCHES = (*CONTROL, *NODES, *REPORTS, *WORKERS)
+PATCHES = (*CONTROL, *NODES, *RECOVERY, *REPORTS, *WORKERS)
 _COPIED = ("distrun", "recipes", "tests", "benchmarks", "pyproject.toml", "README.md", "docs")
 _LIMIT_S = 300.0
 _PASSED, _FAILED = 0, 1  # of pytest; the other codes say that it could not run them

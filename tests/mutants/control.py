@@ -76,38 +76,6 @@ SCHEDULERS = (
 )
 SUPERVISE = (
     Patch(
-        "supervise/recovery.py",
-        "            self._used += not progressed",
-        "            self._used += progressed",
-        "inverted condition",
-        "A job that makes progress is given up, and one that makes none is restarted for ever.",
-        ("unit/supervise/test_recovery.py",),
-    ),
-    Patch(
-        "supervise/recovery.py",
-        "        return plan.min_nodes <= left < plan.nnodes",
-        "        return plan.min_nodes < left < plan.nnodes",
-        "off by one",
-        "A run of 2:4 nodes ends when it is down to two.",
-        ("unit/supervise/test_recovery.py",),
-    ),
-    Patch(
-        "supervise/steps.py",
-        "        return self.begun_at if self.saved is None else self.saved",
-        "        return self.begun_at",
-        "wrong variable",
-        "All steps since the beginning count as lost.",
-        ("unit/supervise/test_steps.py",),
-    ),
-    Patch(
-        "diagnose/failures.py",
-        "before[-1].suspect == failure.suspect",
-        "before[-1].suspect != failure.suspect",
-        "inverted condition",
-        "A node is bad because another one has failed before it.",
-        ("unit/diagnose/test_failures.py",),
-    ),
-    Patch(
         "supervise/world.py",
         "if joined == of and not self.stopping:",
         "if joined >= of - 1 and not self.stopping:",

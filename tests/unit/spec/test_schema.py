@@ -15,7 +15,15 @@ from distrun.spec.slurm import Slurm
 
 ONLY_ON_THE_COMMAND_LINE = {
     *("script", "args", "module", "no_python"),  # the program, not its settings
-    *("config", "dry_run", "explain", "detach", "resume"),  # what the command itself does
+    *(
+        "config",
+        "dry_run",
+        "explain",
+        "detach",
+        "resume",
+        "estimate",
+        "force",
+    ),  # what the command itself does
     *("quiet", "only_rank", "prefix", "fold", "json"),  # what is shown of it
     "debug_rank",  # where a person sits
 }
