@@ -1,0 +1,113 @@
+"""Traces a recipe: its own `main`, with two small numbers of layers, or with all.
+
+A recipe trains on any text, so a trace needs none; it saves nothing and resumes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from distrun import comm
+from distrun.estimate.exchange import Order, Trace
+from distrun.estimate.tracer import fakes
+from distrun.estimate.tracer.measure import shares_optimizer, traced
+from distrun.train import checkpoint, progress, setup
+from distrun.train.config import parse
+
+FEW, MORE = 2, 3
+"""Layers of the two traces, in each stage of a pipeline."""
+QUIET = ["--no-save", "--profile", "", "--tensorboard", ""]
+
+
+def prepare() -> None:
+    """Put stand-ins for what a recipe imports, before it does."""
+    fakes.put(comm, init=comm.attach)
+    fakes.put(comm.World, mesh=fakes.for_real(comm.World.mesh))
+    fakes.put(setup, shorten_timeout=fakes.nothing)
+    fakes.put(checkpoint.Checkpoints, resume=lambda self: 0)
+    fakes.put(progress.Progress, agree=_agree)
+
+
+def _agree(
+    self: progress.Progress, step: int, loss: Tensor, seen: float, *args: Any, **kwargs: Any
+) -> float:
+    """Send what `Progress.agree` sends; the loss is 1."""
+    dist.all_reduce(torch.zeros(3, dtype=torch.float64))
+    return 1.0
+
+
+def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:
+    """Return the traces of a recipe, and the layers of the model that its flags name.
+
+    Raises:
+        ConfigError: A flag is wrong, or does not fit the number of ranks.
+    """
+    config: Any = parse(module.Config, module.axes, words=order.args)
+    sys.argv += QUIET
+    if not hasattr(config, "size"):
+        return [traced(module.main)], 0
+    _without_text()
+    models = sys.modules["model"]
+    shape = models.model_config(config.size)
+    unit = getattr(config, "stages", getattr(config, "pp", 1))
+    count = _Counted(module)
+    found = []
+    depths = [unit * FEW, unit * MORE]
+    for layers in [shape.layers] if order.exact or shape.layers <= depths[1] else depths:
+        found.append(_of_depth(module, models, config.size, layers, count))
+        if shares_optimizer(found[0]) and layers < shape.layers:
+            return [_of_depth(module, models, config.size, shape.layers, count)], shape.layers
+    return found, shape.layers
+
+
+def _of_depth(
+    module: ModuleType, models: ModuleType, size: str, layers: int, count: _Counted
+) -> Trace:
+    models.SIZES[size] = dataclasses.replace(models.SIZES[size], layers=layers)
+    trace = traced(module.main, layers)
+    return dataclasses.replace(
+        trace, work=dataclasses.replace(trace.work, parameters=count.parameters)
+    )
+
+
+class _Counted:
+    """Counts the parameters of what `build_model` returns: a pipeline stage has a part of them."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.parameters = 0
+        self._build: Callable[..., nn.Module] = module.build_model
+        module.build_model = self._counting  # type: ignore[attr-defined]
+
+    def _counting(self, config: Any) -> nn.Module:
+        model = self._build(config)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        return model
+
+
+def _without_text() -> None:
+    """Make every window of text zeros, and need no text."""
+    data: Any = sys.modules["data"]
+
+    class Zeros(data.Windows):  # type: ignore[misc]
+        def __init__(self, config: Any, shard: Any) -> None:
+            self.config, self._parts = config, shard.count
+
+        def __getitem__(self, step: int) -> Tensor:
+            rows = self.config.batch_size // self.config.accumulate // self._parts
+            shape = (self.config.accumulate, rows, self.config.seq_len + 1)
+            return torch.zeros(shape, dtype=torch.int64)
+
+    for place in (data, sys.modules["__traced__"]):
+        fakes.put(
+            place,
+            open_text=lambda config, shard: (Zeros(config, shard), Zeros(config, shard)),
+            require_text=fakes.nothing,
+        )
