@@ -48,6 +48,8 @@ class Line:
 
 def _grown(few: Work, more: Work, line: Line) -> Work:
     phases: tuple[Phase, ...] = ("forward", "backward", "optimizer")
+    peaks = _peaks(few.peaks, more.peaks, line)
+    reserved_nbytes = line(few.reserved_nbytes, more.reserved_nbytes)
     return replace(
         few,
         parameters=line(few.parameters, more.parameters),
@@ -57,8 +59,8 @@ def _grown(few: Work, more: Work, line: Line) -> Work:
         moved_nbytes={
             p: line(few.moved_nbytes.get(p, 0), more.moved_nbytes.get(p, 0)) for p in phases
         },
-        peaks=_peaks(few.peaks, more.peaks, line),
-        reserved_nbytes=line(few.reserved_nbytes, more.reserved_nbytes),
+        peaks=peaks,
+        reserved_nbytes=max(reserved_nbytes, *(peak.total for peak in peaks)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 from torch import Tensor
 
-from distrun.torch_private import group_named
+from distrun.torch_fakes import group_named, schema_of
 
 RESULT = -1
 _C10D = {
@@ -66,18 +66,18 @@ class Call(NamedTuple):
     nbytes: int
 
 
-def call_of(name: str, schema: Any, args: Sequence[Any], result: object) -> Call | None:
+def call_of(name: str, operation: Any, args: Sequence[Any], result: object) -> Call | None:
     """Return the collective that an operation is; None if it is none, or one without a size."""
     if name not in OPERATIONS:
         return None
     op, sized = OPERATIONS[name]
-    group = _group(schema, args)
+    group = _group(operation, args)
     nbytes = sum(t.nbytes for t in tensors_in(result if sized == RESULT else args[sized]))
     return Call(op, group.group_name, group.size(), nbytes)
 
 
-def _group(schema: Any, args: Sequence[Any]) -> dist.ProcessGroup:
-    names = [argument.name for argument in schema.arguments]
+def _group(operation: Any, args: Sequence[Any]) -> dist.ProcessGroup:
+    names = [argument.name for argument in schema_of(operation).arguments]
     if "process_group" in names:
         boxed: Any = args[names.index("process_group")]
         return boxed if isinstance(boxed, dist.ProcessGroup) else dist.ProcessGroup.unbox(boxed)

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.overrides import TorchFunctionMode
 
 from distrun.estimate.tracer.norms import fused_rms_norm
+from distrun.torch_fakes import outside_of_modes
 
 FLOAT32_IN_AUTOCAST = {
     *("cross_entropy", "nll_loss", "softmax", "log_softmax", "layer_norm", "group_norm", "norm"),
@@ -45,8 +46,14 @@ class OnGpu(TorchFunctionMode):
             return args[0]
         if name in ("tolist", "numpy") and type(args[0]) not in (Tensor, nn.Parameter):
             return _ones(args[0]).tolist() if name == "tolist" else _ones(args[0])
+        if name == "__format__" and args[0].ndim == 0:
+            return format(_ones(args[0]).item(), args[1])
         if name in ("isnan", "isinf"):
-            return torch.zeros_like(args[0], dtype=torch.bool)
+            with outside_of_modes():
+                return torch.zeros((), dtype=torch.bool).expand(args[0].shape)
+        if name in ("any", "all") and type(args[0]) is Tensor:  # of the above
+            with outside_of_modes():
+                return func(*args, **kwargs)
         args = [_on_cpu(value) for value in args]
         if name == "rms_norm" and (normed := fused_rms_norm(args, kwargs)) is not None:
             return normed

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import device_mesh
 from torch.distributed.checkpoint import state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.data import DataLoader
 
-from distrun import torch_private
+from distrun import torch_fakes
 from distrun.estimate.tracer.devices import without_gpu
 from distrun.estimate.tracer.replica import Replica
 
@@ -33,10 +34,11 @@ class RefusedError(SystemExit):
 
 def install(rank: int, world_size: int) -> None:
     """Put every stand-in in its place."""
-    torch_private.propagate_apart()  # first: it imports the compiler, which lists functions
-    torch_private.foreach_as_on_gpus()
-    torch_private.step_always()
-    torch_private.swap_nothing()
+    torch_fakes.propagate_apart()  # first: it imports the compiler, which lists functions
+    torch_fakes.foreach_as_on_gpus()
+    torch_fakes.cut_lazily()
+    torch_fakes.step_always()
+    torch_fakes.swap_nothing()
     _ranks(rank, world_size)
     _compilers_and_files()
     without_gpu()
@@ -59,18 +61,18 @@ def for_real(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def outside(*args: Any, **kwargs: Any) -> Any:
-        with torch_private.outside_of_modes():
+        with torch_fakes.outside_of_modes():
             return function(*args, **kwargs)
 
     return outside
 
 
 def _ranks(rank: int, world_size: int) -> None:
-    torch_private.join_fake_group(rank, world_size)
+    torch_fakes.join_fake_group(rank, world_size)
     groups = dist.new_group
 
     def new_group(*args: Any, **kwargs: Any) -> Any:
-        with torch_private.outside_of_modes():
+        with torch_fakes.outside_of_modes():
             return groups(*args[:2], **{**kwargs, "backend": "fake", "pg_options": None})
 
     def gather(objects: list[Any], mine: Any, *args: Any, **kwargs: Any) -> None:
@@ -96,10 +98,13 @@ def _meshes() -> None:
 
     @functools.wraps(make)
     def kept(mesh: DeviceMesh, device_type: str, *args: Any, **kwargs: Any) -> None:
-        with torch_private.outside_of_modes():
+        with torch_fakes.outside_of_modes():
             make(mesh, "cpu", *args, **kwargs)
         MESHES.append(mesh)
 
+    init = for_real(device_mesh.init_device_mesh)
+    put(device_mesh, init_device_mesh=init)
+    put(dist, init_device_mesh=init)
     put(
         DeviceMesh,
         __init__=kept,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
-from distrun import torch_private
+from distrun import torch_fakes
 from distrun.estimate.exchange import Trace
 from distrun.estimate.tracer import fakes
 from distrun.estimate.tracer.devices import Offload, OnGpu
@@ -38,7 +38,7 @@ def traced(run: Callable[[], object], layers: int = 0, parameters: int = 0) -> T
         NoStepsError: It ended before.
     """
     REDUCERS.clear()
-    fake = torch_private.fake_mode()
+    fake = torch_fakes.fake_mode()
     recorder = Recorder(fake)
     steps = Steps(recorder)
     gc.disable()
@@ -115,5 +115,5 @@ def axes_of_groups() -> Callable[[str, int], str]:
     for mesh in fakes.MESHES:
         for place, axis in enumerate(mesh.mesh_dim_names or ()):
             names[mesh.get_group(place).group_name] = axis
-    world = torch_private.default_group_name()
+    world = torch_fakes.default_group_name()
     return lambda group, size: names.get(group) or ("world" if group == world else f"{size} ranks")

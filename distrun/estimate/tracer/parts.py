@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed import device_mesh
 
 from distrun.estimate.exchange import Order, Trace
 from distrun.estimate.tracer.measure import traced
@@ -32,7 +32,7 @@ def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:
 
 def _two_steps(module: ModuleType, order: Order, depth: dict[str, int]) -> None:
     sizes = module.axes(order.world_size) if hasattr(module, "axes") else {"data": order.world_size}
-    mesh = init_device_mesh("cuda", tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    mesh = device_mesh.init_device_mesh("cuda", tuple(sizes.values()), mesh_dim_names=tuple(sizes))
     model: Any = module.build_model(**depth)
     model = module.parallelize(model, mesh)
     optimizer = module.build_optimizer(model)

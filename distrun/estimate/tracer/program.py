@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from distrun import torch_private
+from distrun import torch_fakes
 from distrun.estimate.exchange import Answer, Fault, Order
 from distrun.estimate.tracer import fakes, parts, recipe
 from distrun.estimate.tracer.devices import OnGpu
@@ -31,7 +31,7 @@ def answer_to(order: Order) -> Answer | Fault:
         names = _functions(source)
         shapes = list(order.shapes)
         if "pipelining" in source:
-            torch_private.stages_agree(shapes)
+            torch_fakes.stages_agree(shapes)
         if not names.issuperset(PARTS):
             traces, layers = [traced(_as_main(order))], 0
         elif "parse(Config" in source:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from distrun import comm
 from distrun.estimate.exchange import Order, Trace
@@ -30,10 +31,24 @@ QUIET = ["--no-save", "--profile", "", "--tensorboard", ""]
 def prepare() -> None:
     """Put stand-ins for what a recipe imports, before it does."""
     fakes.put(comm, init=comm.attach)
-    fakes.put(comm.World, mesh=fakes.for_real(comm.World.mesh))
+    fakes.put(setup.Place, mesh=fakes.for_real(_mesh))
     fakes.put(setup, shorten_timeout=fakes.nothing)
     fakes.put(checkpoint.Checkpoints, resume=lambda self: 0)
     fakes.put(progress.Progress, agree=_agree)
+
+
+def _mesh(place: setup.Place, axes: dict[str, int]) -> DeviceMesh:
+    """Return what `Place.mesh` does, with this rank's groups alone: others are thousands."""
+    grid = torch.arange(place.world_size).view(tuple(axes.values()))
+    here = [int(i) for i in (grid == place.rank).nonzero()[0]]
+    lines = [
+        grid[tuple(slice(None) if i == axis else at for i, at in enumerate(here))].tolist()
+        for axis in range(len(here))
+    ]
+    groups = [dist.new_group(ranks) for ranks in lines]
+    return DeviceMesh.from_group(
+        groups if len(groups) > 1 else groups[0], "cpu", mesh=grid, mesh_dim_names=tuple(axes)
+    )
 
 
 def _agree(

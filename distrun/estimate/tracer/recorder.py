@@ -16,7 +16,13 @@ from distrun.estimate.tracer.collectives import Call, call_of, tensors_in
 from distrun.estimate.tracer.ledger import Entry, Ledger
 from distrun.estimate.tracer.products import Attended, Product, attention_of, matmul_of
 from distrun.estimate.work import Kind, Phase
-from distrun.torch_private import DispatchMode, active_fake_mode, in_backward, outside_of_modes
+from distrun.torch_fakes import (
+    DispatchMode,
+    active_fake_mode,
+    in_backward,
+    outside_of_modes,
+    schema_of,
+)
 
 _GATHERED = {"c10d::_allgather_base_": 0, "c10d::_reduce_scatter_base_": 1, "fsdp::chunk_cat": 0}
 """Operations of FSDP -> the argument that is whole weights, or whole gradients."""
@@ -105,7 +111,7 @@ class Recorder(DispatchMode):
     def _count_work(
         self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: object
     ) -> None:
-        if (call := call_of(name, func._schema, args, result)) is not None:
+        if (call := call_of(name, func, args, result)) is not None:
             self.collectives[call, self.phase] += 1
             self._mark_gathered(name, args)
         elif (product := matmul_of(name, args, result)) is not None:
@@ -155,7 +161,7 @@ class Recorder(DispatchMode):
             self.ledger.entries.append(Entry(self._count, nbytes, self.phase))
             if kind is not None:
                 self.ledger.kinds[self._count] = kind
-            if torch.is_grad_enabled() and self.phase != "optimizer":
+            if self.phase == "forward" or (self.phase == "backward" and torch.is_grad_enabled()):
                 self.ledger.saved.add(self._count)
 
     def _free(self, held: list[int]) -> None:
@@ -172,7 +178,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def _is_view(func: Any) -> bool:
-    returns = func._schema.returns
+    returns = schema_of(func).returns
     alias = returns[0].alias_info if returns else None
     return alias is not None and not alias.is_write
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distrun.estimate.buckets import buckets
-from distrun.torch_private import after_backward, left_out_of_ddp
+from distrun.torch_fakes import after_backward, left_out_of_ddp
 
 _MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from torch.optim.optimizer import (
 
 from distrun.estimate.tracer.devices import Offload
 from distrun.estimate.tracer.recorder import Recorder
-from distrun.torch_private import in_backward
+from distrun.torch_fakes import in_backward
 
 
 class StepsAreDoneError(BaseException):
@@ -72,6 +72,7 @@ class Steps:
         if self._recorder.phase != "forward" or not self._modules:
             self._recorder.phase = "forward"
             self._modules.setdefault(module)
+        if module in self._modules:
             self.samples += next((len(x) for x in inputs if isinstance(x, Tensor) and x.ndim), 0)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
