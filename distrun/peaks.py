@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Dense, without sparsity, from NVIDIA's data sheets: (bfloat16/float16, float32, float64).
-# float32 is without TF32, which torch uses only on request. float64 is that of the tensor cores
-# where they support it. Devices without a data sheet are left out.
+# Dense, without sparsity, from the data sheets of NVIDIA and AMD: (bfloat16/float16, float32,
+# float64). float32 is without TF32, which torch uses only on request. float64 is that of the
+# tensor cores where they support it. Devices without a data sheet are left out.
 _TFLOPS = {
     "A100": (312, 19.5, 19.5),
     "A10": (125, 31.2, 0.5),
@@ -14,6 +14,8 @@ _TFLOPS = {
     "L40S": (362, 91.6, 1.4),
     "L40": (181, 90.5, 1.4),
     "L4": (121, 30.3, 0.5),
+    "RTX A6000": (154.8, 38.7, 0.6),
+    "MI300X": (1307.4, 163.4, 163.4),
     "H100 PCIe": (756, 51, 51),
     "H100 NVL": (835, 60, 60),
     "H100": (989, 67, 67),
@@ -28,7 +30,7 @@ _TFLOPS = {
     "RTX 4090": (165.2, 82.6, 1.3),
     "RTX 3090": (71, 35.6, 0.56),
 }
-_COMMON = re.compile(r"nvidia|tesla|geforce|sxm\d?|pcie|hbm3e?|\d+gb?")
+_COMMON = re.compile(r"nvidia|amd|instinct|tesla|geforce|sxm\d?|pcie|hbm3e?|\d+gb?")
 """Words of a name that do not change the peak. Others, such as Laptop, Ti or MIG, do."""
 
 

@@ -10,6 +10,7 @@ from distrun.cli import config, diagnose, launch, logs, ps, recipes, show, stack
 from distrun.cli.bench import command as bench_comm
 from distrun.cli.check import command as check
 from distrun.cli.commands import Root
+from distrun.cli.estimate import command as estimate
 from distrun.cli.help_groups import CheckHelp
 from distrun.cli.launch_command import LaunchCommand
 
@@ -36,6 +37,11 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)
 app.command("check", cls=CheckHelp)(check.check)
 app.command("verify")(verify.verify)
+app.command(
+    "estimate",
+    context_settings={"ignore_unknown_options": True},
+    no_args_is_help=True,
+)(estimate.estimate)
 app.add_typer(bench_comm.app, name="bench-comm")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(config.app, name="config")

@@ -22,7 +22,8 @@ _LOUD = re.compile(r"^([A-Z][A-Z ]{3,}|error)(?=:)")
 _ERASE_LINE = b"\r\x1b[2K"
 
 
-def _wants_colour(stream: object) -> bool:
+def wants_colour(stream: object) -> bool:
+    """Return whether to write colours to a stream, by the user's variables or as a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or _is_terminal(stream)
@@ -52,9 +53,7 @@ class Console:
         """Whether the output has ended."""
         self.live = live and _is_terminal(sys.stdout)
         """Whether a status line can be shown at the bottom."""
-        self._colour = {
-            stream: _wants_colour(_file_of(stream)) for stream in (STDOUT, STDERR, BOTH)
-        }
+        self._colour = {stream: wants_colour(_file_of(stream)) for stream in (STDOUT, STDERR, BOTH)}
         self._closed: list[TextIO] = []
         self._status = b""
         try:
@@ -129,7 +128,7 @@ def say(message: str, *, bare: bool = False) -> None:
     """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
     name = "" if bare else "distrun: "
     message = "\n  ".join(map(plain, message.split("\n")))  # no text looks like our line
-    if _wants_colour(sys.stderr):
+    if wants_colour(sys.stderr):
         name = name and f"\x1b[1m{name}\x1b[0m"
         message = _LOUD.sub("\x1b[1;31m\\1\x1b[0m", message)
     try:

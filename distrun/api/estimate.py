@@ -1,0 +1,321 @@
+"""What a job will need and take, before it runs: memory, traffic, step time, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distrun.api import calibration
+from distrun.api.recipes import folder, path_of, script_of
+from distrun.errors import UsageError
+from distrun.estimate.advice import Advice, Scored, best
+from distrun.estimate.kinds import Kind as GpuKind
+from distrun.estimate.network import Cluster, Curve
+from distrun.estimate.outcome import Outcome, model_flops, outcome, tokens_per_step
+from distrun.estimate.recipe import Planned, planned, shape_of, without_script
+from distrun.estimate.remedies import Remedy, remedies
+from distrun.estimate.work import Kind
+from distrun.spec.estimate import Gpus, dims_of, gpus_of
+from distrun.spec.estimate_script import WITHOUT_SCRIPT, read_script, sizes, values_of
+
+__all__ = [
+    "Advice",
+    "Asked",
+    "Estimate",
+    "Kind",
+    "Scored",
+    "advice_as_json",
+    "advise",
+    "as_json",
+    "estimate",
+    "launch_words",
+    "plan_of",
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks.
+
+    Attributes:
+        words: The script, if any, and its flags.
+        gpus: NODESxGPUS:KIND.
+        nodes: Nodes.
+        nproc_per_node: GPUs of a node.
+        dims: Dimensions of the model.
+        kinds: A file with kinds of the user's own.
+        calibrate: A report of bench-comm.
+        anchor: The directory of a run of the same script.
+        tokens: Of the whole training.
+        price: Of a GPU hour.
+    """
+
+    words: Sequence[str] = ()
+    gpus: str | None = None
+    nodes: int | None = None
+    nproc_per_node: int | None = None
+    dims: str | None = None
+    kinds: Path | None = None
+    calibrate: Path | None = None
+    anchor: Path | None = None
+    tokens: float | None = None
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job is expected to need and to take.
+
+    Attributes:
+        name: Of the script, or of the model.
+        gpus: What it runs on.
+        plan: What trains, and how it is spread.
+        found: Memory and time.
+        kind: Of the GPUs; None: not known.
+        remedies: What would make it fit, or give room, with its price.
+        notes: What is assumed, not exact or not validated.
+        sources: Of the figures.
+        script: Its file; None: there is none.
+        kept: The flags that name model and data, as given, for a launch in another layout.
+        tokens: Of the whole training, if the user gave it.
+        price: Of a GPU hour, likewise.
+    """
+
+    name: str
+    gpus: Gpus
+    plan: Planned
+    found: Outcome
+    kind: GpuKind | None
+    remedies: tuple[Remedy, ...] = ()
+    notes: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    script: Path | None = None
+    kept: tuple[str, ...] = ()
+    tokens: float | None = None
+    price: float | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Of all ranks."""
+        time = self.found.time
+        return None if time is None else tokens_per_step(self.plan) / time.total
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs by peak, as the recipes log it."""
+        if self.found.time is None or self.kind is None:
+            return None
+        peak = self.kind.peak(self.found.work.matmuls[0].dtype) * self.gpus.world_size
+        return model_flops(self.plan) / self.found.time.total / peak
+
+    @property
+    def days(self) -> float | None:
+        """Of the whole training."""
+        rate = self.tokens_per_s
+        return None if rate is None or self.tokens is None else self.tokens / rate / 86400
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Of the whole training."""
+        return None if self.days is None else self.days * 24 * self.gpus.world_size
+
+    @property
+    def cost(self) -> float | None:
+        """Of the whole training, in the unit of the price."""
+        hours = self.gpu_hours
+        return None if hours is None or self.price is None else hours * self.price
+
+
+def estimate(asked: Asked) -> Estimate:
+    """Return what a job will need and take, by the formula.
+
+    Raises:
+        UsageError: The job cannot be, or a file cannot be read.
+    """
+    for flag, value in (("--tokens", asked.tokens), ("--price", asked.price)):
+        if value is not None and not 0 < value < 1e30:
+            raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} 1e12")
+    gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
+    kind, curves, sources = _measured(asked, gpus)
+    name, plan = plan_of(asked, gpus.world_size)
+    scale = _scale(asked, kind, curves, sources)
+    cluster = None if kind is None else Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
+    found = outcome(plan, cluster, scale)
+    more: tuple[Remedy, ...] = ()
+    if cluster is not None and found.time is not None and found.memory.verdict != "fits":
+        more = remedies(plan, cluster, found.time.total / (scale or 1.0))
+    return Estimate(
+        name=name,
+        gpus=gpus,
+        plan=plan,
+        found=found,
+        kind=kind,
+        remedies=more,
+        notes=(*plan.assumed, *found.work.notes),
+        sources=sources,
+        script=_script(asked),
+        kept=_kept(asked),
+        tokens=asked.tokens,
+        price=asked.price,
+    )
+
+
+def advise(asked: Asked) -> tuple[Estimate, Advice]:
+    """Return the estimate of what was asked, and the best layouts for the same model and GPUs.
+
+    Raises:
+        UsageError: The job cannot be, or the kind of GPU is not named.
+    """
+    gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
+    if gpus.kind is None:
+        raise UsageError("--best needs the kind of GPU", "--gpus 8x8:h100")
+    kind, curves, _ = _measured(asked, gpus)
+    assert kind is not None  # it is named
+    found = estimate(asked)
+    cluster = Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
+    return found, best(found.plan, cluster)
+
+
+def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
+    """Return the name and the plan of a job.
+
+    Raises:
+        UsageError: The script or the dimensions cannot train on so many ranks.
+    """
+    shape = None if asked.dims is None else shape_of(dims_of(asked.dims))
+    path = _script(asked)
+    if path is not None:
+        script = read_script(path)
+        given = values_of(asked.words[1:], script.settings, path.name)
+        return path.name, planned(script, given, world_size, shape)
+    given = values_of(asked.words, WITHOUT_SCRIPT, "an estimate without a script")
+    known = sizes(folder() / "fsdp.py")
+    return given.get("size") or "the model", without_script(given, world_size, shape, known)
+
+
+def _script(asked: Asked) -> Path | None:
+    named = asked.words and not asked.words[0].startswith("-")
+    return script_of(asked.words[0]) if named else None
+
+
+def _kept(asked: Asked) -> tuple[str, ...]:
+    """Return the flags that a search does not choose."""
+    path = _script(asked)
+    if path is None:
+        return ()
+    script = read_script(path)
+    given = values_of(asked.words[1:], script.settings, script.path.name)
+    kept: list[str] = []
+    for name, value in given.items():
+        if name in script.own or name in ("batch_size", "accumulate", "recompute"):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            kept.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            kept += [f"--{flag}", str(value)]
+    return tuple(kept)
+
+
+def _measured(asked: Asked, gpus: Gpus) -> tuple[GpuKind | None, tuple[Curve, ...], dict[str, str]]:
+    """Return the kind of GPU, the measured curves, and where figures come from."""
+    kind = calibration.the_kind(gpus.kind, asked.kinds, gpus.nproc_per_node)
+    sources = {} if kind is None else {kind.name: kind.source}
+    found: tuple[Curve, ...] = ()
+    if asked.calibrate is not None:
+        found, sources["curves"] = calibration.curves(asked.calibrate, kind)
+    return kind, found, sources
+
+
+def _scale(
+    asked: Asked, kind: GpuKind | None, curves: tuple[Curve, ...], sources: dict[str, str]
+) -> float | None:
+    """Return measured by predicted step time of the anchor, if there is one."""
+    if asked.anchor is None:
+        return None
+    if kind is None:
+        raise UsageError("--anchor needs the kind of GPU", "--gpus 1x8:h100")
+    run = calibration.ran(asked.anchor)
+    _, plan = plan_of(replace(asked, words=run.words), run.nnodes * run.nproc_per_node)
+    before = outcome(plan, Cluster(kind, run.nnodes, run.nproc_per_node, curves), replay=False)
+    assert before.time is not None  # there is a cluster
+    scale = run.step_s / before.time.total
+    if not 0.1 < scale < 10:
+        raise UsageError(
+            f"--anchor {asked.anchor}: a step took {run.step_s:.3g} s, {scale:.3g} times what is"
+            f" predicted for {kind.name}",
+            "was it measured on this kind of GPU?",
+        )
+    sources["anchor"] = (
+        f"{asked.anchor.name}: {run.step_s:.4g} s a step, {before.time.total:.4g} s predicted"
+    )
+    return scale
+
+
+def as_json(found: Estimate) -> dict[str, Any]:
+    """Return an estimate for JSON, sizes in bytes and times in seconds."""
+    memory, plan = found.found.memory, found.plan
+    return {
+        "schema": 1,
+        "name": found.name,
+        "gpus": vars(found.gpus),
+        "parameters": found.found.work.parameters,
+        "mesh": dict(plan.mesh),
+        "zero": plan.training.layout.stage,
+        "step": vars(plan.training.step),
+        "tokens_per_step": tokens_per_step(plan),
+        "memory": {
+            "allocated_nbytes": memory.allocated,
+            "reserved_nbytes": memory.reserved,
+            "device_nbytes": memory.device,
+            "capacity_nbytes": memory.capacity,
+            "verdict": memory.verdict,
+            "peak": memory.peak.phase,
+            "peaks": {one.phase: one.nbytes for one in found.found.work.peaks},
+        },
+        "time_s": None if found.found.time is None else vars(found.found.time),
+        "tokens_per_s": found.tokens_per_s,
+        "mfu": found.mfu,
+        "days": found.days,
+        "gpu_hours": found.gpu_hours,
+        "cost": found.cost,
+        "collectives": [vars(one) for one in found.found.work.collectives],
+        "remedies": [
+            {"name": one.name, "device_nbytes": one.memory.device, "slower": one.slower}
+            for one in found.remedies
+        ],
+        "notes": list(found.notes),
+        "sources": dict(found.sources),
+    }
+
+
+def launch_words(found: Estimate, one: Scored) -> list[str]:
+    """Return the command that trains in a layout, [] if no script was asked about."""
+    if found.script is None:
+        return []
+    gpus, candidate = found.gpus, one.candidate
+    beside = found.script.with_name(f"{candidate.recipe}.py")
+    script = beside if beside.is_file() else path_of(candidate.recipe)
+    nodes = ["--nodes", str(gpus.nnodes)] if gpus.nnodes > 1 else []
+    launch = ["distrun", "launch", *nodes, "--nproc-per-node", str(gpus.nproc_per_node)]
+    return [*launch, str(script), *found.kept, *candidate.words]
+
+
+def advice_as_json(found: Estimate, advice: Advice) -> dict[str, Any]:
+    """Return the rows of a search for JSON."""
+    rows = [
+        {
+            "layout": one.candidate.family,
+            "mesh": dict(one.candidate.plan.mesh),
+            "recipe": one.candidate.recipe,
+            "command": launch_words(found, one),
+            "device_nbytes": one.memory.device,
+            "step_s": one.time.total,
+            "fits": one.fits,
+            "why": one.why,
+        }
+        for one in advice.rows
+    ]
+    return {"schema": 1, "tried": advice.tried, "asked": as_json(found), "rows": rows}

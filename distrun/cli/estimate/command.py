@@ -1,0 +1,100 @@
+"""`distrun estimate`."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from distrun.cli import output_file
+from distrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from distrun.api.estimate import Asked
+
+NO_FIT = 1
+"""Exit code where the job does not fit."""
+
+
+def estimate(
+    words: list[str] = typer.Argument(
+        None,
+        metavar="[SCRIPT] [FLAGS...]",
+        help="A recipe of the GPT or a copy of one, and its own flags, as for launch.",
+    ),
+    gpus: str = typer.Option(None, metavar="8x8:h100", help="Nodes x GPUs of a node : kind."),
+    nodes: int = typer.Option(None, metavar="N", help="Nodes [1]."),
+    nproc_per_node: int = typer.Option(None, metavar="N", help="GPUs, and ranks, of a node [1]."),
+    kinds: Path = typer.Option(None, metavar="FILE", help="TOML with kinds of GPUs of your own."),
+    dims: str = typer.Option(
+        None,
+        metavar="K=V,...",
+        help="Dimensions of the model: layers, dim, heads, ffn, vocab; kv_heads, tied, gated, …",
+    ),
+    best: bool = typer.Option(False, "--best", help="Search the best layout for these GPUs."),
+    calibrate: Path = typer.Option(
+        None, metavar="BENCH.json", help="A report of bench-comm from these nodes."
+    ),
+    anchor: Path = typer.Option(
+        None, metavar="RUN", help="The directory of a run: its measured step scales the time."
+    ),
+    tokens: float = typer.Option(None, metavar="N", help="Tokens of the training: days and hours."),
+    price: float = typer.Option(None, metavar="X", help="Of a GPU hour: the cost."),
+    json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+    svg: Path = typer.Option(None, metavar="FILE", help="Draw the memory into an SVG file."),
+) -> None:
+    """Say what a job will need and take before it runs: memory, step time, cost.
+
+    Exit code 1: it does not fit.
+    """
+    from distrun.api.estimate import Asked
+    from distrun.api.estimate import estimate as estimated
+
+    if svg is not None:
+        if svg.suffix.lower() != ".svg":
+            raise UsageError(f"--svg {svg}: the name has to end in .svg", f"--svg {svg}.svg")
+        output_file.require_writable(svg)
+    asked = Asked(
+        words=tuple(words or ()),
+        gpus=gpus,
+        nodes=nodes,
+        nproc_per_node=nproc_per_node,
+        dims=dims,
+        kinds=kinds,
+        calibrate=calibrate,
+        anchor=anchor,
+        tokens=tokens,
+        price=price,
+    )
+    if best:
+        sys.exit(_advise(asked, as_json=json))
+    found = estimated(asked)
+    if svg is not None:
+        from distrun.cli.estimate.picture import draw
+
+        output_file.write(svg, draw(found))
+    if json:
+        from distrun.api.estimate import as_json
+
+        typer.echo(json_format.dumps(as_json(found), indent=1))
+    else:
+        from distrun.cli.estimate import view
+
+        view.show(found)
+    sys.exit(NO_FIT if found.found.memory.verdict == "does not fit" else 0)
+
+
+def _advise(asked: Asked, *, as_json: bool) -> int:
+    from distrun.api.estimate import advice_as_json, advise
+
+    found, advice = advise(asked)
+    if as_json:
+        typer.echo(json_format.dumps(advice_as_json(found, advice), indent=1))
+    else:
+        from distrun.cli.estimate import table
+
+        table.show(found, advice)
+    return 0 if advice.winner else NO_FIT
