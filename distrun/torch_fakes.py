@@ -30,6 +30,7 @@ __all__ = [
     "left_out_of_ddp",
     "outside_of_modes",
     "propagate_apart",
+    "run_backward_in",
     "schema_of",
     "stages_agree",
     "step_always",
@@ -127,6 +128,22 @@ def cut_lazily() -> None:
 def in_backward() -> bool:
     """Return whether the autograd engine runs this code."""
     return torch._C._current_graph_task_id() != -1
+
+
+def run_backward_in(mode: AbstractContextManager[object]) -> None:
+    """Make a function mode see what backward recomputes: torch turns it off for `backward` itself.
+
+    Args:
+        mode: Of the trace that follows; a later call replaces it.
+    """
+    autograd: Any = torch.autograd
+    engine: Any = import_module("torch.autograd.graph")._engine_run_backward
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return engine(*args, **kwargs)
+
+    autograd._engine_run_backward = run
 
 
 def after_backward(call: Callable[[], None]) -> None:

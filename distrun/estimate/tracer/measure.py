@@ -38,12 +38,16 @@ def traced(run: Callable[[], object], layers: int = 0, parameters: int = 0) -> T
         NoStepsError: It ended before.
     """
     REDUCERS.clear()
+    fakes.NOTES.clear()
+    Offload.asked = False
     fake = torch_fakes.fake_mode()
     recorder = Recorder(fake)
     steps = Steps(recorder)
+    on_gpu = OnGpu()
+    torch_fakes.run_backward_in(on_gpu)
     gc.disable()
     try:
-        with OnGpu(), fake, recorder:
+        with on_gpu, fake, recorder:
             run()
     except StepsAreDoneError:
         pass

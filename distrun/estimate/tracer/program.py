@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from distrun import torch_fakes
+import torch.distributed as dist
+
 from distrun.estimate.exchange import Answer, Fault, Order
 from distrun.estimate.tracer import fakes, parts, recipe
 from distrun.estimate.tracer.devices import OnGpu
@@ -31,7 +32,9 @@ def answer_to(order: Order) -> Answer | Fault:
         names = _functions(source)
         shapes = list(order.shapes)
         if "pipelining" in source:
-            torch_fakes.stages_agree(shapes)
+            from distrun.estimate.tracer.pipeline import stage_alone  # takes long to import
+
+            stage_alone(shapes)
         if not names.issuperset(PARTS):
             traces, layers = [traced(_as_main(order))], 0
         elif "parse(Config" in source:
@@ -58,7 +61,8 @@ def _become_rank(order: Order, script: Path) -> None:
     }
     sys.path.insert(0, str(script.parent))
     sys.argv = [str(script), *order.args]
-    fakes.install(order.rank, order.world_size)
+    if not dist.is_initialized():  # a process may trace several scripts, all as the same rank
+        fakes.install(order.rank, order.world_size)
 
 
 def _functions(source: str) -> set[str]:

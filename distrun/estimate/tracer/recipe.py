@@ -74,23 +74,24 @@ def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:
     shape = models.model_config(config.size)
     unit = getattr(config, "stages", getattr(config, "pp", 1))
     count = _Counted(module)
-    found = []
+    named = models.SIZES[config.size]
+
+    def of_depth(layers: int) -> Trace:
+        models.SIZES[config.size] = dataclasses.replace(named, layers=layers)
+        try:
+            trace = traced(module.main, layers)
+        finally:
+            models.SIZES[config.size] = named
+        work = dataclasses.replace(trace.work, parameters=count.parameters)
+        return dataclasses.replace(trace, work=work)
+
     depths = [unit * FEW, unit * MORE]
-    for layers in [shape.layers] if order.exact or shape.layers <= depths[1] else depths:
-        found.append(_of_depth(module, models, config.size, layers, count))
-        if shares_optimizer(found[0]) and layers < shape.layers:
-            return [_of_depth(module, models, config.size, shape.layers, count)], shape.layers
-    return found, shape.layers
-
-
-def _of_depth(
-    module: ModuleType, models: ModuleType, size: str, layers: int, count: _Counted
-) -> Trace:
-    models.SIZES[size] = dataclasses.replace(models.SIZES[size], layers=layers)
-    trace = traced(module.main, layers)
-    return dataclasses.replace(
-        trace, work=dataclasses.replace(trace.work, parameters=count.parameters)
-    )
+    if order.exact or shape.layers <= depths[1]:
+        return [of_depth(shape.layers)], shape.layers
+    few = of_depth(depths[0])
+    if shares_optimizer(few):
+        return [of_depth(shape.layers)], shape.layers
+    return [few, of_depth(depths[1])], shape.layers
 
 
 class _Counted:

@@ -33,6 +33,9 @@ _STREAMS = {"c10d::_allgather_base_": "all_gather", "c10d::_reduce_scatter_base_
 class Recorder(DispatchMode):
     """The mode under which a script runs; `fake` is the mode below it."""
 
+    inside_schedule = False
+    """Whether a pipeline's schedule runs: what it does between two passes belongs to them."""
+
     def __init__(self, fake: DispatchMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.fake = fake
@@ -105,7 +108,7 @@ class Recorder(DispatchMode):
     def _note_phase(self) -> None:
         if in_backward():
             self.phase = "backward"
-        elif self.phase == "backward":
+        elif self.phase == "backward" and not self.inside_schedule:
             self.phase = "optimizer"
 
     def _count_work(

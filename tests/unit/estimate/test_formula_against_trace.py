@@ -1,0 +1,70 @@
+"""The formula against a trace of the recipes' own step: traffic byte for byte, memory nearly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import cache
+
+from distrun.api.estimate import Asked, plan_of
+from distrun.estimate import formula
+from distrun.estimate.exchange import Answer, Order, heard
+from distrun.estimate.recipe import Planned
+from distrun.estimate.work import Collective, Work
+from tests.test_architecture import ROOT
+from tests.unit.estimate.configurations import Case
+
+MEMORY = 0.03
+
+
+@cache
+def answers(of: tuple[Case, ...]) -> dict[Case, Answer]:
+    """Trace cases of one world size in one process: the import of torch takes longest."""
+    orders = [asdict(Order(str(ROOT / c.words[0]), c.words[1:], c.world_size, 8)) for c in of]
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.unit.estimate.many_traces"],
+        input=json.dumps(orders),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3000,
+    )
+    lines = [heard(line) for line in child.stdout.splitlines()]
+    assert len(lines) == len(of), child.stderr[-2000:]
+    found = {}
+    for case, line in zip(of, lines, strict=True):
+        assert isinstance(line, Answer), f"{case}: {line}"
+        found[case] = line
+    return found
+
+
+def planned(case: Case) -> Planned:
+    return plan_of(Asked(words=case.words), case.world_size)[1]
+
+
+def by_formula(case: Case) -> Work:
+    plan = planned(case)
+    return formula.work(plan.training)
+
+
+def traffic(collectives: Iterable[Collective], plan: Planned) -> dict[Collective, int]:
+    """Return the counts of calls, with the axes as the script names them."""
+    named = [replace(c, axis=plan.axes.get(c.axis, c.axis)) for c in collectives]
+    return {replace(c, count=0): c.count for c in named}
+
+
+def differences(case: Case, traced: Work) -> dict[str, object]:
+    plan, told = planned(case), by_formula(case)
+    mine, theirs = traffic(traced.collectives, plan), traffic(told.collectives, plan)
+    found: dict[str, object] = {
+        f"{c.op} {c.axis} {c.nbytes} {c.phase}": (mine.get(c, 0), theirs.get(c, 0))
+        for c in {**mine, **theirs}
+        if mine.get(c, 0) != theirs.get(c, 0)
+    }
+    if abs(told.allocated / traced.allocated - 1) > MEMORY:
+        found["allocated"] = (traced.allocated, told.allocated)
+    return found
