@@ -9,13 +9,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import cache
 
+import pytest
+
 from distrun.api.estimate import Asked, plan_of
 from distrun.estimate import formula
+from distrun.estimate.depths import whole
 from distrun.estimate.exchange import Answer, Order, heard
 from distrun.estimate.recipe import Planned
 from distrun.estimate.work import Collective, Work
 from tests.test_architecture import ROOT
-from tests.unit.estimate.configurations import Case
+from tests.unit.estimate.configurations import Case, cases
 
 MEMORY = 0.03
 
@@ -68,3 +71,25 @@ def differences(case: Case, traced: Work) -> dict[str, object]:
     if abs(told.allocated / traced.allocated - 1) > MEMORY:
         found["allocated"] = (traced.allocated, told.allocated)
     return found
+
+
+def check(of: tuple[Case, ...]) -> None:
+    wrong = {str(case): differences(case, whole(answer)) for case, answer in answers(of).items()}
+    assert not {case: found for case, found in wrong.items() if found}
+
+
+QUICK = tuple(
+    Case(recipe, 8, f"--size small --seq-len 64 --batch-size 16 {flags}")
+    for recipe, flags in (("fsdp", "--replicate 2 --accumulate 2"), ("fsdp_tp", "--tp 4"))
+)
+
+
+def test_some_configurations_agree() -> None:
+    check(QUICK)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("world_size", [8, 64, 512])
+def test_all_configurations_agree(world_size: int) -> None:
+    check(tuple(case for case in cases() if case.world_size == world_size))
