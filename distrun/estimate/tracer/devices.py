@@ -44,10 +44,10 @@ class OnGpu(TorchFunctionMode):
         kwargs = {key: _on_cpu(value) for key, value in (kwargs or {}).items()}
         if name == "cuda":
             return args[0]
-        if name in ("tolist", "numpy") and type(args[0]) not in (Tensor, nn.Parameter):
-            return _ones(args[0]).tolist() if name == "tolist" else _ones(args[0])
+        if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):
+            return ones(args[0])
         if name == "__format__" and args[0].ndim == 0:
-            return format(_ones(args[0]).item(), args[1])
+            return format(ones(args[0]).item(), args[1])
         if name in ("isnan", "isinf"):
             with outside_of_modes():
                 return torch.zeros((), dtype=torch.bool).expand(args[0].shape)
@@ -75,7 +75,7 @@ def _in_float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in halves else value
 
 
-def _ones(tensor: Tensor) -> Any:
+def ones(tensor: Tensor) -> Any:
     """Return an array of this shape that takes no memory."""
     kind: Any = np.float64 if tensor.is_floating_point() else np.int64
     return np.broadcast_to(

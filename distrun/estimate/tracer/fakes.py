@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from distrun import torch_fakes
 from distrun.estimate.tracer.devices import without_gpu
 from distrun.estimate.tracer.replica import Replica
+from distrun.estimate.tracer.routing import listed
 
 MESHES: list[DeviceMesh] = []
 """Every mesh that the script has made."""
@@ -36,6 +37,7 @@ def install(rank: int, world_size: int) -> None:
     """Put every stand-in in its place."""
     torch_fakes.propagate_apart()  # first: it imports the compiler, which lists functions
     torch_fakes.foreach_as_on_gpus()
+    torch_fakes.answer_lists(listed)
     torch_fakes.cut_lazily()
     torch_fakes.step_always()
     torch_fakes.swap_nothing()

@@ -20,6 +20,7 @@ from distrun import comm
 from distrun.estimate.exchange import Order, Trace
 from distrun.estimate.tracer import fakes
 from distrun.estimate.tracer.measure import shares_optimizer, traced
+from distrun.estimate.tracer.routing import NOTE, route_evenly
 from distrun.train import checkpoint, progress, setup
 from distrun.train.config import parse
 
@@ -70,6 +71,10 @@ def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:
     if not hasattr(config, "size"):
         return [traced(module.main)], 0
     _without_text()
+    notes: tuple[str, ...] = ()
+    if hasattr(module, "Experts"):
+        route_evenly(module.Experts)
+        notes = (NOTE,)
     models = sys.modules["model"]
     shape = models.model_config(config.size)
     unit = getattr(config, "stages", getattr(config, "pp", 1))
@@ -82,7 +87,8 @@ def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:
             trace = traced(module.main, layers)
         finally:
             models.SIZES[config.size] = named
-        work = dataclasses.replace(trace.work, parameters=count.parameters)
+        told = (*trace.work.notes, *notes)
+        work = dataclasses.replace(trace.work, parameters=count.parameters, notes=told)
         return dataclasses.replace(trace, work=work)
 
     depths = [unit * FEW, unit * MORE]

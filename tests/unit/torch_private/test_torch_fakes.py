@@ -122,6 +122,11 @@ for rows, mine in ((8192, 2), (6, 1), (5, 0)):
     layer = fully_shard(nn.Linear(3, rows, bias=False), mesh=mesh)
     assert layer.weight.to_local().shape[0] == mine, (rows, layer.weight.to_local().shape)
 """,
+    "answer_lists": """
+torch_fakes.answer_lists(lambda tensor: [7] * len(tensor))
+with mode:
+    assert torch.empty(3).tolist() == [7, 7, 7]
+""",
     "foreach_as_on_gpus": """
 torch_fakes.foreach_as_on_gpus()
 with mode:
