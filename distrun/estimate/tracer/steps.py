@@ -16,6 +16,7 @@ from torch.optim.optimizer import (
 
 from distrun.estimate.tracer.devices import Offload
 from distrun.estimate.tracer.recorder import Recorder
+from distrun.estimate.tracer.replica import REDUCERS
 from distrun.torch_fakes import in_backward
 
 
@@ -79,6 +80,9 @@ class Steps:
         self._depth += 1
         self._optimizers.setdefault(optimizer)
         self._recorder.phase = "optimizer"
+        for reducer in REDUCERS:
+            for bucket in reducer.buckets:
+                self._recorder.mark(bucket.flat, "gradients")
         for parameter in self.parameters:
             if parameter.grad is not None:
                 self._recorder.mark(parameter.grad, "gradients")
@@ -89,7 +93,6 @@ class Steps:
         if self._depth:
             return  # of an optimizer inside another, such as ZeroRedundancyOptimizer
         self._counted = self._counted or optimizer
-        self._recorder.phase = "forward"
         if optimizer is not self._counted:
             return
         self.done += 1
