@@ -23,8 +23,8 @@ def whole(answer: Answer) -> Work:
         return answer.traces[0].work
     few, more = answer.traces
     line = Line(few.layers, more.layers, answer.layers)
-    work = _grown(few.work, more.work, line)
-    if few.gradients:
+    work = _grown(few.work, more.work, line, tuple(answer.peaks))
+    if few.gradients and stretched(few.gradients, more.gradients, 1) == more.gradients:
         work = replace(work, collectives=_with_buckets(work, few, more, line))
     return work
 
@@ -46,9 +46,9 @@ class Line:
         return max(0, first + (second - first) * self.steps // self.step)
 
 
-def _grown(few: Work, more: Work, line: Line) -> Work:
+def _grown(few: Work, more: Work, line: Line, known: tuple[Peak, ...]) -> Work:
     phases: tuple[Phase, ...] = ("forward", "backward", "optimizer")
-    peaks = _peaks(few.peaks, more.peaks, line)
+    peaks = known or _peaks(few.peaks, more.peaks, line)
     reserved_nbytes = line(few.reserved_nbytes, more.reserved_nbytes)
     return replace(
         few,

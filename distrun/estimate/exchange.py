@@ -58,11 +58,14 @@ class Answer:
         traces: Of one number of layers, or of two.
         layers: Of the model that was asked for; 0: that of the only trace.
         shapes: As in the order, told by stage 0 of a pipeline; else [].
+        peaks: Of the model that was asked for, by following each moment of the two traces; []: not
+            known.
     """
 
     traces: list[Trace]
     layers: int = 0
     shapes: list[list[Any]] = field(default_factory=list)
+    peaks: list[Peak] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def heard(text: str) -> Answer | Fault:
     if "fault" in read:
         return Fault(**read["fault"])
     answer = read["answer"]
-    return Answer([_trace(t) for t in answer["traces"]], answer["layers"], answer["shapes"])
+    peaks = [Peak(**peak) for peak in answer["peaks"]]
+    traces = [_trace(trace) for trace in answer["traces"]]
+    return Answer(traces, answer["layers"], answer["shapes"], peaks)
 
 
 def _trace(read: dict[str, Any]) -> Trace:

@@ -38,26 +38,38 @@ class Ledger:
         """Entries before this one belong to the making of the model."""
         self.begin = 0
         """The first entry of the step that counts."""
+        self.closed = False
+        """The step is over: what is freed with the script itself is not noted."""
+
+    def note(self, block: int, nbytes: int, phase: Phase) -> None:
+        """Note an allocation, or the end of one."""
+        if not self.closed:
+            self.entries.append(Entry(block, nbytes, phase))
 
     def peaks(self) -> tuple[Peak, ...]:
         """Return the moment of each phase of the step when most bytes are live."""
-        lasting = self._outlive_forward()
-        live: Counter[Kind] = Counter()
-        size: dict[int, int] = {}
-        most: dict[Phase, Counter[Kind]] = {}
-        for number, (block, nbytes, phase) in enumerate(self.entries):
-            if block in self.hosted:
-                continue
-            kind = self._kind(block, lasting)
-            live[kind] += nbytes - size.get(block, 0)
-            size[block] = nbytes
-            if number >= self.begin and live.total() > most.get(phase, Counter()).total():
-                most[phase] = Counter(live)
+        most: dict[Phase, dict[Kind, int]] = {}
+        for phase, _, live in self.moments():
+            if sum(live.values()) > sum(most.get(phase, {}).values()):
+                most[phase] = live
         return tuple(
             Peak(phase, {kind: n for kind, n in sorted(most[phase].items()) if n})
             for phase in PHASES
             if phase in most
         )
+
+    def moments(self) -> Iterator[tuple[Phase, int, dict[Kind, int]]]:
+        """Yield phase and size of each entry of the step, and what is live behind it."""
+        lasting = self._outlive_forward()
+        live: Counter[Kind] = Counter()
+        size: dict[int, int] = {}
+        for number, (block, nbytes, phase) in enumerate(self.entries):
+            if block in self.hosted:
+                continue
+            live[self._kind(block, lasting)] += nbytes - size.get(block, 0)
+            size[block] = nbytes
+            if number >= self.begin:
+                yield phase, nbytes, dict(live)
 
     def _kind(self, block: int, lasting: set[int]) -> Kind:
         if block in self.kinds:

@@ -14,6 +14,7 @@ from distrun import torch_fakes
 from distrun.estimate.exchange import Trace
 from distrun.estimate.tracer import fakes
 from distrun.estimate.tracer.devices import Offload, OnGpu
+from distrun.estimate.tracer.ledger import Ledger
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
 from distrun.estimate.tracer.steps import Steps, StepsAreDoneError
@@ -24,6 +25,10 @@ _Part = TypeVar("_Part", bound=Any)
 
 class NoStepsError(RuntimeError):
     """The script has ended, and its optimizer has not made two steps."""
+
+
+LEDGERS: list[Ledger] = []
+"""Of the traces so far: what their peaks grow to is computed from all of it."""
 
 
 def traced(run: Callable[[], object], layers: int = 0, parameters: int = 0) -> Trace:
@@ -59,6 +64,7 @@ def traced(run: Callable[[], object], layers: int = 0, parameters: int = 0) -> T
     finally:
         steps.remove()
         gc.enable()
+    LEDGERS.append(recorder.ledger)
     work = _work(recorder, steps, parameters)
     sizes = [size for reducer in REDUCERS for size in reducer.sizes]
     return Trace(layers, work, sizes, REDUCERS[0].cap_nbytes if REDUCERS else 0)

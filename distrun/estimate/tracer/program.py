@@ -13,11 +13,14 @@ from types import ModuleType
 
 import torch.distributed as dist
 
-from distrun.estimate.exchange import Answer, Fault, Order
+from distrun.estimate.depths import Line
+from distrun.estimate.exchange import Answer, Fault, Order, Trace
 from distrun.estimate.tracer import fakes, parts, recipe
 from distrun.estimate.tracer.devices import OnGpu
 from distrun.estimate.tracer.faults import fault_of
-from distrun.estimate.tracer.measure import traced
+from distrun.estimate.tracer.growth import grown_peaks
+from distrun.estimate.tracer.measure import LEDGERS, traced
+from distrun.estimate.work import Peak
 
 PARTS = ("build_model", "parallelize", "batch", "loss", "build_optimizer")
 """The functions of a script of which a trace needs nothing else."""
@@ -42,9 +45,16 @@ def answer_to(order: Order) -> Answer | Fault:
             traces, layers = recipe.traces(_imported(script), order)
         else:
             traces, layers = parts.traces(_imported(script), order)
-        return Answer(traces, layers, shapes)
+        return Answer(traces, layers, shapes, _peaks(traces, layers))
     except BaseException as error:  # SystemExit too: whatever the script raised is its answer
         return fault_of(error, script)
+
+
+def _peaks(traces: list[Trace], layers: int) -> list[Peak]:
+    if len(traces) < 2:
+        return []
+    line = Line(traces[0].layers, traces[1].layers, layers)
+    return list(grown_peaks(LEDGERS[-2], LEDGERS[-1], line) or ())
 
 
 def _become_rank(order: Order, script: Path) -> None:

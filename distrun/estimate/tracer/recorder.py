@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from distrun.estimate.tracer.collectives import Call, call_of, tensors_in
-from distrun.estimate.tracer.ledger import Entry, Ledger
+from distrun.estimate.tracer.ledger import Ledger
 from distrun.estimate.tracer.products import Attended, Product, attention_of, matmul_of
 from distrun.estimate.work import Kind, Phase
 from distrun.torch_fakes import (
@@ -161,7 +161,7 @@ class Recorder(DispatchMode):
         if nbytes:
             self._count += 1
             held[:] = [self._count, nbytes]
-            self.ledger.entries.append(Entry(self._count, nbytes, self.phase))
+            self.ledger.note(self._count, nbytes, self.phase)
             if kind is not None:
                 self.ledger.kinds[self._count] = kind
             if self.phase == "forward" or (self.phase == "backward" and torch.is_grad_enabled()):
@@ -171,7 +171,7 @@ class Recorder(DispatchMode):
         block, nbytes = held
         if nbytes:
             held[1] = 0
-            self.ledger.entries.append(Entry(block, 0, self.phase))
+            self.ledger.note(block, 0, self.phase)
 
 
 def local(tensor: Tensor) -> Tensor:

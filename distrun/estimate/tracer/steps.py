@@ -102,6 +102,7 @@ class Steps:
             self.samples = 0
         else:
             self._mark_states()
+            self._recorder.ledger.closed = True
             raise StepsAreDoneError
 
     def _mark_states(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from distrun.estimate.allocator import SMALL_PAGE_NBYTES
+from distrun.estimate.depths import Line
+from distrun.estimate.tracer.growth import grown_peaks
 from distrun.estimate.tracer.ledger import Entry, Ledger
 from distrun.estimate.work import Peak
 
@@ -65,3 +67,32 @@ def test_streams_do_not_share_what_they_have_freed() -> None:
     made = ledger()
     made.streams = {2: "all_gather"}
     assert made.reserved_nbytes() == 2 * SMALL_PAGE_NBYTES
+
+
+def model(layers: int) -> Ledger:
+    """Layers that keep 10 bytes each, and a loss that takes 35 for a moment; then backward."""
+    made = Ledger()
+    made.entries = [Entry(1, 100, "forward")]
+    made.ready = made.begin = 1
+    made.kinds = {1: "parameters"}
+    kept = range(2, 2 + layers)
+    made.entries += [Entry(block, 10, "forward") for block in kept]
+    made.entries += [Entry(90, 35, "forward"), Entry(90, 0, "forward")]
+    for block in reversed(kept):
+        made.entries += [Entry(100 + block, 8, "backward"), Entry(block, 0, "backward")]
+        made.kinds[100 + block] = "gradients"
+    made.entries += [Entry(200, 60, "backward"), Entry(200, 0, "backward")]
+    made.saved = set(kept)
+    return made
+
+
+def test_each_moment_grows_on_its_own_line() -> None:
+    found = grown_peaks(model(2), model(3), Line(2, 3, 32))
+    assert found == model(32).peaks()
+    assert model(2).peaks()[1].nbytes != model(32).peaks()[1].nbytes  # another moment
+
+
+def test_traces_that_differ_in_their_passes_are_not_followed() -> None:
+    other = model(3)
+    other.entries.append(Entry(300, 1, "optimizer"))
+    assert grown_peaks(model(2), other, Line(2, 3, 32)) is None
