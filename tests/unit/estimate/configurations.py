@@ -45,10 +45,5 @@ def _of(n: int) -> list[Case]:
             rows += [("cp", f"{both} --cp 2")]
             rows += [("tp", both)] if "small" in model else []
             rows += [("zero1", both), ("fsdp", f"{both} --recompute full")]
-            rows += [("fsdp_tp", f"{both} --tp 2 --accumulate 2 --no-loss-parallel")]
-            rows += [
-                ("pp", f"{both} --pp 2 --accumulate 4"),
-                ("pp", f"{both} --pp 2 --beside fsdp"),
-            ]
-            rows += [("pp_fsdp_tp", f"{both} --pp 2 --tp 2")]
+            rows += [("pp", f"{both} --pp 2 --beside fsdp")]
     return [Case(recipe, n, flags) for recipe, flags in rows]
