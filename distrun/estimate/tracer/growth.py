@@ -20,7 +20,7 @@ class Moment(NamedTuple):
     """What is live behind an allocation, or behind the end of one."""
 
     nbytes: int
-    """Of the allocation; 0: its end."""
+    """Of the allocation; negative: its end."""
     live: dict[Kind, int]
 
 
@@ -53,12 +53,14 @@ def passes(ledger: Ledger) -> list[Pass]:
 
 
 def _pairs(few: Sequence[Moment], more: Sequence[Moment]) -> Iterator[tuple[Moment, Moment]]:
-    """Yield the moments that begin both passes alike, and those that end both alike."""
+    """Yield the moments that begin both passes alike, then those after them that end both alike."""
+    begin = 0
     for one, other in zip(few, more, strict=False):
         if one.nbytes != other.nbytes:
             break
+        begin += 1
         yield one, other
-    for one, other in zip(reversed(few), reversed(more), strict=False):
+    for one, other in zip(reversed(few[begin:]), reversed(more[begin:]), strict=False):
         if one.nbytes != other.nbytes:
             break
         yield one, other

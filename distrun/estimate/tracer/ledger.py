@@ -59,17 +59,18 @@ class Ledger:
         )
 
     def moments(self) -> Iterator[tuple[Phase, int, dict[Kind, int]]]:
-        """Yield phase and size of each entry of the step, and what is live behind it."""
+        """Yield phase and bytes of each change in the step, and what is live behind it."""
         lasting = self._outlive_forward()
         live: Counter[Kind] = Counter()
         size: dict[int, int] = {}
         for number, (block, nbytes, phase) in enumerate(self.entries):
             if block in self.hosted:
                 continue
-            live[self._kind(block, lasting)] += nbytes - size.get(block, 0)
+            change = nbytes - size.get(block, 0)
+            live[self._kind(block, lasting)] += change
             size[block] = nbytes
             if number >= self.begin:
-                yield phase, nbytes, dict(live)
+                yield phase, change, dict(live)
 
     def _kind(self, block: int, lasting: set[int]) -> Kind:
         if block in self.kinds:

@@ -1,13 +1,14 @@
 """Llama 3 8B as KempnerForge and torchtitan train it: a loop of its own, for published rows.
 
 KempnerForge: bfloat16 weights and AdamW, all blocks recomputed, the loop holds the logits.
-torchtitan: float32 weights, every second block recomputed, the embedding a unit of its own.
+torchtitan: float32 weights, every second product recomputed, the embedding a unit of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "recipes"))
 from model import GPT, GPTConfig, prepare_blocks
@@ -43,6 +49,20 @@ def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend with 4 queries to a key; both expand the keys first."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     return scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class Alternate:
+    """torchtitan's selective recomputation: attention is kept, and every second product."""
+
+    def __init__(self) -> None:
+        self.products: Counter[bool] = Counter()
+
+    def keeps(self, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+        kept = "scaled_dot_product" in str(op)
+        if "mm." in str(op):
+            self.products[context.is_recompute] += 1
+            kept = self.products[context.is_recompute] % 2 == 1
+        return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def build() -> GPT:
@@ -88,7 +108,9 @@ class _Cut(SequenceParallel):
         module.register_forward_pre_hook(
             lambda m, inputs: (DTensor.from_local(inputs[0], mesh, [Replicate()]),)
         )
-        module.register_forward_hook(lambda m, inputs, out: out.redistribute(mesh, [Shard(1)]))
+        module.register_forward_hook(
+            lambda m, inputs, out: out.redistribute(mesh, [Shard(1)]).to_local()
+        )
         return module
 
 
@@ -98,7 +120,16 @@ model = build()
 if flags.tp > 1:
     cut(model, mesh["tp"])
 blocks = list(model.blocks.values())
-prepare_blocks(blocks if kempner else blocks[1::2], "full", False)
+if kempner:
+    prepare_blocks(blocks, "full", False)
+else:
+    for block in blocks:
+        block.forward = partial(
+            checkpoint,
+            block.forward,
+            use_reentrant=False,
+            context_fn=lambda: create_selective_checkpoint_contexts(Alternate().keeps),
+        )
 policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 shard = partial(fully_shard, mesh=mesh["shard"], mp_policy=policy)
 for block in blocks:
