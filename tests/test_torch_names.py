@@ -1,4 +1,4 @@
-"""Private names of torch stand in `distrun/torch_private.py`, and nowhere else."""
+"""Private names of torch stand in `torch_private.py` and `torch_fakes.py`, and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import ROOT, THIRD_PARTY, module_name, python_files, room_of
+from tests.test_architecture import (
+    OF_WORKERS,
+    ROOT,
+    THIRD_PARTY,
+    module_name,
+    python_files,
+    room_of,
+)
 from tests.unit.torch_private.test_elastic_hooks import HOOKS
 
 OF_A_NAMEDTUPLE = {"_replace", "_asdict", "_fields"}
 FILES = [
     file
     for file in python_files("distrun", "recipes")
-    if room_of(module_name(file)) in THIRD_PARTY["torch"] - {"torch_private"}
+    if room_of(module_name(file)) in THIRD_PARTY["torch"] - OF_WORKERS
 ] + python_files("benchmarks")
 
 
@@ -79,7 +86,7 @@ def imported_names(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def of_torch(module: str) -> bool:
-    return module.partition(".")[0] == "torch" or module == "distrun.torch_private"
+    return module.partition(".")[0] == "torch" or module.removeprefix("distrun.") in OF_WORKERS
 
 
 def resolved(base: ast.expr, known: dict[str, tuple[str, str]]) -> object | None:

@@ -13,7 +13,7 @@ from distrun.errors import UsageError
 from distrun.estimate.advice import Advice, Scored, best
 from distrun.estimate.kinds import Kind as GpuKind
 from distrun.estimate.network import Cluster, Curve
-from distrun.estimate.outcome import Outcome, model_flops, outcome, tokens_per_step
+from distrun.estimate.outcome import Outcome, mesh_of, model_flops, outcome, tokens_per_step
 from distrun.estimate.recipe import Planned, planned, shape_of, without_script
 from distrun.estimate.remedies import Remedy, remedies
 from distrun.estimate.work import Kind
@@ -50,6 +50,7 @@ class Asked:
         anchor: The directory of a run of the same script.
         tokens: Of the whole training.
         price: Of a GPU hour.
+        exact: Trace all layers; only of a trace.
     """
 
     words: Sequence[str] = ()
@@ -62,6 +63,7 @@ class Asked:
     anchor: Path | None = None
     tokens: float | None = None
     price: float | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Estimate:
     Attributes:
         name: Of the script, or of the model.
         gpus: What it runs on.
-        plan: What trains, and how it is spread.
+        plan: What trains, and how it is spread; None: of a script that only a trace knows.
         found: Memory and time.
         kind: Of the GPUs; None: not known.
         remedies: What would make it fit, or give room, with its price.
@@ -85,7 +87,7 @@ class Estimate:
 
     name: str
     gpus: Gpus
-    plan: Planned
+    plan: Planned | None
     found: Outcome
     kind: GpuKind | None
     remedies: tuple[Remedy, ...] = ()
@@ -97,15 +99,27 @@ class Estimate:
     price: float | None = None
 
     @property
+    def mesh(self) -> Mapping[str, int]:
+        """Axes of the script's mesh and their sizes."""
+        return mesh_of(self.found.work) if self.plan is None else self.plan.mesh
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Of all ranks; without a plan as if each saw others."""
+        if self.plan is not None:
+            return tokens_per_step(self.plan)
+        return self.found.work.tokens * self.gpus.world_size
+
+    @property
     def tokens_per_s(self) -> float | None:
         """Of all ranks."""
         time = self.found.time
-        return None if time is None else tokens_per_step(self.plan) / time.total
+        return None if time is None else self.tokens_per_step / time.total
 
     @property
     def mfu(self) -> float | None:
         """Model FLOPs by peak, as the recipes log it."""
-        if self.found.time is None or self.kind is None:
+        if self.found.time is None or self.kind is None or self.plan is None:
             return None
         peak = self.kind.peak(self.found.work.matmuls[0].dtype) * self.gpus.world_size
         return model_flops(self.plan) / self.found.time.total / peak
@@ -138,13 +152,11 @@ def estimate(asked: Asked, *, with_remedies: bool = True) -> Estimate:
     Raises:
         UsageError: The job cannot be, or a file cannot be read.
     """
-    for flag, value in (("--tokens", asked.tokens), ("--price", asked.price)):
-        if value is not None and not 0 < value < 1e30:
-            raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} 1e12")
+    require_numbers(asked)
     gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
-    kind, curves, sources = _measured(asked, gpus)
+    kind, curves, sources = measured(asked, gpus)
     name, plan = plan_of(asked, gpus.world_size)
-    scale = _scale(asked, kind, curves, sources)
+    scale = scale_of(asked, kind, curves, sources)
     cluster = None if kind is None else Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
     found = outcome(plan, cluster, scale)
     more: tuple[Remedy, ...] = ()
@@ -160,11 +172,22 @@ def estimate(asked: Asked, *, with_remedies: bool = True) -> Estimate:
         remedies=more,
         notes=(*plan.assumed, *found.work.notes),
         sources=sources,
-        script=_script(asked),
+        script=script_named(asked),
         kept=_kept(asked),
         tokens=asked.tokens,
         price=asked.price,
     )
+
+
+def require_numbers(asked: Asked) -> None:
+    """Refuse tokens and prices that are none.
+
+    Raises:
+        UsageError: One is not above 0.
+    """
+    for flag, value in (("--tokens", asked.tokens), ("--price", asked.price)):
+        if value is not None and not 0 < value < 1e30:
+            raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} 1e12")
 
 
 def advise(asked: Asked) -> tuple[Estimate, Advice]:
@@ -176,10 +199,11 @@ def advise(asked: Asked) -> tuple[Estimate, Advice]:
     gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
     if gpus.kind is None:
         raise UsageError("--best needs the kind of GPU", "--gpus 8x8:h100")
-    kind, curves, _ = _measured(asked, gpus)
+    kind, curves, _ = measured(asked, gpus)
     assert kind is not None  # it is named
     found = estimate(asked, with_remedies=False)
     cluster = Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
+    assert found.plan is not None  # the formula has made one
     return found, best(found.plan, cluster)
 
 
@@ -190,7 +214,7 @@ def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
         UsageError: The script or the dimensions cannot train on so many ranks.
     """
     shape = None if asked.dims is None else shape_of(dims_of(asked.dims))
-    path = _script(asked)
+    path = script_named(asked)
     if path is not None:
         script = read_script(path)
         given = values_of(asked.words[1:], script.settings, path.name)
@@ -200,14 +224,14 @@ def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
     return given.get("size") or "the model", without_script(given, world_size, shape, known)
 
 
-def _script(asked: Asked) -> Path | None:
+def script_named(asked: Asked) -> Path | None:
     named = asked.words and not asked.words[0].startswith("-")
     return script_of(asked.words[0]) if named else None
 
 
 def _kept(asked: Asked) -> tuple[str, ...]:
     """Return the flags that a search does not choose."""
-    path = _script(asked)
+    path = script_named(asked)
     if path is None:
         return ()
     script = read_script(path)
@@ -224,7 +248,7 @@ def _kept(asked: Asked) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _measured(asked: Asked, gpus: Gpus) -> tuple[GpuKind | None, tuple[Curve, ...], dict[str, str]]:
+def measured(asked: Asked, gpus: Gpus) -> tuple[GpuKind | None, tuple[Curve, ...], dict[str, str]]:
     """Return the kind of GPU, the measured curves, and where figures come from."""
     kind = calibration.the_kind(gpus.kind, asked.kinds, gpus.nproc_per_node)
     sources = {} if kind is None else {kind.name: kind.source}
@@ -234,7 +258,7 @@ def _measured(asked: Asked, gpus: Gpus) -> tuple[GpuKind | None, tuple[Curve, ..
     return kind, found, sources
 
 
-def _scale(
+def scale_of(
     asked: Asked, kind: GpuKind | None, curves: tuple[Curve, ...], sources: dict[str, str]
 ) -> float | None:
     """Return measured by predicted step time of the anchor, if there is one."""
@@ -267,10 +291,10 @@ def as_json(found: Estimate) -> dict[str, Any]:
         "name": found.name,
         "gpus": vars(found.gpus),
         "parameters": found.found.work.parameters,
-        "mesh": dict(plan.mesh),
-        "zero": plan.training.layout.stage,
-        "step": vars(plan.training.step),
-        "tokens_per_step": tokens_per_step(plan),
+        "mesh": dict(found.mesh),
+        "zero": None if plan is None else plan.training.layout.stage,
+        "step": None if plan is None else vars(plan.training.step),
+        "tokens_per_step": found.tokens_per_step,
         "memory": {
             "allocated_nbytes": memory.allocated,
             "reserved_nbytes": memory.reserved,

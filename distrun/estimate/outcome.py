@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distrun.estimate import formula
@@ -42,14 +42,38 @@ def outcome(
     Raises:
         UsageError: The layout does not divide the model.
     """
-    works = _works(plan, replay=replay)
+    return judged(_works(plan, replay=replay), plan.mesh, pace_of(plan), cluster, scale)
+
+
+def judged(
+    works: Sequence[Work],
+    mesh: Mapping[str, int],
+    pace: Pace,
+    cluster: Cluster | None,
+    scale: float | None = None,
+) -> Outcome:
+    """Return what some ranks of a job need and take: the fullest, and the slowest.
+
+    Args:
+        works: What each of them does.
+        mesh: Axes and sizes, outermost first.
+        pace: What else the time depends on.
+        cluster: Where; None: the kind of GPU is not known.
+        scale: Of an anchor.
+    """
     kind = None if cluster is None else cluster.kind
     capacity = None if kind is None else kind.memory_nbytes
     cuda = kind is None or kind.name != "cpu"
-    needs = [memory(work, plan.mesh, capacity, cuda=cuda) for work in works]
+    needs = [memory(work, mesh, capacity, cuda=cuda) for work in works]
     most = max(range(len(works)), key=lambda i: needs[i].device)
-    time = None if cluster is None else time_of(plan, works, cluster, scale)
+    time = None if cluster is None else _slowest(works, pace, cluster, scale)
     return Outcome(works[most], needs[most], time)
+
+
+def _slowest(
+    works: Sequence[Work], pace: Pace, cluster: Cluster, scale: float | None = None
+) -> StepTime:
+    return max((step_time(work, pace, cluster, scale) for work in works), key=lambda one: one.total)
 
 
 def _works(plan: Planned, *, replay: bool) -> list[Work]:
@@ -62,17 +86,20 @@ def time_alone(plan: Planned, cluster: Cluster) -> StepTime:
     """Return the time of a step without looking at memory."""
     stages = formula.extreme_stages(plan.training)
     works = [_named(formula.arithmetic(plan.training, stage), plan) for stage in stages]
-    return time_of(plan, works, cluster)
+    return _slowest(works, pace_of(plan), cluster)
 
 
-def time_of(
-    plan: Planned, works: Sequence[Work], cluster: Cluster, scale: float | None = None
-) -> StepTime:
-    """Return the time of a step: that of the slowest of some ranks."""
+def mesh_of(work: Work) -> dict[str, int]:
+    """Return the axes that a traced rank communicates along, the longest groups first."""
+    sizes = {one.axis: one.group_size for one in work.collectives if one.axis != "world"}
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def pace_of(plan: Planned) -> Pace:
+    """Return what the time of a plan's step depends on beside its work."""
     layout, step = plan.training.layout, plan.training.step
     layers = plan.training.shape.layers // layout.pp
-    pace = Pace(plan.mesh, step.accumulate, layout.pp, layout.rounds, layers)
-    return max((step_time(work, pace, cluster, scale) for work in works), key=lambda one: one.total)
+    return Pace(plan.mesh, step.accumulate, layout.pp, layout.rounds, layers)
 
 
 def _named(work: Work, plan: Planned) -> Work:

@@ -35,6 +35,10 @@ def estimate(
         help="Dimensions of the model: layers, dim, heads, ffn, vocab; kv_heads, tied, gated, …",
     ),
     best: bool = typer.Option(False, "--best", help="Search the best layout for these GPUs."),
+    trace: bool = typer.Option(
+        False, "--trace", help="Run the script's own step without ranks and GPUs; any script."
+    ),
+    exact: bool = typer.Option(False, "--exact", help="With --trace: all layers, not 2 and 3."),
     calibrate: Path = typer.Option(
         None, metavar="BENCH.json", help="A report of bench-comm from these nodes."
     ),
@@ -51,7 +55,8 @@ def estimate(
     Exit code 1: it does not fit.
     """
     from distrun.api.estimate import Asked
-    from distrun.api.estimate import estimate as estimated
+    from distrun.api.estimate import estimate as by_formula
+    from distrun.api.traced import traced
 
     if svg is not None:
         if svg.suffix.lower() != ".svg":
@@ -68,10 +73,15 @@ def estimate(
         anchor=anchor,
         tokens=tokens,
         price=price,
+        exact=exact,
     )
+    if exact and not trace:
+        raise UsageError("--exact is of a trace", "--trace --exact")
+    if trace and (best or dims is not None):
+        raise UsageError(f"--trace does not go with {'--best' if best else '--dims'}")
     if best:
         sys.exit(_advise(asked, as_json=json))
-    found = estimated(asked)
+    found = traced(asked) if trace else by_formula(asked)
     if svg is not None:
         from distrun.cli.estimate.picture import draw
 

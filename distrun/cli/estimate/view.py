@@ -65,6 +65,14 @@ def headline(found: Estimate) -> str:
 
 
 def _model(found: Estimate) -> str:
+    parameters, work = words.count(found.found.work.parameters), found.found.work
+    mesh = words.mesh(dict(found.mesh))
+    if found.plan is None:
+        on = f"{words.gpus(found)}, {mesh}" if mesh else words.gpus(found)
+        return (
+            f"{found.name}: {parameters} parameters on {on};"
+            f" a rank sees {work.tokens} {work.samples} a step; traced"
+        )
     step, formats = found.plan.training.step, found.plan.training.formats
     size = {2: "bfloat16", 4: "float32", 8: "float64"}[formats.compute]
     layout = found.plan.training.layout
@@ -72,8 +80,6 @@ def _model(found: Estimate) -> str:
     batch = f"{step.rows} x {step.seq_len} tokens"
     parts = f", {step.accumulate} micro-batches" if step.accumulate > 1 else ""
     recompute = f", recompute {step.recompute}" if step.recompute != "none" else ""
-    parameters = words.count(found.found.work.parameters)
-    mesh = words.mesh(dict(found.plan.mesh))
     return (
         f"{found.name}: {parameters} parameters on {words.gpus(found)}, {mesh}{zero}, {size};"
         f" a rank sees {batch}{parts}{recompute}"
@@ -115,7 +121,9 @@ def _time(found: Estimate) -> Iterator[str]:
     assert time is not None  # the caller asks
     how = "anchored to a run" if time.band < 0.2 else "uncalibrated"
     total = f"{words.seconds(time.total)} ± {time.band:.0%} ({how})"
-    yield f"step       {total}   {found.tokens_per_s:,.0f} tokens/s   mfu {found.mfu:.1%}"
+    rate = f"{found.tokens_per_s:,.0f} {found.found.work.samples}/s"
+    mfu = "" if found.mfu is None else f"   mfu {found.mfu:.1%}"
+    yield f"step       {total}   {rate}{mfu}"
     parts = {
         "matrix products": time.products,
         "attention": time.attention,

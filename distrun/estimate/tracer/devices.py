@@ -1,0 +1,107 @@
+"""Scripts for GPUs on a machine without: CUDA devices are the CPU, numbers that are read are 1."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import CPUOffloadPolicy
+from torch.overrides import TorchFunctionMode
+
+from distrun.estimate.tracer.norms import fused_rms_norm
+from distrun.torch_fakes import outside_of_modes
+
+FLOAT32_IN_AUTOCAST = {
+    *("cross_entropy", "nll_loss", "softmax", "log_softmax", "layer_norm", "group_norm", "norm"),
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "kl_div", "binary_cross_entropy_with_logits"),
+    *("exp", "log", "pow", "rsqrt", "reciprocal", "softplus", "logsumexp", "sum", "prod", "cumsum"),
+}
+"""Functions that autocast runs in float32 on a GPU, of those that it does not on a CPU
+(https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-can-autocast-to-float32)."""
+
+
+class Offload:
+    """Whether FSDP keeps shards in the memory of the host."""
+
+    asked = False
+
+
+class OnGpu(TorchFunctionMode):
+    """Runs on the CPU what the script asks a GPU to do, with the dtypes of a GPU."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        kwargs = {key: _on_cpu(value) for key, value in (kwargs or {}).items()}
+        if name == "cuda":
+            return args[0]
+        if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):
+            return ones(args[0])
+        if name == "__format__" and args[0].ndim == 0:
+            return format(ones(args[0]).item(), args[1])
+        if name in ("isnan", "isinf"):
+            with outside_of_modes():
+                return torch.zeros((), dtype=torch.bool).expand(args[0].shape)
+        if name in ("any", "all") and type(args[0]) is Tensor:  # of the above
+            with outside_of_modes():
+                return func(*args, **kwargs)
+        args = [_on_cpu(value) for value in args]
+        if name == "rms_norm" and (normed := fused_rms_norm(args, kwargs)) is not None:
+            return normed
+        if name in FLOAT32_IN_AUTOCAST and torch.is_autocast_enabled("cpu"):
+            args = [_in_float32(value) for value in args]
+        return func(*args, **kwargs)
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.device) and value.type == "cuda":
+        return torch.device("cpu")
+    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+        return "cpu"
+    return value
+
+
+def _in_float32(value: Any) -> Any:
+    halves = (torch.bfloat16, torch.float16)
+    return value.float() if isinstance(value, Tensor) and value.dtype in halves else value
+
+
+def ones(tensor: Tensor) -> Any:
+    """Return an array of this shape that takes no memory."""
+    kind: Any = np.float64 if tensor.is_floating_point() else np.int64
+    return np.broadcast_to(
+        np.ones((), np.bool_ if tensor.dtype == torch.bool else kind), tensor.shape
+    )
+
+
+def without_gpu() -> None:
+    """Make calls that set up or ask a GPU harmless."""
+    for name in (
+        *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats"),
+        *("manual_seed", "manual_seed_all"),
+    ):
+        setattr(torch.cuda, name, lambda *args, **kwargs: None)
+    for name in ("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"):
+        setattr(torch.cuda, name, lambda *args, **kwargs: 0)
+    cast, offload = torch.autocast.__init__, CPUOffloadPolicy.__init__
+
+    @functools.wraps(cast)
+    def on_cpu(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+        cast(context, str(_on_cpu(device_type)), *args, **kwargs)
+
+    @functools.wraps(offload)
+    def noted(policy: Any, *args: Any, **kwargs: Any) -> None:
+        offload(policy, *args, **kwargs)
+        Offload.asked = True
+
+    setattr(torch.autocast, "__init__", on_cpu)  # noqa: B010 - else mypy forbids it
+    setattr(CPUOffloadPolicy, "__init__", noted)  # noqa: B010 - likewise

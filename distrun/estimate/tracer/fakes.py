@@ -1,0 +1,149 @@
+"""Stand-ins for what a trace has not: ranks, numbers, a compiler, files. See `devices` for GPUs.
+
+The process ends after the trace: nothing is put back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed import device_mesh
+from torch.distributed.checkpoint import state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.utils.data import DataLoader
+
+from distrun import torch_fakes
+from distrun.estimate.tracer.devices import without_gpu
+from distrun.estimate.tracer.replica import Replica
+from distrun.estimate.tracer.routing import listed
+
+MESHES: list[DeviceMesh] = []
+"""Every mesh that the script has made."""
+NOTES: dict[str, None] = {}
+"""What the trace leaves out, one sentence each."""
+
+
+class RefusedError(SystemExit):
+    """The script's own parser has refused its command line."""
+
+
+def install(rank: int, world_size: int) -> None:
+    """Put every stand-in in its place."""
+    torch_fakes.propagate_apart()  # first: it imports the compiler, which lists functions
+    torch_fakes.foreach_as_on_gpus()
+    torch_fakes.answer_lists(listed)
+    torch_fakes.cut_lazily()
+    torch_fakes.step_always()
+    torch_fakes.swap_nothing()
+    _ranks(rank, world_size)
+    _compilers_and_files()
+    without_gpu()
+    put(nn.parallel, DistributedDataParallel=Replica)
+    put(nn.parallel.distributed, DistributedDataParallel=Replica)
+
+
+def put(where: Any, **names: Any) -> None:
+    """Set attributes of a module or class."""
+    for name, value in names.items():
+        setattr(where, name, value)
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing."""
+
+
+def for_real(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that works with numbers: no mode sees what it does."""
+
+    @functools.wraps(function)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        with torch_fakes.outside_of_modes():
+            return function(*args, **kwargs)
+
+    return outside
+
+
+def _ranks(rank: int, world_size: int) -> None:
+    torch_fakes.join_fake_group(rank, world_size)
+    groups = dist.new_group
+
+    def new_group(*args: Any, **kwargs: Any) -> Any:
+        with torch_fakes.outside_of_modes():
+            return groups(*args[:2], **{**kwargs, "backend": "fake", "pg_options": None})
+
+    def gather(objects: list[Any], mine: Any, *args: Any, **kwargs: Any) -> None:
+        objects[:] = [mine] * len(objects)
+
+    put(
+        dist,
+        init_process_group=nothing,
+        destroy_process_group=nothing,
+        barrier=nothing,
+        monitored_barrier=nothing,
+        broadcast_object_list=nothing,
+        all_gather_object=gather,
+        new_group=new_group,
+    )
+    put(state_dict, set_model_state_dict=nothing)  # numbers do not count here
+    _meshes()
+
+
+def _meshes() -> None:
+    """Keep every mesh, and make its ranks real numbers."""
+    make = DeviceMesh.__init__
+
+    @functools.wraps(make)
+    def kept(mesh: DeviceMesh, device_type: str, *args: Any, **kwargs: Any) -> None:
+        with torch_fakes.outside_of_modes():
+            make(mesh, "cpu", *args, **kwargs)
+        MESHES.append(mesh)
+
+    init = for_real(device_mesh.init_device_mesh)
+    put(device_mesh, init_device_mesh=init)
+    put(dist, init_device_mesh=init)
+    put(
+        DeviceMesh,
+        __init__=kept,
+        __getitem__=for_real(DeviceMesh.__getitem__),
+        from_group=staticmethod(for_real(DeviceMesh.from_group)),
+    )
+
+
+def _compilers_and_files() -> None:
+    """Trace eagerly, load data in this process and for real, and write nothing."""
+
+    def eager(function: Any = None, *args: Any, **kwargs: Any) -> Any:
+        NOTES.setdefault("torch.compile is left out: the trace is of eager operations")
+        return function if callable(function) else lambda given: given
+
+    load = DataLoader.__init__
+
+    @functools.wraps(load)
+    def in_this_process(loader: Any, *args: Any, **kwargs: Any) -> None:
+        alone = dict.fromkeys(("prefetch_factor", "multiprocessing_context"))
+        kwargs |= {**alone, "num_workers": 0, "pin_memory": False, "persistent_workers": False}
+        load(loader, *args[:5], **kwargs)
+
+    def items(loader: DataLoader[Any]) -> Any:
+        made = for_real(plain)(loader)
+        while True:
+            try:
+                yield for_real(next)(made)
+            except StopIteration:
+                return
+
+    plain = DataLoader.__iter__
+    put(DataLoader, __init__=in_this_process, __iter__=items)
+
+    def refuse(parser: object, message: str) -> None:
+        raise RefusedError(message)
+
+    put(argparse.ArgumentParser, error=refuse)
+    put(torch, compile=eager, save=nothing)
+    put(nn.Module, compile=eager)

@@ -1,0 +1,193 @@
+"""Records every operation of a rank: what it allocates, computes and sends."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from distrun.estimate.tracer.collectives import Call, call_of, tensors_in
+from distrun.estimate.tracer.ledger import Ledger
+from distrun.estimate.tracer.products import Attended, Product, attention_of, matmul_of
+from distrun.estimate.work import Kind, Phase
+from distrun.torch_fakes import (
+    DispatchMode,
+    active_fake_mode,
+    in_backward,
+    outside_of_modes,
+    schema_of,
+)
+
+_GATHERED = {"c10d::_allgather_base_": 0, "c10d::_reduce_scatter_base_": 1, "fsdp::chunk_cat": 0}
+"""Operations of FSDP -> the argument that is whole weights, or whole gradients."""
+_STREAMS = {"c10d::_allgather_base_": "all_gather", "c10d::_reduce_scatter_base_": "reduce_scatter"}
+"""Operations of FSDP whose result is allocated on a stream of its own."""
+
+
+class Recorder(DispatchMode):
+    """The mode under which a script runs; `fake` is the mode below it."""
+
+    inside_schedule = False
+    """Whether a pipeline's schedule runs: what it does between two passes belongs to them."""
+
+    def __init__(self, fake: DispatchMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fake = fake
+        self.ledger = Ledger()
+        self.phase: Phase = "forward"
+        self.collectives: Counter[tuple[Call, Phase]] = Counter()
+        self.matmuls: Counter[tuple[Product, Phase]] = Counter()
+        self.attention: Counter[tuple[Attended, Phase]] = Counter()
+        self.moved: Counter[Phase] = Counter()
+        self.looked_up = 0
+        """Rows that embeddings were asked for: tokens."""
+        self._blocks: Any = WeakIdKeyDictionary()  # storage -> [block, nbytes]
+        self._count = 0
+        self._resize = torch.UntypedStorage.resize_
+
+    def __enter__(self) -> Recorder:
+        plain = self._resize
+
+        def resize(storage: torch.UntypedStorage, nbytes: int) -> Any:
+            result = plain(storage, nbytes)
+            if storage in self._blocks:
+                self._see(storage, "gathered")
+            return result
+
+        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign, assignment]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def forget_counts(self) -> None:
+        """Begin the step that counts: keep what is allocated, forget what was done."""
+        for counter in (self.collectives, self.matmuls, self.attention, self.moved):
+            counter.clear()
+        self.looked_up = 0
+        self.ledger.begin = len(self.ledger.entries)
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if any(kind is DTensor for kind in types):
+            return NotImplemented  # DTensor calls the operations on its local parts
+        if active_fake_mode() is not self.fake:
+            return func(*args, **(kwargs or {}))  # DTensor looks for the shape of a whole tensor
+        name = func.name().partition(".")[0]
+        if name in ("aten::_local_scalar_dense", "aten::equal"):
+            return self._number(func, name, args)
+        result = func(*args, **(kwargs or {}))
+        self._note_phase()
+        for tensor in tensors_in(result):
+            self._see(tensor.untyped_storage())
+        self._count_work(name, func, args, kwargs or {}, result)
+        return result
+
+    def _number(self, func: Any, name: str, args: Sequence[Any]) -> Any:
+        """Answer an operation that reads a number, which fake tensors have not."""
+        if all(type(tensor) is Tensor for tensor in args):
+            with outside_of_modes():
+                return func(*args)
+        if getattr(args[0], "constant", None) is not None:  # the script has just written it
+            return func(*args)
+        return True if name == "aten::equal" else _one(args[0])
+
+    def _note_phase(self) -> None:
+        if in_backward():
+            self.phase = "backward"
+        elif self.phase == "backward" and not self.inside_schedule:
+            self.phase = "optimizer"
+
+    def _count_work(
+        self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: object
+    ) -> None:
+        if (call := call_of(name, func, args, result)) is not None:
+            self.collectives[call, self.phase] += 1
+            self._mark_gathered(name, args)
+        elif (product := matmul_of(name, args, result)) is not None:
+            self.matmuls[product, self.phase] += 1
+        elif (attention := attention_of(name, args, kwargs)) is not None:
+            self.attention[attention, self.phase] += 1
+        elif not _is_view(func):
+            if name == "aten::embedding" and self.phase == "forward":
+                self.looked_up += args[1].numel()
+            self._mark_gathered(name, args)
+            touched = [*tensors_in(args), *tensors_in(list(kwargs.values())), *tensors_in(result)]
+            self.moved[self.phase] += sum(t.nbytes for t in touched)
+
+    def _mark_gathered(self, name: str, args: Sequence[Any]) -> None:
+        if name in _GATHERED:
+            for tensor in tensors_in(args[_GATHERED[name]]):
+                self.mark(tensor, "gathered")
+        if name in _STREAMS and (block := self.block_of(args[0])) is not None:
+            self.ledger.streams[block] = _STREAMS[name]
+
+    # --- memory -----------------------------------------------------------------------
+
+    def block_of(self, tensor: Tensor) -> int | None:
+        """Return the number of a tensor's allocation."""
+        found = self._blocks.get(local(tensor).untyped_storage())
+        return None if found is None else found[0]
+
+    def mark(self, tensor: Tensor, kind: Kind) -> None:
+        """Say what a tensor is."""
+        if (block := self.block_of(tensor)) is not None:
+            self.ledger.kinds[block] = kind
+
+    def _see(self, storage: torch.UntypedStorage, kind: Kind | None = None) -> None:
+        """Note a storage that is new, or has another size."""
+        nbytes = storage.size()
+        held = self._blocks.get(storage)
+        if held is None:
+            held = [-1, 0]
+            self._blocks[storage] = held
+            weakref.finalize(storage, self._free, held)
+        if nbytes == held[1]:
+            return
+        self._free(held)
+        if nbytes:
+            self._count += 1
+            held[:] = [self._count, nbytes]
+            self.ledger.note(self._count, nbytes, self.phase)
+            if kind is not None:
+                self.ledger.kinds[self._count] = kind
+            if self.phase == "forward" or (self.phase == "backward" and torch.is_grad_enabled()):
+                self.ledger.saved.add(self._count)
+
+    def _free(self, held: list[int]) -> None:
+        block, nbytes = held
+        if nbytes:
+            held[1] = 0
+            self.ledger.note(block, 0, self.phase)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor."""
+    with torch.no_grad():
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _is_view(func: Any) -> bool:
+    returns = schema_of(func).returns
+    alias = returns[0].alias_info if returns else None
+    return alias is not None and not alias.is_write
+
+
+def _one(tensor: Tensor) -> Any:
+    """Return 1 of the tensor's dtype: True of bool."""
+    if tensor.dtype == torch.bool:
+        return True
+    return 1.0 if tensor.is_floating_point() else 1

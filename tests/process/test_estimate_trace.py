@@ -1,0 +1,132 @@
+"""`distrun estimate --trace`: what a child does for real, and what is told where it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distrun.errors import DistrunError, UsageError
+from distrun.estimate.trace import trace
+from distrun.estimate.work import Collective
+from tests.test_architecture import ROOT
+
+SCRIPTS = ROOT / "tests" / "scenarios" / "estimate"
+LOOP = """
+import torch
+from torch import nn
+model = nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+for step in range({steps}):
+    x = torch.ones(4, {width})
+    {line}
+    model(x).sum().backward()
+    optimizer.step()
+"""
+
+
+def failing(tmp_path: Path, text: str, timeout_s: float = 100.0) -> DistrunError:
+    script = tmp_path / "my train; $(x).py"
+    script.write_text(text)
+    with pytest.raises(DistrunError) as caught:
+        trace(script, world_size=8, nproc_per_node=8, timeout_s=timeout_s)
+    return caught.value
+
+
+def loop(line: str = "pass", steps: int = 3, width: int = 8) -> str:
+    return LOOP.format(line=line, steps=steps, width=width)
+
+
+def test_the_five_functions_of_a_script_are_traced_on_thousands_of_ranks() -> None:
+    found = trace(SCRIPTS / "parts.py", world_size=256, nproc_per_node=8)
+    nbytes = 256 * 256 * 4
+    assert set(found.collectives) == {
+        Collective("all_gather", "data", 256, nbytes, 12, "forward"),
+        Collective("all_gather", "data", 256, nbytes, 12, "backward"),
+        Collective("reduce_scatter", "data", 256, nbytes, 12, "backward"),
+    }
+    assert found.parameters == 12 * 256 * 256
+    assert (found.tokens, found.samples) == (32, "samples")
+    products = sum(2 * p.m * p.n * p.k * p.count for p in found.matmuls)
+    assert products == 2 * 32 * 256 * 256 * (
+        12 + 12 + 11
+    )  # the first layer's input has no gradient
+    optimizer = found.peaks[-1]
+    assert optimizer.nbytes["parameters"] == 12 * nbytes // 256
+
+
+def test_a_plain_script_for_gpus_is_traced_as_it_is() -> None:
+    found = trace(SCRIPTS / "loop.py", ["--width", "128"], world_size=16, nproc_per_node=8)
+    parameters = 16 * 128 + 128 + 128 * 10 + 10
+    assert found.parameters == parameters
+    assert found.collectives == (
+        Collective("all_reduce", "world", 16, 4 * parameters, 1, "backward"),
+    )
+    assert {p.dtype for p in found.matmuls} == {"bfloat16"}
+    assert found.tokens == 32
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("x = torch.ones(4, 9)", "must have same reduction dim, but got [4, 9] X [8, 8]"),
+        ("raise ValueError('no \\u2028 luck')", "ValueError: no"),
+        ("x = x[x > 0]", "depends on numbers"),
+    ],
+)
+def test_what_would_fail_on_the_cluster_is_told_with_its_line(
+    tmp_path: Path, line: str, told: str
+) -> None:
+    error = failing(tmp_path, loop(line))
+    assert isinstance(error, UsageError)
+    assert told in error.message and "my train; $(x).py:" in error.message
+    assert "\n" not in error.message
+
+
+def test_a_script_without_two_steps_is_told_so(tmp_path: Path) -> None:
+    assert "ended after 1 step of" in failing(tmp_path, loop(steps=1)).message
+
+
+def test_a_crash_in_c_is_one_sentence_with_the_line(tmp_path: Path) -> None:
+    error = failing(tmp_path, loop("import os; os.abort()"))
+    assert isinstance(error, UsageError)
+    assert "my train; $(x).py:8: torch ended the trace with SIGABRT" in error.message
+
+
+def test_a_trace_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    error = failing(tmp_path, "import time\nwhile True: time.sleep(60)\n", timeout_s=1.0)
+    assert "not traced within 1 s" in error.message
+
+
+def test_a_recipe_that_refuses_its_flags_is_heard() -> None:
+    with pytest.raises(UsageError, match="does not divide among 7"):
+        trace(ROOT / "recipes/fsdp.py", world_size=7, nproc_per_node=8)
+
+
+def test_the_command_tells_a_script_that_is_no_recipe() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "distrun", "estimate", "--trace", "--gpus", "1x8:h100"),
+            str(SCRIPTS / "parts.py"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fits: ") and "traced" in done.stdout
+    assert "(data)" in done.stdout or "data 8" in done.stdout
+
+
+def test_exact_alone_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distrun", "estimate", "--exact", "recipes/fsdp.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2 and "--exact" in done.stderr
