@@ -37,5 +37,6 @@ def test_every_patch_names_tests_that_are_there_and_is_planted_once() -> None:
 
 def test_the_bugs_are_of_every_kind_and_in_every_room() -> None:
     assert {patch.kind for patch in PATCHES} == set(get_args(Kind))
-    assert {patch.room for patch in PATCHES} == {"", *ARROWS}
+    rooms = {room.partition(".")[0] for room in ARROWS}  # estimate.tracer is in estimate
+    assert {patch.room for patch in PATCHES} == {"", *rooms}
     assert len(PATCHES) >= 40
