@@ -84,6 +84,7 @@ def start(
         started_at=round(time.time(), 3),
         command=record.masked_command(command, plan.secrets),
         plan=record.masked(plan.to_json()),
+        prediction=dict(prepared.prediction),
         versions=record.versions(prepared.site.head.node.software.torch, __version__),
     )
     if found is not None:

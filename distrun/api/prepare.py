@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +71,8 @@ class Prepared:
     site: Site
     submitted: Submitted | None = None
     """The run that it goes on with, if it was submitted and this is the launch in its job."""
+    prediction: Mapping[str, float] = field(default_factory=dict)
+    """What is expected of it, if that was asked: for its record."""
     resumed: Continued | None = None
     """The run that it is the next attempt of, if it is."""
     head: Head | None = None

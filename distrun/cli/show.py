@@ -62,6 +62,7 @@ def show(
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
         ("time", render.duration(seconds)),
         ("attempts", f"{record.attempts}{_goodput(record)}"),
+        ("expected", _expected(record)),
         ("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items())),
         ("git", record.git),
         ("directory", str(directory.path)),
@@ -88,6 +89,14 @@ def _goodput(record: RunRecord) -> str:
 
     share = runs.goodput(record)
     return "" if share is None else f"; {share:.0%} of the time in steps that count"
+
+
+def _expected(record: RunRecord) -> str:
+    """Return what was predicted; the report has it beside what was measured."""
+    memory, step_s = map(record.prediction.get, ("peak_memory_nbytes", "step_time_s"))
+    parts = [f"{memory / 2**30:.1f} GiB a rank"] if isinstance(memory, (int, float)) else []
+    parts += [f"{step_s:.3g} s a step"] if isinstance(step_s, (int, float)) else []
+    return f"{', '.join(parts)}; distrun report compares" if parts else ""
 
 
 def _recorded_here(plan: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import only_run
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 RECIPES = Path(__file__).parents[2] / "recipes"
 FSDP = str(RECIPES / "fsdp.py")
@@ -102,6 +104,15 @@ def test_a_launch_says_what_it_expects(distrun: Run) -> None:
     done = distrun(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# expected: fits: ")
+
+
+def test_what_was_expected_is_in_the_record(distrun: Run, tmp_path: Path) -> None:
+    recipe = (str(RECIPES / "ddp_gpt.py"), "--steps", "2", "--eval-every", "0", "--no-save")
+    done = distrun("launch", "--nproc-per-node", "2", "--estimate", *recipe)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert record["prediction"].keys() == {"step_time_s"}, "on CPUs the process is measured"
+    assert "s a step; distrun report compares" in distrun("show").stdout
 
 
 @pytest.mark.parametrize("forced", [False, True])

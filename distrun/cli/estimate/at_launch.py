@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from distrun.api.expected import expected
+from distrun.api.expected import expected, prediction_of
 from distrun.cli.estimate.view import headline
 from distrun.errors import MachineError
 
@@ -26,4 +26,4 @@ def with_estimate(prepared: Prepared, *, force: bool) -> Prepared:
         cure = f"{fitting[0]} would fit; " if fitting else ""
         raise MachineError(line, f"{cure}--force starts it anyway")
     plan = replace(prepared.plan, notes=(*prepared.plan.notes, f"expected: {line}"))
-    return replace(prepared, plan=plan)
+    return replace(prepared, plan=plan, prediction=prediction_of(found))
