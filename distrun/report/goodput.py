@@ -82,7 +82,7 @@ def goodput(
         first_at, last_at = own[0][1], own[-1][1]
         good_until = max((time for step, time in own if step < again), default=first_at)
         waited = min(over - last_at, waited_s) if is_last else 0.0
-        rest = "lost" if failed or not is_last else "end"
+        rest = "lost" if (failed if is_last else attempt.failed) else "end"
         found.seconds[kind] += first_at - at
         found.seconds["train"] += good_until - first_at
         found.seconds["lost"] += last_at - good_until

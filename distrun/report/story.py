@@ -53,6 +53,8 @@ class Attempt:
     marks: list[Mark] = field(default_factory=list)
     reason: str = ""
     """Why it was followed by another one."""
+    failed: bool = True
+    """False: it was stopped, and left a checkpoint or nothing to do again."""
 
 
 @dataclass
@@ -109,6 +111,8 @@ def _take(attempt: Attempt, event: Event, at: float) -> None:
         attempt.world_size = size if type(size) is int else 0
     elif name == "rank_started" and type(rank) is int and type(node) is int:
         attempt.ranks[rank] = Span(at, node=node)
+    elif name == "attempt_ended":
+        attempt.failed = bool(event.get("failure"))
     elif name == "ended":
         attempt.end = at
     elif name == "restart":

@@ -79,7 +79,7 @@ def _attempt_row(
     kinds = [
         ("start", attempt.begin, first, "start: until the first step"),
         ("train", first, last, "training"),
-        ("end" if is_last else "lost", last, over, "after the last step"),
+        ("lost" if attempt.failed and not is_last else "end", last, over, "after the last step"),
     ]
     bars = [
         _bar(kind, at(a), at(b), f"{title}, {scale.seconds(b - a)}")

@@ -54,6 +54,14 @@ def test_steps_that_a_later_attempt_does_again_are_lost(tmp_path: Path) -> None:
     }
 
 
+def test_the_end_of_an_attempt_that_was_stopped_and_saved_is_not_lost(tmp_path: Path) -> None:
+    first = [step(n, 4.0 + n, loss=1.0) for n in range(1, 5)]
+    second = [step(n, 9.0 + n, loss=1.0) for n in range(5, 7)]
+    stopped = {"event": "attempt_ended", "time": T0 + 8.5, "failure": ""}
+    found = spent(tmp_path, first + second, [attempt(0.0), stopped, attempt(9.0)])
+    assert "lost" not in found and found["end"] == 1.0 + 5.0
+
+
 def test_saving_is_no_training(tmp_path: Path) -> None:
     found = spent(tmp_path, [*STEPS, step(5, 9.5, save_s=2.0)], [attempt(0.0)])
     assert found == {"start": 5.0, "train": 7.0, "save": 2.0, "end": 6.0}
