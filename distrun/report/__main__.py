@@ -1,6 +1,6 @@
 """`…/__main__.py RUN_DIR [FD]`: writes the report of a run that has just ended.
 
-The supervisor starts it as its last act, and does not wait: no run ends later or otherwise because
+The supervisor starts it at the end, and does not wait: no run ends later or otherwise because
 of its report. FD is the directory, held open.
 """
 

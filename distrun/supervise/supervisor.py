@@ -28,7 +28,7 @@ from distrun.supervise.evidence import write_answers, write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.history import History
-from distrun.supervise.last_act import write_report
+from distrun.supervise.start_report import write_report
 from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.node_news import NodeNews

@@ -1,7 +1,8 @@
-"""The supervisor's last act: a process of its own writes the report, and is seldom waited for."""
+"""At the end of a run a process of its own writes the report, and is seldom waited for."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ from distrun.env import RECORDED_ELSEWHERE
 from distrun.runs.directory import RunDirectory
 
 _PROGRAM = str(Path(__file__).parents[1] / "report" / "__main__.py")
-_ENDS_WITH_THE_JOB = "SLURM_JOB_ID"
+_OF_A_JOB = "SLURM_JOB_ID"
 """Slurm kills what a job leaves behind: there it is waited for."""
+_FIRST_NAMESPACE = "pid:[4026531836]"
+"""Of pids, outside of containers (PROC_PID_INIT_INO of Linux); a container ends with its launcher."""
 _LIMIT_S = 10.0
 
 
@@ -37,9 +40,17 @@ def write_report(run: RunDirectory, environ: Mapping[str, str]) -> None:
         )
     except OSError:
         return  # no process is left to this user: `distrun report` writes it later
-    if _ENDS_WITH_THE_JOB in environ:
+    if _OF_A_JOB in environ or is_in_container():
         try:
             child.wait(_LIMIT_S)
         except subprocess.TimeoutExpired:
             pass
     child.returncode = 0  # it outlives this process
+
+
+def is_in_container(process: Path = Path("/proc/self")) -> bool:
+    """Return whether a process is in a namespace of pids that ends with its first process."""
+    try:
+        return os.readlink(process / "ns" / "pid") != _FIRST_NAMESPACE
+    except OSError:  # not Linux, or /proc is not to be read
+        return False

@@ -1,4 +1,4 @@
-"""The supervisor starts the report as its last act, and waits for it in a job of Slurm alone."""
+"""The report is started at the end of a run, and waited for only where it would be killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import open_directory
-from distrun.supervise.last_act import write_report
+from distrun.supervise.start_report import is_in_container, write_report
 from tests.unit.report.made import made_run
 
 
@@ -32,3 +32,16 @@ def test_a_run_that_cannot_have_one_goes_on(tmp_path: Path, recorded: bool) -> N
         (run.path / "run.json").unlink()
         write_report(run, {"SLURM_JOB_ID": "7"})
     assert not (run.path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "inside"),
+    [("pid:[4026531836]", False), ("pid:[4026532449]", True), (None, False)],
+)
+def test_a_container_is_known_by_its_namespace_of_pids(
+    tmp_path: Path, namespace: str | None, inside: bool
+) -> None:
+    (tmp_path / "ns").mkdir()
+    if namespace:
+        (tmp_path / "ns" / "pid").symlink_to(namespace)
+    assert is_in_container(tmp_path) is inside
