@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ _PROGRAM = str(Path(__file__).parents[1] / "report" / "__main__.py")
 _OF_A_JOB = "SLURM_JOB_ID"
 """Slurm kills what a job leaves behind: there it is waited for."""
 _FIRST_NAMESPACE = "pid:[4026531836]"
-"""Of pids, outside of containers (PROC_PID_INIT_INO of Linux); a container ends with its launcher."""
+"""Of pids, outside of containers (Linux: PROC_PID_INIT_INO). A container ends with its launcher."""
 _LIMIT_S = 10.0
 
 
@@ -51,6 +50,6 @@ def write_report(run: RunDirectory, environ: Mapping[str, str]) -> None:
 def is_in_container(process: Path = Path("/proc/self")) -> bool:
     """Return whether a process is in a namespace of pids that ends with its first process."""
     try:
-        return os.readlink(process / "ns" / "pid") != _FIRST_NAMESPACE
+        return str((process / "ns" / "pid").readlink()) != _FIRST_NAMESPACE
     except OSError:  # not Linux, or /proc is not to be read
         return False

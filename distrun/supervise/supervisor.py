@@ -28,7 +28,6 @@ from distrun.supervise.evidence import write_answers, write_evidence
 from distrun.supervise.feed import Feed
 from distrun.supervise.files import AppendFile
 from distrun.supervise.history import History
-from distrun.supervise.start_report import write_report
 from distrun.supervise.logs import Logs, joined
 from distrun.supervise.metrics_file import MetricsFile
 from distrun.supervise.node_news import NodeNews
@@ -36,6 +35,7 @@ from distrun.supervise.nodes_file import NodesFile
 from distrun.supervise.observer import Observer
 from distrun.supervise.recovery import Recovery
 from distrun.supervise.standby import Standby
+from distrun.supervise.start_report import write_report
 from distrun.supervise.starts import Starts
 from distrun.supervise.whereabouts import told
 from distrun.supervise.world import World
