@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from distrun.estimate.activations import Activations
+from distrun.estimate.buckets import buckets
 from distrun.estimate.layout import Training
 from distrun.estimate.units import Unit, Units, units_of
 from distrun.estimate.work import Collective, Phase
 
-FIRST_BUCKET, BUCKET = 1 << 20, 25 << 20
-"""DDP's limits in bytes (torch/nn/parallel/distributed.py)."""
 LOSS, NORM = 24, 4
 """Bytes of the recipes' all_reduces in each step (distrun.train.progress, distrun.train.optim)."""
 
@@ -84,7 +83,7 @@ class Traffic:
         n = layout.data * layout.cp
         axis = "world" if layout.cp > 1 else ("shard" if layout.stage == 1 else "replicate")
         tensors = list(reversed(_in_ddp(units, self.training)))
-        for nbytes in buckets(tensors, formats.gradients):
+        for nbytes in bucket_sizes(tensors, formats.gradients):
             yield _one("all_reduce", axis, n, nbytes, 1, "backward")
         if layout.stage == 1:
             for count in tensors:  # over the default group
@@ -191,20 +190,15 @@ def _in_ddp(units: Units, training: Training) -> list[int]:
     return [*ends[:before], *block * units.layers, *ends[before:]]
 
 
-def buckets(tensors: Sequence[int], nbytes: int) -> list[int]:
+def bucket_sizes(tensors: Sequence[int], nbytes: int) -> list[int]:
     """Return the bytes of DDP's buckets.
 
     Args:
         tensors: Elements of each gradient, in the order in which backward makes them.
         nbytes: Of an element.
     """
-    found, filled, limit = [], 0, FIRST_BUCKET
-    for count in tensors:
-        filled += count * nbytes
-        if filled >= limit:
-            found.append(filled)
-            filled, limit = 0, BUCKET
-    return [*found, filled] if filled else found
+    sizes = [("", count * nbytes) for count in tensors]
+    return [sum(sizes[place][1] for place in bucket) for bucket in buckets(sizes)]
 
 
 def padding(units: Iterable[Unit]) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from distrun.estimate.layout import Formats, Layout, Step, Training
 from distrun.estimate.presets import preset
-from distrun.estimate.traffic import Traffic, buckets, padding
+from distrun.estimate.traffic import Traffic, bucket_sizes, padding
 from distrun.estimate.units import units_of
 from tests.unit.estimate.published import LLAMA_8B
 
@@ -68,9 +68,9 @@ def test_a_stage_sends_to_the_next_and_back() -> None:
 
 def test_buckets_are_closed_by_the_gradient_that_fills_them() -> None:
     mib = 2**18  # elements
-    assert buckets([mib // 2, mib, 10 * mib, 20 * mib, 1], 4) == [
+    assert bucket_sizes([mib // 2, mib, 10 * mib, 20 * mib, 1], 4) == [
         int(1.5 * MIB),
         30 * MIB,
         4,
     ]
-    assert buckets([], 4) == []
+    assert bucket_sizes([], 4) == []
