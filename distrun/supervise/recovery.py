@@ -85,7 +85,7 @@ class Recovery:
             return None
         progressed = steps.furthest > self._furthest
         self._furthest = max(self._furthest, steps.furthest)
-        if steps.reports and self._restarted:  # else nobody knows
+        if (steps.reports or not world.started) and self._restarted:  # else nobody knows
             self._without_progress = 0 if progressed else self._without_progress + 1
             self._used += not progressed
         self._ends.append(world.ends)

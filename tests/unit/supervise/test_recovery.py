@@ -162,3 +162,17 @@ def test_progress_makes_a_restart_count_once(ended: Ended) -> None:
         assert recovery.next_plan(world, ()) is not None
     recovery.take(world := ended(plan, crashed=0, step=9))
     assert recovery.next_plan(world, ()) is None
+
+
+def test_a_node_that_never_joins_is_not_tried_for_ever(ended: Ended) -> None:
+    plan = plan_of(nnodes=1, max_restarts=1000)
+    told = Told()
+    recovery = Recovery(0, told)
+    for count in range(10):
+        world = ended(plan, lost=(0,))
+        world.started = False
+        recovery.take(world)
+        if recovery.next_plan(world, ()) is None:
+            break
+    assert count == 3
+    assert "3 restarts in a row brought no new step" in told.said()
