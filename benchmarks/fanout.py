@@ -32,7 +32,7 @@ from benchmarks.fanout_runs import (
     flushed,
     silence,
 )
-from benchmarks.stub_agent import TICK_S
+from distrun.agent.stub import TICK_S
 from distrun.silence import LOST_AFTER_S
 
 RATIO = 4.5

@@ -15,14 +15,15 @@ from typing import Any
 
 import psutil
 
-from benchmarks.stub_agent import LINE, TICK_S
+from distrun.agent import stub as stub_agent
+from distrun.agent.stub import LINE, TICK_S
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.runs import directory
 from distrun.runs.record import RunRecord
 from distrun.supervise.client import SupervisorClient, start_supervisor
 from distrun.wire import encoded
 
-STUB = str(Path(__file__).with_name("stub_agent.py"))
+STUB = stub_agent.__file__
 GRACE_S = 5.0
 IDLE_S = 3.0
 Measured = dict[str, float]

@@ -17,6 +17,7 @@ from distrun.cli import (
     report,
     save,
     show,
+    simulate,
     stacks,
     stop,
     verify,
@@ -47,6 +48,7 @@ app.command("ps")(ps.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("save")(save.save)
+app.command("simulate")(simulate.simulate)
 app.command("stacks")(stacks.stacks)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show")(show.show)
