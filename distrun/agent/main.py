@@ -89,7 +89,9 @@ def _run(order: Mapping[str, Any], *, warm: bool) -> None:
     # In this thread: `site` is still being imported here, and another would wait for it.
     _import(channel, "distrun.agent.engine")
     channel.event("node_joined", monotonic=time.monotonic(), free_port=free_port())
-    Node(channel, Forks(ours, forkserver), streams).run()
+    node = Node(channel, Forks(ours, forkserver), streams)
+    signal.set_wakeup_fd(node.wake_fd, warn_on_full_buffer=False)
+    node.run()
     os._exit(0)  # torch's engine may still sit in its thread, and has nothing to save
 
 

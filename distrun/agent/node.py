@@ -81,9 +81,8 @@ class Node:
         }
         self._to_obey: deque[dict[str, Any]] = deque()
         self._by_itself = False  # no launcher sees the other nodes
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._wake_read, self.wake_fd = os.pipe()  # signals write their numbers to it
+        os.set_blocking(self.wake_fd, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel.commands_fd, selectors.EVENT_READ, self._on_commands)
         self._selector.register(forks, selectors.EVENT_READ, self._on_forks)
@@ -156,7 +155,7 @@ class Node:
     def start(self, environs: dict[int, dict[str, str]], commands: dict[int, list[str]]) -> None:
         """Ask the loop to start the ranks; see engine.Ranks."""
         self._to_start = (environs, commands)
-        os.write(self._wake_write, b"s")
+        os.write(self.wake_fd, b"s")
 
     def wait(self) -> bool:
         """See engine.Ranks."""

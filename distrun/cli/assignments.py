@@ -29,15 +29,12 @@ def assignments(pairs: list[str], option: str = "--env") -> dict[str, str]:
 def where_and_actions(values: list[str]) -> dict[str, str | dict[str, str]]:
     """Return the settings of `--on`: `on` is where a job runs, `on_failure` what is done then.
 
-    Raises:
-        UsageError: It names two places.
+    Of several places the last one counts, as of every flag.
     """
     places = [value for value in values if "=" not in value]
-    if len(places) > 1:
-        raise UsageError(f"--on {places[0]} and --on {places[1]} exclude each other")
     found: dict[str, str | dict[str, str]] = {}
     if places:
-        found["on"] = places[0]
+        found["on"] = places[-1]
     if actions := assignments([value for value in values if "=" in value], "--on"):
         found["on_failure"] = actions
     return found
