@@ -147,7 +147,7 @@ class Peer:
             rank.close()
         self.node._records.close()
         self.node._selector.close()
-        for fd in (self.node._wake_read, self.node._wake_write, self._events, self.commands_fd):
+        for fd in (self.node._wake_read, self.node.wake_fd, self._events, self.commands_fd):
             os.close(fd)
         self.channel.close()
         self.forkserver.close()
