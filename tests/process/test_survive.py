@@ -250,10 +250,6 @@ def test_a_stopped_run_is_gone_on_with_in_the_same_record(
         (("--on", "crash=swop", SURVIVE, 1), "--on: crash=swop is not possible"),
         (("--on", "crahs=stop", SURVIVE, 1), "--on: 'crahs' is no kind of failure"),
         (("--on", "crash=observe", SURVIVE, 1), "crash=observe is not possible"),
-        (
-            ("--on", "local", "--on", "ssh", SURVIVE, 1),
-            "--on local and --on ssh exclude each other",
-        ),
         (("--spare", "-1", SURVIVE, 1), "--spare"),
     ],
 )
