@@ -73,6 +73,15 @@ def test_the_first_nodes_of_a_larger_job_may_be_enough(slurm: Slurm, tmp_path: P
     assert record(tmp_path)["nnodes"] == 1
 
 
+def test_a_spare_of_the_allocation_takes_the_place_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
+    line = f"{LAUNCH} --nodes 1 --spare 1 --on crash=swap train.py raise"
+    job = submitted(slurm, tmp_path, line, "--nodes=2", "--exclusive")
+    printed = ended(slurm, tmp_path, job, "FAILED")
+    assert "restarting: n2 takes the place of n1" in printed
+    assert "rank 0 on n2 failed first" in printed
+    nothing_is_left(slurm)
+
+
 def test_hosts_may_name_some_nodes_of_the_job(slurm: Slurm, tmp_path: Path) -> None:
     line = f"{LAUNCH} --hosts n2 train.py end"
     job = submitted(slurm, tmp_path, line, "--nodes=2", "--exclusive")

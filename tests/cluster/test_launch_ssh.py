@@ -251,6 +251,24 @@ def test_a_run_starts_again_on_the_same_hosts(hosts: Hosts, tmp_path: Path) -> N
     nothing_is_left(hosts)
 
 
+def test_a_spare_host_takes_the_place_of_a_lost_one(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "spared.py").write_text(
+        "import os, time, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "dist.all_reduce(torch.ones(1))\n"
+        "print('attempt', os.environ['TORCHELASTIC_RESTART_COUNT'], flush=True)\n"
+        "time.sleep(600 * (os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'))\n"
+    )
+    words = ("--hosts", "n[01-03]", "--nodes", "2", "--spare", "1", "--nproc-per-node", "1")
+    with launched(hosts, tmp_path, *words, "--grace", "5", "spared.py") as launch:
+        launch.until("attempt 0", 2)
+        kill_client(launch.child.pid, "n02", signal.SIGKILL)
+        assert launch.ends() == 0, launch.printed
+    assert "restarting: n03 takes the place of n02" in launch.printed
+    assert launch.printed.count("attempt 1") == 2
+    nothing_is_left(hosts)
+
+
 def test_an_elastic_run_goes_on_without_a_lost_host(hosts: Hosts, tmp_path: Path) -> None:
     (tmp_path / "elastic.py").write_text(
         "import os, time, torch, torch.distributed as dist\n"

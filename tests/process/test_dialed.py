@@ -157,6 +157,18 @@ def test_a_crashed_world_is_started_again_on_all_nodes(nodes: Callable[..., Node
     assert job.ended(1)[0] == 0
 
 
+def test_a_spare_that_has_dialed_in_takes_the_place_of_a_node(nodes: Callable[..., Nodes]) -> None:
+    job = nodes(3)
+    head, *_ = job.start_all("--spare", 1, "--on", "crash=swap", "train.py", 7)
+    (head.cwd / "go_on0").touch()
+    (head.cwd / "go_on1").touch()
+    code, said = job.ended(0)
+    assert code == 0 and "rank 1 attempt 1 of 2" in said, said
+    name = socket.gethostname()
+    assert f"restarting: {name}-2 takes the place of {name}-1" in said
+    assert [job.ended(rank)[0] for rank in (1, 2)] == [0, 0]
+
+
 def test_an_elastic_job_goes_on_without_a_node_that_was_killed(
     nodes: Callable[..., Nodes],
 ) -> None:
