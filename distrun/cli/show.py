@@ -87,7 +87,7 @@ def show(
 def _goodput(record: RunRecord) -> str:
     from distrun.api import runs
 
-    share = runs.goodput(record)
+    share = runs.goodput(record) if record.attempts > 1 else None
     return "" if share is None else f"; {share:.0%} of the time in steps that count"
 
 

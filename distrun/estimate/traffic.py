@@ -18,7 +18,7 @@ from distrun.estimate.layout import Training
 from distrun.estimate.units import Unit, Units, units_of
 from distrun.estimate.work import Collective, Phase
 
-LOSS, NORM = 24, 4
+LOSS, NORM = 32, 4
 """Bytes of the recipes' all_reduces in each step (distrun.train.progress, distrun.train.optim)."""
 
 

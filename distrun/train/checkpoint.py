@@ -89,8 +89,10 @@ class Checkpoints:
             kept = {"run": self._run, "settings": self._settings}
             self._lock = take(self._directory, self._group, self._run, place.say)
             try:
+                # not a method of self: a cycle would keep the group beyond its end
+                report = milestones.saved if place.rank == 0 else _report_nothing
                 self._saver = Saver(
-                    self._directory, self._group, config.keep, kept, place.say, self._report_saved
+                    self._directory, self._group, config.keep, kept, place.say, report
                 )
             except CheckpointError:
                 self._release()
@@ -205,10 +207,6 @@ class Checkpoints:
         if self._place.rank == 0:
             milestones.begun(done)
 
-    def _report_saved(self, done: int, time_s: float) -> None:
-        if self._place.rank == 0:
-            milestones.saved(done, time_s)
-
     def _load(self, path: Path) -> int:
         materialise(self._optimizer)
         state = self._state(0)
@@ -226,3 +224,7 @@ class Checkpoints:
             self._scaler.load_state_dict(self._scaler.state_dict() | kept)
         restore_rng(state, f"rng.{self._place.rank}.", stored)
         return int(state["train.step"])
+
+
+def _report_nothing(done: int, time_s: float) -> None:
+    pass

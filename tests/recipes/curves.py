@@ -88,7 +88,7 @@ def reports_of(run: Callable[[], object]) -> Log:
         file.seek(0)
         found: Log = {}
         for report in map(json.loads, file):
-            for name, value in report["values"].items():
+            for name, value in report.get("values", {}).items():  # milestones have none
                 found.setdefault(name, {})[report["step"]] = value
         return found
 
