@@ -56,7 +56,7 @@ def _agree(
     self: progress.Progress, step: int, loss: Tensor, seen: float, *args: Any, **kwargs: Any
 ) -> float:
     """Send what `Progress.agree` sends; the loss is 1."""
-    dist.all_reduce(torch.zeros(3, dtype=torch.float64))
+    dist.all_reduce(torch.zeros(4, dtype=torch.float64))
     return 1.0
 
 
