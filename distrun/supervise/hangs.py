@@ -121,6 +121,8 @@ class Hangs:
         if all(answer == Answer() for answer in answers.values()):
             self._next_check = time.monotonic() + self._rule.look_s
             return  # no node answers: what was known of its ranks before is no hang
+        if self._go_on(answers):
+            return
         witnesses = self._witnesses(answers, agents, ends)
         found = explain(witnesses, idle_s=self._idle_s)
         least_s = _MOSTLY * min(self._idle_s, self._plan.hang_timeout_s)
@@ -143,6 +145,14 @@ class Hangs:
                 self.observed.pop()  # it lasts
             self.observed.append(found)
         yield "hang", {"stops": stops, "verdict": found.to_json()}
+
+    def _go_on(self, answers: Mapping[int, Answer]) -> bool:
+        """Return whether ranks have made progress while they were asked, so that none is idle."""
+        now = time.monotonic()
+        for rank, answer in answers.items():
+            if answer.flight:
+                self._rule.answered(rank, counts_of(answer.flight), now)
+        return self._rule.idle_s(now) is None
 
     def _sees(self, found: HangVerdict, witnesses: Mapping[int, Witness]) -> bool:
         """Return whether the ranks that are waited for are watched: those of a node that

@@ -6,7 +6,7 @@ the rank's processes. The time that a rank uses while it waits for others is non
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from distrun.diagnose.hang.evidence import Process, Record, Witness
 from distrun.diagnose.places import Frame, in_while_loop
@@ -99,6 +99,12 @@ class Progress:
                 self._progressed(at)
             else:
                 self.is_busy = True
+
+    def answered(self, at: float, record: Record) -> None:
+        """Note the counts in a rank's answer: they may have changed since the last look."""
+        if _counts(record) != _counts(self.last.record):
+            self.last = replace(self.last, record=record)
+            self._progressed(at)
 
     def skip(self, gap_s: float, at: float) -> None:
         """Leave out the time in which nobody could look, until now."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from distrun.diagnose.hang.evidence import Group, Witness
+from distrun.diagnose.hang.evidence import Group, Record, Witness
 from distrun.diagnose.hang.progress import Look, Progress, waits
 
 _BELOW_TORCH_S, _BELOW_TORCH = 5.0, 0.8
@@ -72,6 +72,11 @@ class Rule:
             self._ended[rank] = ended
             for progress in self._ranks.values():
                 progress.idle_since = at
+
+    def answered(self, rank: int, record: Record, at: float) -> None:
+        """Note the counts of a rank that is examined: it may have gone on while it was asked."""
+        if rank in self._ranks:
+            self._ranks[rank].answered(at, record)
 
     def examined(self) -> None:
         """Note that those who were to be examined were, and are left alone for as long again."""

@@ -60,6 +60,9 @@ class Job:
         """Nodes that do not answer."""
         self.working: set[int] = set()
         """Nodes whose rank uses CPU time."""
+        self.when_examined: dict[int, dict[str, Any]] = {}
+        """Answers that change as the stacks are asked for."""
+        self.examined_at = 0.0
         self.code = -TERM
         """With which its rank ends."""
         for rank in range(len(played.agents)):
@@ -80,6 +83,9 @@ class Job:
     def _obey(self, node: int, command: dict[str, Any]) -> None:
         if node in self.silent:
             return
+        if command["command"] == "stacks" and node in self.when_examined:
+            self.answers[node] = self.when_examined.pop(node)
+            self.examined_at = time.monotonic()
         cpu_s = 10 * time.monotonic() if node in self.working else 1.0
         process = {**PROCESS, "cpu_s": cpu_s}
         known = {"process": process, "answer": self.answers[node], "age_s": 0.0}
@@ -151,6 +157,16 @@ def test_ranks_that_all_do_nothing_are_told_and_not_stopped(job: Make) -> None:
     it.answers = {0: ABSENT, 1: ABSENT}
     it.pass_time_until(lambda: it.played.tells("no_progress"))
     assert not it.played.world.stopping and not it.played.tells("hang")
+
+
+def test_a_rank_that_goes_on_while_it_is_asked_has_the_whole_limit_again(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distrun.diagnose.hang.missing._AT_WORK_S", 0.1)
+    it = job(hang_timeout_s=0.5)
+    it.answers, it.when_examined = {0: ABSENT, 1: ABSENT}, {0: WAITING}
+    it.pass_time_until(lambda: it.played.tells("hang"))
+    assert time.monotonic() - it.examined_at >= 0.5
 
 
 def test_output_is_progress(job: Make) -> None:
