@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distrun.api import calibration
-from distrun.api.recipes import folder, path_of, script_of
+from distrun.api.recipes import folder, script_of
 from distrun.errors import UsageError
-from distrun.estimate.advice import Advice, Scored, best
 from distrun.estimate.kinds import Kind as GpuKind
 from distrun.estimate.network import Cluster, Curve
 from distrun.estimate.outcome import Outcome, mesh_of, model_flops, outcome, tokens_per_step
@@ -21,16 +20,11 @@ from distrun.spec.estimate import Gpus, dims_of, gpus_of
 from distrun.spec.estimate_script import WITHOUT_SCRIPT, read_script, sizes, values_of
 
 __all__ = [
-    "Advice",
     "Asked",
     "Estimate",
     "Kind",
-    "Scored",
-    "advice_as_json",
-    "advise",
     "as_json",
     "estimate",
-    "launch_words",
     "plan_of",
 ]
 
@@ -190,23 +184,6 @@ def require_numbers(asked: Asked) -> None:
             raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} 1e12")
 
 
-def advise(asked: Asked) -> tuple[Estimate, Advice]:
-    """Return the estimate of what was asked, and the best layouts for the same model and GPUs.
-
-    Raises:
-        UsageError: The job cannot be, or the kind of GPU is not named.
-    """
-    gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
-    if gpus.kind is None:
-        raise UsageError("--best needs the kind of GPU", "--gpus 8x8:h100")
-    kind, curves, _ = measured(asked, gpus)
-    assert kind is not None  # it is named
-    found = estimate(asked, with_remedies=False)
-    cluster = Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
-    assert found.plan is not None  # the formula has made one
-    return found, best(found.plan, cluster)
-
-
 def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:
     """Return the name and the plan of a job.
 
@@ -318,33 +295,3 @@ def as_json(found: Estimate) -> dict[str, Any]:
         "notes": list(found.notes),
         "sources": dict(found.sources),
     }
-
-
-def launch_words(found: Estimate, one: Scored) -> list[str]:
-    """Return the command that trains in a layout, [] if no script was asked about."""
-    if found.script is None:
-        return []
-    gpus, candidate = found.gpus, one.candidate
-    beside = found.script.with_name(f"{candidate.recipe}.py")
-    script = beside if beside.is_file() else path_of(candidate.recipe)
-    nodes = ["--nodes", str(gpus.nnodes)] if gpus.nnodes > 1 else []
-    launch = ["distrun", "launch", *nodes, "--nproc-per-node", str(gpus.nproc_per_node)]
-    return [*launch, str(script), *found.kept, *candidate.words]
-
-
-def advice_as_json(found: Estimate, advice: Advice) -> dict[str, Any]:
-    """Return the rows of a search for JSON."""
-    rows = [
-        {
-            "layout": one.candidate.family,
-            "mesh": dict(one.candidate.plan.mesh),
-            "recipe": one.candidate.recipe,
-            "command": launch_words(found, one),
-            "device_nbytes": one.memory.device,
-            "step_s": one.time.total,
-            "fits": one.fits,
-            "why": one.why,
-        }
-        for one in advice.rows
-    ]
-    return {"schema": 1, "tried": advice.tried, "asked": as_json(found), "rows": rows}

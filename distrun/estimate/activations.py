@@ -112,7 +112,8 @@ class Activations:
                 "ring", ((2 * keys + 3 * queries) * turns,), self._scores(4) * 3, (), (queries,)
             )
         elif formats.flash:
-            yield Op("attention", (queries, lse), 0, kept_anyway=(queries, lse))
+            copy = (queries,) if formats.copies_heads else ()
+            yield Op("attention", (queries, lse, *copy), 0, kept_anyway=(queries, lse))
         else:
             scores = self._scores(formats.compute)
             mask = self._scores(1) if formats.dropout else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from distrun.estimate.candidates import Candidate, candidates
@@ -27,17 +27,21 @@ class Scored:
         memory: Of its fullest rank.
         time: Of a step.
         why: Why it lost; "": it won.
+        traced: Its memory is that of a trace.
+        refused: Why it would not run at all; "": nothing speaks against it.
     """
 
     candidate: Candidate
     memory: Memory
     time: StepTime
     why: str = ""
+    traced: bool = False
+    refused: str = ""
 
     @property
     def fits(self) -> bool:
-        """Whether it fits with the band to spare."""
-        return self.memory.verdict == "fits"
+        """Whether it runs, and fits with the band to spare."""
+        return self.memory.verdict == "fits" and not self.refused
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,32 @@ def best(plan: Planned, cluster: Cluster) -> Advice:
     exact.sort(key=lambda group: _order(group[0]))
     if not exact:
         return Advice((), tried)
-    rows = sorted([*exact[0], *(group[0] for group in exact[1:])], key=_order)
-    return Advice(tuple(replace(row, why=_why(row, rows[0], cluster)) for row in rows), tried)
+    return _in_order([*exact[0], *(group[0] for group in exact[1:])], cluster.nproc_per_node, tried)
+
+
+def revised(advice: Advice, nproc_per_node: int, traced: Mapping[int, Memory | str]) -> Advice:
+    """Return the advice with what traces of some of its rows have shown.
+
+    Args:
+        advice: By the formula.
+        nproc_per_node: GPUs of a node.
+        traced: Place of a row -> its memory, or why it would not run.
+    """
+    rows = []
+    for place, row in enumerate(advice.rows):
+        found = traced.get(place)
+        if isinstance(found, Memory):
+            rows.append(replace(row, memory=found, traced=True))
+        else:
+            rows.append(replace(row, refused=found or ""))
+    return _in_order(rows, nproc_per_node, advice.tried)
+
+
+def _in_order(rows: Iterable[Scored], nproc_per_node: int, tried: int) -> Advice:
+    """Return rows with the best first, each with why it lost."""
+    ordered = sorted(rows, key=_order)
+    told = (replace(row, why=_why(row, ordered[0], nproc_per_node)) for row in ordered)
+    return Advice(tuple(told), tried)
 
 
 def _order(one: Scored) -> tuple[bool, float]:
@@ -124,10 +152,12 @@ def _with_layers(plan: Planned, layers: int) -> Planned:
     return replace(plan, training=replace(plan.training, shape=shape))
 
 
-def _why(one: Scored, winner: Scored, cluster: Cluster) -> str:
+def _why(one: Scored, winner: Scored, nproc_per_node: int) -> str:
     """Return why a candidate lost."""
     if one is winner and one.fits:
         return ""
+    if one.refused:
+        return one.refused
     if not one.fits:
         lacks = -one.memory.headroom / GIB
         return f"does not fit by {lacks:.{int(lacks < 10)}f} GiB" if lacks > 0 else "fits only just"
@@ -135,7 +165,7 @@ def _why(one: Scored, winner: Scored, cluster: Cluster) -> str:
     told = [f"{time.total / winner.time.total - 1:+.0%}"]
     if time.bubble > _MOST_BUBBLE * time.total:
         told.append(f"bubble {time.bubble / time.total:.0%}")
-    if training.layout.tp > cluster.nproc_per_node:
+    if training.layout.tp > nproc_per_node:
         told.append("tp across nodes")
     elif time.exposed > _MOST_EXPOSED * time.total:
         told.append(f"traffic {time.exposed / time.total:.0%}")

@@ -46,6 +46,13 @@ class Candidate:
             chosen += ["--recompute", step.recompute]
         return tuple(chosen)
 
+    def with_passes(self, accumulate: int) -> Candidate:
+        """Return the candidate with another number of micro-batches of the same size."""
+        step = replace(self.plan.training.step, accumulate=accumulate)
+        return replace(
+            self, plan=replace(self.plan, training=replace(self.plan.training, step=step))
+        )
+
 
 def candidates(plan: Planned, cluster: Cluster) -> Iterator[list[Candidate]]:
     """Yield lists of candidates that differ in recomputation alone, the least of it first."""
@@ -70,7 +77,10 @@ def candidates(plan: Planned, cluster: Cluster) -> Iterator[list[Candidate]]:
 
 
 def _recomputing(one: Candidate, mode: Recompute) -> Candidate:
-    step = replace(one.plan.training.step, recompute=mode)
+    return _with_step(one, replace(one.plan.training.step, recompute=mode))
+
+
+def _with_step(one: Candidate, step: Step) -> Candidate:
     training = replace(one.plan.training, step=step)
     return replace(one, plan=replace(one.plan, training=training))
 
@@ -139,7 +149,7 @@ def _formats(asked: Formats, recipe: str, layout: Layout) -> Formats:
     views = recipe in ("ddp_gpt", "zero1", "cp")
     whole = recipe != "pp_fsdp_tp"
     found = PRESETS[casts][1]
-    same = {"compiled": asked.compiled, "agrees": asked.agrees}
+    same = {name: getattr(asked, name) for name in ("compiled", "agrees", "copies_heads")}
     return replace(found, bucket_views=views, loss_parallel=whole, **same)
 
 

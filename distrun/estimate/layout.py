@@ -121,6 +121,7 @@ class Formats:
         sequence_parallel: Norms and the residual stream are cut along the sequence under `tp`.
         expands_keys: Grouped keys and values are expanded to all heads before attention.
         flash: Attention keeps no scores.
+        copies_heads: Attention's result is in the order of heads, and copied for the next product.
         dropout: Masks of dropout, a byte an element, behind attention and feed-forward.
         chunks: Parts in which head and loss run one after another.
         buffered: Gradients are in one buffer that is never freed.
@@ -149,6 +150,7 @@ class Formats:
     sequence_parallel: bool = True
     expands_keys: bool = False
     flash: bool = True
+    copies_heads: bool = False
     dropout: bool = False
     chunks: int = 1
     buffered: bool = False

@@ -117,4 +117,5 @@ def of_recipe(precision: str, *, sharded: bool, bucket_views: bool, compiled: bo
         found = PRESETS["float32"][1]
     else:
         found = PRESETS["fsdp" if sharded else "autocast"][1]
-    return replace(found, compiled=compiled, bucket_views=bucket_views, agrees=True)
+    own = {"agrees": True, "copies_heads": True}
+    return replace(found, compiled=compiled, bucket_views=bucket_views, **own)

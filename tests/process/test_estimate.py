@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -67,11 +68,28 @@ def test_the_memory_is_drawn(distrun: Run, tmp_path: Path) -> None:
 
 def test_the_best_layout_comes_with_its_command(distrun: Run) -> None:
     words = [FSDP, "--size", "1.5B", "--precision", "bfloat16", "--batch-size", "16"]
-    done = distrun("estimate", *words, "--seq-len", "2048", "--gpus", "1x8:h100", "--best")
+    done = distrun("estimate", *words, "--gpus", "1x8:h100", "--best")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("best: ")
     (command,) = (line for line in done.stdout.splitlines() if line.startswith("distrun launch"))
     assert "--nproc-per-node 8" in command and "--size 1.5B" in command
+    rows = [line for line in done.stdout.splitlines() if "GiB*" in line]
+    assert len(rows) == 3, "the first three were traced"
+
+
+def test_a_layout_in_which_the_recipe_fails_is_not_the_best(distrun: Run, tmp_path: Path) -> None:
+    for recipe in RECIPES.glob("*.py"):
+        shutil.copy(recipe, tmp_path)
+    recipe = tmp_path / "ddp_gpt.py"
+    text = recipe.read_text().replace(
+        "    group = mesh.get_group(", "    assert 0, 'no'\n    group = ("
+    )
+    recipe.write_text(text)
+    words = [tmp_path / "fsdp.py", "--size", "tiny", "--seq-len", "128", "--batch-size", "8"]
+    done = distrun("estimate", *words, "--gpus", "1x8:h100", "--best")
+    (failed,) = (line for line in done.stdout.splitlines() if line.startswith("ddp 8"))
+    assert "fails: ddp_gpt.py:" in failed and "AssertionError: no" in failed
+    assert not done.stdout.startswith("best: ddp 8")
 
 
 WRONG = [

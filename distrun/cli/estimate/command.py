@@ -98,9 +98,13 @@ def estimate(
 
 
 def _advise(asked: Asked, *, as_json: bool) -> int:
-    from distrun.api.estimate import advice_as_json, advise
+    from distrun.api.advised import TRACED, advice_as_json, advise, can_trace, checked
 
     found, advice = advise(asked)
+    if advice.winner is not None and can_trace(found):
+        if sys.stderr.isatty():
+            typer.echo(f"{advice.tried} layouts tried; tracing the first {TRACED}", err=True)
+        advice = checked(found, advice)
     if as_json:
         typer.echo(json_format.dumps(advice_as_json(found, advice), indent=1))
     else:

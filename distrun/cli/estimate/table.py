@@ -6,7 +6,8 @@ import shlex
 
 import typer
 
-from distrun.api.estimate import Advice, Estimate, Scored, launch_words
+from distrun.api.advised import Advice, Scored, launch_words
+from distrun.api.estimate import Estimate
 from distrun.cli.estimate import words
 from distrun.cli.screen import render
 from distrun.cli.screen.console import plain
@@ -26,7 +27,9 @@ def show(found: Estimate, advice: Advice) -> None:
     command = launch_words(found, advice.winner) if advice.winner is not None else []
     if command:
         typer.echo(" ".join(shlex.quote(plain(word)) for word in command))
-    render.prose(f"{advice.tried} layouts of the recipes, all of the same batch; times ± 20 %")
+    traced = any(row.traced for row in advice.rows)
+    told = "; *: the recipe was traced in this layout" if traced else ""
+    render.prose(f"{advice.tried} layouts, all of the same batch; times ± 20 %{told}")
 
 
 def _verdict(found: Estimate, advice: Advice) -> list[str]:
@@ -61,7 +64,7 @@ def _row(one: Scored) -> list[str]:
         step.recompute,
         str(step.rows),
         str(step.accumulate),
-        words.size(one.memory.device),
+        words.size(one.memory.device) + ("*" if one.traced else " "),
         words.seconds(one.time.total),
         f"{tokens / one.time.total:,.0f}",
         one.why,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from distrun.api.estimate import Asked, advise, as_json, estimate, launch_words
+from distrun.api.advised import advise, launch_words
+from distrun.api.estimate import Asked, as_json, estimate
 from distrun.errors import UsageError
 from distrun.spec.estimate_script import read_script
 
