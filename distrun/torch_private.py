@@ -122,8 +122,9 @@ def device_types(group: dist.ProcessGroup) -> Sequence[torch.device]:
 
 
 def set_timeout(group: dist.ProcessGroup, timeout_s: float) -> None:
-    """Set the timeout of the group's later collectives."""
-    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_s), group)
+    """Set the timeout of the group's later collectives; from torch 2.14 on by a public name."""
+    change = getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)
+    change(timedelta(seconds=timeout_s), group)
 
 
 def forget_groups(mesh: DeviceMesh) -> None:

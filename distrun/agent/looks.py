@@ -1,6 +1,6 @@
 """Collects where the ranks of a node are and what they have used, while the agent goes on.
 
-A rank writes its stacks from C, stuck or not; its recorder answers if the GIL is not held.
+A rank is asked for its stack as `stack_request` says; its recorder answers if the GIL is not held.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from distrun.agent.ending import Tell
 from distrun.agent.process_tree import used_by
 from distrun.agent.rank import Rank
 from distrun.agent.records import LOOK, RECORD, Records
-from distrun.processes import send, state_of
-from distrun.signal_masks import catches
-from distrun.signals import STACKS
+from distrun.agent.stack_request import StackRequest
+from distrun.processes import state_of
 
 _ANSWER_LIMIT_S = 1.0  # of a recorder; one whose GIL is held cannot answer
-_STACKS_LIMIT_S = 2.0  # on a busy machine; one that the kernel holds never writes
+_STACKS_LIMIT_S = 3.0  # on a busy machine; one that the kernel holds never writes
 _LOOK_S = 0.02
 
 
@@ -36,9 +35,7 @@ class Looks:
         self._looks: list[float] = []
         """Until when each waits for answers."""
         self._stacks_begun: float | None = None
-        self._asked: list[Rank] = []
-        """Those that have been sent the signal."""
-        self._sizes: list[int] = []
+        self._requests: list[StackRequest] = []
         self._next = 0.0
 
     @property
@@ -51,15 +48,18 @@ class Looks:
         self._looks.append(time.monotonic() + _ANSWER_LIMIT_S)
         self._records.ask(LOOK)
 
-    def stacks(self) -> None:
-        """Begin to ask every live rank for its collectives and its stacks."""
+    def stacks(self, *, examines: bool) -> None:
+        """Begin to ask every live rank for its collectives and its stack.
+
+        Args:
+            examines: They are suspected to hang.
+        """
+        self._stacks_begun = now = time.monotonic()
         self._records.ask(RECORD)
-        self._asked = [r for r in self._live() if STACKS and catches(r.pid, STACKS)]
-        for rank in self._asked:
-            send(rank.pid, STACKS)
-        self._sizes = [0] * len(self._asked)
-        self._stacks_begun = time.monotonic()
-        self._next = self._stacks_begun + _LOOK_S
+        self._requests = [
+            StackRequest(rank, self._records, now, examines=examines) for rank in self._live()
+        ]
+        self._next = now
 
     def due(self) -> Iterator[float]:
         """Yield the times at which to look again."""
@@ -76,17 +76,19 @@ class Looks:
             self._send_look()
         if self._stacks_begun is not None and now >= self._next:
             self._next = now + _LOOK_S
-            if self._has_stacks(now - self._stacks_begun):
+            if self._has_stacks(now):
                 self._stacks_begun = None
                 self._send_stacks()
 
-    def _has_stacks(self, waited_s: float) -> bool:
-        """Return whether all have written, and nobody writes more; or it takes too long."""
-        before = self._sizes
-        self._sizes = [rank.stacks_nbytes for rank in self._asked]
-        written = not self._asked or (all(self._sizes) and self._sizes == before)
+    def _has_stacks(self, now: float) -> bool:
+        """Return whether all have told where they are and their record, or it takes too long."""
+        assert self._stacks_begun is not None  # they are being collected
+        waited_s = now - self._stacks_begun
+        for request in self._requests:
+            request.advance(now)
         answered = waited_s >= _ANSWER_LIMIT_S or not self._records.awaits(RECORD)
-        return waited_s >= _STACKS_LIMIT_S or (written and answered)
+        told = answered and all(request.is_done for request in self._requests)
+        return told or waited_s >= _STACKS_LIMIT_S
 
     def _send_look(self) -> None:
         live = self._live()
@@ -97,8 +99,9 @@ class Looks:
     def _send_stacks(self) -> None:
         live = self._live()
         used = used_by([rank.pid for rank in live])
+        texts = {request.rank.rank: request.text() for request in self._requests}
         for rank in live:
-            found = {"stacks": rank.read_stacks(), "state": state_of(rank.pid)}
+            found = {"stacks": texts.get(rank.rank, ""), "state": state_of(rank.pid)}
             self._tell("stacks", rank=rank.rank, **found, **self._known(rank, used))
 
     def _known(self, rank: Rank, used: Mapping[int, dict[str, Any]]) -> dict[str, Any]:

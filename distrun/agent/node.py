@@ -73,7 +73,7 @@ class Node:
             "signal": self._signal,
             "interrupt": self._interrupt,
             "look": lambda _: self._looks.look(),
-            "stacks": lambda _: self._looks.stacks(),
+            "stacks": lambda told: self._looks.stacks(examines=told["examines"]),
             "stdin": self._stdin_came,
             "stop": self._stop,
             "kill": lambda _: self._ending.kill(self._live()),

@@ -112,6 +112,16 @@ class Records:
         live = self._pids()
         return any(what in r.awaited for pid, r in self._recorders.items() if pid in live)
 
+    def has(self, pid: int) -> bool:
+        """Return whether a rank has a recorder."""
+        return pid in self._recorders
+
+    def frames_since(self, pid: int, at: float) -> list[Any]:
+        """Return the calls that a rank's main thread was in, if it has answered since a time."""
+        answer, answered_at = self._answers.get(pid, ({}, 0.0))
+        frames = answer.get("frames") if answered_at >= at else None
+        return frames if isinstance(frames, list) and all(map(_is_frame, frames)) else []
+
     def known(self, pid: int) -> Known:
         """Return the last answer of a rank."""
         if (recorder := self._recorders.get(pid)) is None:
@@ -186,3 +196,9 @@ class Records:
         if self._listener is not None:
             self._selector.unregister(self._listener)
             self._listener.close()
+
+
+def _is_frame(told: object) -> bool:
+    """Return whether it is a file, a line and a function."""
+    kinds = [str, int, str]
+    return isinstance(told, list) and [type(part) for part in told] == kinds

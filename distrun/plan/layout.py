@@ -235,6 +235,7 @@ def _nodes(
             machine.address,
             own | common | shares[rank],
             machine.command,
+            machine.probe,
         )
         for rank, (machine, own) in enumerate(zip(machines, reversed(found), strict=True))
     )

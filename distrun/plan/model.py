@@ -54,6 +54,8 @@ class NodePlan:
     environ: Mapping[str, str]
     command: tuple[str, ...] = ()
     """What starts its agent, to be run here; empty: it is on this machine."""
+    probe: tuple[str, ...] = ()
+    """What starts a probe there, likewise."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ class LaunchPlan:
 
 
 def _nodes(data: Sequence[Mapping[str, Any]]) -> tuple[NodePlan, ...]:
-    return tuple(NodePlan(**{**node, "command": tuple(node["command"])}) for node in data)
+    lists = ("command", "probe")
+    return tuple(NodePlan(**{**node, **{n: tuple(node[n]) for n in lists}}) for node in data)
 
 
 def _unmacroed(word: str) -> str:

@@ -26,6 +26,8 @@ class Machine:
     """The network interface that has this address; "" if it is unknown."""
     command: tuple[str, ...] = ()
     """What starts its agent, to be run here; empty on this machine."""
+    probe: tuple[str, ...] = ()
+    """What starts a probe there, likewise."""
     slots: int | None = None
     """How many ranks it may have; None: as many as the job wants."""
 

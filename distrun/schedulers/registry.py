@@ -16,6 +16,9 @@ from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
+PROBE = "distrun.probe"
+SERVING = ("--serve",)
+"""How a probe is started that answers requests."""
 _QUICK = ("--quick", "--addresses", "--deadline", str(LAUNCH_DEADLINE_S))
 NAMES = ("local", "ssh", "slurm", "kubernetes", "compose")
 SUBMITTED = ("kubernetes", "compose")
@@ -99,9 +102,9 @@ def opened(
             yield places, ThisMachine(settings.runs_dir)
             return
         before = raise_descriptor_limit()  # each probe has three
-        first = ["--serve", *([*_QUICK] if quick else [])]
+        first = [*SERVING, *([*_QUICK] if quick else [])]
         commands = {
-            place.name: chosen.command(place, "distrun.probe", [*first, "--name", place.name])
+            place.name: chosen.command(place, PROBE, [*first, "--name", place.name])
             for place in places
         }
         called = {place.name: place.hostname for place in places}

@@ -21,7 +21,7 @@ from distrun.probe.snapshot import Node
 from distrun.probe.torch_facts import read_torch
 from distrun.schedulers.own_site import site_of
 from distrun.schedulers.place import OwnNode, Place
-from distrun.schedulers.registry import Scheduler, name_of, opened, scheduler
+from distrun.schedulers.registry import PROBE, SERVING, Scheduler, name_of, opened, scheduler
 from distrun.schedulers.sync import sync
 from distrun.spec.job import Job
 
@@ -106,9 +106,10 @@ def asked(
 
 
 def _machine(job: Job, node: Node, place: Place, address: str, chosen: Scheduler) -> Machine:
-    command = chosen.command(place, _AGENT, ())
+    command = tuple(chosen.command(place, _AGENT, ()))
+    probe = tuple(chosen.command(place, PROBE, [*SERVING, "--name", place.name]))
     interface = job.interface or interface_of(node, address)
-    return Machine(node, node.name, address, interface, tuple(command), place.slots)
+    return Machine(node, node.name, address, interface, command, probe, place.slots)
 
 
 def _read_here(job: Job, *, addresses: bool | None = None) -> Node:

@@ -79,7 +79,10 @@ def _content(path: Path) -> bytes:
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:  # ValueError: the path holds NUL, or is no text
-        reason = getattr(error, "strerror", None) or str(error)
+        has_nul = "\0" in str(path)
+        reason = getattr(error, "strerror", None) or (
+            "its name has a NUL" if has_nul else str(error)
+        )
         raise UsageError(f"hostfile {shown}: {reason}", _FILE_HINT) from None
     if len(data) > MAX_NBYTES:
         raise UsageError(f"hostfile {shown} is longer than {MAX_NBYTES >> 20} MiB", _FILE_HINT)

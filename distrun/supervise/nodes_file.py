@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from distrun.diagnose.failures import Failure
+from distrun.plan.model import NodePlan
 from distrun.runs.directory import RunDirectory
 from distrun.supervise.world import World
 
@@ -25,19 +26,22 @@ class NodesFile:
         self._nodes: list[dict[str, Any]] = []
         self._told_out: set[int] = set()
 
-    def add(self, world: World, failure: Failure | None, out: Collection[int]) -> None:
+    def add(self, world: World, failure: Failure | None, out: Collection[int]) -> list[NodePlan]:
         """Note the nodes that an attempt has lost or put out.
 
         Args:
             world: The attempt.
             failure: What has ended it.
             out: All nodes that get no ranks any more.
+
+        Returns:
+            Those of them that were not known before.
         """
         lost = {agent.index for agent in world.lost}
         newly_out = set(out) - self._told_out
         self._told_out |= newly_out
         if failure is None or not (found := lost | newly_out):
-            return
+            return []
         self._nodes += [
             {
                 "node": number,
@@ -49,6 +53,17 @@ class NodesFile:
             }
             for number in sorted(found & world.known.keys())
         ]
+        self._write()
+        return [world.known[number] for number in sorted(newly_out & world.known.keys())]
+
+    def checked(self, number: int, check: Mapping[str, Any]) -> None:
+        """Note what the check of a node has found."""
+        for known in self._nodes:
+            if known["node"] == number:
+                known["check"] = {**check}
+        self._write()
+
+    def _write(self) -> None:
         try:
             self._run.nodes.replace_text(json.dumps(self._nodes, indent=1) + "\n")
         except OSError as error:

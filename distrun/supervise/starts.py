@@ -34,7 +34,8 @@ class Starts:
         self, run_id: str, run_dir: Path, environ: Mapping[str, str], streams: Streams
     ) -> None:
         self._run_id, self._streams = run_id, streams
-        self._environ, self._run_dir = env.scrubbed(environ), str(run_dir)
+        self.environ, self._run_dir = env.scrubbed(environ), str(run_dir)
+        """Of everything that is started for a node."""
         self._plan: LaunchPlan
         self._left: deque[NodePlan] = deque()
         self._first_limit: int | None = None
@@ -69,7 +70,7 @@ class Starts:
             OSError: The process cannot be started.
         """
         plan = self._plan
-        environ = {**self._environ, **node.environ}
+        environ = {**self.environ, **node.environ}
         if plan.own_node is None:  # else each node has another one
             environ[env.RUN_DIR] = self._run_dir
         agent = start_agent(

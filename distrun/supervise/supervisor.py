@@ -9,12 +9,12 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distrun.plan.model import LaunchPlan
+from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
 from distrun.runs.directory import RunDirectory
@@ -37,6 +37,7 @@ from distrun.supervise.recovery import Recovery
 from distrun.supervise.standby import Standby
 from distrun.supervise.start_report import write_report
 from distrun.supervise.starts import Starts
+from distrun.supervise.suspects import Suspects
 from distrun.supervise.whereabouts import told
 from distrun.supervise.world import World
 
@@ -89,6 +90,7 @@ class Supervisor:
         self._standby = Standby()
         self._news = NodeNews(self._standby, self._tell, self._on_signal_elsewhere)
         self._nodes_file = NodesFile(order.run, self._complain)
+        self._suspects = Suspects(self._selector, self._starts.environ, self._on_suspect)
 
     def _feed_elsewhere(self) -> Feed | None:
         """Return what passes the launcher's stdin on, if a rank elsewhere is to read it."""
@@ -127,8 +129,14 @@ class Supervisor:
         following = recovery.next_plan(world, standing)
         self._standby.lost(world.nodes_without_ranks)
         self._standby.put_out(recovery.out)
-        self._nodes_file.add(world, failure, recovery.out)
+        for node in self._nodes_file.add(world, failure, recovery.out):
+            if following is not None:
+                self._suspects.check(node, world.plan)
         return following
+
+    def _on_suspect(self, node: NodePlan, check: Mapping[str, Any]) -> None:
+        self._nodes_file.checked(node.number, check)
+        self._tell("suspect_checked", node=node.number, host=node.host, **check)
 
     # --- one world ---------------------------------------------------------------------
 

@@ -74,12 +74,12 @@ class Whereabouts:
     def ask(self, agents: Sequence[Agent], request: Request) -> None:
         """Ask every live rank where it is, for a request."""
         request.begin()
-        _ask(agents)
+        _ask(agents, examines=request is self.of_hangs)
 
     def ask_before_stop(self, agents: Sequence[Agent]) -> None:
         """Ask every live rank where it is, before it is stopped: `at_stop` has the answers."""
         self.is_stopping = True
-        _ask(agents)
+        _ask(agents, examines=False)
 
     def came(self, event: Mapping[str, Any]) -> None:
         """Note the answer of a rank."""
@@ -113,6 +113,6 @@ def told(agents: Sequence[Agent], answers: Mapping[int, Answer]) -> list[dict[st
     ]
 
 
-def _ask(agents: Sequence[Agent]) -> None:
+def _ask(agents: Sequence[Agent], *, examines: bool) -> None:
     for agent in agents:
-        agent.send("stacks")
+        agent.send("stacks", examines=examines)

@@ -269,6 +269,24 @@ def test_a_spare_host_takes_the_place_of_a_lost_one(hosts: Hosts, tmp_path: Path
     nothing_is_left(hosts)
 
 
+def test_a_suspected_host_is_checked_there(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "suspect.py").write_text(
+        "import json, os, socket, time\n"
+        "first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
+        "if first and os.environ['RANK'] == '1':\n"
+        "    raise SystemExit(3)\n"
+        "print('attempt 1' if not first else 'attempt 0', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    words = ("--hosts", "n[01-03]", "--nodes", "2", "--spare", "1", "--nproc-per-node", "1")
+    with launched(hosts, tmp_path, *words, "--on", "crash=swap", "suspect.py") as launch:
+        launch.until("attempt 1", 2)
+        launch.until("n02 was checked: ", 1)
+        launch.child.send_signal(signal.SIGTERM)
+        assert launch.ends() == 143, launch.printed
+    nothing_is_left(hosts)
+
+
 def test_an_elastic_run_goes_on_without_a_lost_host(hosts: Hosts, tmp_path: Path) -> None:
     (tmp_path / "elastic.py").write_text(
         "import os, time, torch, torch.distributed as dist\n"

@@ -40,6 +40,7 @@ _UNEQUAL = (
     (r"\b\d+\.\d+(e[+-]?\d+)?\b|\b\d{4,}\b", "N"),
     (r"graph\.py:\d+", "graph.py:N"),
     (r'File "[^"]*/', 'File "'),
+    (r"(?m)^[ ~^]+$", ""),  # Python 3.13 marks the place in a line of a traceback
     # of a busy machine
     (r"(?m)^distrun: (waiting .* for nodes|rank \d+ has raised .* has not ended).*$", ""),
     (r"norm \S+|loss \S+", "N"),

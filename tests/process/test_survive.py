@@ -74,6 +74,27 @@ def test_a_spare_takes_the_place_of_the_node_that_is_suspected(
     assert (second["failure"], second["nodes"], second["last_step"]) == ("", ["node0", "node2"], 20)
 
 
+def test_a_node_that_is_suspected_is_checked_beside_the_next_attempt(
+    distrun: Run, tmp_path: Path
+) -> None:
+    script = tmp_path / "waits.py"
+    script.write_text(
+        "import os, time\n"
+        "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and os.environ['RANK'] == '1':\n"
+        "    raise SystemExit(3)\n"
+        "known = os.environ['DISTRUN_RUN_DIR'] + '/nodes.json'\n"
+        "while not (os.path.exists(known) and 'check' in open(known).read()):\n"
+        "    time.sleep(0.1)\n"
+    )
+    words = ("--nodes", 2, "--nproc-per-node", 1, "--spare", 1, "--on", "crash=swap")
+    result = distrun("launch", *words, "--time-limit", "50s", script, timeout_s=80)
+    assert result.returncode == 0, result.stderr
+    assert "node1 was checked: " in result.stderr
+    (noted,) = json.loads((only_run(tmp_path) / "nodes.json").read_text())
+    (event,) = events_of(tmp_path, "suspect_checked")
+    assert noted["check"] == {name: event[name] for name in ("failed", "warned")}
+
+
 def test_a_spare_without_work_ends_with_the_run_and_costs_nothing(
     distrun: Run, tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ def make_interpreter(directory: Path) -> Path:
             (site / source.name).symlink_to(source)
             if (libraries := source.with_name(f"{name}.libs")).exists():
                 (site / libraries.name).symlink_to(libraries)
+            for about in source.parent.glob(f"{name}-*.dist-info"):  # its entry points
+                (site / about.name).symlink_to(about)
     return directory / "bin/python"
 
 

@@ -300,6 +300,14 @@ def _hang(event: Mapping[str, Any]) -> str:
     return f"{event['verdict']['sentence']}\n--on-hang observe: the run goes on"
 
 
+def _suspect_checked(event: Mapping[str, Any]) -> str:
+    told = event["failed"][:_FINDINGS_SHOWN] or ["nothing is wrong with it"]
+    more = len(event["failed"]) - len(told)
+    left = f"; and {more} more, in nodes.json" if more > 0 else ""
+    return f"{event['host']} was checked: {'; '.join(told)}{left}"
+
+
+_FINDINGS_SHOWN = 2
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "waiting": _waiting,
     "notice": lambda e: str(e["message"]),
@@ -313,6 +321,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"{e['host']} is back: it gets ranks at the next"
         f" {'checkpoint' if e['regrow'] else 'restart'}"
     ),
+    "suspect_checked": _suspect_checked,
     "spare_lost": lambda e: f"lost the spare {e['why'] or e['host']}",
     "node_lost": lambda e: f"lost {e['why'] or e['host']}; stopping the others",
     "rank_stays": _stays,

@@ -1,14 +1,21 @@
-"""A rank that is asked for its stacks is not disturbed by that, whatever its threads do."""
+"""A rank that is asked for its stack is not disturbed by that, whatever its threads do."""
 
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from distrun.agent.rank import Rank
+from distrun.agent.records import Records
+from distrun.agent.stack_request import StackRequest
 from distrun.signals import STACKS
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +43,9 @@ TIMES = 1500
 """With the stacks of all threads, CPython 3.10 to 3.13 fell within 29 to 669."""
 
 
-@pytest.mark.skipif(not STACKS, reason="there is no signal for stacks here")
+pytestmark = pytest.mark.skipif(not STACKS, reason="there is no signal for stacks here")
+
+
 def test_a_rank_with_a_thread_at_work_tells_where_its_main_thread_is_and_lives_on(
     tmp_path: Path,
 ) -> None:
@@ -64,3 +73,91 @@ def test_a_rank_with_a_thread_at_work_tells_where_its_main_thread_is_and_lives_o
     told = (tmp_path / "stacks").read_text()
     assert told.count("in main") == TIMES
     assert "in work" not in told
+
+
+# --- the request of the agent ---------------------------------------------------------------
+
+PREPARED = f"""
+import ctypes, json, os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from distrun.agent.rank_boot import prepare
+prepare(int(sys.argv[1]), int(sys.argv[2]))
+"""
+CHURNS = """
+def called(n):
+    return n if n < 1 else called(n - 1) + len([x for x in (lambda: n,)])
+
+def work():
+    while True:
+        called(5)
+        json.loads(json.dumps([1, 2]))
+
+print("ready", flush=True)
+work()
+"""
+IN_C = """
+def held():
+    ctypes.PyDLL(None).sleep(30)  # it keeps the GIL
+
+print("ready", flush=True)
+held()
+"""
+SLEEPS = """
+def waits():
+    time.sleep(1000)
+
+print("ready", flush=True)
+waits()
+"""
+
+
+@contextmanager
+def prepared(script: str) -> Iterator[tuple[Rank, Records, subprocess.Popen[bytes]]]:
+    """A rank without a recorder that runs a script."""
+    with selectors.DefaultSelector() as selector:
+        rank = Rank(0, apart=False)
+        records = Records(selector, lambda: [rank.pid])
+        fds = rank.open([None] * 3)
+        child = subprocess.Popen(
+            [sys.executable, "-c", PREPARED + script, *map(str, fds[3:])],
+            pass_fds=fds[3:],
+            stdout=subprocess.PIPE,
+        )
+        rank.pid = child.pid
+        for fd in fds:
+            os.close(fd)
+        try:
+            assert child.stdout and child.stdout.readline() == b"ready\n"
+            yield rank, records, child
+        finally:
+            child.kill()
+            child.communicate()
+            records.close()
+            rank.close()
+
+
+def answer(rank: Rank, records: Records) -> str:
+    """Ask once, as the agent does."""
+    request = StackRequest(rank, records, time.monotonic(), examines=False)
+    deadline = time.monotonic() + 30
+    while not request.is_done and time.monotonic() < deadline:
+        request.advance(time.monotonic())
+        time.sleep(0.02)  # as often as the agent does
+    return request.text()
+
+
+def test_a_main_thread_that_runs_python_is_not_read_while_its_frames_change() -> None:
+    with prepared(CHURNS) as (rank, records, child):
+        for _ in range(5):
+            told = answer(rank, records)
+            assert "in work\n" in told if sys.version_info < (3, 13) else not told
+        assert child.poll() is None, "it crashed"
+
+
+@pytest.mark.parametrize(("script", "function"), [(IN_C, "held"), (SLEEPS, "waits")])
+def test_a_main_thread_that_stands_still_is_read_from_c(script: str, function: str) -> None:
+    with prepared(script) as (rank, records, child):
+        deadline = time.monotonic() + 60
+        while f"in {function}\n" not in (told := answer(rank, records)):
+            assert time.monotonic() < deadline, told  # it may not be there yet
+        assert child.poll() is None

@@ -274,7 +274,7 @@ def test_a_signal_goes_to_ranks_that_it_does_not_end_and_the_others_are_named(
 def test_every_live_rank_says_where_it_is_and_one_that_cannot_is_not_waited_for(
     peer: Peer, hearing: tuple[PlayedRank, PlayedRank]
 ) -> None:
-    peer.commands("stacks")
+    peer.commands("stacks", examines=True)
     silent, told = peer.turn_until_told(2)
     assert (silent["rank"], silent["stacks"]) == (0, "")
     assert told["rank"] == 1 and 'File "<string>", line' in told["stacks"]

@@ -142,7 +142,7 @@ def test_a_hostfile_of_a_config_file_is_relative_to_that_file(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("''", "is a directory"), (r'"a\u0000"', r"a\x00': embedded null byte")]
+    ("name", "said"), [("''", "is a directory"), (r'"a\u0000"', r"a\x00': its name has a NUL")]
 )
 def test_a_hostfile_that_cannot_be_read_is_refused(here: Path, name: str, said: str) -> None:
     error = refusal({"script": "train.py"}, toml(Path("c.toml"), f"hostfile = {name}"))

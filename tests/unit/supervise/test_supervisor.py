@@ -96,7 +96,7 @@ def test_a_signal_asks_where_the_ranks_are_and_is_passed_on_with_the_grace(playe
     it = played()
     it.it._take_signal(INT)
     stop = {"command": "stop", "signal": INT, "grace_s": 30.0}
-    assert it.commands() == [[{"command": "stacks"}, stop]] * 2
+    assert it.commands() == [[{"command": "stacks", "examines": False}, stop]] * 2
     (event,) = it.events("stopping")
     assert (event["reason"], event["grace_s"]) == ("SIGINT", 30.0)
 
