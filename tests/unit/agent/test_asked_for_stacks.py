@@ -97,7 +97,7 @@ work()
 """
 IN_C = """
 def held():
-    ctypes.PyDLL(None).sleep(30)  # it keeps the GIL
+    ctypes.PyDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)  # with the GIL
 
 print("ready", flush=True)
 held()
