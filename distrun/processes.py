@@ -237,6 +237,19 @@ def send(pid: int, signum: int) -> bool:
     return True
 
 
+def send_to_main_thread(pid: int, signum: int) -> None:
+    """Send a signal to the first thread of a process, if it still exists.
+
+    The kernel may give a signal to the process to any thread that does not block it (signal(7)).
+    """
+    try:
+        tgkill = ctypes.CDLL(None).tgkill
+    except AttributeError:  # not Linux, or a C library before glibc 2.30
+        send(pid, signum)
+    else:
+        tgkill(pid, pid, signum)
+
+
 def send_group(pgid: int, signum: int) -> None:
     """Send a signal to a process group, if it still exists."""
     try:

@@ -7,7 +7,7 @@ Python, they may be half made: asked without a pause, a busy thread of Python 3.
 1. The recorder's thread tells it (agent/recorder.py): with the GIL nothing changes.
 2. A main thread that waits in the kernel, or whose recorder has not answered for a second, so that
    it is in C, stands still: faulthandler reads it.
-3. One without a recorder that runs for a second is read before Python 3.13, and later only in an
+3. One without a recorder that runs on is read before Python 3.13, and later only in an
    examination for a hang: there it is in C, or in a loop that calls nothing.
 """
 
@@ -19,12 +19,14 @@ from typing import Any
 
 from distrun.agent.rank import Rank
 from distrun.agent.records import Records
-from distrun.processes import send, state_of
+from distrun.processes import send_to_main_thread, state_of
 from distrun.signal_masks import catches
 from distrun.signals import STACKS
 
 _IN_C_AFTER_S = 1.0
-"""The GIL changes hands every 5 ms, if bytecode runs."""
+"""The recorder gets the GIL within 5 ms, if bytecode runs."""
+_RUNS_AFTER_S = 0.3
+"""A main thread that runs that long is not seen to wait."""
 _IS_ROBUST = sys.version_info < (3, 13)
 
 
@@ -59,7 +61,8 @@ class StackRequest:
             before, self._nbytes = self._nbytes, self.rank.stacks_nbytes
             self.is_done = bool(before) and self._nbytes == before  # it writes no more
         else:
-            self._may_send(late=now - self._asked_at >= _IN_C_AFTER_S)
+            limit_s = _IN_C_AFTER_S if self._records.has(self.rank.pid) else _RUNS_AFTER_S
+            self._may_send(late=now - self._asked_at >= limit_s)
 
     def text(self) -> str:
         """Return its stack as faulthandler writes it, "" if there is none."""
@@ -76,7 +79,7 @@ class StackRequest:
             self.is_done = True
             return
         self._is_sent = True
-        send(pid, STACKS)
+        send_to_main_thread(pid, STACKS)
 
 
 def _as_faulthandler(frames: Sequence[Any]) -> str:

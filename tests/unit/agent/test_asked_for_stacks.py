@@ -16,6 +16,7 @@ import pytest
 from distrun.agent.rank import Rank
 from distrun.agent.records import Records
 from distrun.agent.stack_request import StackRequest
+from distrun.processes import send_to_main_thread
 from distrun.signals import STACKS
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +64,7 @@ def test_a_rank_with_a_thread_at_work_tells_where_its_main_thread_is_and_lives_o
         assert rank.stdin
         assert rank.stdout.readline() == "ready\n"
         for told in range(TIMES):
-            rank.send_signal(STACKS)
+            send_to_main_thread(rank.pid, STACKS)
             while rank.poll() is None and (tmp_path / "stacks").read_text().count(LAST) <= told:
                 pass  # it writes at once
         rank.communicate("", timeout=30)
