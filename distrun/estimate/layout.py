@@ -67,8 +67,13 @@ class Layout:
         """Return the distance of neighbours along an axis, in ranks."""
         return math.prod(getattr(self, inner) for inner in AXES[AXES.index(axis) + 1 :])
 
-    def require_fits(self, shape: Shape, seq_len: int) -> None:
+    def require_fits(self, shape: Shape, seq_len: int, *, by_cost: bool = False) -> None:
         """Refuse a layout that does not divide the model.
+
+        Args:
+            shape: The model.
+            seq_len: Tokens of a sequence.
+            by_cost: The pipeline's stages may have different numbers of layers.
 
         Raises:
             UsageError: It names the two numbers.
@@ -79,7 +84,7 @@ class Layout:
             ("ffn", shape.ffn, self.tp, "tp"),
             ("vocab", shape.vocab, self.tp, "tp"),
             ("seq_len", seq_len, self.tp, "tp"),
-            ("layers", shape.layers, self.pp * self.rounds, "pp"),
+            ("layers", shape.layers, 1 if by_cost else self.pp * self.rounds, "pp"),
             ("seq_len", seq_len, 2 * self.cp if self.cp > 1 else 1, "cp"),
             ("experts", shape.experts, self.ep, "ep"),
             ("data ranks", self.data, self.ep, "ep"),
@@ -126,6 +131,10 @@ class Formats:
         chunks: Parts in which head and loss run one after another.
         buffered: Gradients are in one buffer that is never freed.
         agrees: The loop reduces the loss and the norm over all ranks, as the recipes do.
+        keeps_outputs: A pipeline's schedule keeps the logits of all micro-batches, as torch's does.
+        by_cost: A pipeline is cut into stages of equal cost, in which the head counts too.
+        loss_in_place: The softmax, and its gradient, overwrite the logits.
+        other_nbytes: What no part of this accounts for, in bytes: without a pipeline, and with one.
         syncs_always: Gradients are reduced in each micro-batch, not in the last alone.
     """
 
@@ -154,6 +163,10 @@ class Formats:
     dropout: bool = False
     chunks: int = 1
     buffered: bool = False
+    keeps_outputs: bool = True
+    by_cost: bool = False
+    loss_in_place: bool = False
+    other_nbytes: tuple[int, int] = (0, 0)
     syncs_always: bool = False
     agrees: bool = False
 
@@ -206,7 +219,7 @@ class Training:
                 f"{self.step.accumulate} micro-batches are above {_MOST_PASSES // self.layout.pp}",
                 "more sequences in each",
             )
-        self.layout.require_fits(self.shape, self.step.seq_len)
+        self.layout.require_fits(self.shape, self.step.seq_len, by_cost=self.formats.by_cost)
         logits = self.step.rows * self.step.seq_len * self.shape.vocab
         if logits > _MOST_LOGITS:
             raise UsageError(

@@ -67,6 +67,19 @@ PRESETS: dict[str, tuple[str, Formats]] = {
         "Megatron-LM: bfloat16 weights, float32 gradients in one buffer, float32 master weights",
         Formats(weights=2, optimizer=12, logits=2, buffered=True, gathers_again=True),
     ),
+    "nanotron": (
+        "bfloat16 weights, float32 gradients and master weights, stages of equal cost",
+        Formats(
+            weights=2,
+            optimizer=12,
+            logits=2,
+            buffered=True,
+            keeps_outputs=False,
+            by_cost=True,
+            loss_in_place=True,
+            other_nbytes=(1690 << 20, 2860 << 20),  # fitted on four published rows
+        ),
+    ),
     "megatron-2022": (
         "the same without flash attention and with dropout, as in arXiv 2205.05198",
         Formats(
@@ -117,5 +130,5 @@ def of_recipe(precision: str, *, sharded: bool, bucket_views: bool, compiled: bo
         found = PRESETS["float32"][1]
     else:
         found = PRESETS["fsdp" if sharded else "autocast"][1]
-    own = {"agrees": True, "copies_heads": True}
-    return replace(found, compiled=compiled, bucket_views=bucket_views, **own)
+    own = replace(found, agrees=True, copies_heads=True)
+    return replace(own, compiled=compiled, bucket_views=bucket_views)

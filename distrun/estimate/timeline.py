@@ -46,6 +46,8 @@ class Timeline:
     def play(self) -> Tape:
         """Return the tape of a step in which optimizer and buckets exist already."""
         self.held.hold_states()
+        if other := self.formats.other_nbytes[self.layout.pp > 1]:
+            self.tape.take("temporary", other)
         in_flight, accumulate = in_flight_of(self.training, self.stage), self._accumulate
         groups = [in_flight] if in_flight > 1 or accumulate == 1 else [1] * min(_PASSES, accumulate)
         logits = self._logits_of_others(accumulate - sum(groups))
@@ -60,7 +62,7 @@ class Timeline:
                 logits += one.logits
                 self.tape.give(*part)
                 part = []
-            if self.layout.pp == 1:
+            if not self._keeps_outputs:
                 self.tape.give(*logits)
                 logits = []
         self.tape.begin("optimizer")
@@ -73,7 +75,7 @@ class Timeline:
 
     def _logits_of_others(self, passes: int) -> list[int]:
         """Return the logits of passes that are not played: a pipeline's schedule keeps them all."""
-        if self.layout.pp == 1 or not self.units.is_last or passes <= 0:
+        if not self._keeps_outputs or not self.units.is_last or passes <= 0:
             return []
         return [self.tape.take("temporary", passes * self.activations.logits(self.formats.logits))]
 
@@ -154,13 +156,19 @@ class Timeline:
         if formats.logits != formats.compute:
             made = self._replaced(made, sizes.logits(formats.logits))
         copies = int(formats.loss != formats.logits) + self._more_copies
+        if formats.loss_in_place:
+            copies = 0
         exact = [tape.take("temporary", sizes.logits(formats.loss)) for _ in range(copies)]
         one.loss.append(tape.take("activations", sizes.logits(formats.loss)))
         tape.give(*exact)
-        if formats.keeps_logits or self.layout.pp > 1:
+        if formats.keeps_logits or self._keeps_outputs:
             one.logits.append(made)
         else:
             tape.give(made)
+
+    @property
+    def _keeps_outputs(self) -> bool:
+        return self.layout.pp > 1 and self.formats.keeps_outputs
 
     @property
     def _more_copies(self) -> int:
@@ -220,11 +228,15 @@ class Timeline:
         if not self.units.is_last:
             return tape.take("temporary", sizes.residual), []
         *before, log_softmax = one.loss
-        of_nll = [
-            tape.take("temporary", sizes.logits(formats.loss)) for _ in range(1 + self._more_copies)
-        ]
-        grad = tape.take("temporary", sizes.logits(formats.loss))
-        tape.give(*of_nll, log_softmax)
+        if formats.loss_in_place:
+            grad = log_softmax
+        else:
+            of_nll = [
+                tape.take("temporary", sizes.logits(formats.loss))
+                for _ in range(1 + self._more_copies)
+            ]
+            grad = tape.take("temporary", sizes.logits(formats.loss))
+            tape.give(*of_nll, log_softmax)
         self.held.gather(self.units.last_place)
         self.held.drop_buffer()
         now = formats.loss

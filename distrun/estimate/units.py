@@ -113,8 +113,23 @@ def units_of(training: Training, stage: int) -> Units:
     return Units(
         made("embedding", embedding) if apart else None,
         made("block", shape.block()),
-        shape.layers // layout.pp,
+        _layers_of(training, stage),
         made("root", (*(() if apart else embedding), *end)),
         is_first,
         is_last,
     )
+
+
+def _layers_of(training: Training, stage: int) -> int:
+    """Return the layers of a stage: equally many, or of equal cost.
+
+    By cost a stage takes layers until it exceeds its share (nanotron, `get_block_compute_costs`).
+    """
+    shape, pp = training.shape, training.layout.pp
+    if not training.formats.by_cost:
+        return shape.layers // pp
+    one = 4 * shape.dim * shape.queries + 3 * shape.ffn * shape.dim
+    whole = shape.layers * one + shape.vocab * shape.dim
+    ends = [min(shape.layers, whole * n // pp // one + 1) for n in range(1, pp)]
+    begins = [0, *ends]
+    return [*ends, shape.layers][stage] - begins[stage]

@@ -10,6 +10,7 @@ from distrun.estimate import formula
 from distrun.estimate.layout import Layout, Recompute, Step, Training
 from distrun.estimate.presets import preset
 from distrun.estimate.shape import Shape
+from distrun.estimate.units import units_of
 from tests.unit.estimate.published import of_memory, rows
 
 GIB = 2**30
@@ -41,3 +42,32 @@ def test_torchtune_on_one_gpu(recompute: Recompute, chunks: int, gib: float, lim
     step = Step(4096, 2, recompute=recompute)
     work = formula.work(Training(shape, Layout(), formats, step))
     assert work.allocated / GIB == pytest.approx(gib, rel=limit)
+
+
+# huggingface.co/nanotron/old_bench: 1B, 4.19 M tokens a step, MiB. The vocabulary (49152) and what
+# the preset adds, without and with a pipeline, were fitted on these rows.
+NANOTRON = [
+    (1, 8, 1, 8, 16891, 17044),
+    (4, 2, 1, 8, 43651, 44378),
+    (1, 4, 2, 8, 25707, 26100),
+    (2, 1, 4, 4, 39057, 39710),
+]
+
+
+@pytest.mark.parametrize(("dp", "tp", "pp", "sequences", "allocated", "reserved"), NANOTRON)
+def test_nanotron_on_8_gpus(
+    dp: int, tp: int, pp: int, sequences: int, allocated: int, reserved: int
+) -> None:
+    shape = Shape(24, 2048, 32, 32, 64, 4096, 49152, tied=True)
+    step = Step(4096, sequences, 1024 // (dp * sequences))
+    training = Training(shape, Layout(replicate=dp, tp=tp, pp=pp), preset("nanotron"), step)
+    stages = [formula.work(training, stage) for stage in formula.extreme_stages(training)]
+    fullest = max(stages, key=lambda work: work.allocated)
+    assert fullest.allocated / 2**20 == pytest.approx(allocated, rel=LIMITS["allocated"])
+    assert fullest.reserved_nbytes / 2**20 == pytest.approx(reserved, rel=LIMITS["reserved"])
+
+
+def test_stages_of_equal_cost_hold_fewer_layers_beside_the_head() -> None:
+    shape = Shape(24, 2048, 32, 32, 64, 4096, 49152, tied=True)
+    training = Training(shape, Layout(pp=4), preset("nanotron"), Step(4096, 1, 8))
+    assert [units_of(training, stage).layers for stage in range(4)] == [7, 7, 6, 4]
