@@ -235,14 +235,14 @@ def cpu(cores: float, memory_nbytes: int, nproc_per_node: int) -> Kind:
     return Kind(
         "cpu",
         memory_nbytes // nproc_per_node,
-        20 * GB / nproc_per_node,
+        40 * GB / nproc_per_node,
         (single / 2, single, single / 2),
         matmul=0.7,
         half_dim=16,
-        attention=0.1,
+        attention=0.25,
         link_bytes_per_s=2 * GB,
         nics=1,
         nic_bytes_per_s=1.25 * GB,
         host_bytes_per_s=10 * GB,
-        source="32 FLOPs a cycle and core at 2.5 GHz, 20 GB/s of memory: not measured",
+        source="32 FLOPs a cycle and core at 2.5 GHz, 40 GB/s of memory: a rule of thumb",
     )

@@ -189,6 +189,8 @@ class Progress:
     def evaluated(self, done: int, loss: Tensor, share: float | None = None) -> float:
         """Report an evaluation; return the mean loss over the ranks.
 
+        Its all_reduce asks too whether a rank was told to end meanwhile, as that of `agree` does.
+
         Args:
             done: How many training steps are done.
             loss: This rank's mean over its part of the validation data.
@@ -198,9 +200,13 @@ class Progress:
             DivergedError: The mean is not finite.
         """
         share = 1 / self._place.world_size if share is None else share
-        total = loss.double() * share
-        dist.all_reduce(total)
-        if not math.isfinite(mean := float(total)):
+        told = torch.tensor([0.0, *preempt.wishes()], dtype=torch.float64, device=loss.device)
+        told[0].add_(loss, alpha=share)
+        dist.all_reduce(told)
+        mean, stop, save = told.tolist()
+        preempt.agree(bool(stop), bool(save) or preempt.save_wanted())
+        self.stop = self.stop or bool(stop)
+        if not math.isfinite(mean):
             raise diverged(f"the validation loss is {mean:g} after step {done}", self._good())
         if self._place.rank == 0:
             print(f"step {done}/{self._config.steps}  validation loss {mean:.7f}", flush=True)

@@ -263,6 +263,15 @@ def test_a_stopped_run_is_gone_on_with_in_the_same_record(
     assert again.returncode == 2 and "has succeeded" in again.stderr
 
 
+def test_a_signal_during_an_evaluation_needs_no_further_step(launched: Launch) -> None:
+    settings = ("--steps", 30, "--batch-size", 8, "--seq-len", 32)
+    it = launched("--nproc-per-node", 2, GPT, *settings, "--eval-every", 2, "--eval-batches", 900)
+    wait_for_step(it.cwd, 2)  # it is logged before the evaluation begins
+    it.process.send_signal(signal.SIGTERM)
+    code, said = it.end(60)
+    assert code == 143 and "preempted by SIGTERM, saved at step 2\n" in said, said
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -1,0 +1,127 @@
+"""What `distrun estimate` predicts of training on this CPU, against what is measured.
+
+    python -m benchmarks.estimate_cpu [--recipes ddp_gpt,fsdp,tp,zero1] [--steps 12]
+
+Two ranks. Of each recipe two runs of other sizes calibrate: a straight line from predicted to
+measured, for the time of a step and for the resident memory of rank 0, which holds the interpreter
+and torch too. Then two sizes are predicted and measured. Goals: memory within 10 %, time within
+25 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.sides import ENVIRON
+from distrun.api import calibration
+from distrun.api.estimate import Asked, estimate
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+FLAGS = {"tp": ("--no-tied",)}
+SIZES = {
+    "calibrate": (("124M", 64, 8), ("350M", 64, 4)),
+    "predict": (("124M", 256, 8), ("350M", 128, 4)),
+}
+"""Size of the model, tokens of a sequence, sequences of a step."""
+NPROC = 2
+MEMORY_GOAL, TIME_GOAL = 0.10, 0.25
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One size: bytes and seconds, predicted and measured."""
+
+    name: str
+    predicted: tuple[float, float]
+    measured: tuple[float, float]
+
+
+def pair(recipe: str, size: tuple[str, int, int], steps: int) -> Pair:
+    """Predict and measure one size."""
+    model, seq_len, batch = size
+    words = [
+        *(str(RECIPES / f"{recipe}.py"), "--size", model, "--seq-len", str(seq_len)),
+        *("--batch-size", str(batch), *FLAGS.get(recipe, ())),
+    ]
+    found = estimate(Asked(words=tuple(words), gpus=f"{NPROC}:cpu"), with_remedies=False).found
+    assert found.time is not None  # the kind is named
+    more = ("--steps", str(steps), "--log-every", "1", "--eval-batches", "1", "--no-save")
+    with tempfile.TemporaryDirectory(prefix="distrun-bench-") as name:
+        launch = [sys.executable, "-m", "distrun", "launch", "--no-report", "--runs-dir", name]
+        subprocess.run(
+            [*launch, "--nproc-per-node", str(NPROC), *words, *more],
+            cwd=name,
+            env=ENVIRON,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=900,
+        )
+        (run,) = (path for path in Path(name).iterdir() if (path / "run.json").is_file())
+        step_s, nbytes = calibration.ran(run).step_s, peak_nbytes(run)
+    return Pair(
+        f"{model}, {batch} x {seq_len}",
+        (found.memory.allocated, found.time.total),
+        (nbytes, step_s),
+    )
+
+
+def peak_nbytes(run: Path) -> int:
+    """Return the largest resident size that rank 0 has logged."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return max(int(line["memory_nbytes"]) for line in map(json.loads, lines) if "loss" in line)
+
+
+def line_through(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return offset and slope of the line through two points; through 0 if it would fall."""
+    (x1, y1), (x2, y2) = points
+    slope = (y2 - y1) / (x2 - x1)
+    offset = y1 - slope * x1
+    if slope > 0 and offset >= 0:
+        return offset, slope
+    return 0.0, (y1 + y2) / (x1 + x2)
+
+
+def compare(recipe: str, steps: int) -> bool:
+    """Print the comparison of a recipe; return whether it is within the goals."""
+    known = [pair(recipe, size, steps) for size in SIZES["calibrate"]]
+    lines = [line_through([(p.predicted[i], p.measured[i]) for p in known]) for i in (0, 1)]
+    good = True
+    for size in SIZES["predict"]:
+        found = pair(recipe, size, steps)
+        memory, time_s = (
+            offset + slope * found.predicted[i] for i, (offset, slope) in enumerate(lines)
+        )
+        errors = memory / found.measured[0] - 1, time_s / found.measured[1] - 1
+        good = good and abs(errors[0]) <= MEMORY_GOAL and abs(errors[1]) <= TIME_GOAL
+        print(
+            f"{recipe:8} {found.name:16}"
+            f" memory {memory / MIB:6.0f} of {found.measured[0] / MIB:6.0f} MiB ({errors[0]:+.1%})"
+            f"  step {time_s * 1e3:6.0f} of {found.measured[1] * 1e3:6.0f} ms ({errors[1]:+.1%})",
+            flush=True,
+        )
+    return good
+
+
+def main() -> int:
+    """Compare; returns 1 if a prediction is beyond the goals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", default="ddp_gpt,fsdp,tp,zero1")
+    parser.add_argument("--steps", type=int, default=12)
+    options = parser.parse_args()
+    print(f"predicted of measured, {NPROC} ranks; goals {MEMORY_GOAL:.0%} and {TIME_GOAL:.0%}")
+    results = [compare(recipe, options.steps) for recipe in options.recipes.split(",")]
+    print("all within the goals" if all(results) else "BEYOND the goals")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
