@@ -48,7 +48,10 @@ def table(
     drawn = Table(first, *others, box=None, pad_edge=False, header_style="bold")
     for row in lines:
         drawn.add_row(*map(Text, row))  # a name may look like markup
-    console.print(drawn, highlight=False)
+    with console.capture() as captured:
+        console.print(drawn, highlight=False)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
 
 
 def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
