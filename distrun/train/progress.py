@@ -212,7 +212,7 @@ class Progress:
             print(f"step {done}/{self._config.steps}  validation loss {mean:.7f}", flush=True)
             self._write(done, {"validation_loss": mean})
         self._mark = time.perf_counter()
-        return mean
+        return float(mean)
 
     def _write(self, done: int, values: dict[str, float]) -> None:
         metrics.log(done, total_steps=self._config.steps, **values)

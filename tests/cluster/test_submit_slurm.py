@@ -199,6 +199,57 @@ def test_a_preempted_job_goes_on_in_the_same_record(slurm: Slurm, tmp_path: Path
     assert "begun 0 attempt 0" in log and "begun 0 attempt 1" in log
 
 
+SLOW = """
+import sys, time
+sys.path.insert(0, {recipes!r})
+import ddp_gpt
+
+batch = ddp_gpt.batch
+
+def slow_batch(*args):
+    time.sleep(0.2)
+    return batch(*args)
+
+ddp_gpt.batch = slow_batch
+ddp_gpt.main()
+"""
+
+
+def test_a_preempted_recipe_ends_with_the_loss_of_an_undisturbed_one(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW.format(recipes=str(RECIPE.parent)))
+    flags = ("--steps", "50", "--batch-size", "4", "--seq-len", "16", "--eval-every", "0")
+    words = ("slow.py", *flags, "--precision", "float64", "--log-every", "1")
+    spot = ("--partition", "spot", "--requeue", "--grace", "10")
+    with submitted(slurm, tmp_path, *TWO, *spot, *words) as launch:
+        launch.until("step 3/50 ")
+        other = hold_the_nodes(slurm, tmp_path)
+        launch.until("PENDING (")
+        slurm.run("scancel", other)
+        assert launch.ends() == 0, launch.printed
+    assert record(tmp_path)["attempts"] == 2
+    (alone := tmp_path / "alone").mkdir()
+    (alone / "slow.py").write_text((tmp_path / "slow.py").read_text().replace("0.2", "0"))
+    undisturbed = subprocess.run(
+        [sys.executable, "-m", "distrun", "launch", "--nproc-per-node", "2", *words],
+        cwd=alone,
+        capture_output=True,
+        timeout=LIMIT_S,
+    )
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-12)
+
+
+def losses(cwd: Path) -> dict[int, float]:
+    """Return the loss of every step."""
+    (file,) = (cwd / "runs").glob("*/metrics.jsonl")
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    found = {each["step"]: each["loss"] for each in told if "loss" in each}
+    assert found.keys() == set(range(1, 51))
+    return found
+
+
 def test_the_time_limit_is_near_and_the_job_is_put_back(slurm: Slurm, tmp_path: Path) -> None:
     """A minute is Slurm's shortest limit: the warning comes at any time within it."""
     (tmp_path / "signalled.py").write_text(SIGNALLED)
