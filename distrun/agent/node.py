@@ -73,7 +73,7 @@ class Node:
             "signal": self._signal,
             "interrupt": self._interrupt,
             "look": lambda _: self._looks.look(),
-            "stacks": lambda told: self._looks.stacks(examines=told["examines"]),
+            "stacks": lambda told: self._looks.stacks(examines=told.get("examines", False)),
             "stdin": self._stdin_came,
             "stop": self._stop,
             "kill": lambda _: self._ending.kill(self._live()),
