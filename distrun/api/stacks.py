@@ -19,7 +19,7 @@ _LIMIT_S = 15.0
 _STACKS_NBYTES = 1 << 20
 _STATES = {
     "D": "the kernel holds it (state D): a disk or a network file system that does not answer?",
-    "R": "it runs, without process groups, and can then not be read from Python 3.13 on",
+    "R": "it runs and has no process group: from Python 3.13 on that is not safe to read",
     "T": "it is stopped (SIGSTOP, Ctrl-Z): SIGCONT lets it go on",
     "t": "a debugger holds it",
     "Z": "it has ended",
