@@ -224,7 +224,9 @@ def flow(
     is_first, is_last = "0" in stages, str(config.pp - 1) in stages
     inputs = [tokens.flatten(0, 1)] if is_first else []  # the schedule cuts it up again
     with autocast(config.precision, tokens.device):
-        run(*inputs, target=targets.flatten(0, 1) if is_last else None, losses=losses)
+        last = targets.flatten(0, 1) if is_last else None
+        # without the outputs: else the logits of all micro-batches stay until the step's end
+        run(*inputs, target=last, losses=losses, return_outputs=False)
     if not is_last:
         return torch.zeros((), device=tokens.device)
     return torch.stack(losses).detach().mean()

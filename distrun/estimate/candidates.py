@@ -150,6 +150,8 @@ def _formats(asked: Formats, recipe: str, layout: Layout) -> Formats:
     whole = recipe != "pp_fsdp_tp"
     found = PRESETS[casts][1]
     same = {name: getattr(asked, name) for name in ("compiled", "agrees", "copies_heads")}
+    if layout.pp > 1:
+        found = replace(found, keeps_logits=True, keeps_outputs=False)
     return replace(found, bucket_views=views, loss_parallel=whole, **same)
 
 

@@ -258,6 +258,8 @@ def _formats(script: Script, settings: Mapping[str, Any], layout: Layout) -> For
         bucket_views=views,
         compiled=settings["compile"],
     )
+    if layout.pp > 1:
+        found = replace(found, keeps_logits=True, keeps_outputs=False)
     if layout.pp > 1 and layout.tp > 1:
         return replace(found, loss_parallel=False)
     return replace(found, loss_parallel=settings.get("loss_parallel", True))

@@ -41,6 +41,8 @@ class Timeline:
         self.held = Holdings(training, self.units, self.tape)
         self.activations = Activations(training)
         self.ops: tuple[Op, ...] = self.activations.block()
+        self.cast_once: list[int] | None = None
+        """Weights that autocast has cast for all micro-batches of a pipeline's step."""
         self.kept = kept_of_block(self.ops, training.step.recompute, compiled=self.formats.compiled)
 
     def play(self) -> Tape:
@@ -54,7 +56,7 @@ class Timeline:
         part = self._part_of_a_pass()
         for number, count in enumerate(groups):
             self.tape.begin("forward")
-            stack = [self._forward() for _ in range(count)]
+            stack = [self._forward_cast_once() for _ in range(count)]
             self.tape.begin("backward")
             for place, one in enumerate(stack):
                 last = number == len(groups) - 1 and place == count - 1
@@ -65,6 +67,7 @@ class Timeline:
             if not self._keeps_outputs:
                 self.tape.give(*logits)
                 logits = []
+        self.tape.give(*(self.cast_once or ()))
         self.tape.begin("optimizer")
         if self.layout.tp > 1 and not self.layout.fully_sharded and self.units.is_first:
             # the embedding's gradient is whole until clipping cuts it
@@ -116,9 +119,17 @@ class Timeline:
             held.reshard(root)
         return one
 
+    def _forward_cast_once(self) -> _Pass:
+        """Play one forward; a pipeline's micro-batches share one autocast, and so its copies."""
+        one = self._forward()
+        if self.layout.pp > 1 and self.cast_once is None:
+            self.cast_once = [*one.casts, *one.head_cast]
+            one.casts, one.head_cast = [], []
+        return one
+
     def _cast(self, elements: int) -> list[int]:
         """Return the copies of weights that autocast makes, and autograd saves."""
-        if not self.formats.autocast:
+        if not self.formats.autocast or self.cast_once is not None:
             return []
         return [self.tape.take("activations", self.formats.compute * elements)]
 
