@@ -51,7 +51,11 @@ class Timeline:
         if other := self.formats.other_nbytes[self.layout.pp > 1]:
             self.tape.take("temporary", other)
         in_flight, accumulate = in_flight_of(self.training, self.stage), self._accumulate
-        groups = [in_flight] if in_flight > 1 or accumulate == 1 else [1] * min(_PASSES, accumulate)
+        if in_flight > 1:  # behind the first ones FSDP's whole gradients wait
+            twice = self.layout.fully_sharded and accumulate >= 2 * in_flight
+            groups = [in_flight] * (2 if twice else 1)
+        else:
+            groups = [1] * min(_PASSES, accumulate)
         logits = self._logits_of_others(accumulate - sum(groups))
         part = self._part_of_a_pass()
         for number, count in enumerate(groups):
