@@ -178,10 +178,11 @@ class Rank:
         return os.fstat(self._stacks_fd).st_size
 
     def read_stacks(self) -> str:
-        """Return what faulthandler has written since."""
+        """Return what faulthandler has written since; a crash stays, for the end that follows."""
         data = os.pread(self._stacks_fd, _STACKS_LIMIT_NBYTES, 0)
-        os.ftruncate(self._stacks_fd, 0)
-        os.lseek(self._stacks_fd, 0, os.SEEK_SET)
+        if _CRASH not in data:
+            os.ftruncate(self._stacks_fd, 0)
+            os.lseek(self._stacks_fd, 0, os.SEEK_SET)
         return _without_recorder(data.decode(errors="replace"))
 
     def kill(self) -> None:

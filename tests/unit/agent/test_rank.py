@@ -116,3 +116,20 @@ def test_a_request_for_stacks_that_ends_a_rank_on_its_way_out_is_no_crash(rank: 
     rank.take_leave(LEAVING)
     rank.status = int(STACKS)
     assert rank.exit_code == 0
+
+
+FRAME = b'  File "a.py", line 1 in f\n'
+
+
+def test_the_stack_of_a_crash_is_still_there_at_the_end_when_it_was_asked_for_before(
+    rank: Rank,
+) -> None:
+    os.write(rank._stacks_fd, b"Fatal Python error: Segmentation fault\n\n" + FRAME)
+    assert "line 1 in f" in rank.read_stacks()
+    assert "line 1 in f" in rank.read_stacks()
+
+
+def test_a_stack_that_was_read_is_gone(rank: Rank) -> None:
+    os.write(rank._stacks_fd, b"Current thread (most recent call first):\n" + FRAME)
+    assert "line 1 in f" in rank.read_stacks()
+    assert not rank.read_stacks()
