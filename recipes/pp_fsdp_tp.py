@@ -220,13 +220,11 @@ def flow(
     config: Config,
 ) -> Tensor:
     """Send all micro-batches through the stages, as in pp.py; return their mean loss."""
-    losses: list[Tensor] = []
-    is_first, is_last = "0" in stages, str(config.pp - 1) in stages
-    inputs = [tokens.flatten(0, 1)] if is_first else []  # the schedule cuts it up again
+    losses, is_last = list[Tensor](), str(config.pp - 1) in stages
+    inputs = [tokens.flatten(0, 1)] if "0" in stages else []  # the schedule cuts it up again
     with autocast(config.precision, tokens.device):
         last = targets.flatten(0, 1) if is_last else None
-        # without the outputs: else the logits of all micro-batches stay until the step's end
-        run(*inputs, target=last, losses=losses, return_outputs=False)
+        run(*inputs, target=last, losses=losses, return_outputs=False)  # all logits would stay
     if not is_last:
         return torch.zeros((), device=tokens.device)
     return torch.stack(losses).detach().mean()
