@@ -26,7 +26,7 @@ from distrun.api.estimate import Asked, estimate
 RECIPES = Path(__file__).parents[1] / "recipes"
 FLAGS = {"tp": ("--no-tied",)}
 SIZES = {
-    "calibrate": (("124M", 64, 8), ("350M", 64, 4)),
+    "calibrate": (("124M", 64, 8), ("350M", 256, 4)),
     "predict": (("124M", 256, 8), ("350M", 128, 4)),
 }
 """Size of the model, tokens of a sequence, sequences of a step."""
