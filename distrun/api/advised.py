@@ -75,7 +75,8 @@ def checked(found: Estimate, advice: Advice) -> Advice:
 def _traced(found: Estimate, row: Scored) -> Memory | str:
     """Return what the trace of a row has shown: its memory, or why it would not run.
 
-    Micro-batches after the third need no more memory than the third. What the allocator holds
+    Micro-batches after the third need no more memory than the third; but torch's pipelines have
+    buffers for each, and are traced with all of them. What the allocator holds
     beyond live bytes does not grow by layers evenly: it stays the formula's, which has them all.
     """
     one = row.candidate
