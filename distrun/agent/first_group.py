@@ -25,6 +25,7 @@ _C10D = "torch.distributed.distributed_c10d"
 _REGISTER = "_register_process_group"
 
 _stop: Callable[[], None] | None = None
+_tell: Callable[[], dict[str, Any]] | None = None
 
 
 def watch(environ: Mapping[str, str]) -> None:
@@ -57,14 +58,22 @@ def stop() -> None:
         _stop()
 
 
-def _start(name: str) -> None:
-    global _stop
+def last_calls() -> dict[str, Any]:
+    """Return the last collectives of this rank as its recorder answers, {} without a recorder."""
     try:
-        from distrun.agent.recorder import Recorder
+        return _tell() if _tell is not None else {}
+    except Exception:  # torch may change
+        return {}
+
+
+def _start(name: str) -> None:
+    global _stop, _tell
+    try:
+        from distrun.agent.recorder import Recorder, last_calls
 
         recorder = Recorder(name)
         recorder.start()
-        _stop = recorder.stop
+        _stop, _tell = recorder.stop, last_calls
     except Exception:  # optional: whatever fails, the script must not notice
         pass
 

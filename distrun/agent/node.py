@@ -62,8 +62,7 @@ class Node:
         self._printed = False
         self._mixed = False
         self._metrics: list[dict[str, Any]] = []
-        self._metrics_due = 0.0
-        self._beat_at = 0.0
+        self._metrics_due = self._beat_at = 0.0
         self._orphaned = False
         self._parent = os.getppid()
         self._memory_kills = MemoryKills()
@@ -230,8 +229,7 @@ class Node:
                 self._channel.event("node_signalled", signal=signum)
         if self._to_start is None or self._ending.begun:
             return
-        environs, commands = self._to_start
-        self._to_start = None
+        (environs, commands), self._to_start = self._to_start, None
         self._channel.event("node_stage", stage="starting its ranks")
         self._forks.begin(self._records.environment(os.environ))
         try:
@@ -331,6 +329,8 @@ class Node:
                 self._send_metrics()  # of the steps before it
                 told = {"what": record["what"], "step": record["step"], "time_s": record["time_s"]}
                 self._channel.event("milestone", rank=rank.rank, **told)
+            elif record["report"] == "collectives":
+                self._channel.event("collectives", rank=rank.rank, answer=record["answer"])
             else:
                 rank.take_leave(record)
                 if record["report"] == "error" and rank.left_by_itself:

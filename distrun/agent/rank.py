@@ -32,6 +32,7 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
         **dict.fromkeys(("carriers", "threads"), (list,)),
         "monotonic": (int, float),
     },
+    "collectives": {"answer": (dict,)},
     "leaving": {"monotonic": (int, float)},
 }
 """The reports of a rank, and the fields that each must have."""

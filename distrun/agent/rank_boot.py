@@ -107,7 +107,7 @@ class Reporter:
         error = getattr(sys, "last_value", None)
         if os.getpid() == self.pid and error is not None and _ends_the_script(error):
             self._told = True
-            self._tell(_uncaught(error) | {"threads": _names_of_other_threads()})
+            self._tell_error(error, _names_of_other_threads())
 
     def at_exit(self) -> None:
         """Report that the rank leaves, and why, unless that is reported already."""
@@ -117,9 +117,14 @@ class Reporter:
         if error is None or not _ends_the_script(error):
             self._tell({"report": "leaving"})  # before its peers can see a closed connection
         elif not self._told:
-            self._tell(_uncaught(error) | {"threads": []})
+            self._tell_error(error, [])
         first_group.stop()
         close_gloo()
+
+    def _tell_error(self, error: BaseException, threads: list[str]) -> None:
+        self._tell(_uncaught(error) | {"threads": threads})
+        if isinstance(error, RuntimeError) and (calls := first_group.last_calls()):
+            self._tell({"report": "collectives", "answer": calls})  # a peer of it may be to blame
 
     def _tell(self, record: dict[str, Any]) -> None:
         record["monotonic"] = time.monotonic()

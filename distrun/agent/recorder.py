@@ -28,6 +28,7 @@ LOOK = b"look"
 _REQUEST_NBYTES = 4096
 _END_LIMIT_S = 1.0
 _MOST_GROUPS = 4096
+_LAST_CALLS = 32
 _SAMPLES, _SAMPLE_S = 3, 0.002
 """How often, and how soon, to see whether the main thread runs bytecode."""
 
@@ -145,6 +146,14 @@ class Recorder:
         with suppress(Exception):
             parts["trace"] = torch_private.flight_record().decode(errors="replace")
         return _line(parts, "look" if looks else "record")
+
+
+def last_calls() -> dict[str, Any]:
+    """Return the groups of this rank and its last collectives, for a rank that fails."""
+    trace = json.loads(torch_private.flight_record())
+    trace["entries"] = trace.get("entries", [])[-_LAST_CALLS:]
+    groups = [group._asdict() for group in _known_groups()]
+    return {"time_ns": time.time_ns(), "groups": groups, "trace": trace}
 
 
 def _name_thread() -> None:

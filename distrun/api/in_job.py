@@ -161,14 +161,21 @@ def _without_bad_nodes(found: Submitted) -> str:
 
 
 def proven_bad(run: RunDirectory) -> list[str]:
-    """Return the hosts of a run whose GPU failed, or that failed first twice, in order."""
+    """Return the hosts of a run, in order, whose GPU failed, that failed first twice, or that did
+    not pass their check."""
     try:
         noted = json.loads(run.nodes.read(_NODES_NBYTES))
     except (OSError, ValueError):
         return []
     told = [each for each in noted if isinstance(each, dict)] if isinstance(noted, list) else []
-    hosts = {str(each.get("host")): each.get("kind") in (GPU, BAD_NODE) for each in told}
-    return sorted(host for host, is_bad in hosts.items() if is_bad and _HOST.fullmatch(host))
+    hosts = {str(each.get("host")) for each in told if _is_proof(each)}
+    return sorted(filter(_HOST.fullmatch, hosts))
+
+
+def _is_proof(noted: Mapping[str, Any]) -> bool:
+    check = noted.get("check")
+    failed = bool(check.get("failed")) if isinstance(check, dict) else False
+    return failed or noted.get("kind") in (GPU, BAD_NODE)
 
 
 def _record_that_it_goes_on(run: RunDirectory) -> None:

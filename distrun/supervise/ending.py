@@ -99,14 +99,18 @@ def _preempted(world: World, step: int, stop: Stop | None) -> Ending:
 def _failed(world: World, verdict: Verdict) -> Ending:
     gave_up = any(end.rank == verdict.rank and end.timed_out for end in world.ends)
     hang = world.hangs.at_stop(world.agents, world.ends, gave_up=gave_up)
+    mismatch = world.hangs.at_abort(world.agents, world.ends)
     first = f"rank {verdict.rank} on {verdict.host}"
     summary = f"{first} failed first: {verdict.cause}"
     if hang and gave_up:
         summary = f"{hang.sentence.removeprefix('hang: ')}; then {first} gave up: {verdict.cause}"
-    start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
-    where = start_cold or _where_ranks_were(world, None if gave_up else hang)
+    if mismatch:
+        summary = f"{mismatch.sentence}; then gloo aborted {first}"
+    where = _START_COLD if world.plan.warm and verdict.in_import else ""
+    if not where and not mismatch:
+        where = _where_ranks_were(world, None if gave_up else hang)
     hint = "\n".join(filter(None, (verdict.cure, where)))
-    return Ending("failed", verdict.exit_code, summary, hint, verdict, hang)
+    return Ending("failed", verdict.exit_code, summary, hint, verdict, mismatch or hang)
 
 
 def _stopped(world: World, stop: Stop) -> Ending:

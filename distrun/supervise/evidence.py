@@ -31,6 +31,8 @@ def write_evidence(
             files.append((run.error(end.rank), json.dumps(end.report, indent=1)))
         if end.stacks:
             files.append((run.stacks(end.rank), end.stacks))
+    for rank, told in world.hangs.last_calls.items():
+        files.append((run.flight(rank), json.dumps(told)))
     _write(files, complain)
     write_answers(run, world.where.at_stop, complain)
 

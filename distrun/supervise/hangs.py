@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from distrun.diagnose.hang.aborted import explain_abort, is_abort
 from distrun.diagnose.hang.evidence import Process, Witness
 from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.progress import Look, waited_s
@@ -20,6 +22,7 @@ from distrun.plan.model import LaunchPlan
 from distrun.supervise.agents import Agent, live_ranks
 from distrun.supervise.whereabouts import Answer, Whereabouts
 
+_ABORTED = -signal.SIGABRT
 _CHECK_S = 0.25
 _MOSTLY = 0.75
 """For how much of the limit those must have been idle, too, who are waited for."""
@@ -53,6 +56,8 @@ class Hangs:
         self._observed_until = 0.0
         """When the last of them would have been examined again, if it lasts."""
         self._evidence: dict[int, Answer] = {}
+        self.last_calls: dict[int, Mapping[str, Any]] = {}
+        """What ranks have told of their last collectives when they raised."""
         self._at_stop: dict[int, Witness] = {}
         """What was known of each rank that answered before a stop, but for its answer."""
 
@@ -93,6 +98,10 @@ class Hangs:
                 self._printed[rank],
             )
             self._at_stop[rank] = self._rule.at_stop(rank, host, time.monotonic(), look)
+
+    def raised(self, rank: int, answer: Mapping[str, Any]) -> None:
+        """Note the last collectives of a rank that has raised."""
+        self.last_calls[rank] = answer
 
     def on_time(
         self, agents: Sequence[Agent], ends: Sequence[RankEnd]
@@ -187,6 +196,20 @@ class Hangs:
         if _is_at_work(found, witnesses, _AT_WORK_S):
             return None
         return found if found.is_hang else None
+
+    def at_abort(self, agents: Sequence[Agent], ends: Sequence[RankEnd]) -> HangVerdict | None:
+        """Return which ranks differ if gloo has aborted one for that; else None."""
+        aborted = [e.rank for e in ends if e.exit_code == _ABORTED and is_abort(e.last_words)]
+        if not aborted:
+            return None
+        found = self._witnesses(self._where.at_stop, agents, ends)
+        for end in ends:
+            if end.rank not in aborted and (told := self.last_calls.get(end.rank)):
+                waited = as_stacks(str(end.report["traceback"])) if end.report else ""
+                found[end.rank] = Witness(
+                    end.rank, end.host, record_of(told), stacks=waited, process=Process()
+                )
+        return explain_abort(found, aborted)
 
     def _witnesses(
         self,

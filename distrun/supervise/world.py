@@ -144,6 +144,9 @@ class World(Attempt):
     def _on_looked(self, _: Agent, event: dict[str, Any]) -> None:
         self.hangs.looked(event)
 
+    def _on_collectives(self, _: Agent, event: dict[str, Any]) -> None:
+        self.hangs.raised(event["rank"], event["answer"])
+
     def _on_swept(self, agent: Agent, _: dict[str, Any]) -> None:
         agent.swept = True
 
@@ -234,6 +237,7 @@ _HANDLERS: Mapping[str, Callable[[World, Agent, dict[str, Any]], None]] = {
     "node_broken": World._on_node_broken,
     "stacks": World._on_stacks,
     "looked": World._on_looked,
+    "collectives": World._on_collectives,
     "swept": World._on_swept,
     "milestone": World._on_milestone,
     "node_signalled": World._on_node_signalled,

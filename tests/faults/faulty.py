@@ -142,6 +142,10 @@ def other_shape():
     dist.all_reduce(torch.ones(4000), dist.ReduceOp.MAX)
 
 
+def smaller_shape():
+    dist.all_reduce(torch.ones(40), dist.ReduceOp.MAX)
+
+
 def other_dtype():
     dist.all_reduce(torch.ones(676, dtype=torch.float64))
 

@@ -19,12 +19,7 @@ from tests.faults.running import ONE, TWO, Layout
 from tests.faults.settings import NotHere
 
 LAUNCHES = [
-    pytest.param(
-        case,
-        layout,
-        id=f"{case.id}-{layout.id}",
-        marks=[pytest.mark.xfail(reason=case.open, strict=True)] if case.open else (),
-    )
+    pytest.param(case, layout, id=f"{case.id}-{layout.id}")
     for case in CASES
     for layout in (ONE, TWO)
     if layout in case.layouts

@@ -38,7 +38,7 @@ class Mismatch:
 
 def mismatch_of(case: Case, wait: Wait) -> Mismatch | None:
     """Return how the calls of a collective that waits differ; None if they agree."""
-    parts = tuple(parts_of(wait.calls, lambda rank: _signature(wait.calls[rank])))
+    parts = tuple(parts_of(wait.calls, lambda rank: signature(wait.calls[rank])))
     if len(parts) > 1:
         group = next(g for g in case.groups if g.group is wait.group)
         swapped = _is_swapped(group, wait.seq, parts[0][0], parts[1][0])
@@ -62,8 +62,8 @@ def last_common(case: Case) -> Mismatch | None:
     return None
 
 
-def _signature(call: Collective) -> tuple[object, ...]:
-    """Return what must be equal on all ranks."""
+def signature(call: Collective) -> tuple[object, ...]:
+    """Return what must be equal in the calls of all ranks."""
     inputs = () if call.op in _OWN_INPUT else (call.input_sizes, call.input_dtypes)
     outputs = () if call.op in _OWN_OUTPUT else (call.output_sizes, call.output_dtypes)
     return call.op, inputs, outputs
@@ -91,6 +91,6 @@ def _is_swapped(group: OneGroup, seq: int, one: int, other: int) -> bool:
     own, theirs = group.calls_of(one), group.calls_of(other)
     if seq + 1 not in own or seq + 1 not in theirs:
         return False
-    return _signature(own[seq]) == _signature(theirs[seq + 1]) and _signature(
+    return signature(own[seq]) == signature(theirs[seq + 1]) and signature(
         own[seq + 1]
-    ) == _signature(theirs[seq])
+    ) == signature(theirs[seq])

@@ -133,7 +133,11 @@ def test_a_failure_is_requeued_only_if_slurm_preempts_the_job(
     ("noted", "excluded"),
     [
         ([{"host": "n7", "kind": "gpu"}, {"host": "n3", "kind": "bad-node"}], "n3,n7"),
+        ([{"host": "n7", "kind": "gpu"}, {"host": "n7", "kind": "node"}], "n7"),
         ([{"host": "n7", "kind": "node"}], ""),
+        ([{"host": "n7", "kind": "hang", "check": {"failed": ["gpu.ecc: 3"], "warned": []}}], "n7"),
+        ([{"host": "n7", "kind": "hang", "check": {"failed": [], "warned": ["x"]}}], ""),
+        ([{"host": "n7", "kind": "hang", "check": ["failed"]}], ""),
         ([{"host": "n7; rm -r x", "kind": "gpu"}, "n8"], ""),
         ({"host": "n7"}, ""),
     ],
