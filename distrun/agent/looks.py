@@ -19,6 +19,8 @@ from distrun.processes import state_of
 _ANSWER_LIMIT_S = 1.0  # of a recorder; one whose GIL is held cannot answer
 _STACKS_LIMIT_S = 3.0  # on a busy machine; one that the kernel holds never writes
 _LOOK_S = 0.02
+_LAST_CALLS = 64
+"""How many calls of a rank a look tells: the same ones of all ranks, but for a few."""
 
 
 class Looks:
@@ -93,7 +95,8 @@ class Looks:
     def _send_look(self) -> None:
         live = self._live()
         used = used_by([rank.pid for rank in live])
-        told = [{"rank": rank.rank, **_counts(self._known(rank, used))} for rank in live]
+        ahead_s = time.time() - time.monotonic()
+        told = [{"rank": rank.rank, **_counts(self._known(rank, used), ahead_s)} for rank in live]
         self._tell("looked", ranks=told, monotonic=time.monotonic())
 
     def _send_stacks(self) -> None:
@@ -109,10 +112,28 @@ class Looks:
         return {"process": used.get(rank.pid), "answer": known.answer, "age_s": known.age_s}
 
 
-def _counts(known: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of a rank without its collectives: they are for an examination."""
+def _counts(known: dict[str, Any], ahead_s: float) -> dict[str, Any]:
+    """Return what is known of a rank, and of its collectives only when it has called the last ones:
+    the rest is for an examination.
+
+    Args:
+        known: What is known.
+        ahead_s: How much the wall clock, by which torch notes its calls, is ahead of the other one.
+    """
     answer = known["answer"]
     if not answer or not isinstance(trace := answer.get("trace"), dict):
         return known
+    calls = [*_last_calls(trace.get("entries"), ahead_s)]
     trace = {name: value for name, value in trace.items() if name != "entries"}
-    return {**known, "answer": {**answer, "trace": trace}}
+    return {**known, "answer": {**answer, "trace": trace}, "calls": calls}
+
+
+def _last_calls(entries: object, ahead_s: float) -> Iterator[tuple[str, int, float]]:
+    """Yield group, number and time of the last collectives in a record of torch's."""
+    for entry in entries[-_LAST_CALLS:] if isinstance(entries, list) else ():
+        try:
+            if not entry["is_p2p"]:
+                at_s = entry["time_created_ns"] / 1e9 - ahead_s
+                yield str(entry["process_group"][0]), int(entry["collective_seq_id"]), at_s
+        except (LookupError, TypeError, ValueError):
+            pass  # the script may have answered in place of the recorder

@@ -33,12 +33,15 @@ def contents(facts: Facts) -> dict[str, Any]:
     panels, more, constant = training_panels(
         facts.numbers, record.started_at, [(at, clean(text)) for at, text in restarts]
     )
-    told, source = waits.mean_waits(
-        facts.numbers, facts.witnesses, one_clock=bool(record.plan.get("local"))
+    told = waits.waits_of(
+        facts.numbers,
+        facts.story.waits,
+        facts.witnesses,
+        one_clock=bool(record.plan.get("local")),
     )
-    slow = waits.straggler(told)
+    slow = told.straggler()
     if slow is None and facts.hang:
-        told = {}  # of the calls that ended; what matters is the one that did not
+        told = waits.Waits()  # of the calls that ended; what matters is the one that did not
     told_summary = summary(facts, clean)
     lines = dict(list(facts.numbers.lines.items())[:_MAX_SERIES])
     found: dict[str, Any] = {
@@ -56,7 +59,7 @@ def contents(facts: Facts) -> dict[str, Any]:
         "thinned": facts.numbers.thinned,
         "ranks": rank_table(facts, told, slow),
         "straggler": slow,
-        "waits_source": source if told else "",
+        "waits_source": told.source,
         "timeline": timeline(facts, clean) if facts.story.attempts else None,
         "goodput": spent and _shares(spent),
         "hang": _hang(facts, clean),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from distrun.report import scale
 from distrun.report.facts import Facts
 from distrun.report.panels import unit_of
-from distrun.report.waits import Straggler
+from distrun.report.waits import Straggler, Waits
 
 _MAX_ROWS = 64
 
@@ -25,18 +23,22 @@ class RankTable:
     left_out: int
 
 
-def rank_table(
-    facts: Facts, waits: Mapping[int, float], slow: Straggler | None
-) -> RankTable | None:
+def rank_table(facts: Facts, waits: Waits, slow: Straggler | None) -> RankTable | None:
     """Return the table; None if nothing differs between the ranks."""
     medians = _medians(facts)
     last = facts.story.attempts[-1] if facts.story.attempts else None
     spans = last.ranks if last else {}
-    ranks = sorted({*spans, *waits, *(rank for each in medians.values() for rank in each)})
+    ranks = sorted({*spans, *waits.by_rank, *(rank for each in medians.values() for rank in each)})
     codes = {rank: span.exit_code for rank, span in spans.items()}
-    if len(ranks) < 2 or not (medians or waits or len(set(codes.values())) > 1):
+    if len(ranks) < 2 or not (medians or waits.by_rank or len(set(codes.values())) > 1):
         return None
-    columns = ["rank", "node", *medians, *(["waits for others"] if waits else []), "exit code"]
+    columns = [
+        "rank",
+        "node",
+        *medians,
+        *(["waits for others"] if waits.by_rank else []),
+        "exit code",
+    ]
     hosts = facts.hosts
     rows = []
     for rank in ranks[:_MAX_ROWS]:
@@ -44,8 +46,8 @@ def rank_table(
         row = [str(rank), "" if node is None else hosts.get(node, f"node{node}")]
         for name, values in medians.items():
             row.append(unit_of(name).words(values[rank]) if rank in values else "")
-        if waits:
-            row.append(scale.seconds(waits[rank]) if rank in waits else "")
+        if waits.by_rank:
+            row.append(waits.words(rank))
         code = codes.get(rank)
         row.append("" if code is None else str(code) if code >= 0 else f"signal {-code}")
         rows.append(row)

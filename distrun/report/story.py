@@ -55,6 +55,8 @@ class Attempt:
     """Why it was followed by another one."""
     failed: bool = True
     """False: it was stopped, and left a checkpoint or nothing to do again."""
+    waits: dict[int, float] = field(default_factory=dict)
+    """For which share of the time each rank waited for others."""
 
 
 @dataclass
@@ -69,6 +71,11 @@ class Story:
     def marks(self) -> list[Mark]:
         """The marks of all attempts."""
         return [mark for attempt in self.attempts for mark in attempt.marks]
+
+    @property
+    def waits(self) -> dict[int, float]:
+        """Those of the last attempt in which they are known."""
+        return next((each.waits for each in reversed(self.attempts) if each.waits), {})
 
 
 def events_of(run: RunDirectory) -> Iterator[Event]:
@@ -111,6 +118,9 @@ def _take(attempt: Attempt, event: Event, at: float) -> None:
         attempt.world_size = size if type(size) is int else 0
     elif name == "rank_started" and type(rank) is int and type(node) is int:
         attempt.ranks[rank] = Span(at, node=node)
+    elif name == "waits" and isinstance(shares := event.get("share"), dict):
+        told = {rank: share for rank, share in shares.items() if is_number(share)}
+        attempt.waits = {int(r): float(share) for r, share in told.items() if r.isdecimal()}
     elif name == "attempt_ended":
         attempt.failed = bool(event.get("failure"))
     elif name == "ended":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -22,7 +22,7 @@ _LAST = 8
 _LEAST_CALLS = 5
 _APART = 2.0
 """A rank is a straggler if the others wait at least so many times as long, and it matters."""
-_LEAST_S = 1e-3
+_LEAST_S, _LEAST_SHARE = 1e-3, 0.05
 _WAITS = ("wait_s", "comm_wait_s")
 """Names under which scripts log for how long a rank has waited for others in a step."""
 
@@ -35,26 +35,65 @@ class Straggler:
     sentence: str
 
 
-def mean_waits(
-    numbers: Numbers, witnesses: Mapping[int, Witness], *, one_clock: bool
-) -> tuple[dict[int, float], str]:
-    """Return how long each rank waits for the others on average, and where that is from.
+@dataclass(frozen=True)
+class Waits:
+    """For how long each rank waits for the others."""
+
+    by_rank: Mapping[int, float] = field(default_factory=dict)
+    """Seconds, or shares of the time."""
+    source: str = ""
+    are_shares: bool = False
+
+    def words(self, rank: int) -> str:
+        """Return the wait of a rank, "" if it is not known."""
+        return self._words(self.by_rank[rank]) if rank in self.by_rank else ""
+
+    def straggler(self) -> Straggler | None:
+        """Return the rank that waits least, if the others wait clearly longer."""
+        if len(self.by_rank) < 2:
+            return None
+        rank = min(self.by_rank, key=lambda each: (self.by_rank[each], each))
+        others = median(wait for each, wait in self.by_rank.items() if each != rank)
+        least = _LEAST_SHARE if self.are_shares else _LEAST_S
+        if others < least or others < _APART * self.by_rank[rank]:
+            return None
+        of = "of the time" if self.are_shares else "a step"
+        own = f"rank {rank} waits least ({self.words(rank)} {of})"
+        return Straggler(
+            rank, f"{own}, the others {self._words(others)}: they wait for rank {rank}"
+        )
+
+    def _words(self, value: float) -> str:
+        return f"{value:.1%}" if self.are_shares else f"{value * 1e3:.3g} ms"
+
+
+def waits_of(
+    numbers: Numbers,
+    seen: Mapping[int, float],
+    witnesses: Mapping[int, Witness],
+    *,
+    one_clock: bool,
+) -> Waits:
+    """Return how long each rank waits for the others, and where that is from.
 
     Args:
         numbers: The metrics; `wait_s` if several ranks have logged it.
+        seen: For which share of the time each rank was seen to wait.
         witnesses: The records of collectives.
-        one_clock: All ranks are on one machine, so that their times can be compared.
+        one_clock: All ranks are on one machine, so that the times in those can be compared.
     """
     for name in _WAITS:
         told: dict[int, list[float]] = defaultdict(list)
         for line in numbers.of(name):
             told[line.owner] += line.finite
         if len(told) > 1:
-            waits = {rank: sum(all_) / len(all_) for rank, all_ in told.items() if all_}
-            return waits, f"mean of {name} over all steps"
-    return (
-        (_from_records(witnesses), "mean over the recorded collectives") if one_clock else ({}, "")
-    )
+            logged = {rank: sum(all_) / len(all_) for rank, all_ in told.items() if all_}
+            return Waits(logged, f"mean of {name} over all steps")
+    if seen:
+        return Waits(seen, "by the times of the calls, looked at now and then", are_shares=True)
+    if one_clock and (recorded := _from_records(witnesses)):
+        return Waits(recorded, "mean over the recorded collectives")
+    return Waits()
 
 
 def _from_records(witnesses: Mapping[int, Witness]) -> dict[int, float]:
@@ -71,25 +110,6 @@ def _from_records(witnesses: Mapping[int, Witness]) -> dict[int, float]:
         rank: sum(max(times.values()) - times[rank] for times in whole) / len(whole) / 1e9
         for rank in witnesses
     }
-
-
-def straggler(waits: Mapping[int, float]) -> Straggler | None:
-    """Return the rank that waits least, if the others wait clearly longer."""
-    if len(waits) < 2:
-        return None
-    rank = min(waits, key=lambda each: (waits[each], each))
-    others = median(wait for each, wait in waits.items() if each != rank)
-    if others < _LEAST_S or others < _APART * waits[rank]:
-        return None
-    return Straggler(
-        rank,
-        f"rank {rank} waits least ({_ms(waits[rank])} a step), the others {_ms(others)}:"
-        f" they wait for rank {rank}",
-    )
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
 
 
 def last_calls(witnesses: Mapping[int, Witness], clean: Clean) -> list[dict[str, Any]]:

@@ -20,10 +20,13 @@ from distrun.diagnose.places import as_stacks
 from distrun.diagnose.verdict import RankEnd
 from distrun.plan.model import LaunchPlan
 from distrun.supervise.agents import Agent, live_ranks
+from distrun.supervise.waits import Waits
 from distrun.supervise.whereabouts import Answer, Whereabouts
 
 _ABORTED = -signal.SIGABRT
 _CHECK_S = 0.25
+_FIRST_LOOKS_S = 1.0
+"""A run is looked at after 1, 2, 4, 8 s and so on: short ones are to tell of their ranks, too."""
 _MOSTLY = 0.75
 """For how much of the limit those must have been idle, too, who are waited for."""
 _AT_WORK_S = 5.0
@@ -46,8 +49,9 @@ class Hangs:
         self._plan = plan
         self._where = where
         self._rule = Rule(plan.hang_timeout_s, time.monotonic())
+        self.waits = Waits()
         self._printed: Counter[int] = Counter()
-        self._next_look = self._next_check = 0.0
+        self._next_look = self._next_check = self._began_at = 0.0
         self._idle_s = 0.0
         self.stopping: HangVerdict | None = None
         """The hang for which the world is to be stopped."""
@@ -64,6 +68,7 @@ class Hangs:
     def began(self, rank: int) -> None:
         """Note that a rank has started."""
         self._rule.began(rank, time.monotonic())
+        self._began_at = self._began_at or time.monotonic()
 
     def printed(self, rank: int) -> None:
         """Note that a rank has printed something, or has reported a step."""
@@ -74,8 +79,13 @@ class Hangs:
         if not self._where.is_stopping:
             self._rule.ended(rank, time.monotonic())
 
-    def looked(self, event: Mapping[str, Any]) -> None:
-        """Note what an agent has seen of its ranks."""
+    def looked(self, event: Mapping[str, Any], clock_offset_s: float) -> None:
+        """Note what an agent has seen of its ranks.
+
+        Args:
+            event: What it has told.
+            clock_offset_s: What to add to a time of its clock to have that of all.
+        """
         looks = {
             told["rank"]: Look(
                 record_of(told["answer"]) if told["answer"] else None,
@@ -86,6 +96,9 @@ class Hangs:
             for told in event["ranks"]
         }
         self._rule.looked(time.monotonic(), looks)
+        for told in event["ranks"]:
+            if record := looks[told["rank"]].record:
+                self.waits.looked(told["rank"], record.groups, told.get("calls"), clock_offset_s)
 
     def stopped(self, event: Mapping[str, Any], host: str) -> None:
         """Note how a rank was when it was asked before a stop; it may take long to end."""
@@ -111,7 +124,9 @@ class Hangs:
         if not self._plan.hang_timeout_s or self.stopping:
             return
         if now >= self._next_look:
-            self._next_look = now + self._rule.look_s
+            since_s = now - self._began_at if self._began_at else 0.0
+            self._next_look = now + min(self._rule.look_s, max(_FIRST_LOOKS_S, since_s))
+            self.waits.next_window()
             for agent in agents:
                 if agent.ranks:
                     agent.send("look")

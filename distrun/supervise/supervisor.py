@@ -120,6 +120,8 @@ class Supervisor:
         world = self._world
         is_over = bool(self._stop) or world.is_done
         failure = None if is_over else recovery.take(world)
+        if waits := world.hangs.waits.told():
+            self._tell("waits", **waits)
         told = self._history.end(world, failure)
         self._tell("attempt_ended", **told)
         self._record = replace(self._record, history=[*self._history.attempts])

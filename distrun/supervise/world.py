@@ -141,8 +141,8 @@ class World(Attempt):
         if self.where.is_stopping:
             self.hangs.stopped(event, agent.host)
 
-    def _on_looked(self, _: Agent, event: dict[str, Any]) -> None:
-        self.hangs.looked(event)
+    def _on_looked(self, agent: Agent, event: dict[str, Any]) -> None:
+        self.hangs.looked(event, 0.0 if self.plan.has_one_clock else agent.clock_offset_s)
 
     def _on_collectives(self, _: Agent, event: dict[str, Any]) -> None:
         self.hangs.raised(event["rank"], event["answer"])

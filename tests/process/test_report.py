@@ -40,6 +40,28 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+UNEVEN = """
+import time, torch, torch.distributed as dist
+dist.init_process_group("gloo")
+for step in range(60):
+    time.sleep(0.15 if dist.get_rank() == 1 else 0.02)
+    dist.all_reduce(torch.ones(10))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("nnodes", [1, 3])
+def test_a_report_names_the_rank_that_the_others_wait_for(
+    distrun: Run, tmp_path: Path, nnodes: int
+) -> None:
+    (tmp_path / "uneven.py").write_text(UNEVEN)
+    shape = ("--nodes", nnodes, "--nproc-per-node", 3 // nnodes)
+    assert distrun("launch", "--no-check", *shape, "uneven.py").returncode == 0
+    assert json.loads(distrun("report", "--json").stdout)["straggler"] == 1
+    wait_until((only_run(tmp_path) / "report.html").exists, 20, "the report")
+    assert "they wait for rank 1" in (only_run(tmp_path) / "report.html").read_text()
+
+
 def test_a_run_ends_with_a_report_and_its_numbers_are_read_by_other_commands(
     distrun: Run, train: Path, tmp_path: Path
 ) -> None:
