@@ -15,7 +15,7 @@ from distrun.report.private import Clean, cleaner
 from distrun.report.setup import setup
 from distrun.report.summary import step_spread
 
-_OF_EACH_RUN = frozenset(("--rdzv-id", "--master-port", "runs dir"))
+_OF_EACH_RUN = frozenset(("--rdzv-id", "--master-port", "--node-rank", "runs dir"))
 """Settings that differ between any two runs."""
 _MAX_DIFFERENCES = 200
 _SAME_STEP_TIME = 0.02
@@ -220,9 +220,11 @@ def _time_sentences(heads: Sequence[str], told: Sequence[Mapping[str, Any]]) -> 
             continue
         ratio = own["p50"] / base["p50"]
         apart = own["p25"] > base["p75"] or own["p75"] < base["p25"]
-        if abs(ratio - 1) < _SAME_STEP_TIME or not apart:
-            word = "within the spread of both"
-        else:
+        if abs(ratio - 1) < _SAME_STEP_TIME:
+            found.append(f"{head}: its steps take as long as those of {heads[0]}")
+            continue
+        word = "within the spread of both"
+        if apart:
             word = "slower" if ratio > 1 else "faster"
         found.append(
             f"{head}: its steps take {ratio:.3g} times as long as those of {heads[0]}, {word}"

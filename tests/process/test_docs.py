@@ -1,9 +1,9 @@
 """The console blocks and the programs of the pages, run as they stand.
 
 A block's commands run one after the other in a directory with the files of its project. Their
-output has to be the words of the block; an ellipsis stands for anything, and so does no word at
-all. Times, sizes, measured numbers, ids, dates and versions are not compared. Blocks that begin
-with the same command are run as one, each command once.
+output has to be the words of the block, see told.py; no word at all stands for anything. Blocks
+that begin with the same command are run as one, each command once. Runs that the commands name were
+launched by the commands of a comment; the first name is that of the first run, and so on.
 """
 
 from __future__ import annotations
@@ -22,29 +22,15 @@ from types import MappingProxyType
 import pytest
 
 from tests.unit.docs.pages import ORIGINALS, PROJECTS, ROOT, Block, blocks_of
+from tests.unit.docs.told import is_as_told
 
 _DEADLINE_S = 30.0
 _LOOKS = ("distrun stacks", "distrun ps", "distrun logs", "distrun show")
 """Commands without an effect: they are asked again until they answer what the page says."""
+_RUN_NAME = re.compile(r"\b(?=\w*\d)[0-9a-f]{4}\b")
+"""The end of the id of a run, by which it can be named."""
 _BY_HAND = ("python3 -m venv", ". .venv", "pip install", "pip wheel")
 """Set-up, which `.ci/run` does."""
-_UNEQUAL = (
-    (r"\d{8}-\d{6}-([\w.]+)-[0-9a-f]{4}", r"RUN-\1"),
-    (r"\d\d(\d\d-)?\d\d-\d\d \d\d:\d\d(:\d\d)?|\d\d-\d\d \d\d:\d\d", "DATE"),
-    (r"\d\d:\d\d:\d\d\.\d+", "TIME"),
-    (r"Linux-\S+", "SYSTEM"),
-    (r"\d+\.\d+\.\d+(\+\w+)?", "VERSION"),
-    (r"(pid|port) \d+", r"\1 N"),
-    (r"[▁▂▃▄▅▆▇█]+", "CURVE"),
-    (r"\b\d+(\.\d+)?(e[+-]?\d+)?(?= (s|ms|µs|kB|KiB|MiB|GiB|GB/s|samples/s|%)\b| %)", "N"),
-    (r"\b\d+\.\d+(e[+-]?\d+)?\b|\b\d{4,}\b", "N"),
-    (r"graph\.py:\d+", "graph.py:N"),
-    (r'File "[^"]*/', 'File "'),
-    (r"(?m)^[ ~^]+$", ""),  # Python 3.13 marks the place in a line of a traceback
-    # of a busy machine
-    (r"(?m)^distrun: (waiting .* for nodes|rank \d+ has raised .* has not ended).*$", ""),
-    (r"norm \S+|loss \S+", "N"),
-)
 
 
 def blocks(language: str) -> Iterator[Block]:
@@ -54,9 +40,15 @@ def blocks(language: str) -> Iterator[Block]:
                 yield block
 
 
-def dialogue_of(block: Block) -> dict[str, str]:
-    """Return the commands of a block, without set-up, each with what the page prints below it."""
-    parts = re.split(r"^\$ (.*)\n", block.text, flags=re.M)[1:]
+def dialogue_of(block: Block, names: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return the commands of a block, without set-up, each with what the page prints below it.
+
+    Args:
+        block: The block.
+        names: Names of runs in it, and those of the runs that are meant.
+    """
+    text = _RUN_NAME.sub(lambda found: names.get(found[0], found[0]), block.text)
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.M)[1:]
     return {_without_set_up(line): told for line, told in zip(parts[::2], parts[1::2], strict=True)}
 
 
@@ -66,11 +58,12 @@ def _without_set_up(line: str) -> str:
 
 def consoles() -> Iterator[list[Block]]:
     """Yield the blocks that run distrun, those that begin with the same command together."""
-    found: dict[tuple[str, str], list[Block]] = {}
+    found: dict[tuple[str, str, str], list[Block]] = {}
     for block in blocks("console"):
         dialogue = dialogue_of(block)
         if any(command.startswith("distrun ") for command in dialogue):
-            found.setdefault((block.project, next(iter(dialogue))), []).append(block)
+            key = (block.project, block.before, next(iter(dialogue)))
+            found.setdefault(key, []).append(block)
     yield from found.values()
 
 
@@ -102,6 +95,16 @@ def prepared(block: Block, here: Path) -> Path:
     return here
 
 
+def launched_before(block: Block, here: Path) -> dict[str, str]:
+    """Run what has to be there before a block; return the names of runs by those on the page."""
+    for command in filter(None, block.before.split("; ")):
+        run(command, here)
+    commands = " ".join(re.findall(r"(?m)^\$ (.*)", block.text))
+    named = dict.fromkeys(_RUN_NAME.findall(commands))
+    runs = sorted((here / "runs").glob("*/run.json"), key=lambda file: file.parent.name)
+    return dict(zip(named, (file.parent.name[-4:] for file in runs), strict=False))
+
+
 def run(command: str, here: Path, environ: Mapping[str, str] = MappingProxyType({})) -> str:
     """Run a line of the shell on two cores; return what it has printed."""
     cores = sorted(os.sched_getaffinity(0))[:2]
@@ -121,21 +124,6 @@ def run(command: str, here: Path, environ: Mapping[str, str] = MappingProxyType(
     return done.stdout
 
 
-def words_of(text: str) -> str:
-    """Return a text without what differs from run to run, its words apart by one space."""
-    for pattern, instead in _UNEQUAL:
-        text = re.sub(pattern, instead, text)
-    return " ".join(text.split())
-
-
-def is_as_told(printed: str, told: str) -> bool:
-    """Return whether an output is what the page says, with the ellipses filled in."""
-    if not told.strip():
-        return True
-    parts = [re.escape(words_of(part)) for part in told.split("…")]
-    return re.fullmatch(" ?.* ?".join(parts), words_of(printed)) is not None
-
-
 def answer(command: str, told: set[str], here: Path, environ: Mapping[str, str]) -> str:
     """Return what a command prints; one that only looks is asked until that is as told."""
     deadline = time.monotonic() + _DEADLINE_S
@@ -151,7 +139,8 @@ def answer(command: str, told: set[str], here: Path, environ: Mapping[str, str])
 @pytest.mark.parametrize("same", list(consoles()), ids=lambda same: str(same[0]))
 def test_a_console_block_prints_what_the_page_says(same: list[Block], project: Path) -> None:
     here = prepared(same[0], project)
-    dialogues = {str(block): dialogue_of(block) for block in same}
+    names = launched_before(same[0], here)
+    dialogues = {str(block): dialogue_of(block, names) for block in same}
     environ: dict[str, str] = {}
     for command in dict.fromkeys(command for found in dialogues.values() for command in found):
         if command.startswith("export "):

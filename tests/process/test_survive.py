@@ -15,9 +15,11 @@ import pytest
 from tests.conftest import SCENARIOS, only_run, wait_until
 from tests.process.launched import Launched
 from tests.process.memory_group import memory_group
+from tests.unit.docs.told import is_as_told, said_on
 
 SURVIVE = SCENARIOS / "survive.py"
 GPT = Path(__file__).parents[2] / "recipes" / "ddp_gpt.py"
+PAGE = Path(__file__).parents[2] / "docs" / "survive.md"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Launch = Callable[..., Launched]
 
@@ -165,6 +167,8 @@ def test_a_run_that_shrank_and_grew_again_has_the_loss_of_an_undisturbed_one(
     worlds = [e["nnodes"] for e in it.events() if e["event"] == "world_started"]
     assert worlds == [2, 1, 2], said
     assert said.count("node1 is back: it gets ranks at the next checkpoint") == 1
+    for line in said_on(PAGE, "distrun: node1 is back").splitlines():
+        assert any(is_as_told(each, line) for each in said.splitlines()), line
     (alone := tmp_path / "alone").mkdir()
     result = distrun("launch", "--nproc-per-node", 4, GPT, *words, cwd=alone, timeout_s=100)
     assert result.returncode == 0, result.stderr
@@ -253,6 +257,8 @@ def test_a_stopped_run_is_gone_on_with_in_the_same_record(
     code, said = it.end(60)
     run_id = only_run(it.cwd).name
     assert code == 143 and f"distrun launch --resume {run_id}" in said
+    for line in said_on(PAGE, "distrun: PREEMPTED").replace("step 22", "step …").splitlines():
+        assert any(is_as_told(each, line) for each in said.splitlines()), line
     resumed = distrun("launch", "--resume", "latest", cwd=it.cwd, timeout_s=100)
     assert resumed.returncode == 0, resumed.stderr
     record = json.loads((only_run(it.cwd) / "run.json").read_text())

@@ -1,7 +1,8 @@
 """Reads the pages: their fenced blocks, spans of code, links and headings.
 
 A comment before a block says how it is tested: `<!-- project: NAME -->` names the directory of its
-files in tests/scenarios/docs/, `<!-- not run: WHY -->` keeps a console block from being run.
+files in tests/scenarios/docs/, the commands of `<!-- before: COMMAND; COMMAND -->` are run before
+it, and `<!-- not run: WHY -->` keeps a console block from being run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ORIGINALS = (
     *sorted((ROOT / "docs").glob("*.md")),
 )
 PAGES = (*ORIGINALS, *TRANSLATED)
-_COMMENT = re.compile(r"<!-- (project|not run): (.+) -->")
+_COMMENT = re.compile(r"<!-- (project|before|not run): (.+) -->")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Block:
     language: str
     text: str
     project: str = ""
+    before: str = ""
+    """Commands that are run before it."""
     not_run: str = ""
     """Why it is not run; "" if it is."""
 
@@ -52,15 +55,15 @@ def blocks_of(page: Path) -> Iterator[Block]:
         if fence:
             if line.strip() == "```":
                 text = "".join(f"{each}\n" for each in lines)
-                why = comment.get("not run", "")
-                yield Block(page, first, fence[3:], text, comment.get("project", ""), why)
+                told = [comment.get(name, "") for name in ("project", "before", "not run")]
+                yield Block(page, first, fence[3:], text, *told)
                 fence, comment = "", {}
             else:
                 lines.append(line)
         elif line.startswith("```"):
             fence, first, lines = line.strip(), number + 1, []
         elif match := _COMMENT.fullmatch(line.strip()):
-            comment = {match[1]: match[2]}
+            comment = {**comment, match[1]: match[2]}
         elif line.strip():
             comment = {}
     assert not fence, f"{page}: a block has no end"
