@@ -132,6 +132,7 @@ class Formats:
         buffered: Gradients are in one buffer that is never freed.
         agrees: The loop reduces the loss and the norm over all ranks, as the recipes do.
         keeps_outputs: A pipeline's schedule keeps the logits of all micro-batches, as torch's does.
+        receives_all: A pipeline has a buffer to receive each micro-batch, as torch's schedules.
         by_cost: A pipeline is cut into stages of equal cost, in which the head counts too.
         loss_in_place: The softmax, and its gradient, overwrite the logits.
         other_nbytes: What no part of this accounts for, in bytes: without a pipeline, and with one.
@@ -164,6 +165,7 @@ class Formats:
     chunks: int = 1
     buffered: bool = False
     keeps_outputs: bool = True
+    receives_all: bool = True
     by_cost: bool = False
     loss_in_place: bool = False
     other_nbytes: tuple[int, int] = (0, 0)

@@ -65,7 +65,15 @@ PRESETS: dict[str, tuple[str, Formats]] = {
     ),
     "megatron": (
         "Megatron-LM: bfloat16 weights, float32 gradients in one buffer, float32 master weights",
-        Formats(weights=2, optimizer=12, logits=2, buffered=True, gathers_again=True),
+        Formats(
+            weights=2,
+            optimizer=12,
+            logits=2,
+            buffered=True,
+            gathers_again=True,
+            keeps_outputs=False,
+            receives_all=False,
+        ),
     ),
     "nanotron": (
         "bfloat16 weights, float32 gradients and master weights, stages of equal cost",
@@ -75,6 +83,7 @@ PRESETS: dict[str, tuple[str, Formats]] = {
             logits=2,
             buffered=True,
             keeps_outputs=False,
+            receives_all=False,
             by_cost=True,
             loss_in_place=True,
             other_nbytes=(1690 << 20, 2860 << 20),  # fitted on four published rows
@@ -88,6 +97,8 @@ PRESETS: dict[str, tuple[str, Formats]] = {
             logits=2,
             buffered=True,
             gathers_again=True,
+            keeps_outputs=False,
+            receives_all=False,
             flash=False,
             dropout=True,
         ),

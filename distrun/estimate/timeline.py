@@ -48,6 +48,7 @@ class Timeline:
     def play(self) -> Tape:
         """Return the tape of a step in which optimizer and buckets exist already."""
         self.held.hold_states()
+        self._hold_received()
         if other := self.formats.other_nbytes[self.layout.pp > 1]:
             self.tape.take("temporary", other)
         in_flight, accumulate = in_flight_of(self.training, self.stage), self._accumulate
@@ -79,6 +80,21 @@ class Timeline:
             self.tape.give(self.tape.take("temporary", self.formats.gradients * words))
         self.tape.give(*logits, *self.held.gradients)
         return self.tape
+
+    def _hold_received(self) -> None:
+        """Take what torch's schedules receive into, beside the passes that are played.
+
+        Each stage has a buffer for the input of each micro-batch, and one for its gradient
+        (torch.distributed.pipelining, PipelineStage), but the first and the last stage of all.
+        """
+        if self.layout.pp == 1 or not self.formats.receives_all:
+            return
+        stages, last = self.layout.rounds, self.layout.pp - 1
+        inputs = self._accumulate * (stages - (self.stage == 0))
+        gradients = self._accumulate * (stages - (self.stage == last))
+        played = in_flight_of(self.training, self.stage) * (self.stage > 0) + (self.stage < last)
+        count = max(0, inputs + gradients - played)
+        self.tape.take("activations", count * self.activations.residual)
 
     def _logits_of_others(self, passes: int) -> list[int]:
         """Return the logits of passes that are not played: a pipeline's schedule keeps them all."""
