@@ -14,6 +14,8 @@ _DISTRUN = str(Path(__file__).parent) + os.sep
 _RECIPES = _DISTRUN + "_recipes" + os.sep
 """Recipes count as the user's own scripts, wherever they are installed."""
 
+_MARK_CHARS = 32
+"""What tells how much is left out takes about so many."""
 _LEFT_OUT = re.compile(r" … (\d{1,12}) characters left out … ")
 _ANYWHERE = ("/site-packages/", "/dist-packages/", "/lib/python3")
 
@@ -45,8 +47,8 @@ def _folders() -> tuple[str, ...]:
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return a text, without its middle if it is longer than `limit` characters."""
-    if len(text) <= limit:
+    """Return a text, without its middle if it is clearly longer than `limit` characters."""
+    if len(text) <= limit + _MARK_CHARS:
         return text
     half = limit // 2
     middle = text[half:-half]

@@ -15,6 +15,8 @@ from operator import attrgetter, is_, itemgetter
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from distrun.frames import is_library
+
 MOST_CALLS = 64
 
 
@@ -65,6 +67,40 @@ def known_local(thread: int, code: CodeType, name: str, known: Any) -> list[Any]
     """
     values = map(itemgetter(name), _local_mappings(thread, code))
     return list(map(known.get, values))
+
+
+def handled_by(thread: int) -> tuple[str, str, str, int] | None:
+    """Return the exception whose `except` or `finally` block a thread is in.
+
+    Returns:
+        Type, message, and the file and line that raised it; None if there is none. A message that
+        is no text is left out: to ask a class of the script for it would run its code here.
+
+    Raises:
+        KeyError: There is no such thread.
+    """
+    of_error = attrgetter("__class__.__name__", "args")
+    told = list(map(of_error, filter(None, _handled(thread))))
+    steps = accumulate(
+        chain(map(attrgetter("__traceback__"), filter(None, _handled(thread))), repeat("tb_next")),
+        getattr,
+    )
+    place = attrgetter("tb_frame.f_code.co_filename", "tb_lineno")
+    places = list(map(place, islice(takewhile(bool, steps), MOST_CALLS))) if told else []
+    if not told or not places:
+        return None
+    kind, args = told[0]
+    message = next((arg for arg in args if type(arg) is str), "")
+    own = [place for place in places if not is_library(place[0])]
+    return kind, message, *(own or places)[-1]
+
+
+def _handled(thread: int) -> Iterator[BaseException | None]:
+    every = islice(iter(sys._current_exceptions, None), 1)
+    found: Iterable[Any] = map(itemgetter(thread), every)
+    if sys.version_info >= (3, 12):
+        return iter(found)
+    return map(itemgetter(1), filter(None, found))  # a triple as of sys.exc_info()
 
 
 _of_a_call = attrgetter("f_code", "f_lineno", "f_lasti")

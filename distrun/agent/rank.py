@@ -36,7 +36,7 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
     "leaving": {"monotonic": (int, float)},
 }
 """The reports of a rank, and the fields that each must have."""
-_LAST_WORDS_NBYTES = 2048
+_LAST_WORDS_NBYTES = 4096
 _CRASH = b"Fatal Python error: "
 _PRINTED_NBYTES = 1 << 16
 """How much of the end of its output is kept: it may hold the stacks of many threads."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from distrun import torch_private
 from distrun.agent.library_call import KnownGroup, library_call
-from distrun.agent.main_stack import StackCall, calls_of
+from distrun.agent.main_stack import StackCall, calls_of, handled_by
 
 LOOK = b"look"
 """The request that asks whether the main thread moves too, which takes some milliseconds."""
@@ -136,6 +136,9 @@ class Recorder:
         parts["groups"] = json.dumps([group._asdict() for group in groups])
         parts["frames"] = f"[{','.join(map(_frame, calls))}]"
         parts |= {"opcode": '""', "moves": "false", "call": "null", "trace": "{}"}
+        with suppress(Exception):
+            if not looks and (handled := handled_by(main)):
+                parts["handled"] = json.dumps(handled)
         with suppress(Exception):
             parts["opcode"] = json.dumps(_opcode(calls))
             if looks:

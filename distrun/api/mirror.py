@@ -247,6 +247,7 @@ class Mirror:
                 exit_code=_count(event["exit_code"]),
                 summary=str(event["summary"]),
                 hint=str(event["hint"]),
+                where=str(event.get("where", "")),
                 attempts=attempts,
             )
         )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import time as wall_clock_s
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -207,10 +208,12 @@ def launch(
     from distrun.cli.screen.recorded_elsewhere import run_event
     from distrun.cli.screen.show_run import RunView
 
+    since = wall_clock_s() if prepared.resumed else 0.0
+
     def view_of(run: RunDirectory) -> RunView:
         console = Console(live=debug_rank is None)
         shown = {"prefix": prefix, "fold": fold, "quiet": quiet, "as_json": json}
-        view = RunView(run, console, only_ranks=ranks, **shown)
+        view = RunView(run, console, only_ranks=ranks, since=since, **shown)
         if json:
             view.on_event(run_event(run))
         return view

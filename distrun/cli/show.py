@@ -52,6 +52,7 @@ def show(
         ("state", state),
         ("summary", record.summary),
         ("hint", record.hint),
+        ("ranks were", record.where),
         ("command", shlex.join(["distrun", *record.command[1:]]) if record.command else ""),
         ("job", _job(record)),
         (

@@ -29,3 +29,5 @@ def stop(
         say(f"{record.run_id}: {record.outcome or record.state}, {record.summary}")
         if record.hint:
             say(f"hint: {record.hint}")
+        if record.where:
+            say(f"where the ranks were: {record.where}")

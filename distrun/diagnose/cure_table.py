@@ -120,9 +120,9 @@ _CHECKPOINTS = (
 )  # fmt: skip
 _PROCESSES = (
     _cure(r"signal: Bus error|unable to [^\n]*</torch_[^\n]*: No space left on device|unable to allocate shared memory\(shm\)", "/dev/shm is full or small (df -h /dev/shm): docker run --shm-size=8g or --ipc=host; or DataLoader(…, num_workers=0)", "torch/utils/data/_utils/signal_handling.py"),
+    _cure(r"An attempt has been made to start a new process before the", 'put the code of the script below if __name__ == "__main__":, because spawned workers import the script', _PYTHON + "multiprocessing.html#the-spawn-and-forkserver-start-methods"),
     _cure(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:exited unexpectedly|is killed by signal: (?:Killed|Terminated))", "often out of memory: fewer num_workers; with num_workers=0 the rank itself shows the error", "torch/utils/data/dataloader.py"),
     _cure(r"^BrokenProcessPool: ", "a process of the pool was killed, often out of memory: fewer max_workers; the rank's log may have more", _PYTHON + "concurrent.futures.html"),
-    _cure(r"An attempt has been made to start a new process before the", 'put the code of the script below if __name__ == "__main__":, because spawned workers import the script', _PYTHON + "multiprocessing.html#the-spawn-and-forkserver-start-methods"),
     _cure(r"^(?:PicklingError|AttributeError|TypeError): .*(?:Can't pickle|Can't get local object|[Cc]annot pickle) ", "objects sent to another process must be picklable: functions and classes at the top level of a module, no lambda, open file or lock; or num_workers=0", _PYTHON + "pickle.html#what-can-be-pickled-and-unpickled"),
     _cure(r"daemonic processes are not allowed to have children", "a worker of a pool or DataLoader starts processes: use num_workers=0 there, or a ProcessPoolExecutor outside", _PYTHON + "multiprocessing.html"),
     _cure(r"Too many open files|received 0 items of ancdata", "ulimit -n 65536 before distrun; or torch.multiprocessing.set_sharing_strategy('file_system')", _TORCH + "multiprocessing.html"),
@@ -133,7 +133,7 @@ _PROCESSES = (
     _cure(r"DefaultCPUAllocator: can't allocate memory|^MemoryError\b|^_ArrayMemoryError: |\[Errno 12\] Cannot allocate memory", "the machine's memory is full: fewer ranks a node (--nproc-per-node), fewer workers, a smaller batch", "c10/core/impl/alloc_cpu.cpp"),
 )  # fmt: skip
 _FILES = (
-    _cure(r"No space left on device", "a disk is full: df -h shows which; --env TMPDIR=DIRECTORY moves temporary files, --runs-dir the logs", _PYTHON + "errno.html#errno.ENOSPC"),
+    _cure(r"No space left on device|inline_container\.cc[^\n]*unexpected pos", "a disk is full: df -h shows which; --env TMPDIR=DIRECTORY moves temporary files, --runs-dir the logs", _PYTHON + "errno.html#errno.ENOSPC"),
     _cure(r"Disk quota exceeded", "your quota is used up: quota -s shows it; --runs-dir, HF_HOME and TMPDIR may point elsewhere", _PYTHON + "errno.html#errno.EDQUOT"),
     _cure(r"Read-only file system", "that path is mounted read-only: write to another path, or mount it writable", _PYTHON + "errno.html#errno.EROFS"),
     _cure(r"^PermissionError: \[Errno 13\] Permission denied: '([^']+)'", r"this user may not use \1: namei -l shows its owner; write elsewhere, or change the owner", _PYTHON + "exceptions.html#PermissionError"),

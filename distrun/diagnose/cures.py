@@ -8,6 +8,8 @@ from typing import Any
 
 from distrun.diagnose.cure_table import CURES, Cure
 
+_WORKER_ENDED = "exited unexpectedly"
+
 
 def cure_of(
     exit_code: int, report: Mapping[str, Any] | None, last_words: str, rank: int | None = None
@@ -17,7 +19,8 @@ def cure_of(
     Args:
         exit_code: The exit code of the rank, -n for signal n.
         report: Its report of an uncaught exception.
-        last_words: The end of its output, used if there is no exception.
+        last_words: The end of its output, used if there is no exception, or if that only says
+            that a worker has ended.
         rank: The rank; None if it had the launcher's stdin.
     """
     if report is None:
@@ -25,6 +28,8 @@ def cure_of(
     else:
         carriers = (str(words).removeprefix("carried by ") for words in report.get("carriers", ()))
         text = "\n".join((f"{report['type']}: {report['message']}", *carriers))
+        if _WORKER_ENDED in text:  # what the worker has printed of itself says why
+            text = f"{text}\n{last_words}"
     found = find(text, rank)
     if found is None and report is None and exit_code == -signal.SIGBUS:
         found = find("signal: Bus error")

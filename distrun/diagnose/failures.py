@@ -17,7 +17,10 @@ _GPU = re.compile(
     re.IGNORECASE,
 )
 _GPU_MEMORY = re.compile(r"(CUDA|HIP) out of memory|CUDNN_STATUS_ALLOC_FAILED")
-_DISK = re.compile(r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]")
+_DISK = re.compile(
+    r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]"
+    r"|inline_container\.cc[^\n]*unexpected pos"  # of torch.save
+)
 
 
 @dataclass(frozen=True)

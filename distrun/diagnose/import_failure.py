@@ -36,6 +36,8 @@ def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str
     message, traceback = str(report["message"]), str(report["traceback"])
     if report["type"] == "ModuleNotFoundError" and _MISSING.search(message):
         return False
+    if report["type"] == "ImportError" and _is_misspelt(message):
+        return False
     importing = _MODULE_LEVEL.findall(traceback)
     return bool(
         report["type"] in ("ImportError", "ModuleNotFoundError")
@@ -43,6 +45,20 @@ def fell_in_import(exit_code: int, report: Mapping[str, Any] | None, stacks: str
         or _CLASH.search(message)
         or any(is_library(file) for file in importing)
     )
+
+
+def _is_misspelt(message: str) -> bool:
+    """Return whether a name is not where it is looked for, whatever was imported before.
+
+    So it is in torch, which is imported first in either case, and in the user's own files.
+    """
+    if message.startswith("attempted relative import"):
+        return True
+    if "partially initialized module" in message:  # a circle of the user's own files
+        found = re.search(r"\((/[^()]+)\)$", message)
+        return bool(found and not is_library(found[1]))
+    found = re.match(r"cannot import name '.*' from '([\w.]+)' \((.*)\)", message)
+    return bool(found and (found[1].split(".")[0] == "torch" or not is_library(found[2])))
 
 
 def _current(stacks: str) -> str:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
 _CALL = re.compile(r'(?m)^ +File "(.+)", line (\d+), in (.+)$')
 _NAMED_RANKS = 4
+_COMPUTES = re.compile(
+    r"(torch\.(?!cuda\b|distributed\b)|np\.|numpy\.|math\.|random\.|F\.|scipy\.)"
+)
+"""Functions of libraries that compute, as they are usually written."""
 WRAPPERS = {
     *("wrapper", "inner", "wrapped", "_fn", "decorate_context", "__call__", "fn"),
     *("_wrapped_call_impl", "_call_impl", "fsdp_hook_wrapper"),
@@ -127,13 +131,20 @@ def callees_at(file: str, line: int) -> frozenset[str]:
 
 
 @cache
-def in_while_loop(file: str, line: int) -> bool:
-    """Return whether the innermost loop around a source line is a `while`."""
+def in_waiting_loop(file: str, line: int) -> bool:
+    """Return whether the innermost loop around a source line is a `while` that computes nothing.
+
+    What waits asks the same question again; what calls functions for tensors or arrays computes.
+    """
     import ast
 
     loops = [n for n in _nodes_of(file) if isinstance(n, (ast.While, ast.For, ast.AsyncFor))]
     around = [n for n in loops if n.lineno <= line <= (n.end_lineno or n.lineno)]
-    return bool(around) and isinstance(max(around, key=lambda n: n.lineno), ast.While)
+    if not around or not isinstance(inner := max(around, key=lambda n: n.lineno), ast.While):
+        return False
+    lines = range(inner.lineno, (inner.end_lineno or inner.lineno) + 1)
+    called = {name for each in lines for name in callees_at(file, each)}
+    return not any(map(_COMPUTES.match, called))
 
 
 def _nodes_of(file: str) -> list[ast.AST]:
@@ -153,11 +164,12 @@ def grouped(places: Mapping[int, Place | None]) -> str:
     """Return `rank 1 at data.py:31 (sleep); 3 others at train.py:70 (all_reduce)`.
 
     Args:
-        places: Place by rank; None if it has no user line.
+        places: Place by rank; None if it has no user line: it is on its way out.
     """
     groups: dict[str, list[int]] = {}
     for rank, place in sorted(places.items()):
-        groups.setdefault(f"at {place}" if place else "outside of Python code", []).append(rank)
+        if place:
+            groups.setdefault(f"at {place}", []).append(rank)
     parts: list[str] = []
     for where, ranks in sorted(groups.items(), key=lambda group: (len(group[1]), group[1])):
         if len(ranks) <= _NAMED_RANKS:

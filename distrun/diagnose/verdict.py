@@ -10,7 +10,7 @@ from typing import Any
 
 from distrun.diagnose.cures import cure_of
 from distrun.diagnose.import_failure import fell_in_import
-from distrun.frames import is_library, shortened
+from distrun.frames import is_library, shortened, span
 
 # Errors of a rank that has lost a peer (gloo, TCPStore, NCCL in torch 2.11 to 2.13).
 _VICTIM = re.compile(
@@ -76,8 +76,11 @@ class RankEnd:
     @property
     def is_victim(self) -> bool:
         """Whether it was stopped by the launcher, or its error only reports a lost peer."""
-        if self.after_stop:
-            return True
+        return self.after_stop or self.lost_a_peer
+
+    @property
+    def lost_a_peer(self) -> bool:
+        """Whether its error only reports a lost peer."""
         return bool(
             self.report
             and self.report["type"] in _VICTIM_TYPES
@@ -86,8 +89,8 @@ class RankEnd:
 
     @property
     def signature(self) -> tuple[Any, ...] | None:
-        """Exception type and line, equal for ranks with the same error."""
-        if self.report is None:
+        """Exception type and line, equal for ranks with the same error; None without one."""
+        if self.report is None or self.lost_a_peer:
             return None
         return self.report["type"], self.report["file"], self.report["line"]
 
@@ -121,6 +124,8 @@ class Verdict:
     """How many of them had the same error at the same line."""
     within_ms: float = 0.0
     """Time from the first failure to the last."""
+    early: tuple[int, ...] = ()
+    """Ranks that had ended with 0, if it only lost a peer: one of them may be that peer."""
     note: str = ""
     cure: str = ""
     """The cure of this error, if one is known."""
@@ -142,7 +147,7 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
     if not failed:
         return None
     first = next((end for end in failed if not end.is_victim), failed[0])
-    others = [end for end in failed if end is not first]
+    others = [end for end in failed if end is not first and not _was_stopped(end)]
     place = _place(first)
     speaker = _speaker(first, others)
     return Verdict(
@@ -159,11 +164,17 @@ def judge(ends: Sequence[RankEnd]) -> Verdict | None:
         stacks=_stacks(first),
         others=len(others),
         same=sum(end.signature is not None and end.signature == first.signature for end in others),
-        within_ms=round(1000 * max(0.0, *(end.at - first.at for end in failed)), 1),
+        within_ms=round(1000 * max(0.0, 0.0, *(end.at - first.at for end in others)), 1),
+        early=tuple(sorted(end.rank for end in _early(first, ends))),
         note=_note(first, ends, failed),
         cure=_cure(first, speaker.last_words),
         in_import=fell_in_import(first.exit_code, first.report, first.stacks),
     )
+
+
+def _was_stopped(end: RankEnd) -> bool:
+    """Return whether the launcher ended it, and it has reported no error of its own."""
+    return end.after_stop and end.report is None
 
 
 def _cure(first: RankEnd, last_words: str) -> str:
@@ -230,28 +241,36 @@ def _place(end: RankEnd) -> dict[str, Any]:
 def _note(first: RankEnd, ends: Sequence[RankEnd], failed: Sequence[RankEnd]) -> str:
     if first.exit_code == -signal.SIGKILL and not first.out_of_memory:
         return "SIGKILL comes from outside the rank: often from the kernel, out of memory"
-    # A peer may notice the closed connection before the exit of the other rank is noticed.
-    early = [
-        e
-        for e in ends
-        if not e.failed and e.code_known and not e.after_stop and e.at < first.at + _LEAVING_S
-    ]
-    if first.is_victim and early:
-        ranks = ", ".join(str(end.rank) for end in early)
-        return f"rank {ranks} had ended with 0 while the others still needed it"
+    if early := _early(first, ends):
+        return f"{_named(early)} had ended with 0 while others still waited"
     if first.is_victim and not first.after_stop:
         return "it only reports that a peer was lost; no rank reported another error"
     close = [
-        end.rank
+        end
         for end in failed
         if end is not first
         and abs(end.at - first.at) * 1000 < _SIMULTANEOUS_MS
         and not end.is_victim
     ]
     if close:
-        ranks = ", ".join(map(str, close))
-        return f"rank {ranks} failed within {_SIMULTANEOUS_MS:g} ms: the order is uncertain"
+        return f"{_named(close)} failed within {_SIMULTANEOUS_MS:g} ms: the order is uncertain"
     return ""
+
+
+def _early(first: RankEnd, ends: Sequence[RankEnd]) -> list[RankEnd]:
+    """Return the ranks that had ended with 0 before another one lost a peer.
+
+    A peer may notice the closed connection before the exit of the other rank is noticed.
+    """
+    if not first.is_victim:
+        return []
+    before = first.at + _LEAVING_S
+    return [e for e in ends if not e.failed and e.code_known and not e.after_stop and e.at < before]
+
+
+def _named(ends: Sequence[RankEnd]) -> str:
+    ranks = sorted(end.rank for end in ends)
+    return f"rank{'s' * (len(ranks) > 1)} {span(ranks)}"
 
 
 def is_code_bug(attempts: Sequence[Sequence[RankEnd]], world_size: int) -> bool:

@@ -39,9 +39,9 @@ def contents(facts: Facts) -> dict[str, Any]:
         facts.witnesses,
         one_clock=bool(record.plan.get("local")),
     )
-    slow = told.straggler()
-    if slow is None and facts.hang:
+    if facts.hang:
         told = waits.Waits()  # of the calls that ended; what matters is the one that did not
+    slow = told.straggler()
     told_summary = summary(facts, clean)
     lines = dict(list(facts.numbers.lines.items())[:_MAX_SERIES])
     found: dict[str, Any] = {

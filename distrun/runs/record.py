@@ -55,7 +55,9 @@ class RunRecord:
     """Its attempts that have ended, as `supervise.history` writes them."""
     summary: str = ""
     hint: str = ""
-    """The cure, and where ranks were that had to be stopped."""
+    """The cure."""
+    where: str = ""
+    """Where the ranks were that had to be stopped."""
     job_id: str = ""
     """Of Slurm, if the run was submitted to it."""
     job: dict[str, Any] = field(default_factory=dict)
@@ -167,7 +169,14 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
 
 
 def ended(
-    record: RunRecord, outcome: str, exit_code: int, attempts: int, *, summary: str, hint: str
+    record: RunRecord,
+    outcome: str,
+    exit_code: int,
+    attempts: int,
+    *,
+    summary: str,
+    hint: str,
+    where: str = "",
 ) -> RunRecord:
     """Return the record of the run after its end."""
     return replace(
@@ -178,6 +187,7 @@ def ended(
         attempts=attempts,
         summary=summary,
         hint=hint,
+        where=where,
     )
 
 

@@ -36,6 +36,8 @@ class Ending:
     exit_code: int
     summary: str
     hint: str = ""
+    where: str = ""
+    """Where the ranks were that lived when the run was stopped."""
     verdict: Verdict | None = None
     hang: HangVerdict | None = None
     """Who waited for whom when the run was stopped, if it hung."""
@@ -102,15 +104,18 @@ def _failed(world: World, verdict: Verdict) -> Ending:
     mismatch = world.hangs.at_abort(world.agents, world.ends)
     first = f"rank {verdict.rank} on {verdict.host}"
     summary = f"{first} failed first: {verdict.cause}"
+    if verdict.early:
+        summary = f"{verdict.note}; then {first} failed: {verdict.cause}"
     if hang and gave_up:
         summary = f"{hang.sentence.removeprefix('hang: ')}; then {first} gave up: {verdict.cause}"
     if mismatch:
         summary = f"{mismatch.sentence}; then gloo aborted {first}"
-    where = _START_COLD if world.plan.warm and verdict.in_import else ""
-    if not where and not mismatch:
-        where = _where_ranks_were(world, None if gave_up else hang)
-    hint = "\n".join(filter(None, (verdict.cure, where)))
-    return Ending("failed", verdict.exit_code, summary, hint, verdict, mismatch or hang)
+    start_cold = _START_COLD if world.plan.warm and verdict.in_import else ""
+    hint = "\n".join(filter(None, (verdict.cure, start_cold)))
+    if hang and not (gave_up or mismatch or start_cold):
+        hint = "\n".join(filter(None, (hint, hang.sentence)))
+    where = "" if start_cold or mismatch else _where_ranks_were(world)
+    return Ending("failed", verdict.exit_code, summary, hint, where, verdict, mismatch or hang)
 
 
 def _stopped(world: World, stop: Stop) -> Ending:
@@ -122,15 +127,16 @@ def _stopped(world: World, stop: Stop) -> Ending:
         summary = f"stopped by {stop.why or signum.name}{_how_ranks_took_it(world)}"
         outcome = _OUTCOMES.get(signum, "terminated")
         hang = world.hangs.at_stop(world.agents, world.ends)
-        where = _where_ranks_were(world, hang)
-        return Ending(outcome, code_of(signum), summary, where, hang=hang)
+        hint, where = _what_helps(world, hang), _where_ranks_were(world)
+        return Ending(outcome, code_of(signum), summary, hint, where, hang=hang)
     limit = f"{world.plan.time_limit_s:g} s"
     hang = world.hangs.at_stop(world.agents, world.ends)
     return Ending(
         "time limit",
         ExitCode.TIME_LIMIT,
         f"stopped at the time limit of {limit}{_how_ranks_took_it(world)}",
-        _where_ranks_were(world, hang),
+        _what_helps(world, hang),
+        _where_ranks_were(world),
         hang=hang,
     )
 
@@ -205,7 +211,7 @@ def _lost_elsewhere(world: World, verdict: Verdict | None) -> Ending | None:
     else:
         return None
     hint = "the cause is on another node: its own output and its own record have it"
-    return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
+    return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict=verdict)
 
 
 def _node_lost(world: World, verdict: Verdict | None) -> Ending:
@@ -213,7 +219,7 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
         agent, kind, message = world.engine_errors[0]
         summary = f"the agent of {agent.host} failed: {kind}: {message}"
         hint = f"see logs/node{agent.index}/agent.log in the run directory"
-        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
+        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict=verdict)
     if world.lost:
         agent = world.lost[0]
         others = [a.host for a in world.lost[1:]]
@@ -224,7 +230,7 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
         if agent.elsewhere and not agent.why_lost:
             lost = "was ssh killed, its container killed, or the node switched off?"
             hint = f"{lost} --max-restarts restarts the run"
-        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict)
+        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict=verdict)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)
 
@@ -262,11 +268,15 @@ def _after_hang(world: World) -> str:
     return f"distrun diagnose {_run_id(world)} prints {what}"
 
 
-def _where_ranks_were(world: World, hang: HangVerdict | None = None) -> str:
-    """Return who waited for whom, and where the ranks were that lived when the run was stopped."""
-    stacks = {rank: a.stacks for rank, a in world.where.at_stop.items() if a.stacks}
-    if not stacks:
-        return ""
-    where = grouped({rank: place_of(text) for rank, text in stacks.items()})
-    told = f"where the ranks were: {where}; full stacks are in stacks/ of the run directory"
-    return f"{hang.sentence}\n{told}" if hang else told
+def _where_ranks_were(world: World) -> str:
+    """Return where the ranks were that lived when the run was stopped, and ran Python code."""
+    places = {rank: place_of(a.stacks) for rank, a in world.where.at_stop.items() if a.stacks}
+    return grouped(places) if any(places.values()) else ""
+
+
+def _what_helps(world: World, hang: HangVerdict | None) -> str:
+    """Return who waited for whom, and how to go on, for a run that was stopped."""
+    saved = world.steps.saved
+    again = f"distrun launch --resume {_run_id(world)}"
+    goes_on = "" if saved is None else f"saved at step {saved}: {again} goes on from there"
+    return "\n".join(filter(None, (hang.sentence if hang else "", goes_on)))

@@ -27,7 +27,9 @@ class RankLog:
     def __init__(
         self, log: RunFile, streams: RunFile, complain: Callable[[str], None], max_nbytes: int
     ) -> None:
-        self._log = AppendFile(log, complain, max_nbytes)
+        self._log = AppendFile(
+            log, lambda said: complain(f"{said}, and what it prints is not shown"), max_nbytes
+        )
         self._marks = AppendFile(streams, lambda _: None)  # a full disk is reported for the log
         self._marked_inode: int | None = None
         self._mark = Mark(0)

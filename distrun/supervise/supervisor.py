@@ -374,6 +374,7 @@ class Supervisor:
                 attempts,
                 summary=ending.summary,
                 hint=ending.hint,
+                where=ending.where,
             )
         )
         self._tell(
@@ -382,6 +383,7 @@ class Supervisor:
             exit_code=ending.exit_code,
             summary=ending.summary,
             hint=ending.hint,
+            where=ending.where,
             duration_s=duration_s,
             attempts=attempts,
             verdict=ending.verdict_json(),

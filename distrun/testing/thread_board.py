@@ -60,8 +60,9 @@ class ThreadBoard(Board):
             return Entry(State.CALLED, record)
         if rank in exchanges.left:
             return Entry(State.LEFT, b"", exchanges.left[rank])
-        thread = self._threads[exchanges.ranks[rank]]
-        return Entry(State.LATE, b"", str(user_site(sys._current_frames().get(thread)) or ""))
+        thread = self._threads.get(exchanges.ranks[rank])  # None: it has not begun
+        frame = sys._current_frames().get(thread) if thread is not None else None
+        return Entry(State.LATE, b"", str(user_site(frame) or ""))
 
     def absent(self) -> dict[int, str]:
         return dict(self._exchanges.left)

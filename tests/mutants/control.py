@@ -133,7 +133,7 @@ SUPERVISE = (
     ),
     Patch(
         "diagnose/hang/progress.py",
-        " and in_while_loop(path[0].file, path[0].line)\n",
+        " and in_waiting_loop(path[0].file, path[0].line)\n",
         "\n",
         "dropped part",
         "A rank that counts something for long, while the others wait, is stopped.",

@@ -10,15 +10,17 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+import textwrap
 from typing import TextIO
 
-from distrun.cli.screen.width import cut
+from distrun.cli.screen.width import cut, width
 from distrun.processes import widen_pipe
 from distrun.streams import BOTH, STDERR, STDOUT
 
 _RANK_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _LOUD = re.compile(r"^([A-Z][A-Z ]{3,}|error)(?=:)")
+_HINT = re.compile(r"(distrun:)? *hint: ")
+"""A command in it is pasted, so the terminal breaks the line."""
 _ERASE_LINE = b"\r\x1b[2K"
 
 
@@ -124,10 +126,41 @@ def same_file(fd: int, other: int) -> bool:
         return False
 
 
+def wrapped(text: str, columns: int) -> str:
+    """Return text whose long lines are broken between words, and go on indented; 0: as it is."""
+    return "\n".join(_wrapped(line, columns) for line in text.split("\n"))
+
+
+def _wrapped(line: str, columns: int) -> str:
+    if not columns or width(line) <= columns or _HINT.match(line):
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(
+        line.strip(),
+        columns,
+        initial_indent=indent[2:],
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(parts)
+
+
+def _columns() -> int:
+    """Return the columns of the terminal that stderr is; 0 if it is none."""
+    if not _is_terminal(sys.stderr):
+        return 0
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return shutil.get_terminal_size().columns
+
+
 def say(message: str, *, bare: bool = False) -> None:
     """Write a line of the launcher's own to stderr; `bare` goes on with the line before."""
     name = "" if bare else "distrun: "
     message = "\n  ".join(map(plain, message.split("\n")))  # no text looks like our line
+    message = wrapped(f"{name}{message}", _columns())[len(name) :]
     if wants_colour(sys.stderr):
         name = name and f"\x1b[1m{name}\x1b[0m"
         message = _LOUD.sub("\x1b[1;31m\\1\x1b[0m", message)
@@ -139,25 +172,7 @@ def say(message: str, *, bare: bool = False) -> None:
 
 
 def report_error(message: str, hint: str = "") -> None:
-    """Write an error and its hint to stderr.
-
-    On a terminal the error is wrapped between words. The hint is not: a command in it is pasted.
-    """
-    lines = message.split("\n")
-    if _is_terminal(sys.stderr):
-        lines = list(_wrapped(lines, shutil.get_terminal_size().columns))
-    say("error: " + "\n".join(lines))
+    """Write an error and its hint to stderr."""
+    say(f"error: {message}")
     if hint:
         say(f"hint: {hint}")
-
-
-def _wrapped(lines: Iterable[str], columns: int) -> Iterator[str]:
-    from textwrap import TextWrapper
-
-    before = "distrun: error: "  # of the first line; the others are indented by 2
-    wrapper = TextWrapper(columns, subsequent_indent="  ", break_long_words=False)
-    wrapper.break_on_hyphens = wrapper.replace_whitespace = False
-    for number, line in enumerate(lines):
-        wrapper.initial_indent = "  " if number else " " * len(before)
-        for part in wrapper.wrap(line):
-            yield part.strip()

@@ -20,6 +20,8 @@ _BEGINS = re.compile(
     rb"|[\w.]+\._?RemoteTraceback: *$)",
     re.MULTILINE,
 )
+_WITHOUT_RANK = re.compile(rb"^\[rank\d+\]: ")
+"""torch puts it before each line of a traceback."""
 
 
 class Show(Protocol):
@@ -73,18 +75,34 @@ class HeldTraceback:
         """Do not show the held lines: the rank's file has them."""
         self._held = b""
 
-    def drop(self, last_line: bytes, show: Show) -> None:
-        """Do not show a traceback; show what was printed after it.
+    def drop(self, traceback: str, show: Show) -> None:
+        """Do not show a traceback; show what was printed before and after it.
+
+        What comes before may be the cause: the traceback of a child process, of a thread, or of an
+        error that the script has printed by itself.
 
         Args:
-            last_line: The last line of the traceback.
+            traceback: The text of the traceback, of which the middle may be left out.
             show: Where to show the rest.
         """
         held, self._held = self._held, b""
-        end = held.rfind(last_line[-_LAST_NBYTES:])  # the middle of a long one is left out
+        lines = traceback.rstrip().encode(errors="replace").split(b"\n")
+        end = held.rfind(lines[-1][-_LAST_NBYTES:])  # the middle of a long one is left out
+        begin = _begin_of(held[: max(end, 0)], lines[1] if len(lines) > 1 else b"")
         rest = held[held.find(b"\n", end) + 1 :] if end >= 0 else b""
-        if rest.strip():
-            show.lines(prefixed(rest, self._prefix), self._stream)
+        for part in (held[:begin], rest):
+            if part.strip():
+                show.lines(prefixed(part, self._prefix), self._stream)
+
+
+def _begin_of(held: bytes, second: bytes) -> int:
+    """Return where the last traceback begins that has this second line; else 0."""
+    found = 0
+    for match in _BEGINS.finditer(held):
+        following = held[held.find(b"\n", match.end()) + 1 :]
+        if _WITHOUT_RANK.sub(b"", following.partition(b"\n")[0]) == second:
+            found = match.start()
+    return found
 
 
 def _ends(held: bytes) -> bytes:

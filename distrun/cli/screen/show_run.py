@@ -39,6 +39,7 @@ class RunView:
         fold: Show equal lines of many ranks once.
         quiet: Show only how the run ended, if it failed.
         as_json: Print every event, output included, as one JSON object a line.
+        since: Output from before this time is not shown: it is of an earlier attempt.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class RunView:
         fold: bool = False,
         quiet: bool = False,
         as_json: bool = False,
+        since: float = 0.0,
     ) -> None:
+        self._since = since
         self._run = run
         self._console = console
         self._only = only_ranks
@@ -103,7 +106,7 @@ class RunView:
         wanted = self._only is None or rank in self._only
         if wanted and not self._quiet and (node, rank) not in self._tails:
             log, streams = self._run.log(node, rank), self._run.streams(node, rank)
-            self._tails[node, rank] = LogTail(log, streams)
+            self._tails[node, rank] = LogTail(log, streams, self._since)
 
     def pump(self) -> None:
         """Print what is new in the logs."""
@@ -164,8 +167,7 @@ class RunView:
                 else:  # it caught the exception itself: no verdict has it
                     held.release(self)
             else:
-                last = event["report"]["traceback"].rstrip().rpartition("\n")[2]
-                held.drop(last.encode(errors="replace"), self)
+                held.drop(event["report"]["traceback"], self)
 
     def _traceback(self, node: int, rank: int) -> HeldTraceback:
         return self._held.setdefault((node, rank), HeldTraceback())
@@ -294,6 +296,11 @@ def _stragglers(event: Mapping[str, Any]) -> str:
     )
 
 
+def _once_more(event: Mapping[str, Any]) -> str:
+    """Return what a second signal does, if it was one that the user has sent."""
+    return "; once more kills them" if str(event["reason"]).startswith("SIG") else ""
+
+
 def _hang(event: Mapping[str, Any]) -> str:
     if event["stops"]:
         return ""  # the ending says it
@@ -337,7 +344,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"the supervisor of this run has been silent for {TOLD_AFTER_S:g} s: is it stopped?"
     ),
     "stopping": lambda e: (
-        f"stopping the ranks ({e['reason']}), within {e['grace_s']:g} s; once more kills them"
+        f"stopping the ranks ({e['reason']}), within {e['grace_s']:g} s{_once_more(e)}"
         if e["grace_s"]
         else f"stopping the ranks ({e['reason']})"
     ),

@@ -107,9 +107,11 @@ class LogTail:
     Args:
         log: The path of the log.
         streams: The path of the file that says which part is of which stream.
+        since: What was written before this time is passed over.
     """
 
-    def __init__(self, log: RunFile, streams: RunFile) -> None:
+    def __init__(self, log: RunFile, streams: RunFile, since: float = 0.0) -> None:
+        self._since = since
         self._log = log
         self._streams = streams
         self._file: int | None = None
@@ -154,6 +156,8 @@ class LogTail:
             yield _ours("the log was rotated before all of it could be shown")
         for part in self._marks.cut(self._at, data):
             self._time = part.time
+            if part.time < self._since:
+                continue
             if block := self._lines[part.stream].feed(part.data):
                 yield part._replace(data=block)
         self._at += len(data)

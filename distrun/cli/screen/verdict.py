@@ -16,7 +16,7 @@ _FILE_CHARS = 240
 
 def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) -> Iterator[str]:
     """Yield the last lines of `launch`."""
-    where = shown(run.path)
+    directory = shown(run.path)
     if ended["exit_code"] == 0:
         if not quiet:
             again = (
@@ -24,7 +24,7 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
                 if ended["attempts"] > 1
                 else ""
             )
-            yield f"done in {ended['duration_s']:.1f} s{again} · recorded in {where}"
+            yield f"done in {ended['duration_s']:.1f} s{again} · recorded in {directory}"
         return
     yield f"{ended['outcome'].upper()}: {ended['summary']}"
     if ended["verdict"]:
@@ -32,10 +32,13 @@ def ending_lines(ended: Mapping[str, Any], run: RunDirectory, *, quiet: bool) ->
             yield f"  {line}"
     for hint in ended["hint"].splitlines():
         yield f"  hint: {hint}"
+    if where := ended.get("where"):
+        stacks = f"; full stacks are in {shown(run.path / 'stacks')}"
+        yield f"  where the ranks were: {where}{stacks}"
     after = f"after {ended['duration_s']:.1f} s"
     if ended["attempts"] > 1:
         after += f" and {ended['attempts']} attempts"
-    yield f"  exit code {ended['exit_code']} {after} · recorded in {where}"
+    yield f"  exit code {ended['exit_code']} {after} · recorded in {directory}"
 
 
 def verdict_lines(verdict: Mapping[str, Any], run: RunDirectory) -> Iterator[str]:

@@ -15,7 +15,7 @@ from math import prod
 from distrun.diagnose.hang import words
 from distrun.diagnose.hang.case import Case, parts_of
 from distrun.diagnose.hang.evidence import Collective, Witness
-from distrun.diagnose.hang.findings import HangVerdict
+from distrun.diagnose.hang.findings import NO_MAJORITY, HangVerdict
 from distrun.diagnose.hang.mismatch import signature
 from distrun.diagnose.hang.waiting import OneGroup, Wait
 from distrun.diagnose.places import Place, place_of
@@ -90,7 +90,7 @@ def _verdict(case: Case, found: _Call, aborted: tuple[int, ...]) -> HangVerdict:
         told.append(f"{words.named(unknown)} left no record")
     is_majority = 2 * len(parts[0]) > len(wait.members)
     culprits = tuple(sorted(rank for part in parts[1:] for rank in part)) if is_majority else ()
-    doubt = "" if culprits else "; no majority: cannot tell which is wrong"
+    doubt = "" if culprits else NO_MAJORITY
     which = f"call #{wait.seq} of {words.group_name(wait.group)}"
     if len(found.parts) == 1 and wait.op in _LEFT_EARLY:
         which = f"{which}, or the one before it"

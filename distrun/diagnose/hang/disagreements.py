@@ -7,7 +7,7 @@ from typing import Any
 from distrun.diagnose.hang import words
 from distrun.diagnose.hang.blocked import Blocked, also
 from distrun.diagnose.hang.case import Case
-from distrun.diagnose.hang.findings import HangVerdict
+from distrun.diagnose.hang.findings import NO_MAJORITY, HangVerdict
 from distrun.diagnose.hang.mismatch import Mismatch, last_common, mismatch_of
 from distrun.diagnose.hang.waiting import waited_s, waits_on_all
 
@@ -40,7 +40,7 @@ def _verdict(case: Case, found: Mismatch, prefix: str) -> HangVerdict:
         parts.append(f"{words.named(left)} otherwise")
     culprits = found.culprits
     everyone = tuple(sorted(rank for part in found.parts for rank in part))
-    doubt = "" if culprits else "; no majority: cannot tell which is wrong"
+    doubt = "" if culprits else NO_MAJORITY
     which = f"call #{wait.seq} of {words.group_name(wait.group)}"
     differs = "calls in swapped order in" if found.is_swapped else "ranks disagree in"
     notes = []

@@ -71,6 +71,16 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Handled:
+    """An exception that a rank has raised and not got rid of."""
+
+    type: str
+    message: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
 class Record:
     """What a rank has answered while its main thread may be stuck."""
 
@@ -85,6 +95,8 @@ class Record:
     moves: bool = False
     """Its main thread was at another instruction, or in another call, some milliseconds later."""
     call: Call | None = None
+    handled: Handled | None = None
+    """The exception whose `except` or `finally` block its main thread is in."""
     time_ns: int = 0
     """When it answered, by the wall clock of its machine."""
 

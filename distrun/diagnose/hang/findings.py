@@ -34,6 +34,8 @@ Kind = Literal[
 - none: nothing wrong was found.
 """
 
+NO_MAJORITY = "; no majority: cannot tell which is wrong"
+"""The end of a sentence about ranks that disagree, and each may be right."""
 _KINDS = get_args(Kind)
 _NO_HANG = {"late", "debugger", "unreachable", "all_input", "idle", "unclear", "none"}
 """A node that does not answer may come back: the silence of its agent ends the run, not this."""

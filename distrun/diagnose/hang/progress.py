@@ -6,10 +6,12 @@ the rank's processes. The time that a rank uses while it waits for others is non
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from distrun.diagnose.hang.evidence import Process, Record, Witness
-from distrun.diagnose.places import Frame, in_while_loop
+from distrun.diagnose.places import Frame, in_waiting_loop
 from distrun.frames import is_library
 
 _CPU_SHARE = 0.05
@@ -26,6 +28,7 @@ _SYSTEM_SHARE = 0.05
 """Of one core, in the kernel: a loop that asks whether a file exists is always seen in one call."""
 _LOOPING = ("JUMP", "POP_JUMP", "RESUME", "INSTRUMENTED_JUMP", "INSTRUMENTED_RESUME")
 """Instructions at which a thread that runs bytecode lets another one run."""
+_PACKAGES = re.compile(r"(site|dist)-packages/(?!torch/(distributed|cuda)/)")
 _PICKLING = ("_object", "_object_list")
 _DEBUGGERS = ("/pdb.py", "/bdb.py", "/pydevd.py")
 
@@ -131,7 +134,7 @@ class Progress:
             return False
         assert now.process is not None and before.process is not None
         path = _user_path(now.record)
-        if not path or not _is_same(path, _user_path(before.record)):
+        if not path or not _is_same(path, _user_path(before.record)) or _computes(now.record):
             return False
         self._lines.add(path[0].line)
         if len(self._lines) > _LINES or _does_io(before.process, now.process, took_s):
@@ -140,7 +143,13 @@ class Progress:
             return False
         runs = now.record.moves or now.record.opcode.startswith(_LOOPING)
         asks = now.process.system_s - before.process.system_s > _SYSTEM_SHARE * took_s
-        return (runs or asks) and in_while_loop(path[0].file, path[0].line)
+        return (runs or asks) and in_waiting_loop(path[0].file, path[0].line)
+
+
+def _computes(record: Record) -> bool:
+    """Return whether the user's line is in a package that may compute, as a model's layers do."""
+    inner = takewhile(lambda frame: is_library(frame.file), record.frames)
+    return any(_PACKAGES.search(frame.file) for frame in inner)
 
 
 def _has_moved(before: Look, now: Look) -> bool:

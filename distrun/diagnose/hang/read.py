@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from distrun.diagnose.hang.evidence import Call, Collective, Group, Process, Record
+from distrun.diagnose.hang.evidence import Call, Collective, Group, Handled, Process, Record
 from distrun.diagnose.places import Frame
 
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_DIMENSIONS = 4096, 256, 16
@@ -50,6 +50,7 @@ def record_of(answer: object) -> Record:
         opcode=_text(told.get("opcode")),
         moves=told.get("moves") is True,
         call=_call(told.get("call")),
+        handled=_handled(told.get("handled")),
         time_ns=_count(told.get("time_ns")),
     )
 
@@ -210,6 +211,13 @@ def _call(told: object) -> Call | None:
         elif type(name) is str and type(value) is int and abs(value) <= _MAX_INT:
             arguments[_text(name)] = value
     return Call(function, _text(_dict(told).get("group")), arguments)
+
+
+def _handled(told: object) -> Handled | None:
+    match told:
+        case [str(kind), str(message), str(file), int(line)]:
+            return Handled(_text(kind), _text(message), _text(file), _count(line))
+    return None
 
 
 def _frames(told: object) -> tuple[Frame, ...]:

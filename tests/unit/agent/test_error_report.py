@@ -135,4 +135,5 @@ def test_shortened_tells_how_much_it_has_left_out() -> None:
     assert shortened("a" * 10, 10) == "a" * 10
     assert "left out" in shortened("a" * 100, 30)
     assert " … 960 characters left out … " in shortened(shortened("a" * 1000, 100), 40)
-    assert shortened("a" * 5 + "b" * 7 + "c" * 5, 10) == "aaaaa … 7 characters left out … ccccc"
+    assert shortened("a" * 5 + "b" * 77 + "c" * 5, 10) == "aaaaa … 77 characters left out … ccccc"
+    assert shortened("a" * 17, 10) == "a" * 17, "to tell of 7 takes more room"

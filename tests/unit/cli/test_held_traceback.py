@@ -27,7 +27,7 @@ def test_one_of_megabytes_is_dropped_like_any_other() -> None:
         assert held.hold(LONG[start : start + (1 << 16)], b"") == b""
         held.release_if_due(console, dying=True)
     held.hold(b"the last line\nand more\n", b"")
-    held.drop(b"the last line", console)
+    held.drop("Traceback (most recent call last):\n  File x\nthe last line", console)
     assert console.shown == b"and more\n"
 
 
@@ -45,7 +45,7 @@ def test_of_a_last_line_with_its_middle_left_out_the_end_is_found() -> None:
     line = b"ValueError: " + b"a" * 1000 + b" the end"
     held.hold(b"Traceback (most recent call last):\n" + line + b"\nprinted later\n", b"")
     shortened = line[:100] + " … 820 characters left out … ".encode() + line[-100:]
-    held.drop(shortened, console)
+    held.drop(f"Traceback (most recent call last):\n{shortened.decode()}", console)
     assert console.shown == b"printed later\n"
 
 
@@ -59,5 +59,15 @@ def test_one_that_came_from_another_process_leaves_nothing_on_the_console(begins
     told = b"Traceback (most recent call last):\n  File x\nKeyError: 1\n"
     whole = begins.encode() + b"\n" + quotes + b"\n" + told + quotes + b"\n\n" + told + b"\n"
     assert held.hold(b"before\n" + whole, b"[0] ") == b"before\n"
-    held.drop(b"KeyError: 1", console)
+    held.drop(whole.decode(), console)
     assert console.shown == b""
+
+
+def test_the_tracebacks_before_the_one_that_the_verdict_has_are_shown() -> None:
+    held, console = HeldTraceback(), Lines()
+    first = b"Traceback (most recent call last):\n  File child\nValueError: the cause\n"
+    own = b"[rank0]: Traceback (most recent call last):\n[rank0]:   File train\n[rank0]: E: 1\n"
+    held.hold(b"a log\n" + first + b"ending\n" + own + b"later\n", b"[0] ")
+    held.drop("Traceback (most recent call last):\n  File train\nE: 1\n", console)
+    shown = (first + b"ending\nlater\n").splitlines(keepends=True)
+    assert console.shown == b"".join(b"[0] " + line for line in shown)

@@ -99,7 +99,7 @@ A, B = Place("/x/data.py", 31, "sleep"), Place("/x/train.py", 70)
             "rank 1 at data.py:31 (sleep); 7 others at train.py:70",
         ),
         (dict.fromkeys(range(8), B), "8 ranks at train.py:70"),
-        ({0: A, 1: None}, "rank 0 at data.py:31 (sleep); rank 1 outside of Python code"),
+        ({0: A, 1: None}, "rank 0 at data.py:31 (sleep)"),
         ({}, ""),
     ],
 )

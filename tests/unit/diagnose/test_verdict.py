@@ -100,7 +100,8 @@ def test_a_rank_that_left_early_with_0_is_named_when_the_others_miss_it() -> Non
     verdict = judge([victim(0, 2.0), victim(1, 2.1), end(2, 1.9, 0), end(3, 5.0, 0)])
     assert verdict is not None
     assert verdict.rank == 0
-    assert verdict.note == "rank 2 had ended with 0 while the others still needed it"
+    assert verdict.note == "rank 2 had ended with 0 while others still waited"
+    assert verdict.early == (2,)
 
 
 def test_ties_are_told_as_not_sure() -> None:
