@@ -47,7 +47,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the dice of the augmentation, as DistributedSampler.set_epoch does the order."""
+        """Choose the augmentation, as DistributedSampler.set_epoch chooses the order."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -55,14 +55,14 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         image = self._read(i)
-        # Dice of (seed, epoch, image): which rank or process reads the image changes nothing.
-        dice = np.random.default_rng((self._seed, self._epoch, i))
+        # Of (seed, epoch, image): which rank or process reads the image changes nothing.
+        rng = np.random.default_rng((self._seed, self._epoch, i))
         if self._shift:
-            down, right = dice.integers(0, 2 * self._shift + 1, size=2)
+            down, right = rng.integers(0, 2 * self._shift + 1, size=2)
             size = image.shape[-1]
             bigger = pad(image, [self._shift] * 4)  # [3, S + 2 shift, S + 2 shift]
             image = bigger[:, down : down + size, right : right + size]
-        if self._flip and dice.random() < 0.5:
+        if self._flip and rng.random() < 0.5:
             image = image.flip(-1)
         return image, self.labels[i]
 

@@ -250,7 +250,7 @@ def sample(
         prompt: At least one token.
         count: How many to add.
         window: How far back the model looks.
-        seed: Of the dice.
+        seed: Of the random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = prompt

@@ -79,28 +79,27 @@ def handled_by(thread: int) -> tuple[str, str, str, int] | None:
     Raises:
         KeyError: There is no such thread.
     """
-    of_error = attrgetter("__class__.__name__", "args")
-    told = list(map(of_error, filter(None, _handled(thread))))
-    steps = accumulate(
-        chain(map(attrgetter("__traceback__"), filter(None, _handled(thread))), repeat("tb_next")),
-        getattr,
-    )
-    place = attrgetter("tb_frame.f_code.co_filename", "tb_lineno")
-    places = list(map(place, islice(takewhile(bool, steps), MOST_CALLS))) if told else []
-    if not told or not places:
+    kinds = list(map(attrgetter("__class__.__name__"), _handled(thread)))
+    args, same = tee(chain.from_iterable(map(attrgetter("args"), _handled(thread))))
+    messages = list(compress(args, map(is_, map(type, same), repeat(str))))
+    traces = map(attrgetter("__traceback__"), _handled(thread))
+    steps = takewhile(bool, accumulate(chain(traces, repeat("tb_next")), getattr))
+    try:
+        places = list(map(attrgetter("tb_frame.f_code.co_filename", "tb_lineno"), steps))
+    except AttributeError:  # there is none, or no more
         return None
-    kind, args = told[0]
-    message = next((arg for arg in args if type(arg) is str), "")
+    if not kinds or not places:
+        return None
     own = [place for place in places if not is_library(place[0])]
-    return kind, message, *(own or places)[-1]
+    return kinds[0], next(iter(messages), ""), *(own or places)[-1]
 
 
-def _handled(thread: int) -> Iterator[BaseException | None]:
+def _handled(thread: int) -> Iterator[BaseException]:
     every = islice(iter(sys._current_exceptions, None), 1)
     found: Iterable[Any] = map(itemgetter(thread), every)
-    if sys.version_info >= (3, 12):
-        return iter(found)
-    return map(itemgetter(1), filter(None, found))  # a triple as of sys.exc_info()
+    if sys.version_info < (3, 12):
+        found = map(itemgetter(1), found)  # of a triple as of sys.exc_info()
+    return filter(None, found)
 
 
 _of_a_call = attrgetter("f_code", "f_lineno", "f_lasti")

@@ -95,7 +95,7 @@ def _refusal(found: list[Finding]) -> MachineError:
     where = found[0].node
     machine = "this machine" if where in ("", THIS_MACHINE) else where
     return MachineError(
-        f"{machine} is not fit for the job: {_sentence(found[0])} ({found[0].id}){more}",
+        f"{machine} cannot run the job: {_sentence(found[0])} ({found[0].id}){more}",
         f"{found[0].fix} --no-check skips the check.",
     )
 

@@ -150,7 +150,7 @@ def estimate(asked: Asked, *, with_remedies: bool = True) -> Estimate:
     gpus = gpus_of(asked.gpus, asked.nodes, asked.nproc_per_node)
     kind, curves, sources = measured(asked, gpus)
     name, plan = plan_of(asked, gpus.world_size)
-    scale = scale_of(asked, kind, curves, sources)
+    scale = scale_of(asked, gpus, curves, sources)
     cluster = None if kind is None else Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
     found = outcome(plan, cluster, scale)
     more: tuple[Remedy, ...] = ()
@@ -236,14 +236,15 @@ def measured(asked: Asked, gpus: Gpus) -> tuple[GpuKind | None, tuple[Curve, ...
 
 
 def scale_of(
-    asked: Asked, kind: GpuKind | None, curves: tuple[Curve, ...], sources: dict[str, str]
+    asked: Asked, gpus: Gpus, curves: tuple[Curve, ...], sources: dict[str, str]
 ) -> float | None:
     """Return measured by predicted step time of the anchor, if there is one."""
     if asked.anchor is None:
         return None
+    run = calibration.ran(asked.anchor)
+    kind = calibration.the_kind(gpus.kind, asked.kinds, run.nproc_per_node)
     if kind is None:
         raise UsageError("--anchor needs the kind of GPU", "--gpus 1x8:h100")
-    run = calibration.ran(asked.anchor)
     _, plan = plan_of(replace(asked, words=run.words), run.nnodes * run.nproc_per_node)
     before = outcome(plan, Cluster(kind, run.nnodes, run.nproc_per_node, curves), replay=False)
     assert before.time is not None  # there is a cluster

@@ -24,7 +24,7 @@ def require_running(run: RunDirectory, signum: int, command: str) -> RunRecord:
     record = runs.find(run.path.parent, str(run.path))[1]
     if record.is_over:
         hint = f"how it ended: distrun show {run.run_id}"
-        raise UsageError(f"run {run.run_id} is not running: it is {record.state}", hint)
+        raise UsageError(f"run {run.run_id} is not running: it has ended", hint)
     if record.state != "running":
         hint = "ask where it was started: same machine, same container, same user"
         if record.job_id:

@@ -213,7 +213,8 @@ def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None)
         return slurm_jobs.stop(run, before, force=force, wait_s=wait_s)
     if not local.cancel(before):
         if before.is_over:
-            raise UsageError(f"run {run.run_id} is not running: it is {before.state}")
+            state = "has ended" if before.state == "ended" else f"is {before.state}"
+            raise UsageError(f"run {run.run_id} is not running: it {state}")
         raise UsageError(
             f"run {run.run_id} is {before.state}: it cannot be stopped from here",
             "stop it where it was started: on the same machine, in the same container, as the"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from distrun.runs.directory import RunDirectory
 from distrun.signals import SAVE
 
 _HINT = "two lines in its loop, of distrun.train.preempt, let it take part"
+_LONG_S = 10.0
+_WAITS = "the ranks save after the step that they are in, if their loop asks preempt.save_wanted()"
 
 __all__ = ["Saved", "save"]
 
@@ -28,12 +31,13 @@ class Saved:
     """How long it took to write."""
 
 
-def save(run: RunDirectory, *, timeout_s: float) -> Saved:
+def save(run: RunDirectory, *, timeout_s: float, tell: Callable[[str], None]) -> Saved:
     """Ask the ranks of a run for a checkpoint, and wait until it is whole; the run goes on.
 
     Args:
         run: The run.
         timeout_s: How long to wait.
+        tell: Called with a line if it takes long.
 
     Raises:
         UsageError: It is not running here, or no rank takes part.
@@ -45,13 +49,16 @@ def save(run: RunDirectory, *, timeout_s: float) -> Saved:
         if not event:
             break
     record.supervisor.signal(SAVE)
-    began_at = time.monotonic()
+    began_at, is_told = time.monotonic(), False
     for event in news:
         waited_s = time.monotonic() - began_at
         if event.get("event") == "signal_forwarded" and event["signal"] == SAVE:
             _require_takers(run, event)
         if event.get("event") == "milestone" and event["what"] == "saved":
             return Saved(run.run_id, int(event["step"]), float(event["time_s"]))
+        if waited_s > _LONG_S and not is_told:
+            is_told = True
+            tell(f"no checkpoint after {_LONG_S:g} s: {_WAITS}")
         if waited_s > timeout_s:
             raise MachineError(
                 f"run {run.run_id} has not saved within {timeout_s:g} s",

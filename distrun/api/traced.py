@@ -42,7 +42,7 @@ def traced(asked: Asked) -> Estimate:
         nproc_per_node=gpus.nproc_per_node,
         exact=asked.exact,
     )
-    scale = None if plan is None else scale_of(asked, kind, curves, sources)
+    scale = None if plan is None else scale_of(asked, gpus, curves, sources)
     cluster = None if kind is None else Cluster(kind, gpus.nnodes, gpus.nproc_per_node, curves)
     mesh = mesh_of(work) if plan is None else plan.mesh
     pace = Pace(mesh) if plan is None else pace_of(plan)

@@ -88,7 +88,9 @@ def launch(
     ),
     check: bool = typer.Option(True, help="Check the machine before the start."),
     strict: bool = typer.Option(False, "--strict", help="Refuse to start on a warning too."),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only how it ended, if badly."),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Print nothing but how it ended, if it failed."
+    ),
     only_rank: str = typer.Option(None, metavar="R[,R-R]", help="Show these ranks' output only."),
     prefix: bool = typer.Option(None, help="Name the rank before a line [if there are several]."),
     fold: bool = typer.Option(False, "--fold", help="Show equal lines of many ranks once."),

@@ -23,6 +23,12 @@ def with_recorded(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
     name = next((option.value for option in reversed(given) if option.name == "--resume"), None)
     if name is None:
         return [*words]
+    unknown = [option.name for option in given if option.name not in own]
+    if unknown:
+        raise UsageError(
+            f"launch has no option {unknown[0]}",
+            "--resume takes the script's arguments from that run",
+        )
     if rest:
         raise UsageError(
             f"--resume {name} runs the script of that run, and {rest[0]!r} is one too",

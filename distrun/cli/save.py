@@ -22,7 +22,7 @@ def save(
     from distrun.cli.screen.console import say
 
     directory, _ = runs.find(runs_dir, run, say)
-    found = ask(directory, timeout_s=timeout)
+    found = ask(directory, timeout_s=timeout, tell=say)
     if json:
         typer.echo(json_format.dumps(vars(found)))
     else:

@@ -43,7 +43,7 @@ def _lines(found: Simulated, what: str) -> list[str]:
         ("all nodes joined after", found.joined_s),
         ("all ranks started after", found.started_s),
         ("the node was named after", found.named_s),
-        ("all was stopped after", found.stopped_s),
+        ("all processes ended after", found.stopped_s),
     )
     ranks = found.nnodes * found.nproc_per_node
     head = f"{found.nnodes} nodes x {found.nproc_per_node} ranks = {ranks} ranks; {what}"

@@ -17,8 +17,8 @@ from distrun.errors import UsageError
 _HERE = r"localhost|127\.0\.0\.1|::1|\[::1\]"
 _ANY = ".*"
 _NODES = (
-    "it starts every node itself, in this version on this machine"
-    " (for other machines `--hosts A,B --dry-run` prints a line for each)"
+    "one launch starts every node: `--nodes 2` emulates two on this machine, `--hosts A,B` uses"
+    " machines behind ssh, and in an allocation of Slurm it takes that one's nodes"
 )
 _LOGS = "each rank's output is in a file of its own in the run directory, and on the console"
 
@@ -63,7 +63,7 @@ OPTIONS: Mapping[str, TorchrunOption] = {
     "--no-python": TorchrunOption(own="--no-python", flag=True),
     "--run-path": TorchrunOption(fits="", flag=True),
     "--log-dir": TorchrunOption(own="--runs-dir"),
-    "--redirects": TorchrunOption(fits="0", instead=f"{_LOGS}, unless `--quiet` is given"),
+    "--redirects": TorchrunOption(fits=_ANY),  # the output is in files in any case
     "--tee": TorchrunOption(fits=_ANY),  # everything is in files, and on the console
     "--local-ranks-filter": TorchrunOption(
         own="--only-rank", instead="`--only-rank 0,3` names ranks of the whole job", one_node=True

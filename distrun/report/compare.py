@@ -202,7 +202,7 @@ def _greatest(
 
 def _loss_sentence(first: str, other: str, found: Mapping[str, Any] | None) -> str:
     if found is None:
-        return f"{other}: no step of it and of {first} has a loss"
+        return f"{other}: no step has a loss in it and in {first} too"
     if found["step"] is None:
         return f"{other}: its loss is that of {first}, in {found['steps_compared']} steps"
     return (

@@ -34,7 +34,7 @@ def attempt_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
             ",".join(map(str, nodes)) if isinstance(nodes, list) else "?",
             _steps(each),
             str(each.get("lost_steps") or ""),
-            f"{each.get('failure') or 'ended'}",
+            f"{each.get('failure') or each.get('outcome') or 'ended'}",
         )
 
 

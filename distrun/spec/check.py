@@ -23,7 +23,7 @@ _WHERE = "[tool.distrun.check]"
 
 
 class CheckTable(BaseModel):
-    """`ignore`, and any limit; `limits_of` validates the limits."""
+    """`ignore`, and any limit by its name, as docs/check.md names them."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

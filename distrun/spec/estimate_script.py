@@ -87,7 +87,8 @@ def read_script(path: Path) -> Script:
         raise UsageError(
             f"{path.name} has no `class Config(TextConfig)`, by which the formula knows a recipe of"
             " the GPT",
-            "name the model's dimensions instead of a script: --dims layers=32,dim=4096,…",
+            f"distrun estimate {path.name} --trace runs its own step without ranks and GPUs; or"
+            " dimensions instead of a script: distrun estimate --dims layers=32,dim=4096,…",
         )
     common = _parsed(_CONFIG_FILE)
     settings: dict[str, Setting] = {}

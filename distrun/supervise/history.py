@@ -21,12 +21,13 @@ class History:
         """Note that an attempt begins."""
         self._began_at = time.time()
 
-    def end(self, world: World, failure: Failure | None) -> dict[str, Any]:
+    def end(self, world: World, failure: Failure | None, outcome: str) -> dict[str, Any]:
         """Note how an attempt has ended; return that.
 
         Args:
             world: The attempt.
             failure: What has ended it; None: it ended well, or somebody ended the run.
+            outcome: That of the run, if this ends it; else "".
         """
         steps, now = world.steps, time.time()
         useful_s = steps.useful_s(failed=failure is not None)
@@ -36,6 +37,7 @@ class History:
             "duration_s": round(now - self._began_at, 3),
             "nodes": [node.host for node in world.plan.nodes],
             "failure": failure.kind if failure else "",
+            "outcome": outcome,
             "why": failure.why if failure else "",
             "begun_at": steps.begun_at,
             "last_step": steps.last,

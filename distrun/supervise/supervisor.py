@@ -122,7 +122,8 @@ class Supervisor:
         failure = None if is_over else recovery.take(world)
         if waits := world.hangs.waits.told():
             self._tell("waits", **waits)
-        told = self._history.end(world, failure)
+        outcome = describe(world, self._stop).outcome if is_over else ""
+        told = self._history.end(world, failure, outcome)
         self._tell("attempt_ended", **told)
         self._record = replace(self._record, history=[*self._history.attempts])
         if is_over:

@@ -23,7 +23,7 @@ def test_a_machine_that_is_not_fit_refuses_the_launch(distrun: Run, machine: Mac
     result = distrun(*DRY, "train.py", env=environ)
     error, hint = result.stderr.splitlines()
     assert (result.returncode, result.stdout) == (3, "")
-    assert error.startswith("distrun: error: this machine is not fit for the job: GPU 1 ")
+    assert error.startswith("distrun: error: this machine cannot run the job: GPU 1 ")
     assert "(gpu.recovery)" in error
     assert hint.endswith(". --no-check skips the check.")
     assert distrun(*DRY, "--no-check", "train.py", env=environ).returncode == 0

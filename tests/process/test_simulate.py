@@ -42,7 +42,7 @@ def test_it_is_told_in_a_few_lines(distrun: Run) -> None:
     assert [line.split(" after")[0].strip() for line in lines[:-1]] == [
         "all nodes joined",
         "all ranks started",
-        "all was stopped",
+        "all processes ended",
     ]
 
 

@@ -261,6 +261,7 @@ def test_a_stopped_run_is_gone_on_with_in_the_same_record(
         assert any(is_as_told(each, line) for each in said.splitlines()), line
     resumed = distrun("launch", "--resume", "latest", cwd=it.cwd, timeout_s=100)
     assert resumed.returncode == 0, resumed.stderr
+    assert "step 30/30" in resumed.stdout and "step 1/30" not in resumed.stdout, "that was shown"
     record = json.loads((only_run(it.cwd) / "run.json").read_text())
     assert (record["run_id"], record["attempts"], record["outcome"]) == (run_id, 2, "succeeded")
     assert [each["attempt"] for each in record["history"]] == [1, 2]

@@ -67,8 +67,8 @@ def headline(found: Estimate) -> str:
 def _model(found: Estimate) -> str:
     parameters, work = words.count(found.found.work.parameters), found.found.work
     mesh = words.mesh(dict(found.mesh))
+    on = f"{words.gpus(found)}, {mesh}" if mesh else words.gpus(found)
     if found.plan is None:
-        on = f"{words.gpus(found)}, {mesh}" if mesh else words.gpus(found)
         return (
             f"{found.name}: {parameters} parameters on {on};"
             f" a rank sees {work.tokens} {work.samples} a step; traced"
@@ -81,7 +81,7 @@ def _model(found: Estimate) -> str:
     parts = f", {step.accumulate} micro-batches" if step.accumulate > 1 else ""
     recompute = f", recompute {step.recompute}" if step.recompute != "none" else ""
     return (
-        f"{found.name}: {parameters} parameters on {words.gpus(found)}, {mesh}{zero}, {size};"
+        f"{found.name}: {parameters} parameters on {on}{zero}, {size};"
         f" a rank sees {batch}{parts}{recompute}"
     )
 
@@ -181,4 +181,4 @@ def _notes(found: Estimate) -> Iterator[str]:
     for name, source in found.sources.items():
         yield f"{name}: {source}"
     if found.kind is not None and not found.kind.fitted and found.found.time is not None:
-        yield f"note: step times on {found.kind.name} were compared with no measurement"
+        yield f"note: step times on {found.kind.name} were compared with no published run"

@@ -34,8 +34,8 @@ def seconds(value: float) -> str:
 
 
 def mesh(sizes: dict[str, int]) -> str:
-    """Return `shard 8 x tp 4`, without axes of one rank."""
-    return " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1) or "one rank"
+    """Return `shard 8 x tp 4`, without axes of one rank; "" if there are no others."""
+    return " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1)
 
 
 def gpus(found: Estimate) -> str:
@@ -43,5 +43,6 @@ def gpus(found: Estimate) -> str:
     each = found.gpus
     kind = "GPUs" if found.kind is None else found.kind.name
     if each.nnodes == 1:
-        return f"{each.nproc_per_node} {kind}" if found.kind else f"{each.nproc_per_node} ranks"
+        plural = "s" * (found.kind is None and each.nproc_per_node > 1)
+        return f"{each.nproc_per_node} {kind if found.kind else 'rank'}{plural}"
     return f"{each.nnodes} nodes of {each.nproc_per_node} {kind}"

@@ -7,10 +7,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
-from distrun.agent.main_stack import MOST_CALLS, calls_of, known_local, locals_of
+from distrun.agent.main_stack import MOST_CALLS, calls_of, handled_by, known_local, locals_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -116,3 +117,79 @@ def test_no_frame_is_left_referenced(waiter: Waiter) -> None:
     frame = sys._current_frames()[waiter.ident]
     others = [r for r in gc.get_referrers(frame) if r is not sys._getframe()]
     assert not [r for r in others if type(r).__module__ in ("itertools", "builtins") and r]
+
+
+class Cleaner:
+    """A thread that waits in the `finally` block of an exception."""
+
+    def __init__(self, *args: object) -> None:
+        self.args = args
+        self.here, self.go_on = threading.Event(), threading.Event()
+        self.ended_in: list[int] = []
+        self.thread = threading.Thread(target=self.outer)
+        self.thread.start()
+        assert self.here.wait(20)
+        self.ident = self.thread.ident or 0
+
+    def outer(self) -> None:
+        with suppress(ValueError):
+            self.inner()
+
+    def inner(self) -> None:
+        held = Held()
+        weakref.finalize(held, lambda: self.ended_in.append(threading.get_ident()))
+        try:
+            raise ValueError(*self.args, held)
+        finally:
+            del held
+            self.here.set()
+            self.go_on.wait(20)
+
+    def end(self) -> None:
+        self.go_on.set()
+        self.thread.join()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"), [(("loss is NaN", "x"), "loss is NaN"), ((3, "x"), "x"), ((), "")]
+)
+def test_the_exception_of_a_finally_block_is_told_and_not_held(
+    args: tuple[object, ...], message: str
+) -> None:
+    cleaner = Cleaner(*args)
+    line = Cleaner.inner.__code__.co_firstlineno + 4
+    assert handled_by(cleaner.ident) == ("ValueError", message, __file__, line)
+    cleaner.end()
+    assert cleaner.ended_in == [cleaner.ident], "released by the thread that raised it"
+
+
+def test_a_thread_without_an_exception_has_none(waiter: Waiter) -> None:
+    assert handled_by(waiter.ident) is None
+
+
+def test_an_exception_is_not_held_whenever_it_goes() -> None:
+    stop = threading.Event()
+    strays: list[int] = []
+
+    def note() -> None:
+        if threading.get_ident() != thread.ident:
+            strays.append(1)
+
+    def raise_and_drop() -> None:
+        while not stop.is_set():
+            held = Held()
+            weakref.finalize(held, note)
+            try:
+                raise ValueError("gone", held)
+            except ValueError:
+                del held
+
+    thread = threading.Thread(target=raise_and_drop)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            handled_by(thread.ident or 0)
+    finally:
+        stop.set()
+        thread.join()
+    assert not strays

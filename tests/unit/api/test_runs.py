@@ -48,7 +48,7 @@ def test_the_newest_runs_that_are_over_stay_and_running_ones_do_not_count(
 
 
 def test_a_run_without_a_supervisor_here_is_not_stopped(make: Make) -> None:
-    with pytest.raises(UsageError, match="run r1 is not running: it is ended"):
+    with pytest.raises(UsageError, match="run r1 is not running: it has ended"):
         runs.stop(make("r1"))
     with pytest.raises(UsageError, match="is not running: it is lost"):
         runs.stop(make("r2", ended_at=None))

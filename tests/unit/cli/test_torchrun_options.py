@@ -75,6 +75,7 @@ def test_what_the_table_names_of_launch_is_there() -> None:
         ("my_script.py", "my_script.py"),
         ("", ""),
         ("--nproc_per_node", "--nproc-per-node"),
+        ("--log-dir x --tee 3 --redirects 3 -r 3 t.py", "--runs-dir x t.py"),
     ],
 )  # fmt: skip
 def test_a_line_for_torchrun_becomes_one_of_launch(given: str, own: str) -> None:
@@ -84,16 +85,15 @@ def test_a_line_for_torchrun_becomes_one_of_launch(given: str, own: str) -> None
 @pytest.mark.parametrize(
     ("given", "says", "hint"),
     [
-        ("--node_rank=1 --nnodes 2 t.py --x 'a b'", "--node-rank: it starts every node itself",
+        ("--node_rank=1 --nnodes 2 t.py --x 'a b'", "--node-rank: one launch starts every node",
          "--nodes 2 t.py --x 'a b'"),
-        ("--nnodes=2 --node_rank=0 t.py", "--node-rank: it starts", "--nodes 2 t.py"),
-        ("--master_addr 10.0.0.1 --node-rank 1 t.py", "--master-addr and --node-rank: it", "t.py"),
-        ("--nnodes 2 --rdzv-endpoint=h:1 --rdzv-id 3 t.py", "--rdzv-endpoint and --rdzv-id: it",
+        ("--nnodes=2 --node_rank=0 t.py", "--node-rank: one launch starts", "--nodes 2 t.py"),
+        ("--master_addr 10.0.0.1 --node-rank 1 t.py", "--master-addr and --node-rank: one", "t.py"),
+        ("--nnodes 2 --rdzv-endpoint=h:1 --rdzv-id 3 t.py", "--rdzv-endpoint and --rdzv-id: one",
          "--nodes 2 t.py"),
-        ("--rdzv_backend etcd t.py", "--rdzv-backend: it starts", "t.py"),
+        ("--rdzv_backend etcd t.py", "--rdzv-backend: one launch starts", "t.py"),
         ("--rdzv-conf join_timeout=9 t.py", "`--join-timeout TIME`", "t.py"),
-        ("--local-addr 10.0.0.1 t.py", "--local-addr: it starts", "t.py"),
-        ("-r 3 t.py", "--redirects: each rank's output", "t.py"),
+        ("--local-addr 10.0.0.1 t.py", "--local-addr: one launch starts", "t.py"),
         ("--redirects=1 --role trainer t.py", "--role: all ranks", "t.py"),
         ("--event-log-handler x t.py", "events.jsonl", "t.py"),
         ("--logs_specs=x t.py", "--logs-specs: each rank's output", "t.py"),

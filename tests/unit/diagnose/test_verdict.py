@@ -211,9 +211,29 @@ def attempt(*reports: dict[str, Any] | None) -> list[RankEnd]:
         ([attempt(error()), attempt(error())], False),
         ([attempt(None, None), attempt(None, None)], False),
         ([attempt(error(message="a"), error()), attempt(error(message="b"), error())], True),
+        ([attempt(error("RuntimeError"), error("RuntimeError", PEER_GONE))] * 2, False),
     ],
 )
 def test_a_code_bug_is_the_same_error_at_the_same_line_on_every_rank_twice(
     attempts: list[list[RankEnd]], bug: bool
 ) -> None:
     assert is_code_bug(attempts, world_size=2) is bug
+
+
+def test_a_lost_peer_at_the_same_line_is_not_the_same_error() -> None:
+    first = end(1, 1.0, report=error("RuntimeError", "DataLoader worker exited"))
+    verdict = judge([first, victim(0, 1.2), victim(2, 1.3)])
+    assert verdict is not None
+    assert (verdict.rank, verdict.others, verdict.same) == (1, 2, 0)
+
+
+def test_ranks_that_were_stopped_have_not_failed_and_those_with_an_error_have() -> None:
+    stopped = [end(rank, 3.0, -signal.SIGTERM, after_stop=True) for rank in (0, 2)]
+    verdict = judge([end(1, 1.0, report=error()), *stopped])
+    assert verdict is not None
+    assert (verdict.others, verdict.within_ms) == (0, 0.0)
+    verdict = judge(
+        [end(1, 1.0, report=error()), *stopped, end(3, 1.5, 1, error(), after_stop=True)]
+    )
+    assert verdict is not None
+    assert (verdict.others, verdict.within_ms) == (1, 500.0)

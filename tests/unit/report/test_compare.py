@@ -72,4 +72,4 @@ def test_the_page_has_both_curves_in_one_chart(tmp_path: Path) -> None:
 
 def test_runs_without_a_loss_are_compared_too(tmp_path: Path) -> None:
     found = pair(tmp_path, 0.1, [])
-    assert found.sentences == ["bbbb: no step of it and of aaaa has a loss"]
+    assert found.sentences == ["bbbb: no step has a loss in it and in aaaa too"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from distrun.diagnose.hang.evidence import Handled, Witness
 from distrun.diagnose.hang.findings import verdict_of
 from distrun.diagnose.hang.verdict import explain
 from tests.unit.diagnose.hang.jobs import (
@@ -197,3 +199,26 @@ def test_a_verdict_comes_back_from_its_json_and_nothing_else_does() -> None:
         assert verdict_of(told | {name: [name]}) is None
     assert verdict_of({}) is None
     assert verdict_of([told]) is None
+
+
+def raised(**known: Any) -> Witness:
+    """Return rank 1 in a barrier that its `finally` block calls."""
+    found = rank(1, [*PAST, entry(7, "barrier")], **known)
+    assert found.record
+    error = Handled("ValueError", "loss is NaN", "/me/train.py", 41)
+    return replace(found, record=replace(found.record, handled=error))
+
+
+def test_a_rank_that_hangs_after_an_exception_is_told_with_it() -> None:
+    verdict = explain(job(*waiting(0, told={"world": 2}), raised(told={"world": 2})), idle_s=IDLE_S)
+    assert (verdict.kind, verdict.culprits, verdict.is_certain) == ("mismatch", (1,), True)
+    assert verdict.sentence.endswith(
+        "; rank 1 has raised ValueError: loss is NaN at train.py:41,"
+        " and is in its finally or except block"
+    )
+    assert "cannot tell" not in verdict.sentence and verdict.line == 41
+
+
+def test_what_all_ranks_have_raised_tells_nothing() -> None:
+    both = [replace(raised(told={"world": 2}), rank=n) for n in (0, 1)]
+    assert "has raised" not in explain(job(*both), idle_s=IDLE_S).sentence
