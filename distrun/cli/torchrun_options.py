@@ -99,6 +99,23 @@ OPTIONS: Mapping[str, TorchrunOption] = {
     ),
 }
 """Every option of torchrun of torch 2.13 and 2.14, by its name with dashes."""
+_EVERY_NODE = "none is needed: one command starts all nodes, --hosts A,B names them"
+OF_OTHERS: Mapping[str, str] = {
+    "--num-processes": "--nproc-per-node N, the ranks of each node",
+    "--num-gpus": "--nproc-per-node N",
+    "--num-machines": "--nodes N",
+    "--num-nodes": "--nodes N",
+    "--gpu-ids": "--gpus 0,2",
+    "--include": "--gpus 0,2; with several nodes --hosts A,B",
+    "--deepspeed-hostfile": "--hostfile FILE",
+    "--machine-rank": _EVERY_NODE,
+    "--main-process-ip": _EVERY_NODE,
+    "--main-process-port": "--master-port PORT",
+    "--mixed-precision": "--env ACCELERATE_MIXED_PRECISION=bf16",
+    "--config-file": "--config FILE.toml, with distrun's settings",
+    "--enable-each-rank-log": "none is needed: each rank has a log; --runs-dir DIRECTORY",
+}
+"""What to use in place of options of accelerate and deepspeed, by their names with dashes."""
 SHORT = {"-r": "--redirects", "-t": "--tee"}
 
 
@@ -120,9 +137,13 @@ def as_own_options(words: Sequence[str], own: Mapping[str, bool]) -> list[str]:
         own: Launch's own options; True for one that takes a value.
 
     Raises:
-        UsageError: An option has no counterpart.
+        UsageError: An option has no counterpart, or is of another launcher.
     """
     given, rest = split(list(words), own)
+    for option in given:
+        if option.name in OF_OTHERS and option.name not in own:
+            message = f"launch has no option {option.name}: it is of accelerate or deepspeed"
+            raise UsageError(message, OF_OTHERS[option.name])
     nnodes = next((g.value for g in reversed(given) if g.name in ("--nnodes", "--nodes")), None)
     one_node = nnodes in (None, "1", "1:1")
     kept: list[str] = []

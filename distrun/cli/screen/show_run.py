@@ -243,6 +243,10 @@ _CHATTER = ("waiting", "world_started")
 
 
 def _waiting(event: Mapping[str, Any]) -> str:
+    missing = event["missing"]
+    if not event["joined"] and len(missing) == 1 and missing[0].endswith(")"):
+        node, _, stage = missing[0][:-1].partition(" (")  # the only one of the run
+        return f"{node}: {stage} for {event['waited_s']} s"
     joined = ", ".join(event["joined"]) or "none"
     return (
         f"waiting {event['waited_s']} s for nodes · joined: {joined}"

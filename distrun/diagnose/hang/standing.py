@@ -172,6 +172,8 @@ def _of_frames(
         return "child", "waits for a child process"
     if _is_in(inner, _QUEUES):
         return "input", "waits for data from a queue"
+    if any(f.function == "_shutdown" and f.file.endswith("/threading.py") for f in inner):
+        return "lock", "has ended its script, and waits for a thread that is no daemon"
     if _is_in(inner, _LOCKS) or (not inner and last == "acquire"):
         return "lock", "waits for a lock or a thread"
     opcode = witness.record.opcode if witness.record else ""

@@ -83,6 +83,21 @@ def test_a_line_for_torchrun_becomes_one_of_launch(given: str, own: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("--num_processes 8 t.py", "--nproc-per-node N, the ranks of each node"),
+        ("--num_gpus=4 t.py", "--nproc-per-node N"),
+        ("--include localhost:0,2 t.py", "--gpus 0,2; with several nodes --hosts A,B"),
+        ("--mixed-precision bf16 t.py", "--env ACCELERATE_MIXED_PRECISION=bf16"),
+    ],
+)
+def test_an_option_of_another_launcher_is_answered_with_ours(given: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="is of accelerate or deepspeed") as refused:
+        translated(given)
+    assert refused.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("given", "says", "hint"),
     [
         ("--node_rank=1 --nnodes 2 t.py --x 'a b'", "--node-rank: one launch starts every node",

@@ -25,7 +25,8 @@ _UNEQUAL = (
     (r'File "[^"]*/', 'File "'),
     (r"(?m)^[ ~^]+$", ""),  # Python 3.13 marks the place in a line of a traceback
     # of a busy machine
-    (r"(?m)^distrun: (waiting .* for nodes|rank \d+ has raised .* has not ended).*$", ""),
+    (r"(?m)^distrun: (waiting .* for nodes|node0: .* for ).*$", ""),
+    (r"(?m)^distrun: rank \d+ has raised .* has not ended.*$", ""),
     (r"its steps (take|last) .*", "its steps"),
     (r"norm \S+|loss \S+", "N"),
 )
