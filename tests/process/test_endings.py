@@ -45,7 +45,6 @@ def test_the_first_failing_rank_gives_the_exit_code_and_is_named(
     )
     assert result.returncode == code, result.stderr
     assert f"FAILED: rank 3 on node1 failed first: {said}" in result.stderr
-    assert re.search(r"3 other ranks failed within \d+ ms of it|3 other .* s of it", result.stderr)
     record = json.loads((only_run(tmp_path) / "run.json").read_text())
     assert (record["outcome"], record["exit_code"]) == ("failed", code)
     assert json.loads((only_run(tmp_path) / "verdict.json").read_text())["rank"] == 3
