@@ -137,7 +137,7 @@ class Recorder:
         parts["frames"] = f"[{','.join(map(_frame, calls))}]"
         parts |= {"opcode": '""', "moves": "false", "call": "null", "trace": "{}"}
         with suppress(Exception):
-            if not looks and (handled := handled_by(main)):
+            if handled := handled_by(main):
                 parts["handled"] = json.dumps(handled)
         with suppress(Exception):
             parts["opcode"] = json.dumps(_opcode(calls))
