@@ -14,15 +14,7 @@ from tests.faults.running import SSH
 from tests.faults.settings import NotHere
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
-LAUNCHES = [
-    pytest.param(
-        case,
-        id=case.id,
-        marks=[pytest.mark.xfail(reason=case.open, strict=True)] if case.open else (),
-    )
-    for case in CASES
-    if SSH in case.layouts
-]
+LAUNCHES = [pytest.param(case, id=case.id) for case in CASES if SSH in case.layouts]
 
 
 @pytest.mark.default_cases(3)

@@ -23,8 +23,8 @@ REPORTS = (
     ),
     Patch(
         "report/waits.py",
-        "rank = min(waits,",
-        "rank = max(waits,",
+        "rank = min(self.by_rank,",
+        "rank = max(self.by_rank,",
         "inverted condition",
         "The rank that waits most is called the straggler.",
         ("unit/report/test_waits.py",),
