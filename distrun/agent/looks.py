@@ -135,5 +135,5 @@ def _last_calls(entries: object, ahead_s: float) -> Iterator[tuple[str, int, flo
             if not entry["is_p2p"]:
                 at_s = entry["time_created_ns"] / 1e9 - ahead_s
                 yield str(entry["process_group"][0]), int(entry["collective_seq_id"]), at_s
-        except (LookupError, TypeError, ValueError):
+        except (ArithmeticError, LookupError, TypeError, ValueError):
             pass  # the script may have answered in place of the recorder

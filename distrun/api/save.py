@@ -31,7 +31,9 @@ class Saved:
     """How long it took to write."""
 
 
-def save(run: RunDirectory, *, timeout_s: float, tell: Callable[[str], None]) -> Saved:
+def save(
+    run: RunDirectory, *, timeout_s: float, tell: Callable[[str], None] = lambda _: None
+) -> Saved:
     """Ask the ranks of a run for a checkpoint, and wait until it is whole; the run goes on.
 
     Args:

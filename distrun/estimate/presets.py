@@ -11,6 +11,15 @@ from dataclasses import replace
 from distrun.errors import UsageError, did_you_mean
 from distrun.estimate.layout import Formats
 
+_MEGATRON = Formats(
+    weights=2,
+    optimizer=12,
+    logits=2,
+    buffered=True,
+    gathers_again=True,
+    keeps_outputs=False,
+    receives_all=False,
+)
 PRESETS: dict[str, tuple[str, Formats]] = {
     "fsdp": (
         "FSDP2 as in recipes/fsdp.py: float32 weights and AdamW, bfloat16 arithmetic",
@@ -65,43 +74,21 @@ PRESETS: dict[str, tuple[str, Formats]] = {
     ),
     "megatron": (
         "Megatron-LM: bfloat16 weights, float32 gradients in one buffer, float32 master weights",
-        Formats(
-            weights=2,
-            optimizer=12,
-            logits=2,
-            buffered=True,
-            gathers_again=True,
-            keeps_outputs=False,
-            receives_all=False,
-        ),
+        _MEGATRON,
     ),
     "nanotron": (
         "bfloat16 weights, float32 gradients and master weights, stages of equal cost",
-        Formats(
-            weights=2,
-            optimizer=12,
-            logits=2,
-            buffered=True,
-            keeps_outputs=False,
-            receives_all=False,
+        replace(
+            _MEGATRON,
+            gathers_again=False,
             by_cost=True,
             loss_in_place=True,
             other_nbytes=(1690 << 20, 2860 << 20),  # fitted on four published rows
         ),
     ),
     "megatron-2022": (
-        "the same without flash attention and with dropout, as in arXiv 2205.05198",
-        Formats(
-            weights=2,
-            optimizer=12,
-            logits=2,
-            buffered=True,
-            gathers_again=True,
-            keeps_outputs=False,
-            receives_all=False,
-            flash=False,
-            dropout=True,
-        ),
+        "Megatron-LM without flash attention and with dropout, as in arXiv 2205.05198",
+        replace(_MEGATRON, flash=False, dropout=True),
     ),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -114,5 +115,5 @@ class Waits:
 
 def _calls(told: object) -> Iterator[tuple[str, int, float]]:
     for call in told if isinstance(told, list) else ():
-        if isinstance(call, list) and [*map(type, call)] == [str, int, float]:
+        if isinstance(call, list) and [*map(type, call)] == [str, int, float] and isfinite(call[2]):
             yield call[0], call[1], call[2]

@@ -57,8 +57,7 @@ def draw(found: Estimate) -> str:
 
 def _about(found: Estimate) -> str:
     size = words.count(found.found.work.parameters)
-    mesh = words.mesh(dict(found.mesh))
-    return f"{found.name}: {size} parameters on {words.gpus(found)}, {mesh}"
+    return f"{found.name}: {size} parameters on {words.where(found)}"
 
 
 def _text(x: float, y: float, words: str, size: int, *, end: bool = False) -> str:

@@ -66,11 +66,9 @@ def headline(found: Estimate) -> str:
 
 def _model(found: Estimate) -> str:
     parameters, work = words.count(found.found.work.parameters), found.found.work
-    mesh = words.mesh(dict(found.mesh))
-    on = f"{words.gpus(found)}, {mesh}" if mesh else words.gpus(found)
     if found.plan is None:
         return (
-            f"{found.name}: {parameters} parameters on {on};"
+            f"{found.name}: {parameters} parameters on {words.where(found)};"
             f" a rank sees {work.tokens} {work.samples} a step; traced"
         )
     step, formats = found.plan.training.step, found.plan.training.formats
@@ -81,7 +79,7 @@ def _model(found: Estimate) -> str:
     parts = f", {step.accumulate} micro-batches" if step.accumulate > 1 else ""
     recompute = f", recompute {step.recompute}" if step.recompute != "none" else ""
     return (
-        f"{found.name}: {parameters} parameters on {on}{zero}, {size};"
+        f"{found.name}: {parameters} parameters on {words.where(found)}{zero}, {size};"
         f" a rank sees {batch}{parts}{recompute}"
     )
 

@@ -38,6 +38,11 @@ def mesh(sizes: dict[str, int]) -> str:
     return " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1)
 
 
+def where(found: Estimate) -> str:
+    """Return `8 nodes of 8 h100, shard 8 x tp 8`."""
+    return ", ".join(filter(None, (gpus(found), mesh(dict(found.mesh)))))
+
+
 def gpus(found: Estimate) -> str:
     """Return `8 nodes of 8 h100`."""
     each = found.gpus

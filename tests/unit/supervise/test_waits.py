@@ -76,6 +76,7 @@ def test_a_long_run_keeps_few_windows_of_all_its_time() -> None:
 @pytest.mark.parametrize(
     "told",
     [None, {}, [1], [["0", 1]], [["0", "1", 2.0]], [[["0"], 1, 2.0]], [["0", 1, None]], "calls",
+     [["0", n, float("nan")] for n in range(1, 11)],
      [["unknown", 1, 2.0]]],
 )  # fmt: skip
 def test_what_is_no_list_of_calls_is_passed_over(told: object) -> None:
@@ -94,8 +95,11 @@ def test_calls_that_a_rank_never_makes_are_forgotten() -> None:
 def test_an_agent_tells_the_last_collectives_and_nothing_else() -> None:
     entries: list[object] = [entry(n, ago_s=100 - n) for n in range(1, 100)]
     entries += [entry(100, is_p2p=True), "hostile", {}, {"is_p2p": False}, None]
+    for value in (float("inf"), "x", []):
+        entries.append({**entry(1), "collective_seq_id": value})
+    entries.append({**entry(1), "time_created_ns": 10**400})
     told = [*_last_calls(entries, 5.0)]
-    assert [number for _, number, _ in told] == [*range(41, 100)]
+    assert [number for _, number, _ in told] == [*range(45, 100)]
     group, _, at_s = told[0]
-    assert group == "0" and at_s == pytest.approx(entry(41, ago_s=59)["time_created_ns"] / 1e9 - 5)
+    assert group == "0" and at_s == pytest.approx(entry(45, ago_s=55)["time_created_ns"] / 1e9 - 5)
     assert [*_last_calls("entries", 0.0)] == []
