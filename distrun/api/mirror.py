@@ -135,7 +135,7 @@ class Mirror:
         self._files.mark(f"attempt {self._before + 1} begins")
         self._files.forget_verdict()
         now = replace(self.record, ended_at=None, outcome="", exit_code=None)
-        self._write(replace(now, attempts=self._before + 1, summary="", hint=""))
+        self._write(replace(now, attempts=self._before + 1, summary="", hint="", where=""))
 
     def _take(self, line: bytes, words: list[str]) -> None:
         at, text = _split(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -44,12 +44,13 @@ class Logs:
             self._agents[node] = AppendFile(path, lambda _: None, _AGENT_LOG_NBYTES)
         return self._agents[node]
 
-    def mark(self, text: str) -> None:
-        """Write a line of ours into every rank's log, those of an earlier launch too."""
+    def mark(self, text: str, nodes: Collection[int]) -> None:
+        """Write a line of ours into the logs of these nodes' ranks, of an earlier launch too."""
         for key in self._run.rank_logs():
             self.of_rank(*key)
-        for log in self._ranks.values():
-            log.say(text)
+        for (node, _), log in self._ranks.items():
+            if node in nodes:
+                log.say(text)
 
     def close(self) -> None:
         """Close all."""

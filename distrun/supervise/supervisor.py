@@ -149,7 +149,7 @@ class Supervisor:
             reads = 0
         self._world = World(plan, attempt, restarts, [], self._tell, reads)
         if attempt:
-            self._logs.mark(f"attempt {attempt + 1} begins")
+            self._logs.mark(f"attempt {attempt + 1} begins", {n.number for n in plan.nodes})
         self._tell("attempt_started", attempt=attempt, nnodes=len(plan.supervised))
         self._starts.begin(plan)
         self._start_agents()

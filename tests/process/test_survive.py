@@ -64,6 +64,9 @@ def test_a_spare_takes_the_place_of_the_node_that_is_suspected(
     assert "restarting: node2 takes the place of node1" in result.stderr
     started = [(e["node"], e["rank"]) for e in events_of(tmp_path, "rank_started")]
     assert started[:2] != started[2:] and sorted(started[2:]) == [(0, 0), (2, 1)]
+    marked = [path.parent.name for path in only_run(tmp_path).glob("logs/*/rank*.log")
+              if "attempt 2 begins" in path.read_text()]  # fmt: skip
+    assert "node0" in marked and "node1" not in marked
     (noted,) = json.loads((only_run(tmp_path) / "nodes.json").read_text())
     assert (noted["host"], noted["kind"], noted["out"]) == ("node1", "crash", True)
     assert "ValueError: once" in noted["why"] and noted["time"] > 0
