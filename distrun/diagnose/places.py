@@ -18,7 +18,8 @@ _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function
 _CALL = re.compile(r'(?m)^ +File "(.+)", line (\d+), in (.+)$')
 _NAMED_RANKS = 4
 _COMPUTES = re.compile(
-    r"(torch\.(?!cuda\b|distributed\b)|np\.|numpy\.|math\.|random\.|F\.|scipy\.)"
+    r"(torch\.(?!cuda\b|distributed\b)|(np|numpy|math|random|F|scipy|pd|pandas|cv2|Image)\."
+    r"|(re|json|pickle|copy|hashlib|zlib|gzip|heapq|bisect|statistics)\.|sorted$)"
 )
 """Functions of libraries that compute, as they are usually written."""
 WRAPPERS = {
@@ -135,12 +136,15 @@ def in_waiting_loop(file: str, line: int) -> bool:
     """Return whether the innermost loop around a source line is a `while` that computes nothing.
 
     What waits asks the same question again; what calls functions for tensors or arrays computes.
+    One that yields is driven by another loop, and may be seen between two of its long calls into C.
     """
     import ast
 
     loops = [n for n in _nodes_of(file) if isinstance(n, (ast.While, ast.For, ast.AsyncFor))]
     around = [n for n in loops if n.lineno <= line <= (n.end_lineno or n.lineno)]
     if not around or not isinstance(inner := max(around, key=lambda n: n.lineno), ast.While):
+        return False
+    if any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(inner)):
         return False
     lines = range(inner.lineno, (inner.end_lineno or inner.lineno) + 1)
     called = {name for each in lines for name in callees_at(file, each)}

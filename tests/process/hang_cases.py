@@ -211,13 +211,14 @@ CALLS = [
         "ring_of_sends", 0, culprits=(0, 1, 2, 3), op="", group="", waits_at="", kind="cycle p2p"
     ),
     *call("store_key_that_nobody_sets", 2),
-    *call("barrier_in_except", 1, kind="mismatch"),
+    *call("barrier_in_except", 1, kind="mismatch", says="has raised ValueError: a broken row"),
     *call(
         "barrier_in_finally",
         2,
         op="all_reduce",
         waits_at="calls.py:barrier_in_finally",
         kind="mismatch",
+        says="has raised ValueError: a broken row",
     ),
     *call("swallowed", 3, op="all_reduce", waits_at="calls.py:swallowed", kind="mismatch"),
     *late("wait_for_a_handle", 1, "all_reduce"),

@@ -45,8 +45,10 @@ class Ended:
         return f"rank {ranks} at {place}, {self.verdict.get('op') or 'no call'}"
 
 
-def launched(case: Case, layout: Layout, directory: Path, *, hang_timeout_s: float) -> Ended:
-    """Launch a case with distrun, to its end."""
+def launched(
+    case: Case, layout: Layout, directory: Path, *, hang_timeout_s: float, limit_s: float = LIMIT_S
+) -> Ended:
+    """Launch a case with distrun, to its end, or to `limit_s`."""
     command = [
         *(sys.executable, "-m", "distrun", "launch", "--no-check"),
         *(f"--nodes={layout.nodes}", f"--nproc-per-node={layout.nproc_per_node}"),
@@ -63,7 +65,7 @@ def launched(case: Case, layout: Layout, directory: Path, *, hang_timeout_s: flo
             stderr=subprocess.STDOUT,
         )
         try:
-            code: int | None = process.wait(LIMIT_S)
+            code: int | None = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             code = None
             process.terminate()

@@ -152,19 +152,19 @@ def store_key_that_nobody_sets(job):
 def barrier_in_except(job):
     try:
         if job.is_mine:
-            raise ValueError("a broken row")
+            raise ValueError("a broken row")  # HERE
     except ValueError as error:
         print(f"rank {dist.get_rank()} goes on after {error}")
-        dist.barrier()  # HERE
+        dist.barrier()
 
 
 def barrier_in_finally(job):
     try:
         if job.is_mine:
-            raise ValueError("a broken row")
+            raise ValueError("a broken row")  # HERE
         dist.all_reduce(torch.ones(8))  # WAIT
     finally:
-        dist.barrier()  # HERE
+        dist.barrier()
 
 
 def swallowed(job):

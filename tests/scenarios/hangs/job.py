@@ -1,8 +1,9 @@
 """The command line of each script here: `ddp.py FAULT [--rank 1] [--at step]`.
 
 A fault is a function of outside.py (the ranks chosen run it alone), of calls.py, groups.py or
-slow.py (all ranks run it), or of the script itself. The line on which a rank stays is marked HERE,
-the one on which others wait for it is marked WAIT.
+slow.py (all ranks run it), or of the script itself. The line on which a rank stays, or has raised
+before it stays in a finally or except block, is marked HERE; the one on which others wait for it is
+marked WAIT.
 """
 
 import argparse

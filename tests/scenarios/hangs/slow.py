@@ -55,7 +55,7 @@ def one_is_in_one_long_call_with_the_gil(job):
         last_as_long(job, lambda n: sum(range(n)))
 
 
-def last_as_long(job, call, n=200_000):
+def last_as_long(job, call, n=3_000_000):
     began = time.monotonic()
     call(n)
     call(int(n * job.slow_s / (time.monotonic() - began)))

@@ -23,6 +23,11 @@ for x in data:
 while True:
     for x in data:
         use(x)
+def until(end):
+    while monotonic() < end: yield
+while left: left = sorted(left)[1:]
+while text: text = re.sub(a, b, text)
+while len(os.listdir("shards")) < n: pass
 """
 
 
@@ -99,7 +104,9 @@ def test_little_cpu_time_is_the_background() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "idle"), [(1, 15.0), (2, 15.0), (5, 0.0), (8, 0.0)], ids=["pass", "call", "for", "in"]
+    ("line", "idle"),
+    [(1, 15.0), (2, 15.0), (13, 15.0), (5, 0.0), (8, 0.0), (10, 0.0), (11, 0.0), (12, 0.0)],
+    ids=["pass", "call", "files", "for", "in", "generator", "sorted", "re"],
 )
 def test_a_while_loop_that_only_waits_is_no_progress_and_a_for_loop_is(
     loops: str, line: int, idle: float
