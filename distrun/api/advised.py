@@ -61,6 +61,7 @@ def checked(found: Estimate, advice: Advice) -> Advice:
     """Return the advice after a trace of the first layouts that fit.
 
     Their memory is then the trace's, and one whose script fails there is refused with its words.
+    What runs on GPUs alone is left as it is.
 
     Args:
         found: The estimate of what was asked, of a script.
@@ -69,17 +70,22 @@ def checked(found: Estimate, advice: Advice) -> Advice:
     places = [place for place, row in enumerate(advice.rows) if row.fits][:TRACED]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         told = pool.map(lambda place: _traced(found, advice.rows[place]), places)
-        return revised(advice, found.gpus.nproc_per_node, dict(zip(places, told, strict=True)))
+        shown = {place: one for place, one in zip(places, told, strict=True) if one is not None}
+    return revised(advice, found.gpus.nproc_per_node, shown)
 
 
-def _traced(found: Estimate, row: Scored) -> Memory | str:
+def _traced(found: Estimate, row: Scored) -> Memory | str | None:
     """Return what the trace of a row has shown: its memory, or why it would not run.
+
+    None: it cannot be traced.
 
     Micro-batches after the third need no more memory than the third; but torch's pipelines have
     buffers for each, and are traced with all of them. What the allocator holds
     beyond live bytes does not grow by layers evenly: it stays the formula's, which has them all.
     """
     one = row.candidate
+    if "torch" in one.flags:  # context_parallel has no kernels for the CPU
+        return None
     if one.plan.training.layout.pp == 1:
         one = one.with_passes(min(_PASSES, one.plan.training.step.accumulate))
     script, args = _script_and_args(found, one)

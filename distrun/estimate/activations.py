@@ -107,10 +107,10 @@ class Activations:
         yield Op("qkv", (), queries + 2 * keys, products=(queries, keys, keys))
         yield Op("positions", (queries, seen, seen), 0 if shape.positions else queries)
         if layout.cp > 1:
-            turns = layout.cp
-            yield Op(
-                "ring", ((2 * keys + 3 * queries) * turns,), self._scores(4) * 3, (), (queries,)
-            )
+            turns = layout.cp  # each but the first has received keys and values
+            scores = self._scores(4) * 3 if formats.ring_by_hand else 0
+            saved = 2 * keys * (turns - 1) + (2 * queries + 4 * lse) * turns
+            yield Op("ring", (saved,), scores, (), (queries,))
         elif formats.flash:
             copy = (queries,) if formats.copies_heads else ()
             yield Op("attention", (queries, lse, *copy), 0, kept_anyway=(queries, lse))

@@ -68,6 +68,7 @@ def candidates(plan: Planned, cluster: Cluster) -> Iterator[list[Candidate]]:
         formats = training.formats
         if plan.recipe:
             formats = _formats(training.formats, recipe, layout)
+            formats = replace(formats, ring_by_hand=recipe == "cp" and "torch" not in flags)
         for step in _steps(training.step, sequences // layout.data, layout):
             planned = Planned(
                 Training(training.shape, layout, formats, step), mesh, {}, plan.recipe
@@ -107,10 +108,11 @@ def _layouts(training: Training, cluster: Cluster) -> Iterator[_Found]:
     for pp in (pp for pp in _PP[1:] if not tied):
         for tp in (tp for tp in _TP if not world % (pp * tp)):
             yield from _pipelines(world // (pp * tp), pp, tp)
+    kernel = () if cluster.kind.name == "cpu" else ("--attention", "torch")
     for cp in _CP[1:] if training.step.seq_len >= _LONG else ():
         if world % cp == 0:
-            mesh = {"replicate": world // cp, "cp": cp}
-            yield "cp", "cp", ("--cp", str(cp)), Layout(replicate=world // cp, cp=cp), mesh
+            mesh, flags = {"replicate": world // cp, "cp": cp}, ("--cp", str(cp), *kernel)
+            yield "cp", "cp", flags, Layout(replicate=world // cp, cp=cp), mesh
 
 
 def _sharded(world: int, cluster: Cluster) -> Iterator[_Found]:

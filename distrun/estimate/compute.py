@@ -78,9 +78,31 @@ class Compute:
             for (m, n, k), phase in calls:
                 totals[m, n, k, phase] = totals.get((m, n, k, phase), 0) + count
         dtype = _DTYPES.get(self.training.formats.compute, "float32")
-        return tuple(
-            Matmul(m, n, k, count, dtype, phase) for (m, n, k, phase), count in totals.items()
-        )
+        found = (Matmul(m, n, k, count, dtype, phase) for (m, n, k, phase), count in totals.items())
+        return (*found, *self._ring(dtype))
+
+    @property
+    def _by_hand(self) -> bool:
+        return self.training.layout.cp > 1 and self.training.formats.ring_by_hand
+
+    def _ring(self, dtype: str) -> Iterator[Matmul]:
+        """Yield the products of attention that is written in them, over all turns.
+
+        Forward has scores and values, backward the scores again, and two products for each.
+        """
+        shape, layout, step = self.training.shape, self.training.layout, self.training.step
+        if not self._by_hand:
+            return
+        t, d = step.seq_len // layout.cp, shape.head_dim
+        calls = self._units.layers * step.accumulate * layout.cp * step.rows * shape.heads
+        exact = dtype if dtype == "float64" else "float32"
+        again = 2 if step.recompute == "full" else 1
+        yield Matmul(t, t, d, again * calls, exact, "forward")
+        yield Matmul(t, d, t, again * calls, dtype, "forward")
+        yield Matmul(t, t, d, calls, exact, "backward")
+        yield Matmul(t, d, t, 2 * calls, exact, "backward")
+        yield Matmul(t, t, d, calls, dtype, "backward")
+        yield Matmul(t, d, t, calls, dtype, "backward")
 
     def _all_products(self) -> Iterator[tuple[Product, int]]:
         units, shape = self._units, self.training.shape
@@ -97,12 +119,14 @@ class Compute:
     def attention(self) -> tuple[Attention, ...]:
         """Return the calls of attention; one that backward runs again counts as forward's."""
         shape, layout, step = self.training.shape, self.training.layout, self.training.step
+        if self._by_hand:
+            return ()
         calls = self._units.layers * step.accumulate
-        turns = layout.cp  # of a ring, each with the keys of one rank
+        turns = layout.cp  # of a ring; each skips what is in the future, half of it
         tokens = step.seq_len // layout.cp
         anew = 2 if step.recompute in ("full", "attention") else 1
         both: tuple[tuple[Phase, int], ...] = (("forward", anew), ("backward", 1))
-        heads, causal = shape.heads // layout.tp, layout.cp == 1
+        heads = shape.heads // layout.tp
         return tuple(
             Attention(
                 step.rows,
@@ -110,36 +134,9 @@ class Compute:
                 tokens,
                 tokens,
                 shape.head_dim,
-                causal,
+                True,
                 calls * turns * times,
                 phase,
             )
             for phase, times in both
         )
-
-    def moved(self) -> dict[Phase, int]:
-        """Return the bytes that norms, activations, loss and optimizer read and write."""
-        formats, shape, step = self.training.formats, self.training.shape, self.training.step
-        layout, units = self.training.layout, self._units
-        norm_tokens = self._tokens // (layout.tp if formats.sequence_parallel else 1)
-        wide = shape.ffn // layout.tp * (shape.chosen if shape.experts else 1)
-        stream = norm_tokens * shape.dim * formats.residual
-        heads = self._tokens * (shape.queries + shape.keys) // layout.tp * formats.compute
-        between = self._tokens * wide * formats.compute
-        fused = formats.compiled
-        block = (
-            10 * stream  # two norms, two sums
-            + (0 if shape.positions else (2 if fused else 10) * heads)
-            + ((3 if fused else 5) if shape.gated else 2) * between
-        )
-        loss = self._tokens * shape.vocab // layout.tp * 2 * formats.loss if units.is_last else 0
-        forward = step.accumulate * (units.layers * block + loss)
-        again = 2 if step.recompute in ("none", "attention") else 3
-        backward = step.accumulate * (units.layers * block * again + 2 * loss)
-        return {"forward": forward, "backward": backward, "optimizer": self._updated(units)}
-
-    def _updated(self, units: Units) -> int:
-        formats, layout = self.training.formats, self.training.layout
-        share = layout.shard if layout.stage == 1 else 1
-        each = 2 * formats.weights + 2 * formats.optimizer + 2 * formats.gradients
-        return units.total("own") * each // share

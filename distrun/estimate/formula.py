@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from distrun.estimate.allocator import reserved_nbytes
 from distrun.estimate.compute import Compute
+from distrun.estimate.elementwise import Elementwise
 from distrun.estimate.layout import Training
 from distrun.estimate.timeline import Timeline
 from distrun.estimate.traffic import Traffic, padding
@@ -45,7 +46,7 @@ def arithmetic(training: Training, stage: int = 0) -> Work:
         collectives=Traffic(training, stage).collectives(),
         matmuls=compute.matmuls(),
         attention=compute.attention(),
-        moved_nbytes=compute.moved(),
+        moved_nbytes=Elementwise(training, stage).moved(),
         peaks=(),
         reserved_nbytes=0,
         notes=tuple(_notes(training, stage)),
@@ -68,6 +69,11 @@ def _notes(training: Training, stage: int) -> Iterator[str]:
         )
     if layout.cp > 1:
         yield "context parallelism has not been validated against measurements"
+    if layout.cp > 1 and training.formats.ring_by_hand:
+        yield (
+            "--attention ring multiplies matrices of float32 and writes the scores to memory;"
+            " --attention torch, for GPUs alone, does not"
+        )
     if shape.experts:
         yield "experts are taken to get equally many tokens; routing decides, and is not validated"
     if training.formats.compute == 1:

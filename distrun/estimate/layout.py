@@ -126,6 +126,8 @@ class Formats:
         sequence_parallel: Norms and the residual stream are cut along the sequence under `tp`.
         expands_keys: Grouped keys and values are expanded to all heads before attention.
         flash: Attention keeps no scores.
+        ring_by_hand: Attention of context parallelism is written in matrix products, over copies
+            of queries and keys in float32, and backward computes it anew.
         copies_heads: Attention's result is in the order of heads, and copied for the next product.
         dropout: Masks of dropout, a byte an element, behind attention and feed-forward.
         chunks: Parts in which head and loss run one after another.
@@ -160,6 +162,7 @@ class Formats:
     sequence_parallel: bool = True
     expands_keys: bool = False
     flash: bool = True
+    ring_by_hand: bool = False
     copies_heads: bool = False
     dropout: bool = False
     chunks: int = 1

@@ -260,6 +260,8 @@ def _formats(script: Script, settings: Mapping[str, Any], layout: Layout) -> For
     )
     if layout.pp > 1:
         found = replace(found, keeps_logits=True, keeps_outputs=False)
+    if layout.cp > 1:
+        found = replace(found, ring_by_hand=settings["attention"] == "ring")
     if layout.pp > 1 and layout.tp > 1:
         return replace(found, loss_parallel=False)
     return replace(found, loss_parallel=settings.get("loss_parallel", True))

@@ -151,10 +151,13 @@ def _product_s(one: Matmul, kind: Kind) -> float:
 
 
 def efficiency(one: Matmul, kind: Kind) -> float:
-    """Return the part of the peak that a matrix product reaches: less if a side is short."""
-    part = kind.matmul
+    """Return the part of the peak that a matrix product reaches: less if a side is short.
+
+    Where the peak is lower, as that of float32 is, the memory keeps up with shorter sides.
+    """
+    part, half = kind.matmul, kind.half_dim * kind.peak(one.dtype) / kind.peak("bfloat16")
     for side in (one.m, one.n, one.k):
-        part *= side / (side + kind.half_dim)
+        part *= side / (side + half)
     return part
 
 

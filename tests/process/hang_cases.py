@@ -55,6 +55,8 @@ class Case:
     """The kinds of verdict that are right, "" for any."""
     says: str = ""
     """A regular expression for what the launcher must say, on top of a verdict."""
+    or_aborts: str = ""
+    """What is said if gloo sees a tensor of a wrong size first; "" if it cannot."""
     ends: Ends = "hang"
     """`fails` if gloo or torch raise on their own, `well` if it is no hang."""
     name: str = ""
@@ -284,7 +286,8 @@ GROUPS = [
          at="groups.py:row_left_out loop.py:train_step"),
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
-    *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one"),
+    *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one",
+          or_aborts="rank 3 came with fewer bytes at groups.py"),
     case("redistribute_on_one", LOOP, 1, culprits=(0, 1), kind="cycle", waits_at="",
          at="groups.py:redistribute_on_one loop.py:train_step"),
     *late("pipeline", 1, "", "groups.py"),

@@ -18,7 +18,7 @@ from tests.process.hang_cases import Case
 
 LIMIT_S = 90.0
 """Some fifty seconds more than any launch takes."""
-HANG = 124
+HANG, ABORTED = 124, 134
 _BLAMED = re.compile(r"Root Cause \(first observed failure\):.*?\brank\s*: (\d+)", re.DOTALL)
 
 
@@ -95,6 +95,8 @@ def wrong_with(case: Case, ended: Ended) -> list[str]:
     if ended.exit_code is None:
         return [f"no end within {LIMIT_S:.0f} s"]
     wrong = []
+    if case.or_aborts and ended.exit_code == ABORTED:
+        return [] if case.or_aborts in ended.screen else [f"does not say {case.or_aborts}"]
     if (ended.exit_code == HANG) != (case.ends == "hang") or not ended.exit_code:
         wrong.append(f"exit code {ended.exit_code}")
     if not re.search(case.says, ended.screen):

@@ -28,6 +28,22 @@ _GATHERED = {"c10d::_allgather_base_": 0, "c10d::_reduce_scatter_base_": 1, "fsd
 """Operations of FSDP -> the argument that is whole weights, or whole gradients."""
 _STREAMS = {"c10d::_allgather_base_": "all_gather", "c10d::_reduce_scatter_base_": "reduce_scatter"}
 """Operations of FSDP whose result is allocated on a stream of its own."""
+_NO_KERNEL = (
+    *("prim::", "aten::empty", "aten::new_empty", "aten::_unsafe_view"),
+    *("_c10d_functional::wait_tensor", "fsdp::"),
+)
+"""Beginnings of names of operations that move nothing, or what is known to be in the efficiency of
+products, which was fitted on FSDP: its copies to and from its buffers."""
+_PICKS = {
+    "aten::embedding": 0,
+    "aten::gather": 0,
+    "aten::index_put_": 0,
+    "aten::nll_loss_forward": 0,
+    "aten::nll_loss_backward": 1,
+    "aten::ones_like": 0,
+    "aten::zeros_like": 0,
+}
+"""Operations -> the argument of which they touch a few elements, or none."""
 
 
 class Recorder(DispatchMode):
@@ -120,13 +136,13 @@ class Recorder(DispatchMode):
         elif (product := matmul_of(name, args, result)) is not None:
             self.matmuls[product, self.phase] += 1
         elif (attention := attention_of(name, args, kwargs)) is not None:
-            self.attention[attention, self.phase] += 1
+            self.attention[attention, "backward" if name.endswith("_backward") else "forward"] += 1
         elif not _is_view(func):
             if name == "aten::embedding" and self.phase == "forward":
                 self.looked_up += args[1].numel()
             self._mark_gathered(name, args)
-            touched = [*tensors_in(args), *tensors_in(list(kwargs.values())), *tensors_in(result)]
-            self.moved[self.phase] += sum(t.nbytes for t in touched)
+            if not name.startswith(_NO_KERNEL):
+                self.moved[self.phase] += _moved_nbytes(name, func, args, kwargs, result)
 
     def _mark_gathered(self, name: str, args: Sequence[Any]) -> None:
         if name in _GATHERED:
@@ -184,6 +200,18 @@ def _is_view(func: Any) -> bool:
     returns = schema_of(func).returns
     alias = returns[0].alias_info if returns else None
     return alias is not None and not alias.is_write
+
+
+def _moved_nbytes(
+    name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: object
+) -> int:
+    """Return the bytes that an operation reads and writes."""
+    picked = args[_PICKS[name]] if name in _PICKS else None
+    touched = [*tensors_in(args), *tensors_in(list(kwargs.values())), *tensors_in(result)]
+    if not schema_of(func).returns:  # what it writes is among what it reads
+        for value, of in zip(args, schema_of(func).arguments, strict=False):
+            touched += tensors_in(value) if of.alias_info and of.alias_info.is_write else []
+    return sum(tensor.nbytes for tensor in touched if tensor is not picked)
 
 
 def _one(tensor: Tensor) -> Any:
