@@ -56,7 +56,7 @@ class Case:
     says: str = ""
     """A regular expression for what the launcher must say, on top of a verdict."""
     or_aborts: str = ""
-    """What is said if gloo sees a tensor of a wrong size first; "" if it cannot."""
+    """A regular expression for what is said if gloo sees a wrong size first, and aborts."""
     ends: Ends = "hang"
     """`fails` if gloo or torch raise on their own, `well` if it is no hang."""
     name: str = ""
@@ -287,7 +287,7 @@ GROUPS = [
     case("crossed_mesh", LOOP, 1, 2, culprits=(0, 1, 2, 3), at="groups.py:crossed_mesh", op="",
          group="", waits_at=""),
     *call("whole_tensor_on_one", 3, at="groups.py:whole_tensor_on_one",
-          or_aborts="rank 3 came with fewer bytes at groups.py"),
+          or_aborts="rank 3( on node1)? came with fewer bytes at groups.py"),
     case("redistribute_on_one", LOOP, 1, culprits=(0, 1), kind="cycle", waits_at="",
          at="groups.py:redistribute_on_one loop.py:train_step"),
     *late("pipeline", 1, "", "groups.py"),

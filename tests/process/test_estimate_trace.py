@@ -130,3 +130,31 @@ def test_exact_alone_is_refused() -> None:
         check=False,
     )
     assert done.returncode == 2 and "--exact" in done.stderr
+
+
+def test_a_transformer_for_gpus_keeps_no_scores_and_counts_each_token_once() -> None:
+    """Kernels of a GPU draw the mask of the dropout again; positions are looked up beside words."""
+    found = trace(SCRIPTS / "gpt.py", world_size=4, nproc_per_node=4)
+    assert (found.tokens, found.samples) == (2 * 256, "tokens")
+    assert {(a.queries, a.head_dim) for a in found.attention} == {(256, 32)}
+    scores = 2 * 4 * 256 * 256 * 2
+    assert found.peaks[1].nbytes["activations"] < 2 * scores
+
+
+def test_ranks_that_send_nothing_are_told(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(loop())
+    (note,) = trace(script, world_size=8, nproc_per_node=8).notes
+    assert "no rank sends anything to another" in note
+    assert trace(script, world_size=1, nproc_per_node=1).notes == ()
+
+
+@pytest.mark.parametrize("package", ["accelerate", "lightning"])
+def test_a_loop_of_a_library_reduces_its_gradients(package: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    script = SCRIPTS / f"with_{package}.py"
+    found = trace(script, [str(tmp_path)], world_size=4, nproc_per_node=4)
+    parameters = 64 * 64 + 64
+    assert found.parameters == parameters
+    assert ("all_reduce", 4 * parameters) in {(c.op, c.nbytes) for c in found.collectives}
+    assert found.peaks[-1].nbytes["optimizer"] >= 2 * 4 * parameters

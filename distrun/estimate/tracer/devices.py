@@ -54,6 +54,9 @@ class OnGpu(TorchFunctionMode):
         if name in ("any", "all") and type(args[0]) is Tensor:  # of the above
             with outside_of_modes():
                 return func(*args, **kwargs)
+        if name == "scaled_dot_product_attention":  # a GPU's kernels keep no mask of the dropout
+            args = [*args[:4], *([0.0] * len(args[4:5])), *args[5:]]
+            kwargs = {key: 0.0 if key == "dropout_p" else kwargs[key] for key in kwargs}
         args = [_on_cpu(value) for value in args]
         if name == "rms_norm" and (normed := fused_rms_norm(args, kwargs)) is not None:
             return normed
@@ -63,9 +66,10 @@ class OnGpu(TorchFunctionMode):
 
 
 def _on_cpu(value: Any) -> Any:
-    if isinstance(value, torch.device) and value.type == "cuda":
+    """Return `cpu` for any GPU, and for a CPU with a number, which would be another device."""
+    if isinstance(value, torch.device) and value.type in ("cuda", "cpu"):
         return torch.device("cpu")
-    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+    if isinstance(value, str) and value.partition(":")[0] in ("cuda", "cpu"):
         return "cpu"
     return value
 

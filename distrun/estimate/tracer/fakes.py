@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,18 @@ def install(rank: int, world_size: int) -> None:
     without_gpu()
     put(nn.parallel, DistributedDataParallel=Replica)
     put(nn.parallel.distributed, DistributedDataParallel=Replica)
+
+
+def log_nothing(source: str) -> None:
+    """Leave out what a module of Lightning's logs: its metrics are numbers.
+
+    Args:
+        source: Of the script, which may import either package.
+    """
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        if package.partition(".")[0] in source and importlib.util.find_spec(package.split(".")[0]):
+            module = importlib.import_module(package).LightningModule
+            put(module, log=nothing, log_dict=nothing)
 
 
 def put(where: Any, **names: Any) -> None:
@@ -145,5 +158,7 @@ def _compilers_and_files() -> None:
         raise RefusedError(message)
 
     put(argparse.ArgumentParser, error=refuse)
+    if importlib.util.find_spec("safetensors"):
+        put(importlib.import_module("safetensors.torch"), save_file=nothing, save_model=nothing)
     put(torch, compile=eager, save=nothing)
     put(nn.Module, compile=eager)

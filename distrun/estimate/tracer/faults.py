@@ -32,7 +32,8 @@ def fault_of(error: BaseException, script: Path) -> Fault:
             line,
             "the formula needs no trace: leave out --trace",
         )
-    return Fault(f"{kind}: {first}" if first else kind, file, line)
+    hint = 'a trace has no GPU: Trainer(accelerator="auto")' if "gpu backend" in first else ""
+    return Fault(f"{kind}: {first}" if first else kind, file, line, hint)
 
 
 def _where(error: BaseException, folder: Path) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from distrun import torch_fakes
@@ -86,8 +87,10 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         notes["shards, gradients and optimizer are in the memory of the host: not counted"] = None
     if any(isinstance(optimizer, ZeroRedundancyOptimizer) for optimizer in steps.optimizers):
         notes[_SHARES_OPTIMIZER] = None
+    if not recorder.collectives and dist.get_world_size() > 1:
+        notes["no rank sends anything to another: each would train a model of its own"] = None
     axes = axes_of_groups()
-    tokens = recorder.looked_up
+    tokens = recorder.tokens
     return Work(
         parameters=parameters or sum(p.numel() for p in steps.parameters),
         tokens=tokens or steps.samples,

@@ -32,6 +32,7 @@ def answer_to(order: Order) -> Answer | Fault:
     try:
         _become_rank(order, script)
         source = script.read_text(encoding="utf-8")
+        fakes.log_nothing(source)
         names = _functions(source)
         shapes = list(order.shapes)
         if "pipelining" in source:
@@ -66,8 +67,14 @@ def _become_rank(order: Order, script: Path) -> None:
         "LOCAL_RANK": str(local_rank),
         "LOCAL_WORLD_SIZE": str(min(order.nproc_per_node, order.world_size)),
         "GROUP_RANK": str(order.rank // order.nproc_per_node),
+        "GROUP_WORLD_SIZE": str(-(-order.world_size // order.nproc_per_node)),
+        "ROLE_RANK": str(order.rank),
+        "ROLE_WORLD_SIZE": str(order.world_size),
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_RUN_ID": "trace",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "1",
+        "ACCELERATE_USE_CPU": "true",  # else accelerate finds no GPU, and makes no group of ranks
     }
     sys.path.insert(0, str(script.parent))
     sys.argv = [str(script), *order.args]

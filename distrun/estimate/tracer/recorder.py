@@ -61,8 +61,7 @@ class Recorder(DispatchMode):
         self.matmuls: Counter[tuple[Product, Phase]] = Counter()
         self.attention: Counter[tuple[Attended, Phase]] = Counter()
         self.moved: Counter[Phase] = Counter()
-        self.looked_up = 0
-        """Rows that embeddings were asked for: tokens."""
+        self._looked_up: Counter[torch.Size] = Counter()
         self._blocks: Any = WeakIdKeyDictionary()  # storage -> [block, nbytes]
         self._count = 0
         self._resize = torch.UntypedStorage.resize_
@@ -88,7 +87,7 @@ class Recorder(DispatchMode):
         """Begin the step that counts: keep what is allocated, forget what was done."""
         for counter in (self.collectives, self.matmuls, self.attention, self.moved):
             counter.clear()
-        self.looked_up = 0
+        self._looked_up.clear()
         self.ledger.begin = len(self.ledger.entries)
 
     def __torch_dispatch__(
@@ -139,7 +138,7 @@ class Recorder(DispatchMode):
             self.attention[attention, "backward" if name.endswith("_backward") else "forward"] += 1
         elif not _is_view(func):
             if name == "aten::embedding" and self.phase == "forward":
-                self.looked_up += args[1].numel()
+                self._looked_up[args[0].shape] += args[1].numel()
             self._mark_gathered(name, args)
             if not name.startswith(_NO_KERNEL):
                 self.moved[self.phase] += _moved_nbytes(name, func, args, kwargs, result)
@@ -150,6 +149,11 @@ class Recorder(DispatchMode):
                 self.mark(tensor, "gathered")
         if name in _STREAMS and (block := self.block_of(args[0])) is not None:
             self.ledger.streams[block] = _STREAMS[name]
+
+    @property
+    def tokens(self) -> int:
+        """The most rows that an embedding was asked for; others are of positions, or of types."""
+        return max(self._looked_up.values(), default=0)
 
     # --- memory -----------------------------------------------------------------------
 
