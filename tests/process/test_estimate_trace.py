@@ -158,3 +158,12 @@ def test_a_loop_of_a_library_reduces_its_gradients(package: str, tmp_path: Path)
     assert found.parameters == parameters
     assert ("all_reduce", 4 * parameters) in {(c.op, c.nbytes) for c in found.collectives}
     assert found.peaks[-1].nbytes["optimizer"] >= 2 * 4 * parameters
+
+
+def test_what_a_script_asks_of_a_gpu_is_answered() -> None:
+    found = trace(SCRIPTS / "ordinary.py", world_size=8, nproc_per_node=8)
+    assert {(c.op, c.group_size) for c in found.collectives} == {
+        ("all_gather", 8),
+        ("reduce_scatter", 8),
+    }
+    assert found.notes == ("SyncBatchNorm is traced as BatchNorm: what it sends is left out",)

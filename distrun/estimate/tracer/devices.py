@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +43,8 @@ class OnGpu(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         kwargs = {key: _on_cpu(value) for key, value in (kwargs or {}).items()}
+        if isinstance(kwargs.get("device"), int):
+            kwargs["device"] = "cpu"
         if name == "cuda":
             return args[0]
         if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):
@@ -58,6 +61,8 @@ class OnGpu(TorchFunctionMode):
             args = [*args[:4], *([0.0] * len(args[4:5])), *args[5:]]
             kwargs = {key: 0.0 if key == "dropout_p" else kwargs[key] for key in kwargs}
         args = [_on_cpu(value) for value in args]
+        if name == "to" and args[1:] and type(args[1]) is int:  # the number of a GPU
+            args[1] = "cpu"
         if name == "rms_norm" and (normed := fused_rms_norm(args, kwargs)) is not None:
             return normed
         if name in FLOAT32_IN_AUTOCAST and torch.is_autocast_enabled("cpu"):
@@ -87,16 +92,49 @@ def ones(tensor: Tensor) -> Any:
     )
 
 
-def without_gpu() -> None:
-    """Make calls that set up or ask a GPU harmless."""
-    for name in (
-        *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats"),
-        *("manual_seed", "manual_seed_all"),
-    ):
-        setattr(torch.cuda, name, lambda *args, **kwargs: None)
-    for name in ("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"):
-        setattr(torch.cuda, name, lambda *args, **kwargs: 0)
-    cast, offload = torch.autocast.__init__, CPUOffloadPolicy.__init__
+class Moment:
+    """What stands for a CUDA event or stream: nothing takes any time."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: 1.0 if name == "elapsed_time" else True
+
+
+_CUDA: dict[object, tuple[str, ...]] = {
+    None: (
+        *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats", "init"),
+        *("manual_seed", "manual_seed_all", "reset_max_memory_allocated", "ipc_collect"),
+        *("set_per_process_memory_fraction",),
+    ),
+    0: (
+        *("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"),
+        *("max_memory_reserved", "utilization"),
+    ),
+    "": ("memory_summary",),
+    "a GPU": ("get_device_name",),
+    (9, 0): ("get_device_capability",),
+    (80 << 30, 80 << 30): ("mem_get_info",),
+    True: ("is_bf16_supported",),
+}
+"""What functions of torch.cuda return, and their names."""
+
+
+def without_gpu(nproc_per_node: int) -> None:
+    """Make calls that set up or ask a GPU harmless; a node has as many as ranks."""
+    for answer, names in {**_CUDA, nproc_per_node: ("device_count",)}.items():
+        for name in names:
+            setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
+    torch.cuda.Event = torch.cuda.Stream = Moment  # type: ignore[misc, assignment]
+    torch.cuda.current_stream = torch.cuda.default_stream = Moment  # type: ignore[assignment]
+    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment, return-value]
+    cast, offload, move = torch.autocast.__init__, CPUOffloadPolicy.__init__, nn.Module.to
+
+    @functools.wraps(move)
+    def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+        where: list[Any] = ["cpu" if type(value) is int else _on_cpu(value) for value in args]
+        kwargs = {key: "cpu" if key == "device" else value for key, value in kwargs.items()}
+        return move(module, *where, **kwargs)
 
     @functools.wraps(cast)
     def on_cpu(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
@@ -107,5 +145,6 @@ def without_gpu() -> None:
         offload(policy, *args, **kwargs)
         Offload.asked = True
 
+    setattr(nn.Module, "to", moved)  # noqa: B010 - likewise
     setattr(torch.autocast, "__init__", on_cpu)  # noqa: B010 - else mypy forbids it
     setattr(CPUOffloadPolicy, "__init__", noted)  # noqa: B010 - likewise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ class RefusedError(SystemExit):
     """The script's own parser has refused its command line."""
 
 
-def install(rank: int, world_size: int) -> None:
+def install(rank: int, world_size: int, nproc_per_node: int) -> None:
     """Put every stand-in in its place."""
     torch_fakes.propagate_apart()  # first: it imports the compiler, which lists functions
     torch_fakes.foreach_as_on_gpus()
@@ -44,21 +45,21 @@ def install(rank: int, world_size: int) -> None:
     torch_fakes.swap_nothing()
     _ranks(rank, world_size)
     _compilers_and_files()
-    without_gpu()
+    without_gpu(nproc_per_node)
     put(nn.parallel, DistributedDataParallel=Replica)
     put(nn.parallel.distributed, DistributedDataParallel=Replica)
 
 
-def log_nothing(source: str) -> None:
-    """Leave out what a module of Lightning's logs: its metrics are numbers.
+def calm_lightning(source: str) -> None:
+    """Keep Lightning from GPUs, and leave out what its modules log: its metrics are numbers.
 
     Args:
         source: Of the script, which may import either package.
     """
     for package in ("lightning.pytorch", "pytorch_lightning"):
         if package.partition(".")[0] in source and importlib.util.find_spec(package.split(".")[0]):
-            module = importlib.import_module(package).LightningModule
-            put(module, log=nothing, log_dict=nothing)
+            put(importlib.import_module(package).LightningModule, log=nothing, log_dict=nothing)
+            put(torch.cuda, device_count=lambda: 0)
 
 
 def put(where: Any, **names: Any) -> None:
@@ -117,9 +118,11 @@ def _meshes() -> None:
             make(mesh, "cpu", *args, **kwargs)
         MESHES.append(mesh)
 
-    init = for_real(device_mesh.init_device_mesh)
-    put(device_mesh, init_device_mesh=init)
-    put(dist, init_device_mesh=init)
+    plain = device_mesh.init_device_mesh
+    init = for_real(plain)
+    for module in [*sys.modules.values()]:  # FSDP has imported it by its name
+        if vars(module).get("init_device_mesh") is plain:
+            put(module, init_device_mesh=init)
     put(
         DeviceMesh,
         __init__=kept,
@@ -160,5 +163,11 @@ def _compilers_and_files() -> None:
     put(argparse.ArgumentParser, error=refuse)
     if importlib.util.find_spec("safetensors"):
         put(importlib.import_module("safetensors.torch"), save_file=nothing, save_model=nothing)
+
+    def alone(module: nn.Module, *args: object) -> nn.Module:
+        NOTES.setdefault("SyncBatchNorm is traced as BatchNorm: what it sends is left out")
+        return module
+
     put(torch, compile=eager, save=nothing)
+    put(nn.SyncBatchNorm, convert_sync_batchnorm=alone)
     put(nn.Module, compile=eager)
