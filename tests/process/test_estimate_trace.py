@@ -160,8 +160,9 @@ def test_a_loop_of_a_library_reduces_its_gradients(package: str, tmp_path: Path)
     assert found.peaks[-1].nbytes["optimizer"] >= 2 * 4 * parameters
 
 
-def test_what_a_script_asks_of_a_gpu_is_answered() -> None:
-    found = trace(SCRIPTS / "ordinary.py", world_size=8, nproc_per_node=8)
+@pytest.mark.parametrize("nproc_per_node", [1, 8])
+def test_what_a_script_asks_of_a_gpu_is_answered(nproc_per_node: int) -> None:
+    found = trace(SCRIPTS / "ordinary.py", world_size=8, nproc_per_node=nproc_per_node)
     assert {(c.op, c.group_size) for c in found.collectives} == {
         ("all_gather", 8),
         ("reduce_scatter", 8),

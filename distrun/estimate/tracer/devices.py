@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,28 +103,39 @@ class Moment:
         return lambda *args, **kwargs: 1.0 if name == "elapsed_time" else True
 
 
-_CUDA: dict[object, tuple[str, ...]] = {
-    None: (
-        *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats", "init"),
-        *("manual_seed", "manual_seed_all", "reset_max_memory_allocated", "ipc_collect"),
-        *("set_per_process_memory_fraction",),
+_CUDA: tuple[tuple[object, tuple[str, ...]], ...] = (
+    (
+        None,
+        (
+            *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats", "init"),
+            *("manual_seed", "manual_seed_all", "reset_max_memory_allocated", "ipc_collect"),
+            *("set_per_process_memory_fraction",),
+        ),
     ),
-    0: (
-        *("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"),
-        *("max_memory_reserved", "utilization"),
+    (
+        0,
+        (
+            *("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"),
+            *("max_memory_reserved", "utilization"),
+        ),
     ),
-    "": ("memory_summary",),
-    "a GPU": ("get_device_name",),
-    (9, 0): ("get_device_capability",),
-    (80 << 30, 80 << 30): ("mem_get_info",),
-    True: ("is_bf16_supported",),
-}
+    ("", ("memory_summary",)),
+    (Counter(), ("memory_stats",)),
+    ("a GPU", ("get_device_name",)),
+    ((9, 0), ("get_device_capability",)),
+    ((80 << 30, 80 << 30), ("mem_get_info",)),
+    (
+        SimpleNamespace(name="a GPU", total_memory=80 << 30, multi_processor_count=132, major=9),
+        ("get_device_properties",),
+    ),
+    (True, ("is_bf16_supported",)),
+)
 """What functions of torch.cuda return, and their names."""
 
 
 def without_gpu(nproc_per_node: int) -> None:
     """Make calls that set up or ask a GPU harmless; a node has as many as ranks."""
-    for answer, names in {**_CUDA, nproc_per_node: ("device_count",)}.items():
+    for answer, names in (*_CUDA, (nproc_per_node, ("device_count",))):
         for name in names:
             setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
     torch.cuda.Event = torch.cuda.Stream = Moment  # type: ignore[misc, assignment]

@@ -121,7 +121,7 @@ def _meshes() -> None:
     plain = device_mesh.init_device_mesh
     init = for_real(plain)
     for module in [*sys.modules.values()]:  # FSDP has imported it by its name
-        if vars(module).get("init_device_mesh") is plain:
+        if getattr(module, "__dict__", {}).get("init_device_mesh") is plain:
             put(module, init_device_mesh=init)
     put(
         DeviceMesh,
