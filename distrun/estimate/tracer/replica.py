@@ -132,7 +132,7 @@ class Replica(DistributedDataParallel):
         self.process_group = group
         self.require_backward_grad_sync = True
         self.broadcast_buffers = broadcast_buffers
-        self.static_graph = self.find_unused_parameters = False  # Lightning reads them
+        self.static_graph, self.find_unused_parameters = True, False  # Lightning reads them
         left_out = left_out_of_ddp(module)
         own = [p for n, p in module.named_parameters() if p.requires_grad and n not in left_out]
         self._sent = [b for n, b in module.named_buffers() if n not in left_out]
@@ -164,9 +164,6 @@ class Replica(DistributedDataParallel):
             yield
         finally:
             self.require_backward_grad_sync = before
-
-    def _get_ddp_logging_data(self) -> dict[str, Any]:
-        return {}  # what Lightning asks at its end
 
     def register_comm_hook(self, state: object, hook: Any) -> None:
         """Leave the hook out: gradients are reduced as they are."""
