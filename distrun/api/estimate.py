@@ -179,9 +179,14 @@ def require_numbers(asked: Asked) -> None:
     Raises:
         UsageError: One is not above 0.
     """
-    for flag, value in (("--tokens", asked.tokens), ("--price", asked.price)):
+    for flag, value, example in (
+        ("--tokens", asked.tokens, "1e12"),
+        ("--price", asked.price, "2.5"),
+    ):
         if value is not None and not 0 < value < 1e30:
-            raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} 1e12")
+            raise UsageError(f"{flag} {value:g} is not a number above 0", f"{flag} {example}")
+    if asked.price is not None and asked.tokens is None:
+        raise UsageError("--price needs the tokens of the training", "--tokens 1e12 --price 2.5")
 
 
 def plan_of(asked: Asked, world_size: int) -> tuple[str, Planned]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit as end:
+        why = end.__context__
+        if isinstance(why, OSError) and why.errno == errno.EPIPE:  # typer makes 1 of it
+            sys.exit(128 + signal.SIGPIPE)
+        raise
     except Exception as error:  # any other exception is a fault of distrun
         if os.environ.get("DISTRUN_DEBUG"):
             raise

@@ -49,7 +49,10 @@ class Line:
 def _grown(few: Work, more: Work, line: Line, known: tuple[Peak, ...]) -> Work:
     phases: tuple[Phase, ...] = ("forward", "backward", "optimizer")
     peaks = known or _peaks(few.peaks, more.peaks, line)
-    reserved_nbytes = line(few.reserved_nbytes, more.reserved_nbytes)
+    allocated = max(peak.total for peak in peaks)
+    ratio = max(work.reserved_nbytes / work.allocated for work in (few, more))
+    # Segments come in steps: a line through two small models may leave every proportion.
+    reserved_nbytes = min(line(few.reserved_nbytes, more.reserved_nbytes), int(allocated * ratio))
     return replace(
         few,
         parameters=line(few.parameters, more.parameters),
@@ -60,7 +63,8 @@ def _grown(few: Work, more: Work, line: Line, known: tuple[Peak, ...]) -> Work:
             p: line(few.moved_nbytes.get(p, 0), more.moved_nbytes.get(p, 0)) for p in phases
         },
         peaks=peaks,
-        reserved_nbytes=max(reserved_nbytes, *(peak.total for peak in peaks)),
+        kernels=line(few.kernels, more.kernels),
+        reserved_nbytes=max(reserved_nbytes, allocated),
     )
 
 

@@ -60,7 +60,9 @@ class Kind:
 
     def peak(self, dtype: str) -> float:
         """Return FLOP/s for a dtype."""
-        by_dtype = {"float32": self.tflops[1], "float64": self.tflops[2]}
+        half, single, double = self.tflops
+        tf32 = single if self.name == "cpu" else max(half / 2, single)  # by the data sheets
+        by_dtype = {"float32": single, "float64": double, "tf32": tf32}
         return by_dtype.get(dtype, self.tflops[0]) * 1e12
 
 

@@ -51,7 +51,7 @@ def remedies(plan: Planned, cluster: Cluster, before_s: float) -> tuple[Remedy, 
 
 def _changes(training: Training) -> Iterator[tuple[str, Training]]:
     layout, step = training.layout, training.step
-    modes = ("none", "alternate", "selective", "full")
+    modes = ("none", "attention", "alternate", "selective", "full")
     for mode in ("selective", "full"):
         if modes.index(mode) > modes.index(step.recompute):
             yield f"--recompute {mode}", replace(training, step=replace(step, recompute=mode))

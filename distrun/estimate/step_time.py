@@ -28,7 +28,7 @@ _TOGETHER = 2.0
 """The exponent above."""
 _LAUNCH_S = 5e-6
 _KERNELS = 90
-"""Kernels of a layer, forward and backward, and the time that eager PyTorch takes to start one."""
+"""What eager PyTorch takes to start a kernel, and those of a layer, forward and backward."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class StepTime:
         products: Matrix products.
         attention: Attention.
         memory: Norms, activations and loss, by the bandwidth of the memory.
+        waiting: Of the GPU for the next kernel, which the CPU starts.
         hidden: Traffic beside the computation, alone.
         exposed: Traffic in the way of the computation.
         bubble: Waiting of the pipeline.
@@ -50,6 +51,7 @@ class StepTime:
     products: float
     attention: float
     memory: float
+    waiting: float
     hidden: float
     exposed: float
     bubble: float
@@ -60,7 +62,7 @@ class StepTime:
     @property
     def compute(self) -> float:
         """Computation alone."""
-        return self.products + self.attention + self.memory
+        return self.products + self.attention + self.memory + self.waiting
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ def step_time(work: Work, pace: Pace, cluster: Cluster, scale: float | None = No
     rate = kind.memory_bytes_per_s * _MEMORY_PART
     memory = (work.moved_nbytes.get("forward", 0) + work.moved_nbytes.get("backward", 0)) / rate
     optimizer = work.moved_nbytes.get("optimizer", 0) / rate
-    launches = pace.layers * pace.accumulate * _KERNELS * _LAUNCH_S
-    compute = max(products + attention + memory, launches)
+    launches = (work.kernels or pace.layers * pace.accumulate * _KERNELS) * _LAUNCH_S
+    waiting = max(0.0, launches - products - attention - memory)
+    compute = products + attention + memory + waiting
     often, once, exposed, after = _traffic(work, pace, cluster)
     beside = _beside(compute, often, once, pace.accumulate)
     bubble = (beside + exposed) * (pace.stages - 1) / (pace.accumulate * pace.rounds)
@@ -106,7 +109,8 @@ def step_time(work: Work, pace: Pace, cluster: Cluster, scale: float | None = No
     total = (beside + exposed + bubble + optimizer + after) * factor
     band = UNCALIBRATED if scale is None else ANCHORED
     return StepTime(
-        products, attention, memory, often + once, exposed + after, bubble, optimizer, total, band
+        *(products, attention, memory, waiting, often + once, exposed + after),
+        *(bubble, optimizer, total, band),
     )
 
 

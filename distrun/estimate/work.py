@@ -99,6 +99,7 @@ class Work:
         moved_nbytes: Bytes that other operations read and write in device memory, by phase.
         peaks: The peak of each phase.
         reserved_nbytes: What the caching allocator holds for these peaks.
+        kernels: Operations of forward and backward that a GPU is told one by one; 0: not counted.
         notes: What is not exact, one sentence each.
     """
 
@@ -111,6 +112,7 @@ class Work:
     moved_nbytes: dict[Phase, int]
     peaks: tuple[Peak, ...]
     reserved_nbytes: int
+    kernels: int = 0
     notes: tuple[str, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from distrun.errors import UsageError
+from distrun.errors import UsageError, did_you_mean
 from distrun.spec.base import Frozen
 from distrun.spec.read import validated
 
@@ -117,7 +117,7 @@ def gpus_of(text: str | None, nodes: int | None, nproc_per_node: int | None) -> 
     return found
 
 
-_TIED = Dims.model_fields["tied"]
+_EXAMPLE = "layers=32,dim=4096,heads=32,ffn=14336,vocab=128256"
 
 
 def dims_of(text: str) -> Dims:
@@ -128,19 +128,31 @@ def dims_of(text: str) -> Dims:
     """
     values: dict[str, Any] = {}
     for word in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = word.partition("=")
+        key, equals, value = word.partition("=")
+        name = key.replace("-", "_")
         if not equals:
             raise UsageError(f"--dims: {word!r} is not NAME=VALUE", "layers=32,dim=4096")
-        if Dims.model_fields.get(name, _TIED).annotation is not bool and not value.isdigit():
-            raise UsageError(f"--dims: {name}={value} is not a whole number", f"{name}=1")
-        values[name.replace("-", "_")] = value
+        if name not in Dims.model_fields:
+            raise UsageError(f"--dims has no {key!r}", did_you_mean(name, Dims.model_fields))
+        if name in values:
+            raise UsageError(f"--dims has {key} twice: {values[name]} and {value}", _EXAMPLE)
+        is_number = Dims.model_fields[name].annotation is not bool
+        if is_number and not (value.isascii() and value.isdigit()):
+            raise UsageError(f"--dims: {key}={value} is not a whole number above 0", _EXAMPLE)
+        values[name] = value
     needed = [n for n, f in Dims.model_fields.items() if f.is_required() and n not in values]
     if needed:
+        raise UsageError(f"--dims lacks {', '.join(needed)}", _EXAMPLE)
+    try:
+        found = validated(Dims, values, "--dims")
+    except UsageError as error:
+        raise UsageError(error.message, _EXAMPLE) from None
+    if found.experts and found.chosen > found.experts:
         raise UsageError(
-            f"--dims lacks {', '.join(needed)}",
-            "layers=32,dim=4096,heads=32,ffn=14336,vocab=128256",
+            f"--dims: chosen={found.chosen} is above experts={found.experts}",
+            f"experts={found.experts},chosen={min(2, found.experts)}",
         )
-    return validated(Dims, values, "--dims")
+    return found
 
 
 def own_kinds(path: Path) -> dict[str, OwnKind]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,23 @@ def test_what_does_not_fit_says_by_how_much_and_what_would_help(distrun: Run) ->
     assert done.returncode == 1
     assert done.stdout.startswith("DOES NOT FIT by ")
     assert "--offload" in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["none", "attention", "alternate", "selective", "full"])
+def test_what_would_help_is_told_whatever_is_recomputed(distrun: Run, mode: str) -> None:
+    words = ["--dims", DIMS, "--seq-len", "8192", "--rows", "16", "--recompute", mode]
+    done = distrun("estimate", *words, "--gpus", "1x8:h100")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "what would give room" in done.stdout
+
+
+def test_nobody_who_reads_is_not_told_as_no_fit() -> None:
+    command = [sys.executable, "-m", "distrun", "estimate", FSDP, "--gpus", "1x8:h100"]
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_no_torch_is_needed(distrun: Run, tmp_path: Path) -> None:
@@ -106,6 +124,11 @@ WRONG = [
     ([FSDP, "--gpus", "8:h100", "--svg", "picture.png"], "has to end in .svg"),
     ([FSDP, "--gpus", "8:h100", "--tokens", "nan"], "is not a number above 0"),
     ([FSDP, "--best"], "--best needs the kind"),
+    (["--dims", f"{DIMS},layers=3", "--gpus", "8:h100"], "layers twice: "),
+    (["--dims", f"{DIMS},experts=8,chosen=9", "--gpus", "8:h100"], "is above experts=8"),
+    (["--dims", f"{DIMS},kvheads=8", "--gpus", "8:h100"], "has no 'kvheads'"),
+    (["--dims", DIMS.replace("32", "0", 1), "--gpus", "8:h100"], "layers '0'"),
+    ([FSDP, "--gpus", "8:h100", "--price", "2"], "--price needs the tokens"),
 ]
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from distrun.errors import DistrunError, UsageError
+from distrun.estimate.kinds import KINDS
+from distrun.estimate.network import Cluster
+from distrun.estimate.step_time import Pace, step_time
 from distrun.estimate.trace import trace
 from distrun.estimate.work import Collective
 from tests.test_architecture import ROOT
@@ -166,5 +169,31 @@ def test_what_a_script_asks_of_a_gpu_is_answered(nproc_per_node: int) -> None:
     assert {(c.op, c.group_size) for c in found.collectives} == {
         ("all_gather", 8),
         ("reduce_scatter", 8),
+        ("all_reduce", 8),  # of the scaler: whether a gradient is infinite
     }
     assert found.notes == ("SyncBatchNorm is traced as BatchNorm: what it sends is left out",)
+
+
+def test_files_copies_and_checks_of_the_device_are_no_hindrance(tmp_path: Path) -> None:
+    found = trace(SCRIPTS / "habits.py", [str(tmp_path)], world_size=4, nproc_per_node=4)
+    nbytes = 4 * (64 * 64 + 64)
+    assert [(c.op, c.nbytes) for c in found.collectives] == [("all_reduce", nbytes)]
+    assert {p.dtype for p in found.matmuls} == {"tf32"}
+    assert found.peaks[-1].nbytes["optimizer"] >= 2 * nbytes
+    assert not any(tmp_path.iterdir()), "no weights are written"
+
+
+def test_a_model_of_transformers_takes_the_path_of_a_gpu() -> None:
+    pytest.importorskip("transformers")
+    found = trace(SCRIPTS / "with_transformers.py", world_size=1, nproc_per_node=1)
+    assert {(a.causal, a.queries) for a in found.attention} == {(True, 64)}
+    assert found.tokens == 2 * 64
+
+
+def test_a_small_model_waits_for_the_cpu(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(loop())
+    work = trace(script, world_size=1, nproc_per_node=1)
+    time = step_time(work, Pace({}), Cluster(KINDS["h100"], 1, 1))
+    assert work.kernels >= 4
+    assert time.total > work.kernels * 5e-6 > 100 * (time.products + time.memory)

@@ -75,7 +75,7 @@ def _model(found: Estimate) -> str:
     size = {2: "bfloat16", 4: "float32", 8: "float64"}[formats.compute]
     layout = found.plan.training.layout
     zero = f" (ZeRO-{layout.stage})" if layout.stage and layout.shard > 1 else ""
-    batch = f"{step.rows} x {step.seq_len} tokens"
+    batch = f"{step.rows} x {step.seq_len // layout.cp} tokens"
     parts = f", {step.accumulate} micro-batches" if step.accumulate > 1 else ""
     recompute = f", recompute {step.recompute}" if step.recompute != "none" else ""
     return (
@@ -126,6 +126,7 @@ def _time(found: Estimate) -> Iterator[str]:
         "matrix products": time.products,
         "attention": time.attention,
         "memory-bound": time.memory,
+        "waiting for the CPU": time.waiting,
         "optimizer": time.optimizer,
         "bubble": time.bubble,
         "traffic beside it": time.hidden,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +22,9 @@ FLOAT32_IN_AUTOCAST = {
 }
 """Functions that autocast runs in float32 on a GPU, of those that it does not on a CPU
 (https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-can-autocast-to-float32)."""
+
+
+_IS_CUDA: Any = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
 class Offload:
@@ -47,8 +47,12 @@ class OnGpu(TorchFunctionMode):
         kwargs = {key: _on_cpu(value) for key, value in (kwargs or {}).items()}
         if isinstance(kwargs.get("device"), int):
             kwargs["device"] = "cpu"
-        if name == "cuda":
+        if name in ("cuda", "pin_memory"):
             return args[0]
+        if func == _IS_CUDA:
+            return True
+        if name == "__deepcopy__":  # the tensor's own sets a storage, which fake ones have not
+            return _copied(args[0], args[1])
         if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):
             return ones(args[0])
         if name == "__format__" and args[0].ndim == 0:
@@ -94,53 +98,19 @@ def ones(tensor: Tensor) -> Any:
     )
 
 
-class Moment:
-    """What stands for a CUDA event or stream: nothing takes any time."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: 1.0 if name == "elapsed_time" else True
-
-
-_CUDA: tuple[tuple[object, tuple[str, ...]], ...] = (
-    (
-        None,
-        (
-            *("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats", "init"),
-            *("manual_seed", "manual_seed_all", "reset_max_memory_allocated", "ipc_collect"),
-            *("set_per_process_memory_fraction",),
-        ),
-    ),
-    (
-        0,
-        (
-            *("current_device", "max_memory_allocated", "memory_allocated", "memory_reserved"),
-            *("max_memory_reserved", "utilization"),
-        ),
-    ),
-    ("", ("memory_summary",)),
-    (Counter(), ("memory_stats",)),
-    ("a GPU", ("get_device_name",)),
-    ((9, 0), ("get_device_capability",)),
-    ((80 << 30, 80 << 30), ("mem_get_info",)),
-    (
-        SimpleNamespace(name="a GPU", total_memory=80 << 30, multi_processor_count=132, major=9),
-        ("get_device_properties",),
-    ),
-    (True, ("is_bf16_supported",)),
-)
-"""What functions of torch.cuda return, and their names."""
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Return a deep copy, the same one for each time that the tensor is met."""
+    if id(tensor) not in memo:
+        with torch.no_grad():
+            new = tensor.detach().clone()
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
+    found: Tensor = memo[id(tensor)]
+    return found
 
 
-def without_gpu(nproc_per_node: int) -> None:
-    """Make calls that set up or ask a GPU harmless; a node has as many as ranks."""
-    for answer, names in (*_CUDA, (nproc_per_node, ("device_count",))):
-        for name in names:
-            setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
-    torch.cuda.Event = torch.cuda.Stream = Moment  # type: ignore[misc, assignment]
-    torch.cuda.current_stream = torch.cuda.default_stream = Moment  # type: ignore[assignment]
-    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment, return-value]
+def without_gpu() -> None:
+    """Make what moves a module, casts or offloads take the CPU for a GPU."""
     cast, offload, move = torch.autocast.__init__, CPUOffloadPolicy.__init__, nn.Module.to
 
     @functools.wraps(move)

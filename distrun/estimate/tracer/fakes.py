@@ -15,12 +15,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed import device_mesh
+from torch.distributed import checkpoint, device_mesh
 from torch.distributed.checkpoint import state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.data import DataLoader
 
 from distrun import torch_fakes
+from distrun.estimate.tracer import cuda_calls
 from distrun.estimate.tracer.devices import without_gpu
 from distrun.estimate.tracer.replica import Replica
 from distrun.estimate.tracer.routing import listed
@@ -45,21 +46,25 @@ def install(rank: int, world_size: int, nproc_per_node: int) -> None:
     torch_fakes.swap_nothing()
     _ranks(rank, world_size)
     _compilers_and_files()
-    without_gpu(nproc_per_node)
+    without_gpu()
+    cuda_calls.answer(nproc_per_node)
     put(nn.parallel, DistributedDataParallel=Replica)
     put(nn.parallel.distributed, DistributedDataParallel=Replica)
 
 
-def calm_lightning(source: str) -> None:
-    """Keep Lightning from GPUs, and leave out what its modules log: its metrics are numbers.
+def prepare_libraries(source: str) -> None:
+    """Keep Lightning from GPUs and numbers, and transformers from what it does for compilers.
 
     Args:
-        source: Of the script, which may import either package.
+        source: Of the script: what it does not name is not imported.
     """
     for package in ("lightning.pytorch", "pytorch_lightning"):
         if package.partition(".")[0] in source and importlib.util.find_spec(package.split(".")[0]):
             put(importlib.import_module(package).LightningModule, log=nothing, log_dict=nothing)
             put(torch.cuda, device_count=lambda: 0)
+    if "transformers" in source and importlib.util.find_spec("transformers"):
+        utils = importlib.import_module("transformers.utils.import_utils")
+        put(utils, is_fake_tensor=lambda tensor: False)  # else attention gets a mask it never needs
 
 
 def put(where: Any, **names: Any) -> None:
@@ -94,9 +99,15 @@ def _ranks(rank: int, world_size: int) -> None:
     def gather(objects: list[Any], mine: Any, *args: Any, **kwargs: Any) -> None:
         objects[:] = [mine] * len(objects)
 
+    backends = ["nccl"]
+
+    def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> None:
+        backends.append(backend or "nccl")
+
     put(
         dist,
-        init_process_group=nothing,
+        init_process_group=init_process_group,
+        get_backend=lambda group=None: backends[-1],
         destroy_process_group=nothing,
         barrier=nothing,
         monitored_barrier=nothing,
@@ -105,6 +116,7 @@ def _ranks(rank: int, world_size: int) -> None:
         new_group=new_group,
     )
     put(state_dict, set_model_state_dict=nothing)  # numbers do not count here
+    put(checkpoint, save=nothing, async_save=nothing, load=nothing)
     _meshes()
 
 
@@ -136,6 +148,8 @@ def _compilers_and_files() -> None:
 
     def eager(function: Any = None, *args: Any, **kwargs: Any) -> Any:
         NOTES.setdefault("torch.compile is left out: the trace is of eager operations")
+        if isinstance(function, nn.Module):
+            object.__setattr__(function, "_orig_mod", function)  # no child of itself
         return function if callable(function) else lambda given: given
 
     load = DataLoader.__init__
@@ -161,13 +175,29 @@ def _compilers_and_files() -> None:
         raise RefusedError(message)
 
     put(argparse.ArgumentParser, error=refuse)
-    if importlib.util.find_spec("safetensors"):
-        put(importlib.import_module("safetensors.torch"), save_file=nothing, save_model=nothing)
 
     def alone(module: nn.Module, *args: object) -> nn.Module:
         NOTES.setdefault("SyncBatchNorm is traced as BatchNorm: what it sends is left out")
         return module
 
-    put(torch, compile=eager, save=nothing)
+    put(torch, compile=eager)
+    _files()
     put(nn.SyncBatchNorm, convert_sync_batchnorm=alone)
     put(nn.Module, compile=eager)
+
+
+def _files() -> None:
+    """Write no weights, and give back what the script would find in its files."""
+    saved: dict[str, Any] = {}
+    read = torch.load
+
+    def save(value: object, file: Any, *args: object, **kwargs: object) -> None:
+        saved[str(file)] = value
+
+    @functools.wraps(read)
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+        return saved[str(file)] if str(file) in saved else read(file, *args, **kwargs)
+
+    put(torch, save=save, load=load)
+    if importlib.util.find_spec("safetensors"):
+        put(importlib.import_module("safetensors.torch"), save_file=nothing, save_model=nothing)

@@ -110,6 +110,7 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         moved_nbytes=dict(recorder.moved),
         peaks=recorder.ledger.peaks(),
         reserved_nbytes=recorder.ledger.reserved_nbytes(),
+        kernels=recorder.kernels,
         notes=tuple(notes),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -43,14 +44,16 @@ def matmul_of(name: str, args: Sequence[Any], result: object) -> Product | None:
     else:
         return None
     times = a.shape[0] if a.ndim == 3 else 1
-    return Product(times, a.shape[-2], b.shape[-1], a.shape[-1], _dtype(a))
+    lower = torch.get_float32_matmul_precision() != "highest"
+    return Product(times, a.shape[-2], b.shape[-1], a.shape[-1], _dtype(a, lower=lower))
 
 
 def _convolution(x: Tensor, weight: Tensor, result: object) -> Product:
     """Return a convolution as the product of its patches with its weight."""
     assert isinstance(result, Tensor)
     channels = weight.shape[0]
-    return Product(1, result.numel() // channels, channels, prod(weight.shape[1:]), _dtype(x))
+    dtype = _dtype(x, lower=torch.backends.cudnn.allow_tf32)
+    return Product(1, result.numel() // channels, channels, prod(weight.shape[1:]), dtype)
 
 
 def _backward_of_convolution(args: Sequence[Any]) -> Product:
@@ -58,7 +61,7 @@ def _backward_of_convolution(args: Sequence[Any]) -> Product:
     channels = weight.shape[0]
     wanted = sum(bool(wants) for wants in args[10][:2])  # of the input, and of the weight
     shape = (grad.numel() // channels, channels, prod(weight.shape[1:]))
-    return Product(wanted, *shape, _dtype(x))
+    return Product(wanted, *shape, _dtype(x, lower=torch.backends.cudnn.allow_tf32))
 
 
 def attention_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Attended | None:
@@ -75,5 +78,11 @@ def attention_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     return Attended(batch, heads, queries, k.shape[-2], head_dim, bool(causal))
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _dtype(tensor: Tensor, *, lower: bool) -> str:
+    """Return the dtype of a product; `lower`: float32 is computed as tf32, which GPUs do faster.
+
+    Convolutions do so by default
+    (https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices).
+    """
+    name = str(tensor.dtype).removeprefix("torch.")
+    return "tf32" if lower and name == "float32" else name

@@ -32,7 +32,7 @@ def answer_to(order: Order) -> Answer | Fault:
     try:
         _become_rank(order, script)
         source = script.read_text(encoding="utf-8")
-        fakes.calm_lightning(source)
+        fakes.prepare_libraries(source)
         names = _functions(source)
         shapes = list(order.shapes)
         if "pipelining" in source:

@@ -61,6 +61,8 @@ class Recorder(DispatchMode):
         self.matmuls: Counter[tuple[Product, Phase]] = Counter()
         self.attention: Counter[tuple[Attended, Phase]] = Counter()
         self.moved: Counter[Phase] = Counter()
+        self.kernels = 0
+        """Operations of forward and backward that a GPU is told one by one."""
         self._looked_up: Counter[torch.Size] = Counter()
         self._blocks: Any = WeakIdKeyDictionary()  # storage -> [block, nbytes]
         self._count = 0
@@ -88,6 +90,7 @@ class Recorder(DispatchMode):
         for counter in (self.collectives, self.matmuls, self.attention, self.moved):
             counter.clear()
         self._looked_up.clear()
+        self.kernels = 0
         self.ledger.begin = len(self.ledger.entries)
 
     def __torch_dispatch__(
@@ -129,6 +132,9 @@ class Recorder(DispatchMode):
     def _count_work(
         self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: object
     ) -> None:
+        is_view = _is_view(func)
+        is_kernel = not is_view and not name.startswith(_NO_KERNEL)
+        self.kernels += is_kernel and self.phase != "optimizer"
         if (call := call_of(name, func, args, result)) is not None:
             self.collectives[call, self.phase] += 1
             self._mark_gathered(name, args)
@@ -136,11 +142,11 @@ class Recorder(DispatchMode):
             self.matmuls[product, self.phase] += 1
         elif (attention := attention_of(name, args, kwargs)) is not None:
             self.attention[attention, "backward" if name.endswith("_backward") else "forward"] += 1
-        elif not _is_view(func):
+        elif not is_view:
             if name == "aten::embedding" and self.phase == "forward":
                 self._looked_up[args[0].shape] += args[1].numel()
             self._mark_gathered(name, args)
-            if not name.startswith(_NO_KERNEL):
+            if is_kernel:
                 self.moved[self.phase] += _moved_nbytes(name, func, args, kwargs, result)
 
     def _mark_gathered(self, name: str, args: Sequence[Any]) -> None:
