@@ -183,6 +183,16 @@ def test_files_copies_and_checks_of_the_device_are_no_hindrance(tmp_path: Path) 
     assert not any(tmp_path.iterdir()), "no weights are written"
 
 
+def test_attention_of_torch_itself_keeps_no_scores(tmp_path: Path) -> None:
+    layer = "nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)"
+    text = (
+        loop().replace("nn.Linear(8, 8)", layer).replace("torch.ones(4, 8)", "torch.ones(4, 9, 64)")
+    )
+    (tmp_path / "train.py").write_text(text)
+    found = trace(tmp_path / "train.py", world_size=1, nproc_per_node=1)
+    assert {(a.batch, a.heads, a.queries) for a in found.attention} == {(4, 4, 9)}
+
+
 def test_a_model_of_transformers_takes_the_path_of_a_gpu() -> None:
     pytest.importorskip("transformers")
     found = trace(SCRIPTS / "with_transformers.py", world_size=1, nproc_per_node=1)

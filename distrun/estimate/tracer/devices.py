@@ -24,6 +24,8 @@ FLOAT32_IN_AUTOCAST = {
 (https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-can-autocast-to-float32)."""
 
 
+_DROPOUT_AT = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}
+"""Attention -> the argument that is its dropout: a GPU's kernels keep no mask of that."""
 _IS_CUDA: Any = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
@@ -63,8 +65,9 @@ class OnGpu(TorchFunctionMode):
         if name in ("any", "all") and type(args[0]) is Tensor:  # of the above
             with outside_of_modes():
                 return func(*args, **kwargs)
-        if name == "scaled_dot_product_attention":  # a GPU's kernels keep no mask of the dropout
-            args = [*args[:4], *([0.0] * len(args[4:5])), *args[5:]]
+        if name in _DROPOUT_AT:
+            at = _DROPOUT_AT[name]
+            args = [*args[:at], *([0.0] * len(args[at : at + 1])), *args[at + 1 :]]
             kwargs = {key: 0.0 if key == "dropout_p" else kwargs[key] for key in kwargs}
         args = [_on_cpu(value) for value in args]
         if name == "to" and args[1:] and type(args[1]) is int:  # the number of a GPU
