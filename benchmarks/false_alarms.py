@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -67,6 +68,19 @@ def debugged(slow_s: float, hang_timeout_s: float) -> str:
     return f"exit code {code}\n{terminal.screen}" if code else ""
 
 
+def jobs_of(slow_s: float, limit_s: float) -> dict[str, tuple[float, Callable[[], str]]]:
+    """Return for how long each job is slow, and what runs it."""
+    jobs: dict[str, tuple[float, Callable[[], str]]] = {
+        case.id: (slow_s, partial(slow, case, LAYOUTS[n % 2], slow_s, limit_s))
+        for n, case in enumerate(SLOW)
+    }
+    long_stop = case(STOPPED, DDP, 1, culprits=(), at="", op="", waits_at="", ends="well")
+    stopped = partial(slow, long_stop, LAYOUTS[0], 4 * slow_s, 1.5 * slow_s)
+    jobs["stopped-below-the-limit"] = (4 * slow_s, stopped)
+    jobs["debugged"] = (slow_s, partial(debugged, slow_s, limit_s))
+    return jobs
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slow-s", type=float, default=60)
@@ -75,16 +89,8 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--times", type=int, default=1)
     options = parser.parse_args()
-    slow_s, limit_s = options.slow_s, options.hang_timeout
     wanted = set(filter(None, options.only.split(",")))
-    jobs = {
-        case.id: (slow_s, partial(slow, case, LAYOUTS[n % 2], slow_s, limit_s))
-        for n, case in enumerate(SLOW)
-    }
-    long_stop = case(STOPPED, DDP, 1, culprits=(), at="", op="", waits_at="", ends="well")
-    stopped = partial(slow, long_stop, LAYOUTS[0], 4 * slow_s, 1.5 * slow_s)
-    jobs["stopped-below-the-limit"] = (4 * slow_s, stopped)
-    jobs["debugged"] = (slow_s, partial(debugged, slow_s, limit_s))
+    jobs = jobs_of(options.slow_s, options.hang_timeout)
     wrong, total_s = 0, 0.0
     with ThreadPoolExecutor(options.jobs) as pool:
         chosen = [

@@ -174,10 +174,10 @@ def estimate(asked: Asked, *, with_remedies: bool = True) -> Estimate:
 
 
 def require_numbers(asked: Asked) -> None:
-    """Refuse tokens and prices that are none.
+    """Refuse tokens and prices that are none, and a price of nothing.
 
     Raises:
-        UsageError: One is not above 0.
+        UsageError: One is not above 0, or there is a price without tokens.
     """
     for flag, value, example in (
         ("--tokens", asked.tokens, "1e12"),

@@ -12,8 +12,8 @@ import torch
 _NBYTES = 80 << 30
 
 
-class Moment:
-    """What stands for a CUDA event or stream: nothing takes any time."""
+class Handle:
+    """What stands for an event or a stream: nothing takes any time."""
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
@@ -60,6 +60,6 @@ def answer(nproc_per_node: int) -> None:
     for name in ("range_push", "range_pop", "mark", "range_start", "range_end"):
         setattr(torch.cuda.nvtx, name, lambda *args, **kwargs: 0)
     torch.cuda.nvtx.range = lambda *args, **kwargs: contextlib.nullcontext()  # type: ignore[assignment]
-    torch.cuda.Event = torch.cuda.Stream = Moment  # type: ignore[misc, assignment]
-    torch.cuda.current_stream = torch.cuda.default_stream = Moment  # type: ignore[assignment]
+    torch.cuda.Event = torch.cuda.Stream = Handle  # type: ignore[misc, assignment]
+    torch.cuda.current_stream = torch.cuda.default_stream = Handle  # type: ignore[assignment]
     torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment, return-value]

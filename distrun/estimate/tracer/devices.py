@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,37 +46,44 @@ class OnGpu(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(func, "__name__", "")
-        kwargs = {key: _on_cpu(value) for key, value in (kwargs or {}).items()}
-        if isinstance(kwargs.get("device"), int):
-            kwargs["device"] = "cpu"
-        if name in ("cuda", "pin_memory"):
-            return args[0]
-        if func == _IS_CUDA:
-            return True
-        if name == "__deepcopy__":  # the tensor's own sets a storage, which fake ones have not
-            return _copied(args[0], args[1])
+        if (answer := _ANSWERS.get(name)) is not None or func == _IS_CUDA:
+            return True if answer is None else answer(*args)
         if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):
             return ones(args[0])
         if name == "__format__" and args[0].ndim == 0:
             return format(ones(args[0]).item(), args[1])
-        if name in ("isnan", "isinf"):
+        if name in ("any", "all") and type(args[0]) is Tensor:  # of `isnan`, or of `isinf`
             with outside_of_modes():
-                return torch.zeros((), dtype=torch.bool).expand(args[0].shape)
-        if name in ("any", "all") and type(args[0]) is Tensor:  # of the above
-            with outside_of_modes():
-                return func(*args, **kwargs)
+                return func(*args, **(kwargs or {}))
+        where, named = _without_numbers(name, args, kwargs or {})
         if name in _DROPOUT_AT:
             at = _DROPOUT_AT[name]
-            args = [*args[:at], *([0.0] * len(args[at : at + 1])), *args[at + 1 :]]
-            kwargs = {key: 0.0 if key == "dropout_p" else kwargs[key] for key in kwargs}
-        args = [_on_cpu(value) for value in args]
-        if name == "to" and args[1:] and type(args[1]) is int:  # the number of a GPU
-            args[1] = "cpu"
-        if name == "rms_norm" and (normed := fused_rms_norm(args, kwargs)) is not None:
+            where[at : at + 1] = [0.0] * len(where[at : at + 1])
+            named |= dict.fromkeys(named.keys() & {"dropout_p"}, 0.0)
+        if name == "rms_norm" and (normed := fused_rms_norm(where, named)) is not None:
             return normed
         if name in FLOAT32_IN_AUTOCAST and torch.is_autocast_enabled("cpu"):
-            args = [_in_float32(value) for value in args]
-        return func(*args, **kwargs)
+            where = [_in_float32(value) for value in where]
+        return func(*where, **named)
+
+
+def _without_numbers(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call with `cpu` for any device, a GPU's number too."""
+    where = [_on_cpu(value) for value in args]
+    named = {key: _on_cpu(value) for key, value in kwargs.items()}
+    if type(named.get("device")) is int:
+        named["device"] = "cpu"
+    if name == "to" and where[1:] and type(where[1]) is int:
+        where[1] = "cpu"
+    return where, named
+
+
+def _finite(tensor: Tensor, *args: object) -> Tensor:
+    """Return what `isnan` and `isinf` find."""
+    with outside_of_modes():
+        return torch.zeros((), dtype=torch.bool).expand(tensor.shape)
 
 
 def _on_cpu(value: Any) -> Any:
@@ -102,7 +109,10 @@ def ones(tensor: Tensor) -> Any:
 
 
 def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    """Return a deep copy, the same one for each time that the tensor is met."""
+    """Return a deep copy, the same one for each time that the tensor is met.
+
+    The tensor's own sets a storage, which fake ones have not.
+    """
     if id(tensor) not in memo:
         with torch.no_grad():
             new = tensor.detach().clone()
@@ -112,7 +122,17 @@ def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
     return found
 
 
-def without_gpu() -> None:
+_ANSWERS: dict[str, Callable[..., Any]] = {
+    "cuda": lambda tensor, *args: tensor,
+    "pin_memory": lambda tensor, *args: tensor,
+    "__deepcopy__": _copied,
+    "isnan": _finite,
+    "isinf": _finite,
+}
+"""Functions and methods that are not run, and what answers in their place."""
+
+
+def cpu_for_gpu() -> None:
     """Make what moves a module, casts or offloads take the CPU for a GPU."""
     cast, offload, move = torch.autocast.__init__, CPUOffloadPolicy.__init__, nn.Module.to
 
@@ -131,6 +151,6 @@ def without_gpu() -> None:
         offload(policy, *args, **kwargs)
         Offload.asked = True
 
-    setattr(nn.Module, "to", moved)  # noqa: B010 - likewise
-    setattr(torch.autocast, "__init__", on_cpu)  # noqa: B010 - else mypy forbids it
+    setattr(nn.Module, "to", moved)  # noqa: B010 - else mypy forbids it
+    setattr(torch.autocast, "__init__", on_cpu)  # noqa: B010 - likewise
     setattr(CPUOffloadPolicy, "__init__", noted)  # noqa: B010 - likewise

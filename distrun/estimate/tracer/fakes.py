@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from distrun import torch_fakes
 from distrun.estimate.tracer import cuda_calls
-from distrun.estimate.tracer.devices import without_gpu
+from distrun.estimate.tracer.devices import cpu_for_gpu
 from distrun.estimate.tracer.replica import Replica
 from distrun.estimate.tracer.routing import listed
 
@@ -45,8 +45,9 @@ def install(rank: int, world_size: int, nproc_per_node: int) -> None:
     torch_fakes.step_always()
     torch_fakes.swap_nothing()
     _ranks(rank, world_size)
-    _compilers_and_files()
-    without_gpu()
+    _compilers_and_data()
+    _files()
+    cpu_for_gpu()
     cuda_calls.answer(nproc_per_node)
     put(nn.parallel, DistributedDataParallel=Replica)
     put(nn.parallel.distributed, DistributedDataParallel=Replica)
@@ -115,8 +116,6 @@ def _ranks(rank: int, world_size: int) -> None:
         all_gather_object=gather,
         new_group=new_group,
     )
-    put(state_dict, set_model_state_dict=nothing)  # numbers do not count here
-    put(checkpoint, save=nothing, async_save=nothing, load=nothing)
     _meshes()
 
 
@@ -143,8 +142,8 @@ def _meshes() -> None:
     )
 
 
-def _compilers_and_files() -> None:
-    """Trace eagerly, load data in this process and for real, and write nothing."""
+def _compilers_and_data() -> None:
+    """Trace eagerly, and load data in this process and for real."""
 
     def eager(function: Any = None, *args: Any, **kwargs: Any) -> Any:
         NOTES.setdefault("torch.compile is left out: the trace is of eager operations")
@@ -181,7 +180,6 @@ def _compilers_and_files() -> None:
         return module
 
     put(torch, compile=eager)
-    _files()
     put(nn.SyncBatchNorm, convert_sync_batchnorm=alone)
     put(nn.Module, compile=eager)
 
@@ -199,5 +197,7 @@ def _files() -> None:
         return saved[str(file)] if str(file) in saved else read(file, *args, **kwargs)
 
     put(torch, save=save, load=load)
+    put(checkpoint, save=nothing, async_save=nothing, load=nothing)
+    put(state_dict, set_model_state_dict=nothing)  # numbers do not count here
     if importlib.util.find_spec("safetensors"):
         put(importlib.import_module("safetensors.torch"), save_file=nothing, save_model=nothing)

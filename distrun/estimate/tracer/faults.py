@@ -32,7 +32,11 @@ def fault_of(error: BaseException, script: Path) -> Fault:
             line,
             "the formula needs no trace: leave out --trace",
         )
-    hint = 'a trace has no GPU: Trainer(accelerator="auto")' if "gpu backend" in first else ""
+    hint = (
+        'Lightning is traced without GPUs: Trainer(accelerator="auto")'
+        if "gpu backend" in first
+        else ""
+    )
     return Fault(f"{kind}: {first}" if first else kind, file, line, hint)
 
 
