@@ -113,8 +113,8 @@ class Looks:
 
 
 def _counts(known: dict[str, Any], ahead_s: float) -> dict[str, Any]:
-    """Return what is known of a rank, and of its collectives only when it has called the last ones:
-    the rest is for an examination.
+    """Return what is known of a rank, and of its collectives only when it has called the last ones
+    and which have not ended: the rest is for an examination.
 
     Args:
         known: What is known.
@@ -124,8 +124,23 @@ def _counts(known: dict[str, Any], ahead_s: float) -> dict[str, Any]:
     if not answer or not isinstance(trace := answer.get("trace"), dict):
         return known
     calls = [*_last_calls(trace.get("entries"), ahead_s)]
-    trace = {name: value for name, value in trace.items() if name != "entries"}
+    trace = {**trace, "entries": _left(trace.get("entries"))}
     return {**known, "answer": {**answer, "trace": trace}, "calls": calls}
+
+
+def _left(entries: object) -> list[Any]:
+    """Return the calls that are pending, and of each group the last one that is not."""
+    ended: dict[str, Any] = {}
+    pending = []
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            if entry["retired"]:
+                ended[str(entry["process_group"])] = entry
+            else:
+                pending.append(entry)
+        except (LookupError, TypeError):
+            pass  # as in _last_calls
+    return [*pending[-_LAST_CALLS:], *ended.values()]
 
 
 def _last_calls(entries: object, ahead_s: float) -> Iterator[tuple[str, int, float]]:

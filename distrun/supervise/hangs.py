@@ -88,7 +88,7 @@ class Hangs:
         """
         looks = {
             told["rank"]: Look(
-                record_of(told["answer"]) if told["answer"] else None,
+                counts_of(told["answer"]) if told["answer"] else None,
                 told["age_s"],
                 process_of(told["process"]),
                 self._printed[told["rank"]],

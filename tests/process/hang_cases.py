@@ -302,6 +302,7 @@ SLOW = [
     *well("one_computes_in_numpy", 2),
     *well("one_is_in_one_long_call", 3),
     *well("one_is_in_one_long_call_with_the_gil", 0),
+    *well("one_is_in_one_long_call_after_a_call_that_was_overtaken", 2),
     *well("one_counts_primes", 1),
     *well("one_tokenises", 2),
     *well("one_sorts_in_c", 3),

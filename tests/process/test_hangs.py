@@ -26,8 +26,10 @@ DEFAULT = """
     ddp-monitored_barrier ddp-no_sync_on_one ddp-evaluates_with_gradients fsdp2-saves_alone
     loop-crossed_order loop-ring_of_groups loop-new_group_without_one loop-row_of_a_mesh
     loop-whole_tensor_on_one loop-pipeline loop-one_computes
-    loop-one_is_in_one_long_call_with_the_gil loop-one_tokenises loop-one_writes_a_checkpoint
-    loop-one_waits_for_a_loader_at_work loop-one_is_late_again_and_again loop-all_wait_for_data
+    loop-one_is_in_one_long_call_with_the_gil
+    ddp-one_is_in_one_long_call_after_a_call_that_was_overtaken
+    loop-one_tokenises loop-one_writes_a_checkpoint loop-one_waits_for_a_loader_at_work
+    loop-one_is_late_again_and_again loop-all_wait_for_data
 """
 """Ids of cases: each kind of answer, and each sign of life."""
 

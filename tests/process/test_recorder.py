@@ -90,7 +90,8 @@ def test_a_rank_that_sleeps_and_one_that_waits_for_it_tell_what_they_are_in(
     assert (function, script[line - 1]) == ("load", "    time.sleep(600)")
     assert (outer[2], script[outer[1] - 1]) == ("<module>", "    load()")
     assert sleeps["opcode"].startswith("CALL")
-    assert "entries" not in waits["trace"], "only the counts were asked for"
+    seqs = [each["collective_seq_id"] for each in waits["trace"]["entries"]]
+    assert seqs == [6, 5], "what is pending and the last that is not, of all calls"
 
 
 def test_the_stacks_come_with_the_collectives_and_without_the_thread_that_tells(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -57,10 +58,36 @@ def record_of(answer: object) -> Record:
 
 def counts_of(answer: object) -> Record:
     """Return the record without its collectives, as in a look: torch's own counts are other ones
-    than those of the collectives, and only like ones can be compared."""
+    than those of the collectives, and only like ones can be compared.
+
+    What torch counts as completed is the one that ended last, though another was called after it:
+    gloo runs two at a time. So the entries tell whether one is left, if the last call has one.
+    """
     told = _dict(answer)
-    trace = {name: value for name, value in _dict(told.get("trace")).items() if name != "entries"}
-    return record_of({**told, "trace": trace})
+    trace = _dict(told.get("trace"))
+    bare = {name: value for name, value in trace.items() if name != "entries"}
+    record = record_of({**told, "trace": bare})
+    last: dict[str, int] = {}
+    pending = set()
+    for entry in _entries(trace):
+        name = _text(entry["process_group"][0])
+        last[name] = max(last.get(name, 0), _count(entry.get("op_id")))
+        if not _is_done(entry):
+            pending.add(name)
+    groups = {
+        name: _settled(group, is_pending=name in pending)
+        if group.enqueued == last.get(name)
+        else group
+        for name, group in record.groups.items()
+    }
+    return replace(record, groups=groups)
+
+
+def _settled(group: Group, *, is_pending: bool) -> Group:
+    """Return a group with a count of completed calls that tells whether one is left."""
+    if not is_pending:
+        return replace(group, completed=group.enqueued)
+    return replace(group, completed=min(group.completed, group.enqueued - 1))
 
 
 class _Config(NamedTuple):
@@ -172,7 +199,7 @@ def _collectives(trace: Mapping[Any, Any], groups: Mapping[str, _Config]) -> Ite
             input_dtypes=_texts(entry.get("input_dtypes")),
             output_dtypes=_texts(entry.get("output_dtypes")),
             state=state,
-            done=entry.get("retired") is True or state == "completed",
+            done=_is_done(entry),
             is_p2p=is_p2p,
             created_ns=_count(entry.get("time_created_ns")),
             completed_ns=_count(entry.get("time_discovered_completed_ns")),
@@ -189,6 +216,10 @@ def _entries(trace: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
         group = _dict(entry).get("process_group")
         if isinstance(group, (list, tuple)) and len(group) == 2:
             yield entry
+
+
+def _is_done(entry: Mapping[Any, Any]) -> bool:
+    return entry.get("retired") is True or entry.get("state") == "completed"
 
 
 def _peer(op: str, ranks: tuple[int, ...]) -> int:

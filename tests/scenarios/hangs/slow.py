@@ -55,6 +55,14 @@ def one_is_in_one_long_call_with_the_gil(job):
         last_as_long(job, lambda n: sum(range(n)))
 
 
+def one_is_in_one_long_call_after_a_call_that_was_overtaken(job):
+    """gloo runs two calls at a time: the small one ends first."""
+    calls = [dist.all_reduce(torch.ones(n), async_op=True) for n in (8 << 20, 1)]
+    for call in calls:
+        call.wait()
+    one_is_in_one_long_call(job)
+
+
 def last_as_long(job, call, n=3_000_000):
     began = time.monotonic()
     call(n)

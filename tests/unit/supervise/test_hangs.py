@@ -90,9 +90,6 @@ class Job:
         process = {**PROCESS, "cpu_s": cpu_s}
         known = {"process": process, "answer": self.answers[node], "age_s": 0.0}
         if command["command"] == "look":
-            if answer := self.answers[node]:  # an agent sends the counts alone
-                counts = {"pg_status": answer["trace"]["pg_status"]}
-                known["answer"] = {**answer, "trace": counts}
             self.played.say(node, "looked", ranks=[{"rank": node, **known}])
         elif command["command"] == "stacks":
             self.played.say(node, "stacks", rank=node, stacks="", state="S", **known)

@@ -13,7 +13,7 @@ import pytest
 
 from distrun.diagnose.hang.dump_file import parsed
 from distrun.diagnose.hang.evidence import Call, Group, Record
-from distrun.diagnose.hang.read import record_of
+from distrun.diagnose.hang.read import counts_of, record_of
 from distrun.diagnose.places import Frame
 from tests.unit.diagnose.hang.jobs import answer, done_up_to, entry
 
@@ -121,6 +121,39 @@ def test_sends_do_not_shift_the_numbers_of_collectives() -> None:
     assert record_of(told).groups["0"].enqueued == 2
 
 
+@pytest.mark.parametrize(
+    ("entries", "enqueued", "torchs", "completed"),
+    [
+        ([entry(1, done=True), entry(2, done=True)], 2, 1, 2),
+        ([entry(2, done=True)], 2, 1, 2),
+        ([entry(1), entry(2, done=True)], 2, 2, 1),
+        ([entry(2)], 2, 1, 1),
+        ([entry(2, done=True)], 3, 1, 1),
+        ([entry(1, done=True)], 1, -1, 1),
+        ([], 2, 1, 1),
+    ],
+    ids=[
+        "overtaken",
+        "others_are_dropped",
+        "waits_for_the_first",
+        "waits",
+        "then_a_send",
+        "the_first",
+        "none",
+    ],
+)
+def test_a_look_tells_whether_a_call_is_pending_though_torch_counts_the_one_that_ended_last(
+    entries: list[dict[str, Any]], enqueued: int, torchs: int, completed: int
+) -> None:
+    told = answer(entries)
+    told["trace"]["pg_status"] = {
+        "0": {"last_completed_collective": str(torchs), "last_enqueued_collective": str(enqueued)}
+    }
+    found = counts_of(told)
+    assert (found.groups["0"].enqueued, found.groups["0"].completed) == (enqueued, completed)
+    assert not found.collectives
+
+
 def nccl_dump() -> dict[str, Any]:
     """Return a dump as NCCL's, made by hand from the fields of torch's own analyser."""
     common = {
@@ -202,6 +235,7 @@ def test_a_value_of_another_type_in_any_field_is_dropped(value: Any) -> None:
     tried = [record_of(told) for told in replaced(whole)]
     assert len(tried) > 50
     assert all(type(record) is Record for record in tried)
+    assert all(type(counts_of(told)) is Record for told in replaced(whole))
     for record in tried:
         for call_ in record.collectives:
             assert all(type(n) is int and n >= 0 for n in (call_.seq, call_.created_ns))
