@@ -91,13 +91,13 @@ def _show(found: Listed, *, with_places: bool, with_losses: bool) -> None:
     for number, (place, records) in enumerate(there):
         if with_places:
             typer.echo(("\n" if number else "") + plain(f"{place}:"))
-        spare = ("recipe", "started")  # a run's name has both
+        twice = ("recipe", "started")  # a run's name has both
         names = ("run", "state", "recipe")
         if with_losses:
             losses = (_row_with_loss(place, *each) for each in records)
-            render.table(_LOSS_COLUMNS, losses, spare=spare, names=names)
+            render.table(_LOSS_COLUMNS, losses, twice=twice, names=names)
         else:
-            render.table(_COLUMNS, (_row(*each) for each in records), spare=spare, names=names)
+            render.table(_COLUMNS, (_row(*each) for each in records), twice=twice, names=names)
 
 
 def _row_with_loss(place: Path, record: RunRecord, state: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     right: Collection[str] = (),
+    twice: Sequence[str] = (),
     spare: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> None:
@@ -29,7 +30,8 @@ def table(
         columns: The heads.
         rows: The cells.
         right: Right-aligned columns, for numbers.
-        spare: Columns to leave out, in this order, on a narrow terminal.
+        twice: Columns to leave out on a narrow terminal, in this order: another one has it too.
+        spare: Columns to leave out then, in this order; a line names them.
         names: Columns whose cells are shortened in the middle if that is not enough.
     """
     from rich.table import Column, Table
@@ -37,7 +39,8 @@ def table(
 
     console = _console()
     lines = [[plain(cell) for cell in row] for row in rows]
-    columns, lines = _fitting(columns, lines, spare, names, console.width)
+    every = columns
+    columns, lines = _fitting(every, lines, (*twice, *spare), names, console.width)
     # The first column has names to type in other commands: never shortened.
     width = max((cells.width(row[0]) for row in lines), default=0)
     first = Column(columns[0], min_width=width, no_wrap=True)
@@ -52,6 +55,8 @@ def table(
         console.print(drawn, highlight=False)
     for line in captured.get().splitlines():
         console.out(line.rstrip(), highlight=False)
+    if left_out := [name for name in every if name in {*spare} - {*columns}]:
+        prose(f"not shown at {console.width} columns: {', '.join(left_out)}")
 
 
 def hanging(rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
