@@ -63,6 +63,8 @@ def _grown(few: Work, more: Work, line: Line, known: tuple[Peak, ...]) -> Work:
             p: line(few.moved_nbytes.get(p, 0), more.moved_nbytes.get(p, 0)) for p in phases
         },
         peaks=peaks,
+        input_nbytes=more.input_nbytes,
+        host_nbytes=line(few.host_nbytes, more.host_nbytes),
         kernels=line(few.kernels, more.kernels),
         reserved_nbytes=max(reserved_nbytes, allocated),
     )

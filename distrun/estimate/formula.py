@@ -12,7 +12,7 @@ from distrun.estimate.layout import Training
 from distrun.estimate.timeline import Timeline
 from distrun.estimate.traffic import Traffic, padding
 from distrun.estimate.units import units_of
-from distrun.estimate.work import Work
+from distrun.estimate.work import OFFLOADED, Work
 
 _PADDED = 0.02
 """Padding above this is told."""
@@ -38,17 +38,20 @@ def work(training: Training, stage: int = 0, *, replay: bool = True) -> Work:
 
 def arithmetic(training: Training, stage: int = 0) -> Work:
     """Return the same without memory, which takes longest to compute."""
-    compute = Compute(training, stage)
+    compute, traffic = Compute(training, stage), Traffic(training, stage)
     return Work(
         parameters=training.shape.parameters,
         tokens=training.step.local_tokens(training.layout) * training.step.accumulate,
         samples="tokens",
-        collectives=Traffic(training, stage).collectives(),
+        collectives=traffic.collectives(),
         matmuls=compute.matmuls(),
         attention=compute.attention(),
         moved_nbytes=Elementwise(training, stage).moved(),
         peaks=(),
         reserved_nbytes=0,
+        input_nbytes=training.step.input_nbytes,
+        offloads=training.layout.offload,
+        host_nbytes=traffic.host_nbytes(),
         notes=tuple(_notes(training, stage)),
     )
 
@@ -78,6 +81,8 @@ def _notes(training: Training, stage: int) -> Iterator[str]:
         yield "experts are taken to get equally many tokens; routing decides, and is not validated"
     if training.formats.compute == 1:
         yield "float8 has not been validated against measurements"
+    if layout.offload:
+        yield OFFLOADED
     if layout.pp > 1:
         yield "pipelines have been validated for few published layouts only"
     if training.formats.compiled and not layout.fully_sharded:

@@ -196,6 +196,11 @@ class Step:
         """Return the tokens of one micro-batch on one rank."""
         return self.rows * self.seq_len // layout.cp
 
+    @property
+    def input_nbytes(self) -> int:
+        """The windows of a step as int64, with the token after the last."""
+        return 8 * self.accumulate * self.rows * (self.seq_len + 1)
+
 
 @dataclass(frozen=True)
 class Training:

@@ -12,9 +12,6 @@ from distrun.estimate.network import Cluster
 from distrun.estimate.outcome import outcome
 from distrun.estimate.recipe import Planned
 
-_HOST_ADAM_BYTES_PER_S = 20e9
-"""Memory traffic of AdamW on a host's share of cores, a rank."""
-
 
 @dataclass(frozen=True)
 class Remedy:
@@ -43,8 +40,7 @@ def remedies(plan: Planned, cluster: Cluster, before_s: float) -> tuple[Remedy, 
             continue  # such a layout does not divide the model
         if after.memory.device >= start or after.time is None:
             continue
-        total = after.time.total + _offload_s(training, cluster, plan.training)
-        found.append(Remedy(name, after.memory, total / before_s))
+        found.append(Remedy(name, after.memory, after.time.total / before_s))
     order = {"fits": 0, "tight": 1, "does not fit": 2}
     return tuple(sorted(found, key=lambda one: (order[one.memory.verdict or "fits"], one.slower)))
 
@@ -78,13 +74,3 @@ def _mesh(plan: Planned, training: Training) -> dict[str, int]:
         return dict(plan.mesh)
     layout = training.layout
     return {"replicate": layout.replicate, "shard": layout.shard, "tp": layout.tp}
-
-
-def _offload_s(training: Training, cluster: Cluster, before: Training) -> float:
-    """Return the seconds that weights and gradients travel, and the host updates them."""
-    if not training.layout.offload or before.layout.offload:
-        return 0.0
-    own = training.shape.parameters / training.layout.tp / training.layout.shard
-    formats = training.formats
-    moved = own * (2 * formats.weights + formats.gradients) / cluster.kind.host_bytes_per_s
-    return moved + own * (formats.weights + formats.optimizer) * 2 / _HOST_ADAM_BYTES_PER_S

@@ -1,6 +1,6 @@
 """How long a step takes: products, attention, memory and traffic, and what hides what.
 
-    T = hidden(compute, traffic of weights) (1 + bubble) + traffic in the way + optimizer
+    T = hidden(compute, traffic of weights) (1 + bubble) + traffic in the way + optimizer + input
 
 Traffic of weights and gradients runs beside the computation: together they take
 (compute^2 + traffic^2)^(1/2), between the longer of the two and their sum. That of tensor, context
@@ -26,6 +26,8 @@ _BACKWARD = 2.5
 """FLOPs of attention's backward, per one of its forward: five products for two."""
 _TOGETHER = 2.0
 """The exponent above."""
+_HOST_UPDATE_BYTES_PER_S = 20e9
+"""Memory traffic of an optimizer on a host's share of cores, a rank."""
 _LAUNCH_S = 5e-6
 _KERNELS = 90
 """What eager PyTorch takes to start a kernel, and those of a layer, forward and backward."""
@@ -40,10 +42,11 @@ class StepTime:
         attention: Attention.
         memory: Norms, activations and loss, by the bandwidth of the memory.
         waiting: Of the GPU for the next kernel, which the CPU starts.
-        hidden: Traffic beside the computation, alone.
+        hidden: Traffic beside the computation, alone; that of offloaded shards too.
         exposed: Traffic in the way of the computation.
         bubble: Waiting of the pipeline.
         optimizer: The update.
+        input: Copies of the batch to the device; what the loaders take is not known.
         total: The step.
         band: By which part the total may be off.
     """
@@ -56,6 +59,7 @@ class StepTime:
     exposed: float
     bubble: float
     optimizer: float
+    input: float
     total: float
     band: float
 
@@ -98,19 +102,23 @@ def step_time(work: Work, pace: Pace, cluster: Cluster, scale: float | None = No
     attention = sum(_attention_s(one, kind, work) for one in work.attention)
     rate = kind.memory_bytes_per_s * _MEMORY_PART
     memory = (work.moved_nbytes.get("forward", 0) + work.moved_nbytes.get("backward", 0)) / rate
-    optimizer = work.moved_nbytes.get("optimizer", 0) / rate
+    offloads = work.offloads and kind.name != "cpu"
+    updated = work.moved_nbytes.get("optimizer", 0)
+    optimizer = updated / (_HOST_UPDATE_BYTES_PER_S if offloads else rate)
     launches = (work.kernels or pace.layers * pace.accumulate * _KERNELS) * _LAUNCH_S
     waiting = max(0.0, launches - products - attention - memory)
     compute = products + attention + memory + waiting
     often, once, exposed, after = _traffic(work, pace, cluster)
+    often += work.host_nbytes / kind.host_bytes_per_s if offloads else 0.0
     beside = _beside(compute, often, once, pace.accumulate)
     bubble = (beside + exposed) * (pace.stages - 1) / (pace.accumulate * pace.rounds)
     factor = 1.0 if scale is None else scale
-    total = (beside + exposed + bubble + optimizer + after) * factor
+    copies = 0.0 if kind.name == "cpu" else work.input_nbytes / kind.host_bytes_per_s
+    total = (beside + exposed + bubble + optimizer + after + copies) * factor
     band = UNCALIBRATED if scale is None else ANCHORED
     return StepTime(
         *(products, attention, memory, waiting, often + once, exposed + after),
-        *(bubble, optimizer, total, band),
+        *(bubble, optimizer, copies, total, band),
     )
 
 

@@ -42,6 +42,19 @@ class Traffic:
                 found[one] += 1
         return tuple(_counted(found))
 
+    def host_nbytes(self) -> int:
+        """Return what travels to a rank's shards in the memory of its host, and from them."""
+        if not self.training.layout.offload:
+            return 0
+        formats, found = self.training.formats, 0
+        for one in self._sharded(units_of(self.training, self.stage)):
+            own = one.nbytes * one.count // one.group_size
+            if one.op == "all_gather":
+                found += own // formats.compute * formats.weights
+            elif one.op == "reduce_scatter":
+                found += own // formats.reduce * formats.gradients
+        return found
+
     def _weights(self, units: Units) -> Iterator[Collective]:
         layout = self.training.layout
         if layout.fully_sharded:

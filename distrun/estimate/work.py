@@ -13,6 +13,12 @@ Phase = Literal["forward", "backward", "optimizer"]
 Kind = Literal["parameters", "gradients", "optimizer", "activations", "gathered", "temporary"]
 """What live bytes are: `gathered` are whole weights and gradients of a sharded module."""
 
+OFFLOADED = (
+    "shards, gradients and optimizer are in the memory of the host, and not counted; the update"
+    " there is taken to move 20 GB/s a rank, which has not been validated"
+)
+"""A note of work that offloads."""
+
 
 @dataclass(frozen=True)
 class Collective:
@@ -99,6 +105,9 @@ class Work:
         moved_nbytes: Bytes that other operations read and write in device memory, by phase.
         peaks: The peak of each phase.
         reserved_nbytes: What the caching allocator holds for these peaks.
+        input_nbytes: What is copied to the device: the batch.
+        offloads: Whether shards, gradients and optimizer are in the memory of the host.
+        host_nbytes: What travels between the device and that memory.
         kernels: Operations of forward and backward that a GPU is told one by one; 0: not counted.
         notes: What is not exact, one sentence each.
     """
@@ -112,6 +121,9 @@ class Work:
     moved_nbytes: dict[Phase, int]
     peaks: tuple[Peak, ...]
     reserved_nbytes: int
+    input_nbytes: int = 0
+    offloads: bool = False
+    host_nbytes: int = 0
     kernels: int = 0
     notes: tuple[str, ...] = ()
 

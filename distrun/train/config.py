@@ -128,7 +128,7 @@ def parse(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints the error on one rank, which ends first; all ranks exit with the same code.
+    """Prints the help on rank 0, and an error on one rank; all exit with the same code.
 
     The launcher stops all ranks when the first one ends. So the others wait until rank 0 has
     printed the error and ended. A rank that is not stopped meanwhile is the only one with an
@@ -141,6 +141,10 @@ class _Parser(argparse.ArgumentParser):
         if self.rank > 0:
             time.sleep(_RANK_0_FIRST_S)
         super().error(message)
+
+    def print_help(self, file: Any = None) -> None:
+        if self.rank == 0:
+            super().print_help(file)
 
 
 def _parser(config: type[TrainConfig]) -> _Parser:

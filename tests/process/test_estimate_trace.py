@@ -69,6 +69,7 @@ def test_a_plain_script_for_gpus_is_traced_as_it_is() -> None:
     )
     assert {p.dtype for p in found.matmuls} == {"bfloat16"}
     assert found.tokens == 32
+    assert found.input_nbytes == 32 * (4 * 16 + 8), "a batch of float32, and int64 labels"
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def _time(found: Estimate) -> Iterator[str]:
         "memory-bound": time.memory,
         "waiting for the CPU": time.waiting,
         "optimizer": time.optimizer,
+        "input": time.input,
         "bubble": time.bubble,
         "traffic beside it": time.hidden,
         "traffic in its way": time.exposed,
@@ -152,9 +153,10 @@ def _traffic(found: Estimate) -> Iterator[str]:
         by_axis[key] = by_axis.get(key, 0) + one.nbytes * one.count
     big = [item for item in by_axis.items() if item[1] > _SMALL_NBYTES]
     big = sorted(big, key=lambda item: -item[1])[:4]
-    line = "   ".join(f"{op} ({axis}) {words.size(nbytes)}" for (axis, op), nbytes in big)
-    if line:
-        half = line.split("   ")
+    half = [f"{op} ({axis}) {words.size(nbytes)}" for (axis, op), nbytes in big]
+    if found.found.work.offloads:
+        half.append(f"host memory {words.size(found.found.work.host_nbytes)}")
+    if half:
         for start in range(0, len(half), 2):
             head = "traffic" if start == 0 else ""
             yield f"{head:11}{'   '.join(half[start : start + 2])}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import CPUOffloadPolicy
+from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
 from distrun.estimate.tracer.norms import fused_rms_norm
@@ -35,6 +36,24 @@ class Offload:
     asked = False
 
 
+class Inputs:
+    """What the script copies to its device in a step: the batch."""
+
+    nbytes = 0
+
+    @classmethod
+    def note(cls, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Count a tensor that is moved; numbers, such as a norm, have been there before."""
+        tensor = args[0]
+        asked = name == "cuda" or any(map(_is_device, (*args[1:], *kwargs.values())))
+        if asked and tensor.ndim and not tensor.requires_grad and not isinstance(tensor, DTensor):
+            cls.nbytes += tensor.nbytes
+
+
+def _is_device(value: Any) -> bool:
+    return isinstance(value, (str, torch.device)) or type(value) is int
+
+
 class OnGpu(TorchFunctionMode):
     """Runs on the CPU what the script asks a GPU to do, with the dtypes of a GPU."""
 
@@ -46,6 +65,8 @@ class OnGpu(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(func, "__name__", "")
+        if name in ("to", "cuda"):
+            Inputs.note(name, args, kwargs or {})
         if (answer := _ANSWERS.get(name)) is not None or func == _IS_CUDA:
             return True if answer is None else answer(*args)
         if name == "numpy" and type(args[0]) not in (Tensor, nn.Parameter):

@@ -14,12 +14,12 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from distrun import torch_fakes
 from distrun.estimate.exchange import Trace
 from distrun.estimate.tracer import fakes
-from distrun.estimate.tracer.devices import Offload, OnGpu
+from distrun.estimate.tracer.devices import Inputs, Offload, OnGpu
 from distrun.estimate.tracer.ledger import Ledger
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
 from distrun.estimate.tracer.steps import Steps, StepsAreDoneError
-from distrun.estimate.work import Attention, Collective, Matmul, Work
+from distrun.estimate.work import OFFLOADED, Attention, Collective, Matmul, Work
 
 _Part = TypeVar("_Part", bound=Any)
 
@@ -84,7 +84,7 @@ _SHARES_OPTIMIZER = (
 def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
     notes = dict(fakes.NOTES)
     if Offload.asked:
-        notes["shards, gradients and optimizer are in the memory of the host: not counted"] = None
+        notes[OFFLOADED] = None
     if any(isinstance(optimizer, ZeroRedundancyOptimizer) for optimizer in steps.optimizers):
         notes[_SHARES_OPTIMIZER] = None
     if not recorder.collectives and dist.get_world_size() > 1:
@@ -110,6 +110,9 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         moved_nbytes=dict(recorder.moved),
         peaks=recorder.ledger.peaks(),
         reserved_nbytes=recorder.ledger.reserved_nbytes(),
+        input_nbytes=Inputs.nbytes,
+        offloads=Offload.asked,
+        host_nbytes=recorder.sharded * steps.parameters[0].element_size() * Offload.asked,
         kernels=recorder.kernels,
         notes=tuple(notes),
     )

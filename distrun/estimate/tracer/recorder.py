@@ -61,6 +61,8 @@ class Recorder(DispatchMode):
         self.matmuls: Counter[tuple[Product, Phase]] = Counter()
         self.attention: Counter[tuple[Attended, Phase]] = Counter()
         self.moved: Counter[Phase] = Counter()
+        self.sharded = 0
+        """Elements of its shards that FSDP has gathered or reduced."""
         self.kernels = 0
         """Operations of forward and backward that a GPU is told one by one."""
         self._looked_up: Counter[torch.Size] = Counter()
@@ -90,7 +92,7 @@ class Recorder(DispatchMode):
         for counter in (self.collectives, self.matmuls, self.attention, self.moved):
             counter.clear()
         self._looked_up.clear()
-        self.kernels = 0
+        self.kernels = self.sharded = 0
         self.ledger.begin = len(self.ledger.entries)
 
     def __torch_dispatch__(
@@ -153,6 +155,8 @@ class Recorder(DispatchMode):
         if name in _GATHERED:
             for tensor in tensors_in(args[_GATHERED[name]]):
                 self.mark(tensor, "gathered")
+        if name in _STREAMS:
+            self.sharded += args[1 - _GATHERED[name]].numel()
         if name in _STREAMS and (block := self.block_of(args[0])) is not None:
             self.ledger.streams[block] = _STREAMS[name]
 

@@ -14,7 +14,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from distrun.estimate.tracer.devices import Offload
+from distrun.estimate.tracer.devices import Inputs, Offload
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
 from distrun.torch_fakes import in_backward
@@ -99,7 +99,7 @@ class Steps:
         if self.done == 1:
             gc.collect()
             self._recorder.forget_counts()
-            self.samples = 0
+            self.samples = Inputs.nbytes = 0
         else:
             self._mark_states()
             self._recorder.ledger.closed = True

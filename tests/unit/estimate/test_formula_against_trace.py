@@ -100,7 +100,7 @@ QUICK = tuple(
     Case(recipe, 8, f"{MODEL} {flags}")
     for recipe, flags in (
         ("fsdp", "--seq-len 1024 --batch-size 32"),
-        ("fsdp", "--seq-len 1024 --batch-size 32 --recompute full"),
+        ("fsdp", "--seq-len 1024 --batch-size 32 --recompute full --offload"),
         ("ddp_gpt", "--seq-len 1024 --batch-size 32 --accumulate 2"),
         ("zero1", "--seq-len 1024 --batch-size 32"),
         ("fsdp_tp", "--seq-len 1024 --batch-size 32 --tp 4"),
@@ -117,6 +117,8 @@ def test_some_configurations_agree_in_traffic_memory_and_time() -> None:
         if "recompute" not in case.flags:  # torch's stops before a layer's last product
             assert flops(traced) == flops(told), case
         assert abs(step_s(told, case) / step_s(traced, case) - 1) < STEP, case
+        assert told.host_nbytes == traced.host_nbytes, case
+        assert told.offloads == ("offload" in case.flags) == bool(told.host_nbytes), case
         assert not moved_otherwise(traced, told), case
 
 

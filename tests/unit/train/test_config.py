@@ -93,6 +93,15 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     assert "--checkpoint-every" in text and "--no-reshard" in text
 
 
+def test_help_is_printed_by_rank_0_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, words=["--help"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "")
+
+
 def test_an_extra_that_is_missing_is_told_before_the_start(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
