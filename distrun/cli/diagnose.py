@@ -100,6 +100,8 @@ def _state(row: Row) -> Iterator[str]:
         yield f"not done on {span(row.waiting)}"
     elif not row.missing:
         yield "not done"
+    if row.unknown:
+        yield f"no record of {span(row.unknown)}"
 
 
 def _clock(time_ns: int) -> str:

@@ -27,6 +27,8 @@ class Row:
     """Those of them on which it has not ended."""
     missing: tuple[int, ...]
     """Ranks of the group that have a record without a call of this number."""
+    unknown: tuple[int, ...]
+    """Ranks of the group without a record."""
     first_ns: int
     """When the first rank called it, by the wall clock of its machine; 0 if it is not known."""
     last_ns: int
@@ -83,14 +85,15 @@ def _rows(group: OneGroup, wanted: set[tuple[str, int, bool]], recorded: set[int
             if call.group != group.name or (call.group, call.seq, call.is_p2p) not in wanted:
                 continue
             if call.is_p2p:
-                yield _row(group, call.seq, {rank: call}, ())
+                yield _row(group, call.seq, {rank: call}, (), ())
             else:
                 calls.setdefault(call.seq, {})[rank] = call
+    unknown = tuple(rank for rank in group.members if rank not in recorded)
     for seq, own in calls.items():
         known = (rank for rank in group.members if rank in recorded)
         missing = tuple(rank for rank in known if group.enqueued_by(rank) < seq)
         for part in parts_of(own, lambda rank, own=own: _kind(own[rank])):  # type: ignore[misc]
-            yield _row(group, seq, {rank: own[rank] for rank in part}, missing)
+            yield _row(group, seq, {rank: own[rank] for rank in part}, missing, unknown)
 
 
 def _kind(call: Collective) -> tuple[str, str]:
@@ -98,7 +101,11 @@ def _kind(call: Collective) -> tuple[str, str]:
 
 
 def _row(
-    group: OneGroup, seq: int, calls: Mapping[int, Collective], missing: tuple[int, ...]
+    group: OneGroup,
+    seq: int,
+    calls: Mapping[int, Collective],
+    missing: tuple[int, ...],
+    unknown: tuple[int, ...],
 ) -> Row:
     sample = next(iter(calls.values()))
     toward = "to" if sample.op == "send" else "from"
@@ -112,6 +119,7 @@ def _row(
         tuple(calls),
         tuple(rank for rank, call in calls.items() if not call.done),
         missing,
+        unknown,
         min(times),
         max(times),
     )

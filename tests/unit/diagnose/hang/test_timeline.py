@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,13 @@ def test_a_row_names_who_has_called_it_and_who_has_not() -> None:
     assert (rows[0].called, rows[0].waiting, rows[0].missing) == ((0, 1, 2), (), ())
     assert (rows[3].called, rows[3].waiting, rows[3].missing) == ((0, 2), (0, 2), (1,))
     assert rows[3].first_ns == NOW_NS - 10 * 10**9
+
+
+def test_a_rank_without_a_record_is_told() -> None:
+    found = of_three()
+    rows = timeline({**found, 1: replace(found[1], record=None)}, 10)
+    assert {(row.missing, row.unknown) for row in rows} == {((), (1,))}
+    assert rows[0].called == (0, 2)
 
 
 def test_calls_with_one_number_that_differ_are_two_rows() -> None:
