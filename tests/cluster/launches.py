@@ -62,10 +62,10 @@ class Started:
         """All that it has printed."""
         return self._printed.read_text(errors="replace")
 
-    def until(self, words: str, times: int = 1) -> None:
+    def until(self, words: str, times: int = 1, limit_s: float = LIMIT_S) -> None:
         """Wait until it has printed some words that often."""
         wait_until(
-            lambda: self.printed.count(words) >= times or self.child.poll() is not None, LIMIT_S
+            lambda: self.printed.count(words) >= times or self.child.poll() is not None, limit_s
         )
         assert self.printed.count(words) >= times, self.printed
 

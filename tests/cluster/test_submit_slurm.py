@@ -264,6 +264,18 @@ def test_the_time_limit_is_near_and_the_job_is_put_back(slurm: Slurm, tmp_path: 
     assert record(tmp_path)["attempts"] == 2
 
 
+@pytest.mark.thorough  # takes some minutes
+@pytest.mark.timeout(500)
+def test_slurm_itself_warns_before_the_time_limit(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    words = ("--time", "2m", "--requeue", "--grace", "1", "signalled.py")
+    with submitted(slurm, tmp_path, *TWO, *words) as launch:
+        launch.until("attempt 1", 2, 400)
+        assert launch.ends() == 0, launch.printed
+    assert "warned 0" in launch.printed and "warned 1" in launch.printed
+    assert record(tmp_path)["attempts"] == 2
+
+
 def test_detach_leaves_at_once_and_the_others_know_the_job(slurm: Slurm, tmp_path: Path) -> None:
     with submitted(slurm, tmp_path, *TWO, "--detach", "--grace", "2", "train.py", "wait") as launch:
         assert launch.ends() == 0
