@@ -24,6 +24,7 @@ __all__ = [
     "cut_lazily",
     "default_group_name",
     "fake_mode",
+    "flat_numel",
     "foreach_as_on_gpus",
     "group_named",
     "in_backward",
@@ -215,6 +216,12 @@ def stages_agree(shapes: list[list[Any]]) -> None:
 def left_out_of_ddp(model: nn.Module) -> set[str]:
     """Return the names that `leave_out_of_ddp` was given."""
     return set(getattr(model, "_ddp_params_and_buffers_to_ignore", ()))
+
+
+def flat_numel(wrapper: nn.Module) -> int:
+    """Return the elements, over all ranks, of the parameters that a wrapper of FSDP1 made flat."""
+    handle: Any = wrapper._handle
+    return handle.flat_param._unpadded_unsharded_size.numel() if handle else 0
 
 
 def swap_nothing() -> None:

@@ -118,6 +118,7 @@ def _trace(read: dict[str, Any]) -> Trace:
 def work_from(read: dict[str, Any]) -> Work:
     """Return the work that `dataclasses.asdict` has made a dictionary of."""
     parts = {
+        "beside": tuple(read["beside"]),
         "collectives": tuple(Collective(**part) for part in read["collectives"]),
         "matmuls": tuple(Matmul(**part) for part in read["matmuls"]),
         "attention": tuple(Attention(**part) for part in read["attention"]),

@@ -18,8 +18,6 @@ from distrun.estimate.work import Attention, Matmul, Work
 
 UNCALIBRATED, ANCHORED = 0.20, 0.10
 """Bands: of published rows of 16 to 64 GPUs none was off by more."""
-_HIDDEN = ("shard", "replicate", "data", "world")
-"""Axes whose traffic runs beside the computation."""
 _MEMORY_PART = 0.8
 """Of the memory's bandwidth, in simple kernels."""
 _BACKWARD = 2.5
@@ -149,7 +147,7 @@ def _traffic(work: Work, pace: Pace, cluster: Cluster) -> tuple[float, float, fl
         time_s = cluster.time_s(one, distance.get(one.axis, 1))
         if one.phase == "optimizer":
             after += time_s
-        elif one.axis not in _HIDDEN:
+        elif one.axis not in work.beside:
             exposed += time_s
         elif one.count % pace.accumulate == 0 and pace.accumulate > 1:
             often += time_s

@@ -20,6 +20,10 @@ OFFLOADED = (
 """A note of work that offloads."""
 
 
+BESIDE = ("shard", "replicate", "data", "world")
+"""Axes of weights and gradients, as the formula and the recipes name them."""
+
+
 @dataclass(frozen=True)
 class Collective:
     """Equal calls of one collective in one step of one rank.
@@ -100,6 +104,7 @@ class Work:
         tokens: Tokens (or samples) of this rank in a step, over all micro-batches.
         samples: What `tokens` counts: "tokens" or "samples".
         collectives: Traffic.
+        beside: Axes whose traffic, of weights and gradients, runs beside the computation.
         matmuls: Matrix products.
         attention: Calls of attention.
         moved_nbytes: Bytes that other operations read and write in device memory, by phase.
@@ -124,6 +129,7 @@ class Work:
     input_nbytes: int = 0
     offloads: bool = False
     host_nbytes: int = 0
+    beside: tuple[str, ...] = BESIDE
     kernels: int = 0
     notes: tuple[str, ...] = ()
 

@@ -30,6 +30,25 @@ for step in range({steps}):
 """
 
 
+TWO_AXES = """
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+dist.init_process_group("nccl")
+mesh = dist.device_mesh.init_device_mesh("cuda", (4, 2), mesh_dim_names=("rows", "columns"))
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)).cuda()
+parallelize_module(model, mesh["columns"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+fully_shard(model, mesh=mesh["rows"])
+optimizer = torch.optim.AdamW(model.parameters())
+for _ in range(3):
+    model(torch.ones(4, 8, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
 def failing(tmp_path: Path, text: str, timeout_s: float = 100.0) -> DistrunError:
     script = tmp_path / "my train; $(x).py"
     script.write_text(text)
@@ -173,6 +192,34 @@ def test_what_a_script_asks_of_a_gpu_is_answered(nproc_per_node: int) -> None:
         ("all_reduce", 8),  # of the scaler: whether a gradient is infinite
     }
     assert found.notes == ("SyncBatchNorm is traced as BatchNorm: what it sends is left out",)
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "offload", "original"])
+def test_the_first_generation_of_fsdp_is_traced(kind: str) -> None:
+    found = trace(SCRIPTS / "fsdp1.py", [kind], world_size=16, nproc_per_node=8)
+    parameters = 64 * 64 + 64 + 2 * (4 * 64 * 64 + 4 * 64 + 2 * 64 * 256 + 256 + 64 + 4 * 64)
+    assert found.parameters == parameters
+    kinds = {(c.op, c.group_size) for c in found.collectives if c.phase != "optimizer"}
+    size = 8 if kind == "hybrid" else 16
+    both = {("all_gather", size), ("reduce_scatter", size)}
+    assert kinds == (both | {("all_reduce", 2)} if kind == "hybrid" else both)
+    assert {c.axis for c in found.collectives if c.phase != "optimizer"} == {*found.beside}
+    weights = found.peaks[-1].nbytes.get("parameters", 0)
+    if kind == "offload":
+        assert found.offloads and found.host_nbytes and not weights
+    else:
+        assert 0.9 < weights / (4 * parameters / size) < 1.1
+    assert found.input_nbytes == 4 * 4 * 16 * 64
+
+
+def test_no_name_of_a_mesh_decides_whether_its_traffic_is_in_the_way(tmp_path: Path) -> None:
+    """fully_shard gathers beside the computation; tensor parallelism is in its way."""
+    script = tmp_path / "train.py"
+    script.write_text(TWO_AXES)
+    found = trace(script, world_size=8, nproc_per_node=8)
+    axes = {c.axis for c in found.collectives if c.phase != "optimizer"}
+    assert axes == {"rows", "columns"}
+    assert found.beside == ("rows",)
 
 
 def test_files_copies_and_checks_of_the_device_are_no_hindrance(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
@@ -27,13 +27,8 @@ FLOAT32_IN_AUTOCAST = {
 
 _DROPOUT_AT = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}
 """Attention -> the argument that is its dropout: a GPU's kernels keep no mask of that."""
+_FSDP = "/torch/distributed/fsdp/"
 _IS_CUDA: Any = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-
-
-class Offload:
-    """Whether FSDP keeps shards in the memory of the host."""
-
-    asked = False
 
 
 class Inputs:
@@ -46,7 +41,9 @@ class Inputs:
         """Count a tensor that is moved; numbers, such as a norm, have been there before."""
         tensor = args[0]
         asked = name == "cuda" or any(map(_is_device, (*args[1:], *kwargs.values())))
-        if asked and tensor.ndim and not tensor.requires_grad and not isinstance(tensor, DTensor):
+        if not asked or not tensor.ndim or tensor.requires_grad or isinstance(tensor, DTensor):
+            return
+        if _FSDP not in sys._getframe(2).f_code.co_filename:  # which moves its own shards
             cls.nbytes += tensor.nbytes
 
 
@@ -154,8 +151,8 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
 
 
 def cpu_for_gpu() -> None:
-    """Make what moves a module, casts or offloads take the CPU for a GPU."""
-    cast, offload, move = torch.autocast.__init__, CPUOffloadPolicy.__init__, nn.Module.to
+    """Make what moves a module or casts take the CPU for a GPU."""
+    cast, move = torch.autocast.__init__, nn.Module.to
 
     @functools.wraps(move)
     def moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
@@ -167,11 +164,5 @@ def cpu_for_gpu() -> None:
     def on_cpu(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         cast(context, str(_on_cpu(device_type)), *args, **kwargs)
 
-    @functools.wraps(offload)
-    def noted(policy: Any, *args: Any, **kwargs: Any) -> None:
-        offload(policy, *args, **kwargs)
-        Offload.asked = True
-
     setattr(nn.Module, "to", moved)  # noqa: B010 - else mypy forbids it
     setattr(torch.autocast, "__init__", on_cpu)  # noqa: B010 - likewise
-    setattr(CPUOffloadPolicy, "__init__", noted)  # noqa: B010 - likewise

@@ -25,6 +25,7 @@ from distrun.estimate.tracer import cuda_calls
 from distrun.estimate.tracer.devices import cpu_for_gpu
 from distrun.estimate.tracer.replica import Replica
 from distrun.estimate.tracer.routing import listed
+from distrun.estimate.tracer.sharding import shard_on_cpu
 
 MESHES: list[DeviceMesh] = []
 """Every mesh that the script has made."""
@@ -48,6 +49,7 @@ def install(rank: int, world_size: int, nproc_per_node: int) -> None:
     _compilers_and_data()
     _files()
     cpu_for_gpu()
+    shard_on_cpu(nproc_per_node)
     cuda_calls.answer(nproc_per_node)
     put(nn.parallel, DistributedDataParallel=Replica)
     put(nn.parallel.distributed, DistributedDataParallel=Replica)

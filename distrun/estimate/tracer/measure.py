@@ -14,10 +14,11 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from distrun import torch_fakes
 from distrun.estimate.exchange import Trace
 from distrun.estimate.tracer import fakes
-from distrun.estimate.tracer.devices import Inputs, Offload, OnGpu
+from distrun.estimate.tracer.devices import Inputs, OnGpu
 from distrun.estimate.tracer.ledger import Ledger
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
+from distrun.estimate.tracer.sharding import Sharded
 from distrun.estimate.tracer.steps import Steps, StepsAreDoneError
 from distrun.estimate.work import OFFLOADED, Attention, Collective, Matmul, Work
 
@@ -45,7 +46,7 @@ def traced(run: Callable[[], object], layers: int = 0, parameters: int = 0) -> T
     """
     REDUCERS.clear()
     fakes.NOTES.clear()
-    Offload.asked = False
+    Sharded.forget()
     fake = torch_fakes.fake_mode()
     recorder = Recorder(fake)
     steps = Steps(recorder)
@@ -83,16 +84,19 @@ _SHARES_OPTIMIZER = (
 
 def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
     notes = dict(fakes.NOTES)
-    if Offload.asked:
+    if Sharded.offloads:
         notes[OFFLOADED] = None
     if any(isinstance(optimizer, ZeroRedundancyOptimizer) for optimizer in steps.optimizers):
         notes[_SHARES_OPTIMIZER] = None
     if not recorder.collectives and dist.get_world_size() > 1:
         notes["no rank sends anything to another: each would train a model of its own"] = None
-    axes = axes_of_groups()
+    axes, sizes = (
+        axes_of_groups(),
+        {call.group: call.group_size for call, _ in recorder.collectives},
+    )
     tokens = recorder.tokens
     return Work(
-        parameters=parameters or sum(p.numel() for p in steps.parameters),
+        parameters=parameters or Sharded.numel or sum(p.numel() for p in steps.parameters),
         tokens=tokens or steps.samples,
         samples="tokens" if tokens else "samples",
         collectives=_summed(
@@ -100,6 +104,7 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
             for (call, phase), count in recorder.collectives.items()
             if call.group_size > 1
         ),
+        beside=tuple(sorted({axes(group, sizes[group]) for group in recorder.beside & {*sizes}})),
         matmuls=_summed(
             Matmul(shape.m, shape.n, shape.k, shape.times * count, shape.dtype, phase)
             for (shape, phase), count in recorder.matmuls.items()
@@ -111,8 +116,8 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         peaks=recorder.ledger.peaks(),
         reserved_nbytes=recorder.ledger.reserved_nbytes(),
         input_nbytes=Inputs.nbytes,
-        offloads=Offload.asked,
-        host_nbytes=recorder.sharded * steps.parameters[0].element_size() * Offload.asked,
+        offloads=Sharded.offloads,
+        host_nbytes=recorder.sharded * steps.parameters[0].element_size() * Sharded.offloads,
         kernels=recorder.kernels,
         notes=tuple(notes),
     )

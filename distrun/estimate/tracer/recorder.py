@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -28,6 +30,9 @@ _GATHERED = {"c10d::_allgather_base_": 0, "c10d::_reduce_scatter_base_": 1, "fsd
 """Operations of FSDP -> the argument that is whole weights, or whole gradients."""
 _STREAMS = {"c10d::_allgather_base_": "all_gather", "c10d::_reduce_scatter_base_": "reduce_scatter"}
 """Operations of FSDP whose result is allocated on a stream of its own."""
+_WRAPPERS = ("/torch/distributed/fsdp/", "/estimate/tracer/replica.py")
+_MODULES = "/torch/nn/modules/module.py"
+"""What is called inside a module's forward is not of its wrapper."""
 _NO_KERNEL = (
     *("prim::", "aten::empty", "aten::new_empty", "aten::_unsafe_view"),
     *("_c10d_functional::wait_tensor", "fsdp::"),
@@ -61,6 +66,8 @@ class Recorder(DispatchMode):
         self.matmuls: Counter[tuple[Product, Phase]] = Counter()
         self.attention: Counter[tuple[Attended, Phase]] = Counter()
         self.moved: Counter[Phase] = Counter()
+        self.beside: set[str] = set()
+        """Groups along which FSDP or DistributedDataParallel sends weights and gradients."""
         self.sharded = 0
         """Elements of its shards that FSDP has gathered or reduced."""
         self.kernels = 0
@@ -92,6 +99,7 @@ class Recorder(DispatchMode):
         for counter in (self.collectives, self.matmuls, self.attention, self.moved):
             counter.clear()
         self._looked_up.clear()
+        self.beside.clear()
         self.kernels = self.sharded = 0
         self.ledger.begin = len(self.ledger.entries)
 
@@ -139,6 +147,8 @@ class Recorder(DispatchMode):
         self.kernels += is_kernel and self.phase != "optimizer"
         if (call := call_of(name, func, args, result)) is not None:
             self.collectives[call, self.phase] += 1
+            if name.startswith("c10d::") and call.group not in self.beside and _is_of_wrapper():
+                self.beside.add(call.group)
             self._mark_gathered(name, args)
         elif (product := matmul_of(name, args, result)) is not None:
             self.matmuls[product, self.phase] += 1
@@ -208,6 +218,16 @@ def local(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor."""
     with torch.no_grad():
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _is_of_wrapper() -> bool:
+    """Return whether FSDP, or what stands for DistributedDataParallel, calls the collective."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_code.co_filename.endswith(_MODULES):
+        if any(part in frame.f_code.co_filename for part in _WRAPPERS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_view(func: Any) -> bool:

@@ -14,9 +14,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from distrun.estimate.tracer.devices import Inputs, Offload
+from distrun.estimate.tracer.devices import Inputs
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
+from distrun.estimate.tracer.sharding import Sharded
 from distrun.torch_fakes import in_backward
 
 
@@ -121,5 +122,5 @@ class Steps:
 
     def _host(self, tensor: Tensor) -> None:
         """Note a tensor that FSDP keeps in the memory of the host."""
-        if Offload.asked and (block := self._recorder.block_of(tensor)) is not None:
+        if Sharded.offloads and (block := self._recorder.block_of(tensor)) is not None:
             self._recorder.ledger.hosted.add(block)

@@ -156,6 +156,13 @@ with mode:
 assert model["a"].weight.dtype == torch.bfloat16 and model["a"].weight.device.type == "cpu"
 assert model["a"].weight is model["b"].weight
 """,
+    "flat_numel": """
+from torch.distributed.fsdp import FullyShardedDataParallel
+inner = FullyShardedDataParallel(nn.Linear(3, 5), device_id=torch.device("cpu"))
+assert torch_fakes.flat_numel(inner) == 20
+outer = FullyShardedDataParallel(nn.Sequential(inner), device_id=torch.device("cpu"))
+assert torch_fakes.flat_numel(outer) == 0
+""",
     "stages_agree": """
 from torch.distributed.pipelining import PipelineStage
 shapes = []
