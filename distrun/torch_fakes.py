@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 __all__ = [
     "DispatchMode",
     "active_fake_mode",
+    "address_of",
     "after_backward",
     "answer_lists",
     "cut_lazily",
@@ -216,6 +217,12 @@ def stages_agree(shapes: list[list[Any]]) -> None:
 def left_out_of_ddp(model: nn.Module) -> set[str]:
     """Return the names that `leave_out_of_ddp` was given."""
     return set(getattr(model, "_ddp_params_and_buffers_to_ignore", ()))
+
+
+def address_of(tensor: Tensor) -> int:
+    """Return a number that tensors have alike which begin at the same place of one storage."""
+    storage: Any = tensor.untyped_storage()
+    return int(storage._cdata + tensor.storage_offset() * tensor.element_size())
 
 
 def flat_numel(wrapper: nn.Module) -> int:

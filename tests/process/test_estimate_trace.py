@@ -181,6 +181,16 @@ def test_a_loop_of_a_library_reduces_its_gradients(package: str, tmp_path: Path)
     assert found.parameters == parameters
     assert ("all_reduce", 4 * parameters) in {(c.op, c.nbytes) for c in found.collectives}
     assert found.peaks[-1].nbytes["optimizer"] >= 2 * 4 * parameters
+    assert found.samples == "samples" and found.tokens == 8
+
+
+def test_accelerate_shards_and_its_optimizer_has_all_shards() -> None:
+    pytest.importorskip("accelerate")
+    found = trace(SCRIPTS / "with_accelerate_fsdp.py", world_size=4, nproc_per_node=4)
+    parameters = 3 * (64 * 64 + 64)
+    assert found.parameters == parameters
+    assert {"all_gather", "reduce_scatter"} <= {c.op for c in found.collectives}
+    assert found.peaks[-1].nbytes["optimizer"] >= 2 * 4 * parameters // 4
 
 
 @pytest.mark.parametrize("nproc_per_node", [1, 8])

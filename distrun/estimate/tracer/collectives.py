@@ -85,10 +85,10 @@ def _group(operation: Any, args: Sequence[Any]) -> dist.ProcessGroup:
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """Yield the tensors in a value, or in lists of any depth."""
+    """Yield the tensors in a value, or in lists and dictionaries of any depth."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, list | tuple):
-        items: Iterable[object] = value
+    elif isinstance(value, list | tuple | dict):
+        items: Iterable[object] = value.values() if isinstance(value, dict) else value
         for item in items:
             yield from tensors_in(item)

@@ -14,7 +14,8 @@ from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
 from distrun.estimate.tracer.norms import fused_rms_norm
-from distrun.torch_fakes import outside_of_modes
+from distrun.estimate.tracer.recorder import local
+from distrun.torch_fakes import address_of, outside_of_modes
 
 FLOAT32_IN_AUTOCAST = {
     *("cross_entropy", "nll_loss", "softmax", "log_softmax", "layer_norm", "group_norm", "norm"),
@@ -35,6 +36,8 @@ class Inputs:
     """What the script copies to its device in a step: the batch."""
 
     nbytes = 0
+    are_counted = False
+    """In the step that counts, and not in what a script does at its end."""
 
     @classmethod
     def note(cls, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -62,7 +65,7 @@ class OnGpu(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in ("to", "cuda"):
+        if name in ("to", "cuda") and Inputs.are_counted:
             Inputs.note(name, args, kwargs or {})
         if (answer := _ANSWERS.get(name)) is not None or func == _IS_CUDA:
             return True if answer is None else answer(*args)
@@ -141,6 +144,7 @@ def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
+    "data_ptr": lambda tensor: address_of(local(tensor)),
     "cuda": lambda tensor, *args: tensor,
     "pin_memory": lambda tensor, *args: tensor,
     "__deepcopy__": _copied,

@@ -56,7 +56,7 @@ def install(rank: int, world_size: int, nproc_per_node: int) -> None:
 
 
 def prepare_libraries(source: str) -> None:
-    """Keep Lightning from GPUs and numbers, and transformers from what it does for compilers.
+    """Keep Lightning from numbers and its check of GPUs, and transformers from compilers.
 
     Args:
         source: Of the script: what it does not name is not imported.
@@ -64,7 +64,8 @@ def prepare_libraries(source: str) -> None:
     for package in ("lightning.pytorch", "pytorch_lightning"):
         if package.partition(".")[0] in source and importlib.util.find_spec(package.split(".")[0]):
             put(importlib.import_module(package).LightningModule, log=nothing, log_dict=nothing)
-            put(torch.cuda, device_count=lambda: 0)
+            accelerators = importlib.import_module(f"{package}.accelerators")
+            put(accelerators.CUDAAccelerator, setup_device=nothing)  # refuses what is no GPU
     if "transformers" in source and importlib.util.find_spec("transformers"):
         utils = importlib.import_module("transformers.utils.import_utils")
         put(utils, is_fake_tensor=lambda tensor: False)  # else attention gets a mask it never needs

@@ -32,12 +32,7 @@ def fault_of(error: BaseException, script: Path) -> Fault:
             line,
             "the formula needs no trace: leave out --trace",
         )
-    hint = (
-        'Lightning is traced without GPUs: Trainer(accelerator="auto")'
-        if "gpu backend" in first
-        else ""
-    )
-    return Fault(f"{kind}: {first}" if first else kind, file, line, hint)
+    return Fault(f"{kind}: {first}" if first else kind, file, line)
 
 
 def _where(error: BaseException, folder: Path) -> tuple[str, int]:

@@ -74,7 +74,6 @@ def _become_rank(order: Order, script: Path) -> None:
         "TORCHELASTIC_RUN_ID": "trace",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "1",
-        "ACCELERATE_USE_CPU": "true",  # else accelerate finds no GPU, and makes no group of ranks
     }
     sys.path.insert(0, str(script.parent))
     sys.argv = [str(script), *order.args]

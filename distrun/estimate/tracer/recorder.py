@@ -121,7 +121,8 @@ class Recorder(DispatchMode):
         self._note_phase()
         for tensor in tensors_in(result):
             self._see(tensor.untyped_storage())
-        self._count_work(name, func, args, kwargs or {}, result)
+        if not self.ledger.closed:
+            self._count_work(name, func, args, kwargs or {}, result)
         return result
 
     def _number(self, func: Any, name: str, args: Sequence[Any]) -> Any:

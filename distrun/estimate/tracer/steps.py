@@ -14,6 +14,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from distrun.estimate.tracer.collectives import tensors_in
 from distrun.estimate.tracer.devices import Inputs
 from distrun.estimate.tracer.recorder import Recorder
 from distrun.estimate.tracer.replica import REDUCERS
@@ -75,7 +76,7 @@ class Steps:
             self._recorder.phase = "forward"
             self._modules.setdefault(module)
         if module in self._modules:
-            self.samples += next((len(x) for x in inputs if isinstance(x, Tensor) and x.ndim), 0)
+            self.samples += next((len(x) for x in tensors_in(inputs) if x.ndim), 0)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._depth += 1
@@ -101,9 +102,11 @@ class Steps:
             gc.collect()
             self._recorder.forget_counts()
             self.samples = Inputs.nbytes = 0
+            Inputs.are_counted = True
         else:
             self._mark_states()
             self._recorder.ledger.closed = True
+            Inputs.are_counted = False
             raise StepsAreDoneError
 
     def _mark_states(self) -> None:

@@ -156,6 +156,12 @@ with mode:
 assert model["a"].weight.dtype == torch.bfloat16 and model["a"].weight.device.type == "cpu"
 assert model["a"].weight is model["b"].weight
 """,
+    "address_of": """
+with mode:
+    a, b = torch.empty(4), torch.empty(4)
+assert len({torch_fakes.address_of(x) for x in (a, b, a[1:])}) == 3
+assert torch_fakes.address_of(a.view(2, 2)) == torch_fakes.address_of(a)
+""",
     "flat_numel": """
 from torch.distributed.fsdp import FullyShardedDataParallel
 inner = FullyShardedDataParallel(nn.Linear(3, 5), device_id=torch.device("cpu"))
