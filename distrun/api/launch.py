@@ -169,7 +169,7 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
                 else " ended without a message"
             ),
             f"see {client.run.supervisor_log}",
-            0.0,
+            _since_start_s(client.run),
             1,
             None,
         )
@@ -179,6 +179,13 @@ def result_of(client: SupervisorClient, ended: Mapping[str, Any]) -> LaunchResul
         pass  # the run directory was removed meanwhile
     keys = ("outcome", "exit_code", "summary", "hint", "duration_s", "attempts", "verdict")
     return LaunchResult(client.run.path, **{key: ended[key] for key in keys})
+
+
+def _since_start_s(run: RunDirectory) -> float:
+    try:
+        return round(time.time() - record.read(run).started_at, 1)
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _recorded(run: RunDirectory) -> LaunchResult | None:

@@ -14,6 +14,7 @@ def ignored(settings: Settings, flags: Sequence[str] = ()) -> tuple[str, ...]:
     Raises:
         UsageError: There is no such rule.
     """
+    flags = [name.strip() for words in flags for name in words.split(",") if name.strip()]
     table = () if isinstance(settings.check, bool) else settings.check.ignore
     for source, ids in (("--ignore", flags), ("ignore in [tool.distrun.check]:", table)):
         for name in ids:

@@ -39,6 +39,8 @@ def _hint(name: str, script: Script, module: bool, recipes: Collection[str]) -> 
         return "--no-python runs a program that is not Python"
     if script.error == "is no executable program":
         return "--no-python searches PATH; a program of your own needs its path and chmod +x"
+    if script.error == "is empty":
+        return "name a script; is a variable of your shell empty?"
     if script.error == "is a directory":
         parts = Path(name).parts
         if parts and all(part.isidentifier() for part in parts):

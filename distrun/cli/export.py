@@ -16,14 +16,20 @@ def export(
     parquet: Path = typer.Option(
         None, "--parquet", metavar="FILE", help="Write a Parquet file (needs pyarrow)."
     ),
+    output: list[Path] = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Write a .csv or .parquet file; repeatable."
+    ),
     runs_dir: Path = typer.Option(Path("runs"), help="Where runs are recorded."),
 ) -> None:
     """Write the metrics of a run as a table: a row for each step of a rank, or sample of a node."""
     from distrun.api.export_metrics import export_metrics
     from distrun.cli.screen.console import say
 
+    output_file.require(output, (".csv", ".parquet"))
+    for path in output or ():
+        csv, parquet = (path, parquet) if path.suffix.lower() == ".csv" else (csv, path)
     if not (csv or parquet):
-        hint = "--csv run.csv, or --parquet run.parquet; models: distrun recipes export"
+        hint = "-o run.csv, or -o run.parquet; models: distrun recipes export"
         raise UsageError("export: no file is named", hint)
     for path in filter(None, (csv, parquet)):
         output_file.require_writable(path)

@@ -36,16 +36,19 @@ def logs(
     ranks = rank_list("--rank", rank, world_size)
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
-    view = RunView(directory, Console(), only_ranks=ranks, prefix=prefix, as_json=json)
+    console = Console()
+    view = RunView(directory, console, only_ranks=ranks, prefix=prefix, as_json=json)
     if not follow:
         for node, one in directory.rank_logs():
             view.add_rank(node, one)
         view.print_logs()
+        console.leave_if_nobody_reads()
         return
     ended = None
     try:
         for event in runs.events(directory, follow=True):
             view.on_event(event)
+            console.leave_if_nobody_reads()
             if event.get("event") == "ended":
                 ended = event
     except KeyboardInterrupt:

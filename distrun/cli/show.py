@@ -44,6 +44,7 @@ def show(
         typer.echo(text, nl=False)
         return
     seconds = (record.ended_at or time.time()) - record.started_at
+    is_lost = now == "lost"
     state = record.outcome or now
     if record.exit_code is not None:
         state += f" (exit code {record.exit_code})"
@@ -61,8 +62,8 @@ def show(
             f"{_recorded_here(record.plan)}",
         ),
         ("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started_at))),
-        ("time", render.duration(seconds)),
-        ("attempts", f"{record.attempts}{_goodput(record)}"),
+        ("time", "?" if is_lost else render.duration(seconds)),
+        ("attempts", f"{record.attempts}{'' if is_lost else _goodput(record)}"),
         ("expected", _expected(record)),
         ("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items())),
         ("git", record.git),

@@ -65,6 +65,8 @@ def repeated(
     before: Sequence[Failure],
     *,
     world_size: int,
+    nnodes: int,
+    progressed: bool,
     without_steps: bool,
 ) -> Failure:
     """Return the failure as the history of attempts shows it: a bug, or a bad node.
@@ -74,16 +76,19 @@ def repeated(
         ends: How the ranks of each attempt ended.
         before: The failures of the attempts before.
         world_size: Number of ranks.
+        nnodes: Number of nodes; one alone fails first each time.
+        progressed: The last attempt came further than all before.
         without_steps: The last two attempts ended before their first step.
     """
     if failure.kind != failures.CRASH:
         return failure
-    if is_code_bug(ends, world_size):
+    if is_code_bug(ends, world_size) and not progressed:
         why = "every rank met the same error at the same line twice, so it is in the code"
         return Failure(failures.CODE, None, why)
     if without_steps:
         why = "two attempts ended before their first step, so it is in the code"
         return Failure(failures.CODE, None, why)
-    if before and before[-1].kind == failures.CRASH and before[-1].suspect == failure.suspect:
+    crashed_before = nnodes > 1 and bool(before) and before[-1].kind == failures.CRASH
+    if crashed_before and before[-1].suspect == failure.suspect:
         return Failure(failures.BAD_NODE, failure.suspect, failure.why)
     return failure

@@ -253,14 +253,15 @@ def _threads(draft: Draft, machine: Machine, nproc: int, nnodes: int) -> dict[st
 
 
 def _network(draft: Draft, machine: Machine) -> dict[str, str]:
-    """Return the interface for gloo and NCCL, unless the job names one."""
-    if not machine.interface:
-        return {}
+    """Return the interface for gloo and NCCL: what --interface says, else the user's variables."""
     why = "all nodes are on this machine" if draft.site.emulated else "of the way to the head"
-    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-    for name in names:
-        draft.choose(name, machine.interface, draft.source("interface", "detected"), why)
-    return dict.fromkeys(names, machine.interface)
+    source, found = draft.source("interface", "detected"), dict[str, str]()
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        given = machine.variable(name) if source == "detected" else None
+        if value := given or machine.interface:
+            draft.choose(name, value, "environment" if given else source, "" if given else why)
+            found[name] = value
+    return found
 
 
 def _shares(draft: Draft, nnodes: int, gpus: Sequence[list[str] | None]) -> list[dict[str, str]]:

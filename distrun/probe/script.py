@@ -45,6 +45,8 @@ def read_script(name: str, *, module: bool, no_python: bool) -> Script:
         return Script(Path(found)) if found else Script(None, "is not an executable program")
     if module:
         return _read_module(name)
+    if not name:
+        return Script(None, "is empty")
     path = Path(name)
     if path.is_dir():
         return Script(None, "is a directory")

@@ -95,11 +95,15 @@ def _of_run(facts: Facts, clean: Clean) -> dict[str, Any]:
         "ranks": record.nnodes * record.nproc_per_node,
         "duration_s": round(facts.end - record.started_at, 3),
         "steps": max(steps, default=0),
-        "loss": losses[-1] if losses and math.isfinite(losses[-1]) else None,
+        "loss": _loss(losses),
         "step_time_s": spread,
         "rates": {clean(name): rate for name, rate in rates.items()},
         "peak_memory_nbytes": max(memory, default=None),
     }
+
+
+def _loss(losses: Sequence[float]) -> float | int | str | None:
+    return block.short(losses[-1]) if losses else None
 
 
 def _table(told: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -118,7 +122,7 @@ def _table(told: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]
                 str(each["ranks"]),
                 scale.seconds(each["duration_s"]),
                 f"{each['steps']:g}",
-                "" if loss is None else f"{loss:.7g}",
+                "" if loss is None else str(loss),
                 *(scale.seconds(spread[key]) if key in spread else "" for key in ("p50", "p95")),
                 *(scale.number(each["rates"][n]) if n in each["rates"] else "" for n in rates),
                 "" if memory is None else scale.nbytes(memory),
@@ -190,14 +194,11 @@ def _first_difference(first: Facts, other: Facts) -> dict[str, Any] | None:
 
 def _greatest(
     mine: Mapping[float, float], theirs: Mapping[float, float], shared: Sequence[float]
-) -> float | int | str:
-    return block.short(
-        max(
-            abs(mine[s] - theirs[s])
-            for s in shared
-            if math.isfinite(mine[s]) and math.isfinite(theirs[s])
-        )
-    )
+) -> float | int | str | None:
+    """Return the greatest difference where both are finite; None if they never differ there."""
+    both = (s for s in shared if math.isfinite(mine[s]) and math.isfinite(theirs[s]))
+    greatest = max((abs(mine[s] - theirs[s]) for s in both), default=0.0)
+    return block.short(greatest) if greatest else None
 
 
 def _loss_sentence(first: str, other: str, found: Mapping[str, Any] | None) -> str:
@@ -205,9 +206,10 @@ def _loss_sentence(first: str, other: str, found: Mapping[str, Any] | None) -> s
         return f"{other}: no step has a loss in it and in {first} too"
     if found["step"] is None:
         return f"{other}: its loss is that of {first}, in {found['steps_compared']} steps"
+    at_most = "" if found["greatest"] is None else f", by {found['greatest']} at most"
     return (
         f"{other}: its loss differs from that of {first} since step {found['step']:g}"
-        f" ({found['first']} and {found['other']}), by {found['greatest']} at most"
+        f" ({found['first']} and {found['other']}){at_most}"
     )
 
 

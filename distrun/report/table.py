@@ -37,12 +37,21 @@ def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]
         OSError: The run has no metrics, or they cannot be read.
     """
     attempt = 0
+    last: dict[str, Any] = {}
     for record in records(run.metrics):
         while attempt + 1 < len(attempts) and record["time"] >= attempts[attempt + 1]:
             attempt += 1
         own = {key: record.get(key) for key in ("node", "rank", "step", "time")}
         kind = "system" if "system" in record else "step"
-        yield {**_values(record), **own, "kind": kind, "attempt": attempt + 1}
+        row = {**own, "kind": kind, "attempt": attempt + 1}
+        if row.items() <= last.items():  # one call, with many values
+            last |= _values(record)
+            continue
+        if last:
+            yield last
+        last = {**_values(record), **row}
+    if last:
+        yield last
 
 
 def _values(record: dict[str, Any]) -> dict[str, float]:
@@ -81,7 +90,7 @@ def write_parquet(rows: Iterator[dict[str, Any]], columns: list[str], path: Path
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"kind": pa.string(), **dict.fromkeys(("node", "rank", "attempt"), pa.int64())}
+    kinds = {"kind": pa.string(), **dict.fromkeys(("node", "rank", "attempt", "step"), pa.int64())}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
     count = 0
     with pq.ParquetWriter(path, schema) as writer:

@@ -109,12 +109,14 @@ class RunFile:
                 with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(text)
                 os.replace(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except OSError:
+            except OSError as error:
                 try:
                     os.unlink(draft, dir_fd=parent)
                 except OSError:
                     pass  # it was not made
-                raise
+                if error.errno != errno.ENOSPC or not _overwritten(name, text, parent):
+                    error.filename = error.filename or str(self.path)
+                    raise
 
     def rotate(self) -> None:
         """Rename it to `<name>.1`.
@@ -167,3 +169,20 @@ class RunFile:
     def _require_ours(self, fd: int) -> None:
         if self.held is None and (uid := os.fstat(fd).st_uid) not in (os.geteuid(), 0):
             raise OSError(errno.EPERM, f"it belongs to another user (uid {uid})")
+
+
+def _overwritten(name: str, text: str, parent: int) -> bool:
+    """Write a text over a file, in the blocks that it has: a full disk has no others."""
+    data = text.encode(errors="backslashreplace")
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return False
+    with open(fd, "r+b", buffering=0) as file:
+        try:
+            os.posix_fallocate(fd, 0, len(data))
+        except OSError:
+            return False
+        file.write(data)
+        file.truncate(len(data))
+    return True

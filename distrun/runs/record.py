@@ -125,9 +125,10 @@ def read(run: RunDirectory) -> RunRecord:
     for entry in fields(RunRecord):
         if entry.name in data and not _HOLDS[str(entry.type)](data[entry.name]):
             raise ValueError(f"its {entry.name} is not of the type {entry.type}")
+    known = {entry.name: data[entry.name] for entry in fields(RunRecord) if entry.name in data}
     try:
-        return RunRecord(**data)
-    except TypeError as error:  # a missing or unknown field
+        return RunRecord(**known)  # a later version may have written more
+    except TypeError as error:  # a missing field
         raise ValueError(f"it is not a run record: {error}") from None
 
 

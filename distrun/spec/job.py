@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -148,6 +149,18 @@ class Job(Settings):
     """`script` is a module name, as in `python -m`."""
     no_python: bool = False
     """`script` is a program that is not Python."""
+
+    @field_validator("script", mode="before")
+    @classmethod
+    def _may_be_a_path(cls, script: object) -> object:
+        return os.fspath(script) if isinstance(script, os.PathLike) else script
+
+    @field_validator("args", mode="before")
+    @classmethod
+    def _may_be_paths(cls, args: object) -> object:
+        if not isinstance(args, (list, tuple)):
+            return args
+        return [os.fspath(word) if isinstance(word, os.PathLike) else word for word in args]
 
 
 class Range(Frozen):

@@ -30,6 +30,8 @@ class History:
             outcome: That of the run, if this ends it; else "".
         """
         steps, now = world.steps, time.time()
+        if self.attempts and steps.begun is not None:
+            _amend(self.attempts[-1], steps.begun)
         useful_s = steps.useful_s(failed=failure is not None)
         told = {
             "attempt": world.restarts + 1,
@@ -39,11 +41,23 @@ class History:
             "failure": failure.kind if failure else "",
             "outcome": outcome,
             "why": failure.why if failure else "",
-            "begun_at": steps.begun_at,
+            "begun_at": steps.begun,
             "last_step": steps.last,
             "saved_step": steps.saved,
             "lost_steps": steps.lost if failure else 0,
+            "step_s": steps.step_s,
             "useful_s": None if useful_s is None else round(useful_s, 3),
         }
         self.attempts.append(told)
         return told
+
+
+def _amend(before: dict[str, Any], begun: int) -> None:
+    """Count what an attempt has lost by where the next one begins: a script may save by itself."""
+    last, step_s, first = before["last_step"], before.get("step_s"), before["begun_at"]
+    if last is None or not before["failure"]:
+        return
+    before["lost_steps"] = max(0, last - begun)
+    if step_s is not None and first is not None:
+        useful_s = step_s * (last - first - before["lost_steps"])
+        before["useful_s"] = round(max(0.0, useful_s), 3)

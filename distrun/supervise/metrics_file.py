@@ -12,6 +12,14 @@ from distrun.supervise.files import AppendFile
 _LIMIT_NBYTES = 64 << 20
 """Half a million steps of a rank, more than a plot can show."""
 _MAX_SERIES = 1000
+_OWN = frozenset(("rank", "node", "time", "step", "total_steps", "every", "system"))
+_OWN_LATER = frozenset(("attempt", "kind"))
+"""Columns of an export."""
+
+
+def _renamed(name: str) -> str:
+    """Return the name of a value that no field of the record has."""
+    return f"{name}_" if name in _OWN | _OWN_LATER else name
 
 
 @dataclass
@@ -56,7 +64,8 @@ class MetricsFile:
         """
         if event["event"] == "metrics":
             own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
-            self.write({**event["values"], **own})
+            values = {_renamed(name): value for name, value in event["values"].items()}
+            self.write({**values, **own})
         else:
             own = {key: event[key] for key in ("node", "time")}
             self.write({**own, "system": event["values"]})

@@ -96,6 +96,8 @@ class Recovery:
             self._ends,
             self._failures,
             world_size=world.plan.world_size,
+            nnodes=len(world.plan.nodes),
+            progressed=progressed,
             without_steps=len(self._stepless) > 1 and all(self._stepless[-2:]),
         )
         self._failures.append(found)

@@ -43,6 +43,13 @@ class Steps:
             self.preempted = step
 
     @property
+    def begun(self) -> int | None:
+        """Steps that were done when it began: as it says, else those before its first report."""
+        if self.begun_at is not None:
+            return self.begun_at
+        return None if self._first is None else max(0, self._first[0] - 1)
+
+    @property
     def reports(self) -> bool:
         """Whether the script says which step it is at."""
         return self.begun_at is not None or self.last is not None
@@ -55,17 +62,23 @@ class Steps:
     @property
     def kept(self) -> int | None:
         """The step that the next attempt can begin after; None if that is unknown."""
-        return self.begun_at if self.saved is None else self.saved
+        return self.begun if self.saved is None else self.saved
 
     @property
     def lost(self) -> int:
         """Steps that were done since the last checkpoint."""
         return max(0, (self.last or 0) - (self.kept or 0)) if self.last is not None else 0
 
-    def useful_s(self, *, failed: bool) -> float | None:
-        """Return the time of the steps that count: all, or those up to the last checkpoint."""
+    @property
+    def step_s(self) -> float | None:
+        """The time of a step; None for fewer than two."""
         if self._first is None or self.last is None or self.last == self._first[0]:
             return None
-        step_s = (self._last_at - self._first[1]) / (self.last - self._first[0])
-        begun = self._first[0] - 1
-        return max(0.0, step_s * (self.last - begun - (self.lost if failed else 0)))
+        return (self._last_at - self._first[1]) / (self.last - self._first[0])
+
+    def useful_s(self, *, failed: bool) -> float | None:
+        """Return the time of the steps that count: all, or those up to the last checkpoint."""
+        if self.step_s is None or self.last is None or self._first is None:
+            return None
+        done = self.last - self._first[0] + 1
+        return max(0.0, self.step_s * (done - (self.lost if failed else 0)))

@@ -14,6 +14,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from distrun.env import report_fd
 from distrun.train.trackers import Trackers, Writer
@@ -40,11 +42,11 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         total_steps: Steps of the whole run, for the time left; None if unknown.
         **values: Named numbers. The status line shows `loss`, `lr`, `samples_per_s` and
             `tokens_per_s`. `metrics.jsonl` keeps all of them, and above 64 MiB those of
-            every second, fourth, … step.
+            every second, fourth, … step. Names that a record has itself, such as `time` and
+            `rank`, get a `_` behind them there.
 
     Raises:
-        ValueError: The names and values together do not fit one atomic pipe write
-            (4096 bytes as JSON): log fewer.
+        ValueError: A name does not fit one atomic pipe write (4096 bytes as JSON).
     """
     numbers = {name: float(value) for name, value in values.items()}
     _trackers.log(int(step), numbers)
@@ -56,16 +58,28 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         "time": round(time.time(), 3),
         "step": int(step),
         "total_steps": None if total_steps is None else int(total_steps),
-        # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
-        "values": {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()},
     }
-    line = json.dumps(record).encode() + b"\n"
-    if len(line) > _PIPE_ATOMIC_NBYTES:
-        raise ValueError(
-            f"metrics.log: {len(values)} values take {len(line)} bytes,"
-            f" the limit is {_PIPE_ATOMIC_NBYTES}"
-        )
+    # JSON knows no NaN: a diverged loss travels as its name ("nan", "inf").
+    told = {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
     try:
-        os.write(fd, line)
+        for line in _lines(record, told):
+            os.write(fd, line)
     except OSError:
         pass  # the agent is gone: training continues, the launcher reports why
+
+
+def _lines(record: Mapping[str, Any], values: Mapping[str, float | str]) -> Iterator[bytes]:
+    """Yield the record with some of the values in turn, as much as fits one write."""
+    empty = len(json.dumps({**record, "values": {}})) + 1
+    part: dict[str, float | str] = {}
+    nbytes = empty
+    for name, value in values.items():
+        more = len(json.dumps({name: value}))  # its braces are a comma and a blank
+        if part and nbytes + more > _PIPE_ATOMIC_NBYTES:
+            yield json.dumps({**record, "values": part}).encode() + b"\n"
+            part, nbytes = {}, empty
+        if nbytes + more > _PIPE_ATOMIC_NBYTES:
+            raise ValueError(f"metrics.log: a name of {len(name)} characters is too long")
+        part[name] = value
+        nbytes += more
+    yield json.dumps({**record, "values": part}).encode() + b"\n"

@@ -46,7 +46,8 @@ class Trackers:
         """Pass on the numbers of a step."""
         if not self._asked_for:
             self._asked_for = True
-            self._attempt("--track", _open_asked_for)
+            if not self._writers or os.environ.get(TRACK) != "tensorboard":
+                self._attempt("--track", _open_asked_for)
         for number, writer in enumerate(self._writers):
             self._attempt(f"tensorboard {number}", lambda w=writer: _add(w, step, values))  # type: ignore[misc]
         for name, pass_on in _OPEN.items():

@@ -23,8 +23,8 @@ RECOVERY = (
     ),
     Patch(
         "supervise/steps.py",
-        "        return self.begun_at if self.saved is None else self.saved",
-        "        return self.begun_at if self.saved is None else self.begun_at",
+        "        return self.begun if self.saved is None else self.saved",
+        "        return self.begun if self.saved is None else self.begun",
         "dropped part",
         "All steps since the beginning count as lost.",
         ("unit/supervise/test_steps.py",),

@@ -43,6 +43,9 @@ class Script:
     """A module that is not installed with distrun's own tests."""
     changing: tuple[str, ...] = ()
     """Files that hold a time or a duration: only their names are compared."""
+    starts_ranks: bool = False
+    """Its ranks are processes of its own: gloo aborts one at its end now and then, by any launcher.
+    """
 
 
 @dataclass(frozen=True)

@@ -251,11 +251,30 @@ def test_a_full_log_disk_is_told_and_does_not_stop_training(distrun: Run, tmp_pa
         pytest.skip("this container may not mount a tmpfs")
     try:
         result = distrun("launch", "--runs-dir", disk, "--nproc-per-node", 2, PRINTS, "fill")
+        (record,) = json.loads(distrun("ps", "--json", "--runs-dir", disk).stdout)
+        again = distrun("launch", "--runs-dir", disk, "--nproc-per-node", 1, PRINTS, "fill")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
     assert result.returncode == 0, result.stderr
     assert "cannot be written: No space left on device; the run goes on" in result.stderr
     assert (tmp_path / "trained0").exists() and (tmp_path / "trained1").exists()
+    assert (record["outcome"], record["exit_code"]) == ("succeeded", 0)
+    assert again.returncode == 3
+    assert re.search(rf"error: {disk}/[^:]*: No space left on device", again.stderr), again.stderr
+
+
+def test_following_logs_ends_when_nobody_reads_them(
+    distrun: Run, command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "speak.py").write_text("import time\nwhile True: print('a'); time.sleep(0.05)\n")
+    distrun("launch", "--detach", "--nproc-per-node", 1, "speak.py")
+    words = [*command, "logs", "-f"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"a\n"
+        child.stdout.close()
+        assert child.wait(60) == 141
+    assert distrun("stop").returncode == 0
 
 
 def read_terminal(words: list[str], cwd: Path, environ: dict[str, str]) -> str:

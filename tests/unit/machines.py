@@ -32,12 +32,14 @@ def machine(
     cuda: str | None = "12.8",
     visible: str | None = None,
     omp: str | None = None,
+    nccl_interface: str | None = None,
     addresses: Mapping[str, str | None] | None = None,
     nvml: Nvml | None = None,
 ) -> Site:
     """Return a machine whose free port is 40000, or hosts that are like it."""
     found = tuple(gpu(index, busy=index in busy) for index in range(gpus))
     environ = {"CUDA_VISIBLE_DEVICES": visible, "OMP_NUM_THREADS": omp}
+    environ |= {"NCCL_SOCKET_IFNAME": nccl_interface}
     node = Node(
         THIS_MACHINE,
         "2026-01-31T23:59:59+00:00",

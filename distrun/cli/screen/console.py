@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 from typing import TextIO
@@ -88,6 +89,11 @@ class Console:
         say(message, bare=bare)
         if self._status:
             self._write(self._status)
+
+    def leave_if_nobody_reads(self) -> None:
+        """End the command if the pipe behind stdout is gone: for commands that only show."""
+        if sys.stdout in self._closed:
+            sys.exit(128 + signal.SIGPIPE)
 
     def status(self, text: str) -> None:
         """Replace the line at the bottom; "" removes it."""

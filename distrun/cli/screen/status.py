@@ -52,11 +52,19 @@ class Status:
         elif name == "rank_ended":
             self._ranks_live -= 1
         elif name == "metrics":
-            self._metrics = dict(event)
+            if self._metrics and event["rank"] > self._metrics["rank"]:
+                return  # the numbers of two ranks would take turns
+            self._metrics = {**event, "values": {**self._values_of(event), **event["values"]}}
             if self._first is None or event["step"] < self._first[1]:
                 self._first = (event["time"], event["step"])
         elif name == "stopping":
             self._ending = "stopping"
+
+    def _values_of(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the same rank has reported of the same step before."""
+        keys = ("rank", "step")
+        same = self._metrics and all(self._metrics[key] == event[key] for key in keys)
+        return self._metrics["values"] if same else {}
 
     def on_output(self, node: int, rank: int, block: bytes) -> None:
         """Handle lines that a rank has printed."""

@@ -53,6 +53,12 @@ def line_after(*events: dict[str, Any]) -> str:
         ([metrics(3, 0.0, tokens_per_s=2.6)], "starting · step 3 · 3 tokens/s"),
         ([metrics(3, 0.0, tokens_per_s="inf")], "starting · step 3"),
         ([metrics(3, 0.0, other=1.0)], "starting · step 3"),
+        ([metrics(3, 0.0, loss=1.5), metrics(3, 0.0, other=1.0)], "starting · step 3 · loss 1.5"),
+        ([metrics(3, 0.0, loss=1.5), metrics(4, 0.0, other=1.0)], "starting · step 4"),
+        (
+            [metrics(3, 0.0, loss=1.5), {**metrics(7, 0.0, loss=2.5), "rank": 1}],
+            "starting · step 3 · loss 1.5",
+        ),
     ],
 )
 def test_events_become_a_line(events: list[dict[str, Any]], line: str) -> None:

@@ -47,31 +47,40 @@ def test_the_error_of_the_first_rank_tells_the_kind(fields: dict[str, Any], kind
 
 CRASH = Failure(failures.CRASH, 1, WHY)
 SAME = [end(rank=rank, report=report("ValueError", "no")) for rank in (0, 1)]
+NOTHING: dict[str, Any] = {
+    "world_size": 2,
+    "nnodes": 2,
+    "progressed": False,
+    "without_steps": False,
+}
 OTHERS = [end(rank=0, report=report("ValueError", "no")), end(rank=1)]
 
 
 @pytest.mark.parametrize(
-    ("before", "ends", "without_steps", "kind"),
+    ("before", "ends", "history", "kind"),
     [
-        ([], [OTHERS], False, "crash"),
-        ([CRASH], [OTHERS, OTHERS], False, "bad-node"),
-        ([Failure(failures.CRASH, 0, WHY)], [OTHERS, OTHERS], False, "crash"),
-        ([Failure(failures.NODE, 1, WHY)], [OTHERS, OTHERS], False, "crash"),
-        ([CRASH], [SAME, SAME], False, "code"),
-        ([CRASH], [OTHERS, OTHERS], True, "code"),
+        ([], [OTHERS], {}, "crash"),
+        ([CRASH], [OTHERS, OTHERS], {}, "bad-node"),
+        ([CRASH], [OTHERS, OTHERS], {"nnodes": 1}, "crash"),
+        ([Failure(failures.CRASH, 0, WHY)], [OTHERS, OTHERS], {}, "crash"),
+        ([Failure(failures.NODE, 1, WHY)], [OTHERS, OTHERS], {}, "crash"),
+        ([CRASH], [SAME, SAME], {}, "code"),
+        ([CRASH], [SAME, SAME], {"progressed": True, "nnodes": 1}, "crash"),
+        ([CRASH], [OTHERS, OTHERS], {"without_steps": True}, "code"),
     ],
 )
 def test_what_is_repeated_is_a_bug_or_a_bad_node(
-    before: list[Failure], ends: list[list[RankEnd]], without_steps: bool, kind: str
+    before: list[Failure], ends: list[list[RankEnd]], history: dict[str, Any], kind: str
 ) -> None:
-    found = repeated(CRASH, ends, before, world_size=2, without_steps=without_steps)
+    found = repeated(CRASH, ends, before, **{**NOTHING, **history})
     assert found.kind == kind
     assert found.suspect == (None if kind == "code" else 1)
 
 
 def test_only_a_crash_is_judged_by_what_came_before() -> None:
     lost = Failure(failures.NODE, 1, WHY)
-    assert repeated(lost, [SAME, SAME], [CRASH], world_size=2, without_steps=True) == lost
+    history = {**NOTHING, "without_steps": True}
+    assert repeated(lost, [SAME, SAME], [CRASH], **history) == lost
 
 
 def test_every_kind_has_an_action_that_it_allows() -> None:

@@ -333,6 +333,15 @@ def test_threads_of_the_environment_stay_and_a_flag_wins() -> None:
     assert plan.nodes[0].environ["OMP_NUM_THREADS"] == "5"
 
 
+def test_an_interface_of_the_environment_stays_and_a_flag_wins() -> None:
+    facts = machine(nccl_interface="ib0")
+    plan = planned(facts)
+    assert plan.nodes[0].environ["NCCL_SOCKET_IFNAME"] == "ib0"
+    assert chosen(plan, "NCCL_SOCKET_IFNAME") == ("ib0", "environment")
+    assert plan.nodes[0].environ["GLOO_SOCKET_IFNAME"] == "lo"
+    assert chosen(planned(facts, interface="lo"), "NCCL_SOCKET_IFNAME") == ("lo", "flag")
+
+
 def test_a_flag_wins_over_the_env_file_and_both_over_what_was_detected() -> None:
     secret = {"GLOO_SOCKET_IFNAME": "eth1", "A": "file"}
     plan = planned(env={"A": "flag"}, secret_env=secret)

@@ -32,6 +32,17 @@ def test_the_first_step_that_differs_is_named(tmp_path: Path) -> None:
     assert (first["step"], first["steps_compared"]) == (3, 4)
 
 
+def test_a_loss_that_is_not_finite_differs_from_one_that_is(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    found = pair(tmp_path, 0.1, [3.0, 2.0, 1.0, nan])
+    assert found.sentences[0] == (
+        "bbbb: its loss differs from that of aaaa since step 4 (0.5 and nan)"
+    )
+    assert [row[1 + found.columns.index("last loss")] for row in found.rows] == ["0.5", "nan"]
+    never = pair(tmp_path / "never", 0.1, [inf, inf, nan, nan])
+    assert never.sentences[0].endswith("since step 1 (3 and inf)")
+
+
 def test_equal_losses_are_said_to_be_equal(tmp_path: Path) -> None:
     found = pair(tmp_path, 0.1, [3.0, 2.0, 1.0, 0.5])
     assert found.sentences[0] == "bbbb: its loss is that of aaaa, in 4 steps"

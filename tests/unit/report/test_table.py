@@ -31,12 +31,18 @@ def test_a_row_for_each_record(tmp_path: Path) -> None:
     ]
 
 
+def test_one_call_with_many_values_is_one_row(tmp_path: Path) -> None:
+    parts = [step(1, 1, loss=3.0), step(1, 1, lr=0.1), step(1, 1, rank=1, lr=0.1), step(2, 2, lr=1)]
+    (first, *rest) = rows_of(made_run(tmp_path, metrics=parts), [T0])
+    assert (first["loss"], first["lr"], len(rest)) == (3.0, 0.1, 2)
+
+
 def test_parquet_has_the_same_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     run = made_run(tmp_path, metrics=RECORDS)
     assert write_parquet(rows_of(run, [T0]), columns_of(run), tmp_path / "run.parquet") == 3
     table = parquet.read_table(tmp_path / "run.parquet").to_pylist()
-    assert table[0]["loss"] == 3.0 and table[0]["step"] == 1.0 and table[2]["rank"] is None
+    assert table[0]["loss"] == 3.0 and table[0]["step"] == 1 and table[2]["rank"] is None
 
 
 @pytest.mark.parametrize("count", [1, 5, 1000])
@@ -49,6 +55,12 @@ def test_losses_are_spread_over_the_run_and_end_with_the_last(tmp_path: Path, co
     found = loss_points(made_run(tmp_path, metrics=metrics), 10)
     assert found == sorted(found) and found[-1] == count and 1 <= len(found) <= 11
     assert found[0] <= 2
+
+
+def test_losses_are_those_of_one_rank(tmp_path: Path) -> None:
+    metrics = [step(n, n, rank=r, loss=n + 100.0 * r) for n in range(1, 60) for r in (1, 0, 2)]
+    found = loss_points(made_run(tmp_path, metrics=metrics), 10)
+    assert max(found) < 100 and found[-1] == 59
 
 
 def test_a_run_without_a_loss_has_no_points(tmp_path: Path) -> None:

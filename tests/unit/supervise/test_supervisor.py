@@ -216,7 +216,9 @@ def test_output_and_numbers_go_to_their_files_whole(played: Play) -> None:
     it.it._metrics.close()
     (line,) = it.run.metrics.path.read_text().splitlines()
     own = {"rank": 0, "time": 2.0, "step": 3, "total_steps": None}
-    assert json.loads(line) == {"loss": 0.5, **own}, "a value cannot take the place of the rank"
+    assert json.loads(line) == {"loss": 0.5, "rank_": 99, **own}, (
+        "a value cannot take the place of the rank"
+    )
     it.it._observer.flush_for(60.0)
     heard = os.read(it.heard_fd, 1 << 16).split(b"\n")
     assert any(b'"metrics"' in line for line in heard)
