@@ -179,9 +179,11 @@ def _overwritten(name: str, text: str, parent: int) -> bool:
     except OSError:
         return False
     with open(fd, "r+b", buffering=0) as file:
+        size = os.fstat(fd).st_size
         try:
             os.posix_fallocate(fd, 0, len(data))
-        except OSError:
+        except (AttributeError, OSError):  # macOS has no such call
+            file.truncate(size)
             return False
         file.write(data)
         file.truncate(len(data))
