@@ -27,13 +27,22 @@ class AppendFile:
         self._nbytes = 0
         self._broken = False
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Add `data`; if that fails, complain and continue."""
+    def write(self, data: bytes | memoryview, *, rotates: bool = True) -> None:
+        """Add `data`; if that fails, complain and continue.
+
+        Args:
+            data: The bytes.
+            rotates: Rotate it first if they would exceed its limit.
+        """
         try:
-            self._make_room(len(data))
+            self._make_room(len(data) if rotates else 0)
             self._write_all(data)
         except OSError as error:
             self._tell(error)
+
+    def has_room(self, nbytes: int) -> bool:
+        """Return whether the next `nbytes` are below its limit."""
+        return not self._max_nbytes or self._nbytes + nbytes <= self._max_nbytes
 
     def place_for(self, nbytes: int) -> tuple[int, int] | None:
         """Return the inode and the offset that the next `nbytes` will get; None without a file."""
@@ -65,7 +74,7 @@ class AppendFile:
     def _make_room(self, nbytes: int) -> int:
         """Open it; rotate it first if `nbytes` more would exceed its limit."""
         fd = self._fd if self._fd is not None else self._open()
-        if self._max_nbytes and self._nbytes and self._nbytes + nbytes > self._max_nbytes:
+        if nbytes and self._nbytes and not self.has_room(nbytes):
             self.close()
             self._file.rotate()
             fd = self._open()

@@ -33,6 +33,7 @@ class RankLog:
         self._marks = AppendFile(streams, lambda _: None)  # a full disk is reported for the log
         self._marked_inode: int | None = None
         self._mark = Mark(0)
+        self._is_in_line = False
 
     def create(self) -> None:
         """Make the log: it exists even if the rank prints nothing."""
@@ -50,15 +51,26 @@ class RankLog:
             data: The bytes.
             at: When it came, seconds since the epoch; None: now.
         """
-        place = self._log.place_for(len(data))
-        if place is not None:
-            self._note(stream, *place, time.time() if at is None else at)
-            self._log.write(data)
+        now = time.time() if at is None else at
+        if self._is_in_line and not self._log.has_room(len(data)):
+            end = bytes(data).find(b"\n") + 1  # a line is not cut in two
+            self._add(stream, data[:end], now, rotates=False)
+            data = data[end:]
+        self._add(stream, data, now, rotates=True)
 
     def close(self) -> None:
         """Close both files."""
         self._log.close()
         self._marks.close()
+
+    def _add(self, stream: str, data: bytes | memoryview, now: float, *, rotates: bool) -> None:
+        if not data:
+            return
+        self._is_in_line = bytes(data[-1:]) != b"\n"
+        place = self._log.place_for(len(data) if rotates else 0)
+        if place is not None:
+            self._note(stream, *place, now)
+            self._log.write(data, rotates=False)
 
     def _note(self, stream: str, inode: int, at: int, now: float) -> None:
         is_new = inode != self._marked_inode

@@ -198,7 +198,7 @@ def test_logs_rotate_at_the_given_size(distrun: Run, tmp_path: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in directory.iterdir()}
     parts = {"rank0.log", "rank0.log.1", "rank0.streams", "rank0.streams.1"}
     assert set(sizes) == parts
-    assert all(size <= 1 << 20 for size in sizes.values())
+    assert all(size <= (1 << 20) + 100 for size in sizes.values()), "a line is whole"
     whole = (directory / "rank0.log.1").read_text() + (directory / "rank0.log").read_text()
     assert distrun("logs").stdout == whole
     assert distrun("logs", "-f").stdout == whole

@@ -62,6 +62,18 @@ def test_unfinished_lines_of_two_streams_do_not_mix(tmp_path: Path) -> None:
     assert shown == [("stdout", b"one line\n"), ("stderr", b" 20%|##\n")]
 
 
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
+def test_a_rotation_cuts_no_line(tmp_path: Path, streams: tuple[str, ...]) -> None:
+    with log_in(tmp_path, 64) as (log, _):
+        for number in range(40):
+            log.write(streams[number % len(streams)], f"ends {number}\nline {number} ".encode())
+    for name in ("rank3.log", "rank3.log.1"):
+        (path,) = tmp_path.glob(f"**/{name}")
+        text = path.read_text()
+        assert text.startswith("line ") and len(text) < 80
+    assert text.endswith("\n")
+
+
 def test_a_part_has_the_time_at_which_it_came(tmp_path: Path) -> None:
     with log_in(tmp_path) as (log, tail):
         before = time.time()
