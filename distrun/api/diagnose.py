@@ -80,10 +80,9 @@ def diagnose(
         run, record = runs.find(runs_dir, names[0] if names else "latest", tell)
         witnesses = run_witnesses.witnesses_of(run)
         if not any(w.record or w.stacks for w in witnesses.values()):
-            raise UsageError(
-                f"run {run.run_id} left no records of its ranks",
-                "they are written when a run is stopped while ranks live, and by: distrun stacks",
-            )
+            hint = "they are written when a run is stopped while ranks live"
+            hint += "" if record.is_over else ", and by: distrun stacks"
+            raise UsageError(f"run {run.run_id} left no records of its ranks", hint)
         source = run.run_id
         if not record.is_over or not record.exit_code:
             idle_s = None
