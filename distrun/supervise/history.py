@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +31,8 @@ class History:
             outcome: That of the run, if this ends it; else "".
         """
         steps, now = world.steps, time.time()
-        if self.attempts and steps.begun is not None:
-            _amend(self.attempts[-1], steps.begun)
+        if steps.begun is not None:
+            _amend(self.attempts, steps.begun)
         useful_s = steps.useful_s(failed=failure is not None)
         told = {
             "attempt": world.restarts + 1,
@@ -52,12 +53,20 @@ class History:
         return told
 
 
-def _amend(before: dict[str, Any], begun: int) -> None:
-    """Count what an attempt has lost by where the next one begins: a script may save by itself."""
-    last, step_s, first = before["last_step"], before.get("step_s"), before["begun_at"]
-    if last is None or not before["failure"]:
+def _amend(attempts: Sequence[dict[str, Any]], begun: int) -> None:
+    """Count what an attempt has lost by where the next one begins: a script may save by itself.
+
+    Args:
+        attempts: Those before; of a resumed run they come from its record.
+        begun: Steps that were done when this one began.
+    """
+    before = next((each for each in reversed(attempts) if each.get("last_step")), None)
+    if before is None or not before.get("failure"):
+        return
+    last, first, step_s = (before.get(name) for name in ("last_step", "begun_at", "step_s"))
+    if not isinstance(last, int):
         return
     before["lost_steps"] = max(0, last - begun)
-    if step_s is not None and first is not None:
+    if isinstance(step_s, (int, float)) and isinstance(first, int):
         useful_s = step_s * (last - first - before["lost_steps"])
         before["useful_s"] = round(max(0.0, useful_s), 3)

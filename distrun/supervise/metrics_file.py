@@ -12,14 +12,15 @@ from distrun.supervise.files import AppendFile
 _LIMIT_NBYTES = 64 << 20
 """Half a million steps of a rank, more than a plot can show."""
 _MAX_SERIES = 1000
-_OWN = frozenset(("rank", "node", "time", "step", "total_steps", "every", "system"))
-_OWN_LATER = frozenset(("attempt", "kind"))
-"""Columns of an export."""
+_OWN = frozenset(
+    ("rank", "node", "time", "step", "total_steps", "every", "system", "attempt", "kind")
+)
+"""Fields of a record, and columns that an export adds."""
 
 
 def _renamed(name: str) -> str:
-    """Return the name of a value that no field of the record has."""
-    return f"{name}_" if name in _OWN | _OWN_LATER else name
+    """Return a name for a value that no field has."""
+    return f"{name}_" if name in _OWN else name
 
 
 @dataclass
