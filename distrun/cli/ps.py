@@ -72,10 +72,8 @@ def ps(
     if json:
         typer.echo(_json(found), nl=False)
     elif not any(found.values()):
-        say(
-            ("no run is running" if running else "no run is recorded")
-            + (f" in {str(runs_dir)!r}" if not everywhere else "")
-        )
+        where = "" if everywhere else f" in {str(runs_dir)!r}"
+        say(("no run is running" if running else "no run is recorded") + where)
     else:
         _show(found, with_places=everywhere, with_losses=last is not None)
 

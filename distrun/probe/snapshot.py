@@ -42,12 +42,10 @@ class GpuProcess:
 
     def __str__(self) -> str:
         """Return `pid 4242 (ada, python train.py, 40.0 GiB)`."""
-        who = [self.user, self.command]
-        if not any(who):
-            who = ["not visible from here"]
+        who = list(filter(None, (self.user, self.command))) or ["not visible from here"]
         if self.used_nbytes is not None:
             who.append(f"{self.used_nbytes / 2**30:.1f} GiB")
-        return f"pid {self.pid} ({', '.join(filter(None, who))})"
+        return f"pid {self.pid} ({', '.join(who)})"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
 from distrun.estimate.tracer.norms import fused_rms_norm
-from distrun.estimate.tracer.recorder import local
+from distrun.estimate.tracer.recorder import FSDP, local
 from distrun.torch_fakes import address_of, outside_of_modes
 
 FLOAT32_IN_AUTOCAST = {
@@ -28,7 +28,6 @@ FLOAT32_IN_AUTOCAST = {
 
 _DROPOUT_AT = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}
 """Attention -> the argument that is its dropout: a GPU's kernels keep no mask of that."""
-_FSDP = "/torch/distributed/fsdp/"
 _IS_CUDA: Any = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
@@ -46,7 +45,7 @@ class Inputs:
         asked = name == "cuda" or any(map(_is_device, (*args[1:], *kwargs.values())))
         if not asked or not tensor.ndim or tensor.requires_grad or isinstance(tensor, DTensor):
             return
-        if _FSDP not in sys._getframe(2).f_code.co_filename:  # which moves its own shards
+        if FSDP not in sys._getframe(2).f_code.co_filename:  # which moves its own shards
             cls.nbytes += tensor.nbytes
 
 

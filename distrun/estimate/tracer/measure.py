@@ -90,11 +90,8 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         notes[_SHARES_OPTIMIZER] = None
     if not recorder.collectives and dist.get_world_size() > 1:
         notes["no rank sends anything to another: each would train a model of its own"] = None
-    axes, sizes = (
-        axes_of_groups(),
-        {call.group: call.group_size for call, _ in recorder.collectives},
-    )
-    tokens = recorder.tokens
+    axes, tokens = axes_of_groups(), recorder.tokens
+    sizes = {call.group: call.group_size for call, _ in recorder.collectives}
     return Work(
         parameters=parameters or Sharded.numel or sum(p.numel() for p in steps.parameters),
         tokens=tokens or steps.samples,

@@ -30,7 +30,9 @@ _GATHERED = {"c10d::_allgather_base_": 0, "c10d::_reduce_scatter_base_": 1, "fsd
 """Operations of FSDP -> the argument that is whole weights, or whole gradients."""
 _STREAMS = {"c10d::_allgather_base_": "all_gather", "c10d::_reduce_scatter_base_": "reduce_scatter"}
 """Operations of FSDP whose result is allocated on a stream of its own."""
-_WRAPPERS = ("/torch/distributed/fsdp/", "/estimate/tracer/replica.py")
+FSDP = "/torch/distributed/fsdp/"
+"""A part of the names of FSDP's files."""
+_WRAPPERS = (FSDP, "/estimate/tracer/replica.py")
 _MODULES = "/torch/nn/modules/module.py"
 """What is called inside a module's forward is not of its wrapper."""
 _NO_KERNEL = (
