@@ -19,7 +19,6 @@ OFFLOADED = (
 )
 """A note of work that offloads."""
 
-
 BESIDE = ("shard", "replicate", "data", "world")
 """Axes of weights and gradients, as the formula and the recipes name them."""
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from distrun.report.lines import number
 from distrun.runs.directory import RunDirectory
 
-_TRIES = 16
+_TRIES = 256
 """Lines to look at for a loss behind each place: other ranks, evaluations and samples have none."""
 _LINE_NBYTES = 1 << 16
 
@@ -75,4 +75,5 @@ def _loss(line: bytes) -> tuple[int, float] | None:
         return None
     if not isinstance(record, dict) or (value := number(record.get("loss"))) is None:
         return None
-    return record.get("rank", 0), value
+    rank = record.get("rank")
+    return rank if type(rank) is int else 0, value

@@ -61,6 +61,8 @@ def test_losses_are_those_of_one_rank(tmp_path: Path) -> None:
     metrics = [step(n, n, rank=r, loss=n + 100.0 * r) for n in range(1, 60) for r in (1, 0, 2)]
     found = loss_points(made_run(tmp_path, metrics=metrics), 10)
     assert max(found) < 100 and found[-1] == 59
+    foreign = [step(1, 1, rank=rank, loss=1.0) for rank in ("a", None, [], 2)]
+    assert loss_points(made_run(tmp_path / "foreign", metrics=foreign), 10)
 
 
 def test_a_run_without_a_loss_has_no_points(tmp_path: Path) -> None:
