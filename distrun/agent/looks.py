@@ -5,6 +5,7 @@ A rank is asked for its stack as `stack_request` says; its recorder answers if t
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from distrun.agent.ending import Tell
 from distrun.agent.process_tree import used_by
 from distrun.agent.rank import Rank
+from distrun.agent.ras import RasRequest
 from distrun.agent.records import LOOK, RECORD, Records
 from distrun.agent.stack_request import StackRequest
 from distrun.processes import state_of
@@ -38,6 +40,7 @@ class Looks:
         """Until when each waits for answers."""
         self._stacks_begun: float | None = None
         self._requests: list[StackRequest] = []
+        self._ras = RasRequest({}, ())
         self._next = 0.0
 
     @property
@@ -61,6 +64,7 @@ class Looks:
         self._requests = [
             StackRequest(rank, self._records, now, examines=examines) for rank in self._live()
         ]
+        self._ras = RasRequest(os.environ, {rank.pid for rank in self._live()})
         self._next = now
 
     def due(self) -> Iterator[float]:
@@ -89,7 +93,7 @@ class Looks:
         for request in self._requests:
             request.advance(now)
         answered = waited_s >= _ANSWER_LIMIT_S or not self._records.awaits(RECORD)
-        told = answered and all(request.is_done for request in self._requests)
+        told = answered and self._ras.is_done and all(r.is_done for r in self._requests)
         return told or waited_s >= _STACKS_LIMIT_S
 
     def _send_look(self) -> None:
@@ -105,7 +109,10 @@ class Looks:
         texts = {request.rank.rank: request.text() for request in self._requests}
         for rank in live:
             found = {"stacks": texts.get(rank.rank, ""), "state": state_of(rank.pid)}
-            self._tell("stacks", rank=rank.rank, **found, **self._known(rank, used))
+            known = self._known(rank, used)
+            if known["answer"] and (entries := self._ras.entries.get(rank.pid)):
+                known["answer"] = {**known["answer"], "ras": entries}
+            self._tell("stacks", rank=rank.rank, **found, **known)
 
     def _known(self, rank: Rank, used: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         known = self._records.known(rank.pid)

@@ -81,6 +81,22 @@ class Handled:
 
 
 @dataclass(frozen=True)
+class RasEntry:
+    """What NCCL's RAS tells of a rank in one communicator of NCCL."""
+
+    communicator: str
+    """The same for all of its ranks."""
+    size: int
+    """How many ranks it has."""
+    counts: Mapping[str, int]
+    """How often the rank has called each of NCCL's functions; {} if RAS does not reach it."""
+    is_missing: bool = False
+    """RAS does not reach the rank."""
+    has_failed: bool = False
+    """An operation of the communicator has failed in the rank."""
+
+
+@dataclass(frozen=True)
 class Record:
     """What a rank has answered while its main thread may be stuck."""
 
@@ -97,6 +113,8 @@ class Record:
     call: Call | None = None
     handled: Handled | None = None
     """The exception whose `except` or `finally` block its main thread is in."""
+    ras: tuple[RasEntry, ...] = ()
+    """What NCCL's RAS told of it at that time, for each communicator."""
     time_ns: int = 0
     """When it answered, by the wall clock of its machine."""
 

@@ -13,7 +13,15 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from distrun.diagnose.hang.evidence import Call, Collective, Group, Handled, Process, Record
+from distrun.diagnose.hang.evidence import (
+    Call,
+    Collective,
+    Group,
+    Handled,
+    Process,
+    RasEntry,
+    Record,
+)
 from distrun.diagnose.places import Frame
 
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_DIMENSIONS = 4096, 256, 16
@@ -52,6 +60,7 @@ def record_of(answer: object) -> Record:
         moves=told.get("moves") is True,
         call=_call(told.get("call")),
         handled=_handled(told.get("handled")),
+        ras=tuple(_ras(each) for each in _list(told.get("ras"), _MAX_GROUPS)),
         time_ns=_count(told.get("time_ns")),
     )
 
@@ -249,6 +258,18 @@ def _handled(told: object) -> Handled | None:
         case [str(kind), str(message), str(file), int(line)]:
             return Handled(_text(kind), _text(message), _text(file), _count(line))
     return None
+
+
+def _ras(told: object) -> RasEntry:
+    entry = _dict(told)
+    counts = islice(_dict(entry.get("counts")).items(), _MAX_ARGUMENTS)
+    return RasEntry(
+        _text(entry.get("communicator")),
+        _count(entry.get("size")),
+        {_text(function): _count(count) for function, count in counts},
+        is_missing=entry.get("is_missing") is True,
+        has_failed=entry.get("has_failed") is True,
+    )
 
 
 def _frames(told: object) -> tuple[Frame, ...]:

@@ -10,6 +10,7 @@ from distrun.diagnose.hang.case import Case
 from distrun.diagnose.hang.evidence import Witness
 from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.hang.handled import with_handled
+from distrun.diagnose.hang.ras import with_ras
 from distrun.diagnose.hang.words import printable
 
 _RULES: tuple[Callable[[Case], HangVerdict | None], ...] = (
@@ -38,5 +39,5 @@ def explain(witnesses: Mapping[int, Witness], *, idle_s: float | None) -> HangVe
     """
     case = Case.of(witnesses, idle_s)
     found = next(verdict for rule in _RULES if (verdict := rule(case)))
-    found = with_handled(case, found)
+    found = with_ras(case, with_handled(case, found))
     return replace(found, sentence=printable(found.sentence), note=printable(found.note))

@@ -1,0 +1,49 @@
+"""A launch that hangs asks NCCL's RAS; a server of the tests speaks in its place."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.ras import serving
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TRAIN = """
+import json, os, sys, time, torch, torch.distributed as dist
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.fakes.ras import answer
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+pids = [None] * world
+dist.all_gather_object(pids, os.getpid())
+if rank == 0:
+    called = {{r: {{"AllReduce": 1 - (r == 1)}} for r in range(world)}}
+    told = answer(called, pids=dict(enumerate(pids)))
+    Path("answer.part").write_text(json.dumps(told))
+    os.replace("answer.part", "answer")
+if rank == 1:
+    time.sleep(600)
+dist.all_reduce(torch.ones(2))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_the_verdict_on_a_hang_says_what_ras_counts_and_diagnose_repeats_it(
+    distrun: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN.format(root=str(Path(__file__).parents[2])))
+    with serving(tmp_path / "answer") as server:
+        words = ("--nproc-per-node", 3, "--hang-timeout", "3s", "--no-report", "--no-check")
+        where = ("--env", f"NCCL_RAS_ADDR={server.address}")
+        result = distrun("launch", *words, *where, "train.py", timeout_s=90)
+    told = "NCCL's RAS agrees: AllReduce not once in rank 1, once in ranks 0,2"
+    assert result.returncode == 124, result.stderr
+    assert "waits for rank 1" in result.stderr
+    assert told in " ".join(result.stderr.split())
+    found = distrun("diagnose", "--json")
+    assert json.loads(found.stdout)["verdict"]["note"] == told

@@ -1,0 +1,121 @@
+"""NCCL's RAS is asked for the ranks of a node; who else listens at its port does no harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distrun.agent.ras import RasRequest, entries_of
+from tests.fakes.ras import Server, answer, serving
+
+OWN = os.getpid()
+OTHER = 1 << 30
+"""No pid of Linux."""
+CALLED = {0: {"AllReduce": 7}, 1: {"AllReduce": 6}}
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    return tmp_path / "answer.json"
+
+
+@pytest.fixture
+def server(told: Path) -> Iterator[Server]:
+    with serving(told) as running:
+        yield running
+
+
+def asked(address: str, **environ: str) -> dict[int, list[dict[str, Any]]]:
+    request = RasRequest({"NCCL_RAS_ADDR": address, **environ}, {OWN})
+    limit = time.monotonic() + 20
+    while not request.is_done:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    return request.entries
+
+
+def test_what_ras_counts_of_the_own_ranks_is_kept(server: Server, told: Path) -> None:
+    told.write_text(json.dumps(answer(CALLED, pids={0: OTHER, 1: OWN}), indent=2))
+    (entry,) = asked(server.address)[OWN]
+    assert (entry["size"], entry["counts"]["AllReduce"], entry["is_missing"]) == (2, 6, False)
+    assert not entry["has_failed"]
+
+
+def test_a_rank_that_ras_does_not_reach_is_told(server: Server, told: Path) -> None:
+    told.write_text(json.dumps(answer({0: {}}, pids={0: OTHER}, missing={1: OWN})))
+    (entry,) = asked(server.address)[OWN]
+    assert entry["is_missing"]
+    assert not entry["counts"]
+
+
+@pytest.mark.parametrize(("error", "has_failed"), [(0, False), (7, False), (1, True), (6, True)])
+def test_an_error_of_nccl_is_told_and_an_operation_in_progress_is_none(
+    error: int, has_failed: bool
+) -> None:
+    told = answer(CALLED, pids={0: OTHER, 1: OWN}, async_error=error)
+    assert entries_of(told, {OWN})[OWN][0]["has_failed"] is has_failed
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pids": {0: OTHER, 1: OTHER + 1}},
+        {"pids": {0: OTHER, 1: OWN}, "host": "192.0.2.7"},
+        {"pids": {0: OTHER, 1: OWN}, "host": "2001:db8::7"},
+        {"pids": {0: OTHER, 1: OWN}, "host": "unknown"},
+    ],
+    ids=["another job", "another machine", "another machine by IPv6", "no address"],
+)
+def test_what_is_told_of_others_is_dropped(
+    server: Server, told: Path, other: dict[str, Any]
+) -> None:
+    told.write_text(json.dumps(answer(CALLED, **other)))
+    assert asked(server.address) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello\n",
+        "NCCL version 2.27.3 compiled with CUDA 12.9\n",
+        "[" * 100_000,
+        "null",
+        "[]",
+        '{"communicators": 5}',
+        '{"communicators": [{"ranks": [1], "missing_ranks": {}}]}',
+        '{"communicators": [{"ranks": [{"pid": [], "host": []}], "missing_ranks": []}]}',
+    ],
+    ids=range(9),
+)
+def test_what_is_no_answer_of_ras_is_dropped(server: Server, told: Path, text: str) -> None:
+    told.write_text(text)
+    assert asked(server.address) == {}
+
+
+def test_an_old_nccl_that_has_no_json_tells_nothing(server: Server, told: Path) -> None:
+    server.is_old = True
+    told.write_text("NCCL version 2.27.3 compiled with CUDA 12.9\n\nJob summary\n===========\n")
+    assert asked(server.address) == {}
+
+
+@pytest.mark.parametrize("address", ["", "nowhere", "127.0.0.1:x", "[::1]:1", "127.0.0.1:1"])
+def test_an_address_at_which_nobody_answers_tells_nothing(address: str) -> None:
+    assert asked(address) == {}
+
+
+def test_a_listener_that_says_nothing_ends_the_request_after_its_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert asked(f"127.0.0.1:{silent.getsockname()[1]}") == {}
+
+
+def test_ras_that_the_environment_switches_off_is_not_asked(server: Server, told: Path) -> None:
+    told.write_text(json.dumps(answer(CALLED, pids={0: OTHER, 1: OWN})))
+    assert asked(server.address, NCCL_RAS_ENABLE="0") == {}
