@@ -56,12 +56,15 @@ def compare(
         tell: Called with a line about each run that cannot be read.
 
     Raises:
-        UsageError: There is no such run, or one is named twice.
+        UsageError: There is no such run, one is named twice, or two are copies of one.
     """
     facts = [_facts(word, runs_dir, tell) for word in words]
     names = [each.record.run_id for each in facts]
     if len(set(names)) < len(names):
         again = next(name for name in names if names.count(name) > 1)
+        paths = {str(f.run.path.resolve()) for f in facts if f.record.run_id == again}
+        if len(paths) > 1:
+            raise UsageError(f"{' and '.join(sorted(paths))} are copies of run {again}")
         raise UsageError(f"run {again} is named twice", "name different runs")
     found = compared(facts)
     return found, rendered("compare.html", found.variables)

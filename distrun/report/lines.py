@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from distrun.runs.directory import RunDirectory
+from distrun.runs.directory import METRICS_FIELDS, RunDirectory
 from distrun.runs.files import RunFile
 
-_OWN = frozenset(("rank", "time", "step", "total_steps", "every", "node", "system"))
 _MAX_LINES = 20_000
 """Names that change at every step must not take all memory."""
 _GREATEST = 1e300
@@ -121,7 +120,7 @@ def _add(found: Numbers, record: dict[str, Any], at: float, attempt: int) -> Non
         found.thinned = max(found.thinned, every)
     for name, told in record.items():
         value = number(told)
-        if name in _OWN or value is None:
+        if name in METRICS_FIELDS or value is None:
             continue
         key = name, rank, attempt
         if key not in found.lines and len(found.lines) >= _MAX_LINES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distrun.report.lines import number, records
-from distrun.runs.directory import RunDirectory
+from distrun.runs.directory import METRICS_FIELDS, RunDirectory
 
 KEYS = ("kind", "node", "rank", "attempt", "step", "time")
 """The first columns. `kind` is `step`, or `system` for a sample of a machine."""
@@ -56,11 +56,8 @@ def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]
 
 def _values(record: dict[str, Any]) -> dict[str, float]:
     told = record["system"] if isinstance(record.get("system"), dict) else record
-    found = {name: number(value) for name, value in told.items() if name not in _OWN}
+    found = {name: number(value) for name, value in told.items() if name not in METRICS_FIELDS}
     return {name: value for name, value in found.items() if value is not None}
-
-
-_OWN = frozenset((*KEYS, "total_steps", "every", "system"))
 
 
 def write_csv(rows: Iterator[dict[str, Any]], columns: list[str], file: TextIO) -> int:

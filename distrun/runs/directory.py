@@ -12,6 +12,11 @@ from pathlib import Path
 
 from distrun.runs.files import OpenDirectory, RunFile, open_directory
 
+METRICS_FIELDS = frozenset(
+    ("kind", "node", "rank", "attempt", "step", "time", "total_steps", "every", "system")
+)
+"""Fields of a record of metrics.jsonl, and columns that an export adds: no names of values."""
+
 
 @dataclass(frozen=True)
 class RunDirectory:

@@ -7,20 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distrun.runs.directory import METRICS_FIELDS
 from distrun.supervise.files import AppendFile
 
 _LIMIT_NBYTES = 64 << 20
 """Half a million steps of a rank, more than a plot can show."""
 _MAX_SERIES = 1000
-_OWN = frozenset(
-    ("rank", "node", "time", "step", "total_steps", "every", "system", "attempt", "kind")
-)
-"""Fields of a record, and columns that an export adds."""
 
 
 def _renamed(name: str) -> str:
     """Return a name for a value that no field has."""
-    return f"{name}_" if name in _OWN else name
+    return f"{name}_" if name in METRICS_FIELDS else name
 
 
 @dataclass

@@ -55,7 +55,7 @@ def log(step: int, *, total_steps: int | None = None, **values: float) -> None:
         return
     record = {
         "report": "metrics",
-        "time": round(time.time(), 3),
+        "time": round(time.time(), 6),
         "step": int(step),
         "total_steps": None if total_steps is None else int(total_steps),
     }

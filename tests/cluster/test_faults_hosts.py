@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 LAUNCHES = [pytest.param(case, id=case.id) for case in CASES if SSH in case.layouts]
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.ci_cases(3)
 @pytest.mark.parametrize("case", LAUNCHES)
 def test_a_fault_on_hosts_ends_a_run_with_its_code_and_its_cause_or_the_run_goes_on(
     case: Case, hosts: Hosts, tmp_path: Path

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import only_run
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = [pytest.mark.timeout(60), pytest.mark.default_cases(20)]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.ci_cases(20)]
 
 FILES: dict[str, str | bytes] = {
     "train.py": "print('trained')\n",

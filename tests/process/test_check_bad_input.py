@@ -13,7 +13,7 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HEALTHY = Path(__file__).parents[1] / "snapshots" / "healthy_8xh100.json"
 
-pytestmark = pytest.mark.default_cases(8)
+pytestmark = pytest.mark.ci_cases(8)
 
 
 class Wrong(NamedTuple):

@@ -78,7 +78,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.ci_cases(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_tab_key_completes_commands_flags_and_scripts(shell: str, home: Path) -> None:
     if shutil.which(shell) is None:

@@ -135,7 +135,7 @@ def answer(command: str, told: set[str], here: Path, environ: Mapping[str, str])
         time.sleep(0.2)  # the clock only paces the asking
 
 
-@pytest.mark.default_cases(40)
+@pytest.mark.ci_cases(40)
 @pytest.mark.parametrize("same", list(consoles()), ids=lambda same: str(same[0]))
 def test_a_console_block_prints_what_the_page_says(same: list[Block], project: Path) -> None:
     here = prepared(same[0], project)
@@ -152,7 +152,7 @@ def test_a_console_block_prints_what_the_page_says(same: list[Block], project: P
             assert is_as_told(printed, words), f"{name}: {command}\n{printed}\nis not\n{words}"
 
 
-@pytest.mark.default_cases(10)
+@pytest.mark.ci_cases(10)
 @pytest.mark.parametrize("block", programs(), ids=str)
 def test_a_program_of_a_page_runs_to_its_end(block: Block, project: Path) -> None:
     here = prepared(block, project)

@@ -27,7 +27,7 @@ LAUNCHES = [
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.default_cases(6)
+@pytest.mark.ci_cases(6)
 @pytest.mark.parametrize(("case", "layout"), LAUNCHES)
 def test_a_fault_ends_a_run_with_its_code_and_its_cause_or_the_run_goes_on(
     case: Case, layout: Layout, tmp_path: Path

@@ -33,7 +33,7 @@ DEFAULT = """
 """
 """Ids of cases: each kind of answer, and each sign of life."""
 
-pytestmark = [pytest.mark.timeout(200), pytest.mark.default_cases(8)]
+pytestmark = [pytest.mark.timeout(200), pytest.mark.ci_cases(8)]
 
 
 def launches() -> list[tuple[Case, Layout]]:

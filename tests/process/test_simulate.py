@@ -12,7 +12,7 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.ci_cases(3)
 @pytest.mark.parametrize(
     ("fault", "code", "says", "measured"),
     [

@@ -153,7 +153,7 @@ ddp_gpt.main()
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.default_cases(1)
+@pytest.mark.ci_cases(1)
 @pytest.mark.parametrize(("precision", "nearly"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_a_run_that_shrank_and_grew_again_has_the_loss_of_an_undisturbed_one(
     distrun: Run, launched: Launch, tmp_path: Path, precision: str, nearly: float

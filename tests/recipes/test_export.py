@@ -81,7 +81,7 @@ def test_a_program_computes_what_the_model_does_for_any_batch_and_length(
         ("kept -o m.pt2 --script {recipes}/ddp.py", "build_model of {recipes}/ddp.py does not", 1),
     ],
 )
-@pytest.mark.default_cases(3)
+@pytest.mark.ci_cases(3)
 def test_what_is_no_program_is_refused_in_a_sentence(
     trained: Path, tmp_path: Path, words: str, said: str, code: int
 ) -> None:

@@ -30,7 +30,7 @@ _OTHERS = {
     "kubectl": "--type --strict",
     "openmpi": "--map-by",
     "benchmarks": "--instructions",
-    "pytest, ruff": "--all-cases --check",
+    "pytest, ruff": "--all-cases --check --ci",
     "estimate of a model without a recipe": "--preset --rows --shard --ep --zero --loss-chunks",
 }
 """Flags of other tools that pages name."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from distrun.api.report import compare
+from distrun.errors import UsageError
 from distrun.report.compare import Comparison, compared
 from distrun.report.facts import Facts, read_facts
 from distrun.report.page import rendered
@@ -84,3 +89,14 @@ def test_the_page_has_both_curves_in_one_chart(tmp_path: Path) -> None:
 def test_runs_without_a_loss_are_compared_too(tmp_path: Path) -> None:
     found = pair(tmp_path, 0.1, [])
     assert found.sentences == ["bbbb: no step has a loss in it and in aaaa too"]
+
+
+def test_copies_of_a_run_are_told_apart_from_a_run_that_is_named_twice(tmp_path: Path) -> None:
+    run = made_run(tmp_path, run_id="20260101-000000-train-aaaa", metrics=[step(1, 0.1, loss=3.0)])
+    copy = shutil.copytree(run.path, tmp_path / "copy" / run.run_id)
+    with pytest.raises(UsageError) as twice:
+        compare([str(run.path), str(run.path)])
+    assert str(twice.value).startswith(f"run {run.run_id} is named twice")
+    with pytest.raises(UsageError) as copied:
+        compare([str(run.path), str(copy)])
+    assert str(copied.value).endswith(f"are copies of run {run.run_id}")
