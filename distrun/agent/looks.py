@@ -64,7 +64,7 @@ class Looks:
         self._requests = [
             StackRequest(rank, self._records, now, examines=examines) for rank in self._live()
         ]
-        self._ras = RasRequest(os.environ, {rank.pid for rank in self._live()})
+        self._ras = RasRequest(os.environ, {r.pid for r in self._live()} if examines else ())
         self._next = now
 
     def due(self) -> Iterator[float]:

@@ -26,14 +26,15 @@ _LIMIT_S = 2.5
 """Of the whole request: a rank that is stopped costs RAS the second of `TIMEOUT`."""
 _TRIES = 4
 """Processes of several jobs may listen at one port: the kernel chooses one of them."""
-_MAX_NBYTES = 1 << 26
-_MOST_ENTRIES = 256
+_MAX_NBYTES = 1 << 24
+"""An answer about 8,000 ranks in three communicators; to read it holds the GIL for 1.5 s."""
+_MOST_ENTRIES, _MOST_FUNCTIONS, _NAME_CHARS = 256, 16, 64
 _NO_ERRORS = 0, 7
 """ncclSuccess and ncclInProgress (ncclResult_t in nccl.h)."""
 
 
 class RasRequest:
-    """One request, in a thread of its own: the agent goes on.
+    """One request, in a thread of its own.
 
     Args:
         environ: The environment that the ranks have: it may name RAS's address.
@@ -87,7 +88,10 @@ def _answer(address: str, deadline: float) -> object:
 
 
 def _received(asked: socket.socket, deadline: float) -> bytes:
-    asked.settimeout(max(0.01, deadline - time.monotonic()))
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError(f"no whole answer within {_LIMIT_S:g} s")
+    asked.settimeout(left_s)
     return asked.recv(1 << 16)
 
 
@@ -99,42 +103,57 @@ def entries_of(answer: object, pids: Collection[int]) -> dict[int, list[dict[str
         pids: The processes.
     """
     found: dict[int, list[dict[str, Any]]] = {}
-    for communicator, entry, is_missing in _ranks(answer):
-        with suppress(LookupError, TypeError, AttributeError):
-            pid = entry["pid"]
-            if pid not in pids or not _is_here(entry["host"]):
+    for communicator, rank, is_missing in _ranks(answer):
+        with suppress(LookupError, TypeError, AttributeError, ValueError):
+            pid = rank["pid"]
+            if pid not in pids or not _is_here(rank["host"]):
                 continue
-            own = found.setdefault(pid, [])
-            if len(own) < _MOST_ENTRIES:
-                name = f"{communicator['hash']} {communicator['secondary_hash']}"
-                own.append(
-                    {
-                        "communicator": name,
-                        "size": communicator["size"],
-                        "counts": entry.get("collective_counts", {}),
-                        "is_missing": is_missing,
-                        "has_failed": entry["status"].get("async_error", 0) not in _NO_ERRORS,
-                    }
-                )
+            entry = _entry(communicator, rank, is_missing=is_missing)
+            if entry and len(own := found.setdefault(pid, [])) < _MOST_ENTRIES:
+                own.append(entry)
     return found
 
 
 def _ranks(answer: object) -> Iterator[tuple[Any, Any, bool]]:
-    """Yield communicator, rank, and whether RAS does not reach it."""
+    """Yield communicator, rank, and whether the rank is missing in its answer."""
     with suppress(LookupError, TypeError):
         for communicator in answer["communicators"]:  # type: ignore[index]  # it may be anything
-            for entry in communicator["ranks"]:
-                yield communicator, entry, False
-            for entry in communicator["missing_ranks"]:
-                yield communicator, entry, True
+            for rank in communicator["ranks"]:
+                yield communicator, rank, False
+            for rank in communicator["missing_ranks"]:
+                yield communicator, rank, True
+
+
+def _entry(communicator: Any, rank: Any, *, is_missing: bool) -> dict[str, Any] | None:
+    """Return what is told of a rank; None of one that has answered, and has no such communicator:
+    NCCL lists it as missing, too."""
+    status = rank["status"]
+    if is_missing and not (status["unresponsive"] or status["considered_dead"]):
+        return None
+    counts = [*rank.get("collective_counts", {}).items()][:_MOST_FUNCTIONS]
+    return {
+        "communicator": f"{communicator['hash']:.{_NAME_CHARS}} "
+        f"{communicator['secondary_hash']:.{_NAME_CHARS}}",
+        "size": int(communicator["size"]),
+        "counts": {str(function)[:_NAME_CHARS]: int(count) for function, count in counts},
+        "is_missing": is_missing,
+        "has_failed": status.get("async_error", 0) not in _NO_ERRORS,
+    }
 
 
 def _is_here(host: object) -> bool:
-    """Return whether an address is of this machine: pids of other machines may be the same."""
-    family = socket.AF_INET6 if ":" in str(host) else socket.AF_INET
+    """Return whether an address is of this machine: pids of other machines may be the same.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    import ipaddress  # only when RAS has answered
+
+    address = str(ipaddress.ip_address(str(host)))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((str(host), 0))
+            probe.bind((address, 0))
         except OSError:
             return False
         return True

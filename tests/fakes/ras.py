@@ -17,6 +17,7 @@ def answer(
     *,
     pids: Mapping[int, int],
     missing: Mapping[int, int] | None = None,
+    unresponsive: bool = True,
     host: str = "127.0.0.1",
     async_error: int = 0,
     name: str = "0x6c8",
@@ -26,7 +27,8 @@ def answer(
     Args:
         counts: What each rank has called.
         pids: The process of each rank.
-        missing: Ranks that RAS does not reach, and their processes.
+        missing: Ranks that have not answered about it, and their processes.
+        unresponsive: Those do not answer at all.
         host: The address of all.
         async_error: ncclResult_t of the communicator in each rank.
         name: The communicator's hash.
@@ -44,7 +46,7 @@ def answer(
         | {"collective_counts": {each: called.get(each, 0) for each in FUNCTIONS}}
         for rank, called in counts.items()
     ]
-    gone = {"unresponsive": True, "considered_dead": False}
+    gone = {"unresponsive": unresponsive, "considered_dead": False}
     left = [
         {"rank": rank, **place, "pid": pid, "status": gone} for rank, pid in (missing or {}).items()
     ]

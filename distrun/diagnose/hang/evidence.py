@@ -39,6 +39,8 @@ class Collective:
     """Its number in the group; of point-to-point operations the number among those."""
     op: str
     """`all_reduce`, without the backend's name."""
+    backend: str = ""
+    """`nccl` or `gloo`; "" if it is not known."""
     input_sizes: tuple[tuple[int, ...], ...] = ()
     output_sizes: tuple[tuple[int, ...], ...] = ()
     input_dtypes: tuple[str, ...] = ()

@@ -11,40 +11,31 @@ from dataclasses import replace
 
 from distrun.diagnose.hang import words
 from distrun.diagnose.hang.case import Case, parts_of
-from distrun.diagnose.hang.evidence import RasEntry
+from distrun.diagnose.hang.evidence import Group, RasEntry
 from distrun.diagnose.hang.findings import HangVerdict
 
-_Told = Mapping[int, RasEntry]
-"""By rank: what is told of one communicator."""
+_FUNCTIONS = {
+    "all_reduce": "AllReduce",
+    "all_reduce_coalesced": "AllReduce",
+    "barrier": "AllReduce",
+    "broadcast": "Broadcast",
+    "reduce": "Reduce",
+    "all_gather": "AllGather",
+    "all_gather_into_tensor": "AllGather",
+    "reduce_scatter": "ReduceScatter",
+    "reduce_scatter_tensor": "ReduceScatter",
+}
+"""What torch calls for a collective, where it is one function of NCCL."""
 _CALLED_BY_ALL = {"unclear", "mismatch"}
 """Kinds of verdict on a call that all ranks have made, as far as RAS can tell."""
-_SHOWN = 2
-"""So many functions of one communicator are told."""
 
 
 def with_ras(case: Case, found: HangVerdict) -> HangVerdict:
     """Return a verdict whose note has what RAS tells of the ranks, if it has answered."""
     if not found.is_hang and found.kind != "unclear":
         return found
-    told = _communicator(case, {*found.waiting, *found.culprits})
-    parts = [*_unsound(case), *_calls(told, found)]
-    if not parts:
-        return found
+    parts = [*_unsound(case), *_calls(case, found)]
     return replace(found, note="; ".join(filter(None, [found.note, *parts])))
-
-
-def _communicator(case: Case, ranks: set[int]) -> _Told:
-    """Return what is told of the communicator that the verdict is about: of those with the most of
-    its ranks one whose ranks differ, then the smallest."""
-    by_name: dict[str, dict[int, RasEntry]] = {}
-    for rank, witness in case.witnesses.items():
-        for entry in witness.record.ras if witness.record else ():
-            by_name.setdefault(entry.communicator, {})[rank] = entry
-
-    def order(told: _Told) -> tuple[int, bool, int]:
-        return len(ranks & told.keys()), bool([*_differing(told)]), -len(told)
-
-    return max(by_name.values(), key=order, default={})
 
 
 def _unsound(case: Case) -> Iterator[str]:
@@ -56,42 +47,51 @@ def _unsound(case: Case) -> Iterator[str]:
         yield f"NCCL's RAS: an operation has failed in {words.named(failed)}"
 
 
-def _calls(told: _Told, found: HangVerdict) -> Iterator[str]:
-    """Yield who has called how often, and whether that is what the verdict says."""
-    reached = {rank: entry for rank, entry in told.items() if not entry.is_missing}
-    if len(reached) < 2:
+def _calls(case: Case, found: HangVerdict) -> Iterator[str]:
+    """Yield who has called the verdict's collective how often, and whether it is what that says."""
+    function = _FUNCTIONS.get(found.op)
+    counts = _counts(case, found, function) if function else {}
+    if len(counts) < 2:
         return
-    differing = [*_differing(reached)]
-    if not differing:
-        is_other = found.kind not in _CALLED_BY_ALL and reached.keys() & set(found.culprits)
-        counts = "differs: it counts" if is_other else "counts"
-        yield f"NCCL's RAS {counts} the same calls in {words.named(sorted(reached))}"
-        return
-    behind = {rank for function in differing for rank in _behind(reached, function)}
-    agrees = "agrees" if behind == set(found.culprits) & reached.keys() else "counts"
-    shown = ", ".join(_counted(reached, function) for function in differing[:_SHOWN])
-    yield f"NCCL's RAS {agrees}: {shown}"
-
-
-def _differing(told: _Told) -> Iterator[str]:
-    """Yield the functions that ranks have not called equally often."""
-    reached = [entry for entry in told.values() if not entry.is_missing]
-    for function in sorted({name for entry in reached for name in entry.counts}):
-        if len({entry.counts.get(function, 0) for entry in reached}) > 1:
-            yield function
-
-
-def _behind(told: _Told, function: str) -> Iterator[int]:
-    most = max(entry.counts.get(function, 0) for entry in told.values())
-    return (rank for rank, entry in told.items() if entry.counts.get(function, 0) < most)
-
-
-def _counted(told: _Told, function: str) -> str:
-    """Return `AllReduce 1286 times in rank 5, 1287 times in ranks 0-4,6-7`."""
-    counts = {rank: entry.counts.get(function, 0) for rank, entry in told.items()}
+    most = max(counts.values())
+    behind = {rank for rank, count in counts.items() if count < most}
+    culprits = set(found.culprits) & counts.keys()
+    is_other = not behind and culprits and found.kind not in _CALLED_BY_ALL
+    agrees = "agrees" if behind and behind == culprits else "differs" if is_other else "counts"
     parts = [*parts_of(sorted(counts), counts.__getitem__)][::-1]
-    shown = [f"{_times(counts[part[0]])} in {words.named(part)}" for part in parts]
-    return f"{words.shortened(function)} " + ", ".join(shown)
+    shown = ", ".join(f"{_times(counts[part[0]])} in {words.named(part)}" for part in parts)
+    yield f"NCCL's RAS {agrees}: {function} {shown}"
+
+
+def _counts(case: Case, found: HangVerdict, function: str) -> Mapping[int, int]:
+    """Return how often each rank has called a function in the communicator of the verdict's group.
+
+    {} if the collective is not NCCL's, or if it is not known which communicator is the group's.
+    """
+    group = _group_of(case, found)
+    if group is None:
+        return {}
+    told: dict[str, dict[int, RasEntry]] = {}
+    for rank, witness in case.witnesses.items():
+        for entry in witness.record.ras if witness.record else ():
+            if entry.size == len(group.ranks) and not entry.is_missing:
+                told.setdefault(entry.communicator, {})[rank] = entry
+    own = [entries for entries in told.values() if entries.keys() <= set(group.ranks)]
+    if len(own) != 1:
+        return {}
+    return {rank: entry.counts.get(function, 0) for rank, entry in own[0].items()}
+
+
+def _group_of(case: Case, found: HangVerdict) -> Group | None:
+    """Return the verdict's group, if a rank that waits in it has called NCCL there."""
+    for rank in found.waiting:
+        witness = case.witnesses.get(rank)
+        record = witness.record if witness else None
+        for group in record.groups.values() if record else ():
+            if (group.desc or group.name) == found.group and group.ranks:
+                calls = [c for c in record.collectives if c.group == group.name] if record else []
+                return group if calls and calls[-1].backend == "nccl" else None
+    return None
 
 
 def _times(count: int) -> str:

@@ -195,7 +195,7 @@ def _collectives(trace: Mapping[Any, Any], groups: Mapping[str, _Config]) -> Ite
     for entry in _entries(trace):
         group = _text(entry["process_group"][0])
         is_p2p = entry.get("is_p2p") is True
-        op = _text(entry.get("profiling_name")).rpartition(":")[2]
+        backend, _, op = _text(entry.get("profiling_name")).rpartition(":")
         peer = _peer(op, groups.get(group, _Config()).ranks)
         op = op.split(" ")[0]
         state = _text(entry.get("state"))
@@ -203,6 +203,7 @@ def _collectives(trace: Mapping[Any, Any], groups: Mapping[str, _Config]) -> Ite
             group=group,
             seq=_count(entry.get("p2p_seq_id" if is_p2p else "collective_seq_id")),
             op=_NAMES.get(op, op),
+            backend=backend,
             input_sizes=_sizes(entry.get("input_sizes")),
             output_sizes=_sizes(entry.get("output_sizes")),
             input_dtypes=_texts(entry.get("input_dtypes")),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,11 @@ def test_a_rank_that_ras_does_not_reach_is_told(server: Server, told: Path) -> N
     assert not entry["counts"]
 
 
+def test_a_rank_that_has_no_such_communicator_is_not_missing() -> None:
+    told = answer({0: {}}, pids={0: OTHER}, missing={1: OWN}, unresponsive=False)
+    assert entries_of(told, {OWN}) == {}
+
+
 @pytest.mark.parametrize(("error", "has_failed"), [(0, False), (7, False), (1, True), (6, True)])
 def test_an_error_of_nccl_is_told_and_an_operation_in_progress_is_none(
     error: int, has_failed: bool
@@ -92,11 +99,13 @@ def test_what_is_told_of_others_is_dropped(
         '{"communicators": 5}',
         '{"communicators": [{"ranks": [1], "missing_ranks": {}}]}',
         '{"communicators": [{"ranks": [{"pid": [], "host": []}], "missing_ranks": []}]}',
+        '{"communicators": [{"ranks": [{"pid": OWN, "host": ""}], "missing_ranks": []}]}',
+        '{"communicators": [{"ranks": [{"pid": OWN, "host": "localhost"}], "missing_ranks": []}]}',
+        '{"communicators": [{"ranks": [{"pid": OWN, "host": "::1"}], "missing_ranks": []}]}',
     ],
-    ids=range(9),
 )
 def test_what_is_no_answer_of_ras_is_dropped(server: Server, told: Path, text: str) -> None:
-    told.write_text(text)
+    told.write_text(text.replace("OWN", str(OWN)))
     assert asked(server.address) == {}
 
 
@@ -111,9 +120,28 @@ def test_an_address_at_which_nobody_answers_tells_nothing(address: str) -> None:
     assert asked(address) == {}
 
 
-def test_a_listener_that_says_nothing_ends_the_request_after_its_limit() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert asked(f"127.0.0.1:{silent.getsockname()[1]}") == {}
+def test_names_and_counts_of_an_answer_are_cut() -> None:
+    told = answer(CALLED, pids={0: OTHER, 1: OWN}, name="0x" + "f" * 100_000)
+    told["communicators"][0]["ranks"][1]["collective_counts"] = {
+        f"{n}" + "x" * 1000: n for n in range(1000)
+    }
+    assert len(json.dumps(entries_of(told, {OWN}))) < 3000
+
+
+@pytest.mark.parametrize("says", [b"", b"."])
+def test_a_listener_that_never_ends_its_answer_ends_the_request(says: bytes) -> None:
+    def serve(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            while not over.wait(0.05):
+                client.sendall(says)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accept = threading.Thread(target=lambda: serve(listener.accept()[0]), daemon=True)
+        accept.start()
+        assert asked(f"127.0.0.1:{listener.getsockname()[1]}") == {}
+        over.set()
+        accept.join(10)
 
 
 def test_ras_that_the_environment_switches_off_is_not_asked(server: Server, told: Path) -> None:
