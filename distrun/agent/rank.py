@@ -36,6 +36,8 @@ _REPORTS: dict[str, dict[str, tuple[type, ...]]] = {
     "leaving": {"monotonic": (int, float)},
 }
 """The reports of a rank, and the fields that each must have."""
+_MOST = 1e15
+"""A number from there on, infinite or NaN, is a mistake: to compute with it may fail."""
 _LAST_WORDS_NBYTES = 4096
 _CRASH = b"Fatal Python error: "
 _PRINTED_NBYTES = 1 << 16
@@ -208,9 +210,17 @@ def _is_report(record: Message) -> bool:
     """Return whether it is a report; a script may write anything to this descriptor."""
     try:
         wanted = _REPORTS[record["report"]]
-        return all(type(record[name]) in kinds for name, kinds in wanted.items())
+        return all(
+            type(record[name]) in kinds and _is_bounded(record[name])
+            for name, kinds in wanted.items()
+        )
     except (KeyError, TypeError):
         return False
+
+
+def _is_bounded(value: object) -> bool:
+    """Return whether a number is one of a step, a line or a time; what is no number is none."""
+    return not isinstance(value, (int, float)) or abs(value) < _MOST
 
 
 def _read(fd: int) -> bytes | None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from distrun import env
@@ -77,7 +78,7 @@ def _wait(agent: subprocess.Popen[bytes], commands_fd: int) -> None:
     closed_at: float | None = None
     poller = select.poll()
     poller.register(commands_fd, _CLOSED)
-    if hasattr(os, "pidfd_open"):
+    with suppress(AttributeError, OSError):  # without pidfds it is looked at often enough
         poller.register(os.pidfd_open(agent.pid), select.POLLIN)
     while agent.poll() is None:
         ready = [fd for fd, _ in poller.poll(_LOOK_S * 1000)]

@@ -27,7 +27,10 @@ def export(
 
     output_file.require(output, (".csv", ".parquet"))
     for path in output or ():
-        csv, parquet = (path, parquet) if path.suffix.lower() == ".csv" else (csv, path)
+        is_csv = path.suffix.lower() == ".csv"
+        if other := csv if is_csv else parquet:
+            raise UsageError(f"-o {path}: {other} is such a file already", "one of each suffix")
+        csv, parquet = (path, parquet) if is_csv else (csv, path)
     if not (csv or parquet):
         hint = "-o run.csv, or -o run.parquet; models: distrun recipes export"
         raise UsageError("export: no file is named", hint)

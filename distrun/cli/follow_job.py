@@ -96,6 +96,11 @@ class Following:
             else:
                 say(event["message"])
 
+    def leave_if_nobody_reads(self) -> None:
+        """End the command if the pipe behind stdout is gone: for `logs`, which only shows."""
+        if self._view is not None:
+            self._view.leave_if_nobody_reads()
+
     def _made(self) -> RunView:
         from distrun.api.runs import find
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -36,35 +37,43 @@ def logs(
     ranks = rank_list("--rank", rank, world_size)
     if prefix is None:
         prefix = len(range(world_size) if ranks is None else ranks) > 1
-    console = Console()
-    view = RunView(directory, console, only_ranks=ranks, prefix=prefix, as_json=json)
+    view = RunView(directory, Console(), only_ranks=ranks, prefix=prefix, as_json=json)
     if not follow:
         for node, one in directory.rank_logs():
             view.add_rank(node, one)
         view.print_logs()
-        console.leave_if_nobody_reads()
+        view.leave_if_nobody_reads()
         return
     ended = None
     try:
         for event in runs.events(directory, follow=True):
             view.on_event(event)
-            console.leave_if_nobody_reads()
+            view.leave_if_nobody_reads()
             if event.get("event") == "ended":
                 ended = event
     except KeyboardInterrupt:
         sys.exit(130)  # this interrupts the view, not the run
     if ended is not None:
-        try:
-            view.finish(ended)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{directory.events} does not say how the run ended: {error!r}"
-            ) from None
+        _finish(directory, view.finish, ended)
     else:
         raise UsageError(
             f"run {directory.run_id} is lost: its supervisor ended and recorded no outcome",
             f"see {directory.supervisor_log}",
         )
+
+
+def _finish(run: RunDirectory, show: Callable[[Mapping[str, Any]], None], ended: Any) -> None:
+    """Show the end of a run; the file that tells of it may come from elsewhere.
+
+    Raises:
+        UsageError: It does not tell how the run ended.
+    """
+    from distrun.errors import UsageError
+
+    try:
+        show(ended)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"{run.events} does not say how the run ended: {error!r}") from None
 
 
 def _follow_job(run: RunDirectory, rank: str | None, prefix: bool | None, as_json: bool) -> int:
@@ -75,7 +84,11 @@ def _follow_job(run: RunDirectory, rank: str | None, prefix: bool | None, as_jso
     following = Following(run, Shown(rank, prefix, fold=False, quiet=False, json=as_json))
     try:
         for event in runs.events(run, follow=True):
-            following.take(event)
+            if event.get("event") == "ended":
+                _finish(run, following.take, event)
+            else:
+                following.take(event)
+            following.leave_if_nobody_reads()
     except KeyboardInterrupt:
         return 130  # this interrupts the view, not the run
     return 0

@@ -129,6 +129,7 @@ class Writer(StorageWriter):
             _sync(self._partial / written)
         replaced = self._path.with_name(self._path.name + ".replaced")
         if self._path.exists():  # of a run that started from step 0 again in the same directory
+            shutil.rmtree(replaced, ignore_errors=True)  # of a save that was killed here
             self._path.rename(replaced)
         self._partial.rename(self._path)
         _sync(self._path.parent)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -87,6 +87,22 @@ def records(file: RunFile) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+def with_attempts(
+    told: Iterable[dict[str, Any]], attempts: Sequence[float]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each record with the number of its attempt, from 0 on.
+
+    Args:
+        told: The records, the oldest first.
+        attempts: When each attempt began, in seconds since the epoch.
+    """
+    attempt = 0
+    for record in told:
+        while attempt + 1 < len(attempts) and record["time"] >= attempts[attempt + 1]:
+            attempt += 1
+        yield attempt, record
+
+
 def read_numbers(run: RunDirectory, attempts: list[float]) -> Numbers:
     """Read the metrics of a run.
 
@@ -94,16 +110,13 @@ def read_numbers(run: RunDirectory, attempts: list[float]) -> Numbers:
         run: The run.
         attempts: When each attempt began, in seconds since the epoch.
     """
-    found, attempt = Numbers(), 0
+    found = Numbers()
     try:
-        for record in records(run.metrics):
-            at = float(record["time"])
+        for attempt, record in with_attempts(records(run.metrics), attempts):
             if "system" in record:
-                _add_system(found, record, at)
-                continue
-            while attempt + 1 < len(attempts) and at >= attempts[attempt + 1]:
-                attempt += 1
-            _add(found, record, at, attempt)
+                _add_system(found, record, float(record["time"]))
+            else:
+                _add(found, record, float(record["time"]), attempt)
     except OSError:
         pass  # the run has logged nothing
     return found

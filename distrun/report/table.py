@@ -1,4 +1,4 @@
-"""The numbers of a run as rows of a table: one for each record of `metrics.jsonl`."""
+"""The numbers of a run as rows of a table: one for each call of a rank, or sample of a node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from distrun.report.lines import number, records
+from distrun.report.lines import is_number, number, records, with_attempts
 from distrun.runs.directory import METRICS_FIELDS, RunDirectory
 
 KEYS = ("kind", "node", "rank", "attempt", "step", "time")
 """The first columns. `kind` is `step`, or `system` for a sample of a machine."""
+_OPEN = 1024
+"""So many rows may get more values."""
+_PART = 20_000
+"""Rows of a row group of Parquet."""
 
 
 def columns_of(run: RunDirectory) -> list[str]:
@@ -23,7 +27,7 @@ def columns_of(run: RunDirectory) -> list[str]:
     names: dict[str, None] = {}
     for record in records(run.metrics):
         names.update(dict.fromkeys(_values(record)))
-    return [*KEYS, *(name for name in names if name not in KEYS)]
+    return [*KEYS, *names]
 
 
 def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]]:
@@ -36,22 +40,17 @@ def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]
     Raises:
         OSError: The run has no metrics, or they cannot be read.
     """
-    attempt = 0
-    last: dict[str, Any] = {}
-    for record in records(run.metrics):
-        while attempt + 1 < len(attempts) and record["time"] >= attempts[attempt + 1]:
-            attempt += 1
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for attempt, record in with_attempts(records(run.metrics), attempts):
         own = {key: record.get(key) for key in ("node", "rank", "step", "time")}
-        kind = "system" if "system" in record else "step"
-        row = {**own, "kind": kind, "attempt": attempt + 1}
-        if row.items() <= last.items():  # one call, with many values
-            last |= _values(record)
+        if not all(value is None or is_number(value) for value in own.values()):
             continue
-        if last:
-            yield last
-        last = {**_values(record), **row}
-    if last:
-        yield last
+        row = {**own, "kind": "system" if "system" in record else "step", "attempt": attempt + 1}
+        # A call with many values is several records, between which those of other ranks may come.
+        rows.setdefault(tuple(row.values()), row).update(_values(record))
+        if len(rows) > _OPEN:
+            yield rows.pop(next(iter(rows)))
+    yield from rows.values()
 
 
 def _values(record: dict[str, Any]) -> dict[str, float]:
@@ -100,7 +99,3 @@ def write_parquet(rows: Iterator[dict[str, Any]], columns: list[str], path: Path
                 part = []
         writer.write_table(pa.Table.from_pylist(part, schema))
     return count
-
-
-_PART = 20_000
-"""Rows of a row group."""

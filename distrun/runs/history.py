@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distrun.runs.record import RunRecord
+from distrun.runs.record import RunRecord, is_int, is_number
 
 
 def goodput(record: RunRecord) -> float | None:
@@ -16,7 +16,7 @@ def goodput(record: RunRecord) -> float | None:
     lost steps.
     """
     useful = [each.get("useful_s") for each in record.history]
-    known = [value for value in useful if isinstance(value, (int, float))]
+    known = [value for value in useful if is_number(value)]
     total_s = (record.ended_at or time.time()) - record.started_at
     return min(1.0, sum(known) / total_s) if known and total_s > 0 else None
 
@@ -25,7 +25,7 @@ def attempt_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
     """Yield for each attempt: its number, start, seconds, nodes, steps, lost steps, and the end."""
     for each in record.history:
         began = each.get("began_at")
-        start = time.strftime("%H:%M:%S", time.localtime(began)) if _is_time(began) else "?"
+        start = time.strftime("%H:%M:%S", time.localtime(began)) if is_number(began) else "?"
         nodes = each.get("nodes")
         yield (
             str(each.get("attempt", "?")),
@@ -38,19 +38,15 @@ def attempt_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value < 1e11
-
-
 def _number(each: Mapping[str, Any], name: str) -> float:
     value = each.get(name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return float(value) if is_number(value) else 0.0
 
 
 def _steps(each: Mapping[str, Any]) -> str:
     begun, last, saved = each.get("begun_at"), each.get("last_step"), each.get("saved_step")
-    if not isinstance(last, int):
+    if not is_int(last):
         return ""
-    begun = begun if isinstance(begun, int) else 0
+    begun = begun if is_int(begun) else 0
     shown = f"{begun + 1}-{last}"
     return shown if saved is None else f"{shown}, saved {saved}"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from distrun.runs.directory import RunDirectory
 from distrun.runs.place import Place, SupervisorProcess
@@ -96,7 +96,7 @@ class RunRecord:
     def grace_s(self) -> float:
         """Time that its ranks have to end by themselves."""
         grace_s = self.plan.get("grace_s")
-        return float(grace_s) if grace_s is not None and _is_number(grace_s) else _GRACE_S
+        return float(grace_s) if grace_s is not None and is_number(grace_s) else _GRACE_S
 
 
 def write(run: RunDirectory, record: RunRecord) -> None:
@@ -141,11 +141,13 @@ def _is_deep(value: Any, left: int) -> bool:
     return not left or any(_is_deep(each, left - 1) for each in inner)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether it is a number from 0 on that a time or a duration in seconds may have."""
     return type(value) in (int, float) and 0 <= value < _MAX_TIME
 
 
-def _is_int(value: Any) -> bool:
+def is_int(value: Any) -> TypeGuard[int]:
+    """Return whether it is an integer of 64 bits."""
     return type(value) is int and abs(value) < 2**63
 
 
@@ -155,10 +157,10 @@ def _are_texts(values: Any) -> bool:
 
 _HOLDS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
-    "int": _is_int,
-    "float": _is_number,
-    "int | None": lambda value: value is None or _is_int(value),
-    "float | None": lambda value: value is None or _is_number(value),
+    "int": is_int,
+    "float": is_number,
+    "int | None": lambda value: value is None or is_int(value),
+    "float | None": lambda value: value is None or is_number(value),
     "list[str]": lambda value: isinstance(value, list) and _are_texts(value),
     "dict[str, str]": lambda value: isinstance(value, dict) and _are_texts(value.values()),
     "dict[str, Any]": lambda value: isinstance(value, dict),

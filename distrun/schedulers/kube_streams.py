@@ -113,6 +113,8 @@ class ObjectWatch(_Reader):
         self._server, self._api, self._kind, self._query = server, api, kind, query
         self._found: dict[str, Object] = {}
         self._version = ""
+        self._has_expired = False
+        """The last watch ended with 410: once that is no reason to wait."""
 
     def run(self) -> None:
         """List, and watch from there; after a cut watch again, after 410 list again."""
@@ -125,10 +127,12 @@ class ObjectWatch(_Reader):
                     self._put(Problem(self._kind, None))
                 pause_s, told = _FIRST_PAUSE_S, False
                 self._watch()
+                self._has_expired = False
                 continue
             except Refusal as error:
                 self._version = ""
-                if error.status == kube_refusals.EXPIRED:
+                if error.status == kube_refusals.EXPIRED and not self._has_expired:
+                    self._has_expired = True
                     continue
                 if error.status == kube_refusals.UNAUTHORIZED:
                     self._server.log_in_again()

@@ -10,6 +10,7 @@ from distrun.diagnose.hang.findings import HangVerdict
 from distrun.diagnose.places import grouped, place_of
 from distrun.diagnose.verdict import Verdict, judge
 from distrun.errors import ExitCode
+from distrun.plan.model import LaunchPlan
 from distrun.signals import code_of
 from distrun.supervise.agents import Agent
 from distrun.supervise.world import World
@@ -169,12 +170,18 @@ def _never_began(world: World) -> Ending | None:
         return Ending(
             "port taken",
             ExitCode.MACHINE,
-            f"--master-port {world.plan.master_port} was taken by another process",
-            "leave --master-port out: then a free port is used"
-            if world.plan.own_node is None
-            else "--master-port names another one, the same on every node",
+            f"port {world.plan.master_port} was taken by another process",
+            _another_port(world.plan),
         )
     return None
+
+
+def _another_port(plan: LaunchPlan) -> str:
+    if plan.own_node is not None:
+        return "--master-port names another one, the same on every node"
+    if plan.master_port_is_users:
+        return "leave --master-port out: then a free port is used"
+    return "--master-port names one that nobody takes; several free ones were tried"
 
 
 def _others_missing(world: World) -> Ending | None:

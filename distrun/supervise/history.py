@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distrun.diagnose.failures import Failure
+from distrun.runs.record import is_int, is_number
 from distrun.supervise.world import World
 
 
@@ -64,9 +65,9 @@ def _amend(attempts: Sequence[dict[str, Any]], begun: int) -> None:
     if before is None or not before.get("failure"):
         return
     last, first, step_s = (before.get(name) for name in ("last_step", "begun_at", "step_s"))
-    if not isinstance(last, int):
+    if not is_int(last):
         return
     before["lost_steps"] = max(0, last - begun)
-    if isinstance(step_s, (int, float)) and isinstance(first, int):
+    if is_number(step_s) and is_int(first):
         useful_s = step_s * (last - first - before["lost_steps"])
         before["useful_s"] = round(max(0.0, useful_s), 3)

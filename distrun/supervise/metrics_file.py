@@ -15,9 +15,15 @@ _LIMIT_NBYTES = 64 << 20
 _MAX_SERIES = 1000
 
 
-def _renamed(name: str) -> str:
-    """Return a name for a value that no field has."""
-    return f"{name}_" if name in METRICS_FIELDS else name
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values under names that no field has, and no other value."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        own = name
+        while own in METRICS_FIELDS or own in found or (own != name and own in values):
+            own += "_"
+        found[own] = value
+    return found
 
 
 @dataclass
@@ -62,7 +68,7 @@ class MetricsFile:
         """
         if event["event"] == "metrics":
             own = {key: event[key] for key in ("rank", "time", "step", "total_steps")}
-            values = {_renamed(name): value for name, value in event["values"].items()}
+            values = _renamed(event["values"])
             self.write({**values, **own})
         else:
             own = {key: event[key] for key in ("node", "time")}

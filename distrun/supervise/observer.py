@@ -13,6 +13,8 @@ from typing import Any
 from distrun.wire import Lines, encoded
 
 _BACKLOG_NBYTES = 4 << 20
+_NUMBERS = ("metrics", "system")
+_NUMBERS_NBYTES = 1 << 20
 _DOORBELL_S = 0.02
 _METRICS_S = 0.1
 
@@ -50,7 +52,8 @@ class Observer:
             if now - self._metrics_at < _METRICS_S:
                 return
             self._metrics_at = now
-        if len(self._backlog) < _BACKLOG_NBYTES or event["event"] == "ended":
+        limit_nbytes = _NUMBERS_NBYTES if event["event"] in _NUMBERS else _BACKLOG_NBYTES
+        if len(self._backlog) < limit_nbytes or event["event"] == "ended":
             self._backlog += encoded(event)
             self.flush()
 

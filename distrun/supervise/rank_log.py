@@ -10,6 +10,8 @@ from distrun.runs.streams import Mark, first_line, line_of
 from distrun.streams import STDERR
 from distrun.supervise.files import AppendFile
 
+_LINE_NBYTES = 1 << 20
+"""A longer line is cut by a rotation."""
 _MARK_S = 0.1
 """How exactly the time of a line is recorded."""
 
@@ -33,7 +35,8 @@ class RankLog:
         self._marks = AppendFile(streams, lambda _: None)  # a full disk is reported for the log
         self._marked_inode: int | None = None
         self._mark = Mark(0)
-        self._is_in_line = False
+        self._line_nbytes = 0
+        """Bytes since the last end of a line."""
 
     def create(self) -> None:
         """Make the log: it exists even if the rank prints nothing."""
@@ -52,8 +55,9 @@ class RankLog:
             at: When it came, seconds since the epoch; None: now.
         """
         now = time.time() if at is None else at
-        if self._is_in_line and not self._log.has_room(len(data)):
-            end = bytes(data).find(b"\n") + 1  # a line is not cut in two
+        if self._line_nbytes and not self._log.has_room(len(data)):
+            left_nbytes = max(0, _LINE_NBYTES - self._line_nbytes)  # a line is not cut in two
+            end = bytes(data[:left_nbytes]).find(b"\n") + 1 or left_nbytes
             self._add(stream, data[:end], now, rotates=False)
             data = data[end:]
         self._add(stream, data, now, rotates=True)
@@ -66,7 +70,8 @@ class RankLog:
     def _add(self, stream: str, data: bytes | memoryview, now: float, *, rotates: bool) -> None:
         if not data:
             return
-        self._is_in_line = bytes(data[-1:]) != b"\n"
+        ended = bytes(data).rfind(b"\n")
+        self._line_nbytes = len(data) - 1 - ended + (self._line_nbytes if ended < 0 else 0)
         place = self._log.place_for(len(data) if rotates else 0)
         if place is not None:
             self._note(stream, *place, now)

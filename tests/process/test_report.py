@@ -166,6 +166,7 @@ def test_gpus_are_sampled_through_nvml(driver: Path, tmp_path: Path) -> None:
         (("export", "none", "--csv", "x.csv"), "no run is recorded"),
         (("export",), "no file is named"),
         (("export", "--csv", "."), "it is a directory"),
+        (("export", "-o", "a.csv", "-o", "b.csv"), "-o b.csv: a.csv is such a file already"),
         (("report", "-o", "x.pdf"), "the ending names the format"),
         ((*ONE, "--track", "paper", "train.py"), "tensorboard, wandb, mlflow or trackio"),
         ((*ONE, "--metrics-every", "often", "train.py"), "for example 90"),

@@ -72,6 +72,10 @@ class RunView:
         self._status = Status()
         self._status_at = 0.0
 
+    def leave_if_nobody_reads(self) -> None:
+        """See `Console`."""
+        self._console.leave_if_nobody_reads()
+
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Handle one event of the run; an empty one means that logs may have grown."""
         try:

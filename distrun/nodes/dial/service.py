@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from distrun.nodes.dial.connection import DialConnection, dial
+from distrun.nodes.dial.connection import DialConnection, Refused, dial
 from distrun.silence import BEAT_S, LOST_AFTER_S
 from distrun.wire import Message
 
@@ -93,10 +93,11 @@ class Service:
             talk, words = streams
             child = _started(message["argv"], talk.fileno(), words.fileno(), self._environ)
             self._children.append(child)
-        except OSError as error:  # the head sees the end of the streams
+        except (OSError, Refused) as error:  # the head sees the end of the streams
             if len(streams) == 2:
+                why = error.strerror if isinstance(error, OSError) else error
                 with suppress(OSError):
-                    streams[1].sendall(f"{message['argv'][0]}: {error.strerror}\n".encode())
+                    streams[1].sendall(f"{message['argv'][0]}: {why}\n".encode())
         finally:
             for stream in streams:
                 stream.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,14 @@ def test_a_rank_that_left_by_itself_keeps_its_own_ending(
     rank.status = status
     assert rank.exit_code == code
     assert rank.ended_at(9.0) == at
+
+
+@pytest.mark.parametrize("step", [10**400, True, "1"])
+@pytest.mark.parametrize("time_s", [0.5, float("inf"), float("nan"), -1e300])
+def test_a_report_whose_number_is_none_is_dropped(rank: Rank, step: Any, time_s: float) -> None:
+    told = {"report": "milestone", "what": "saved", "step": step, "time_s": time_s}
+    os.write(rank._report_write, (json.dumps(told) + "\n").encode())
+    assert rank.read_reports() == []
 
 
 def test_what_a_rank_says_after_it_was_told_to_stop_does_not_count(rank: Rank) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,14 @@ for step in itertools.count(1):
     tensors = {f"model.{i}": torch.full((100_000,), float(step)) for i in range(10)}
     save(tensors, storage_writer=writer, planner=Stuck(), no_dist=True)
 """
+
+
+def test_a_step_is_saved_again_where_an_earlier_save_was_killed_at_its_end(saved: Path) -> None:
+    leftover = saved.with_name(saved.name + ".replaced")
+    shutil.copytree(saved, leftover)
+    save_checkpoint(saved, 7, {"model.weight": torch.ones(3)})
+    assert not leftover.exists()
+    assert verify(saved) == 7
 
 
 @pytest.mark.parametrize("stuck_at", [3, 0], ids=["known to be in mid-save", "at any moment"])

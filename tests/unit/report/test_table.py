@@ -37,6 +37,17 @@ def test_one_call_with_many_values_is_one_row(tmp_path: Path) -> None:
     assert (first["loss"], first["lr"], len(rest)) == (3.0, 0.1, 2)
 
 
+def test_the_parts_of_calls_of_two_ranks_may_come_in_turn(tmp_path: Path) -> None:
+    parts = [step(1, 1, rank=r, **{name: 0.5}) for name in ("loss", "lr") for r in (0, 1)]
+    rows = [*rows_of(made_run(tmp_path, metrics=parts), [T0])]
+    assert [(row["rank"], row["loss"], row["lr"]) for row in rows] == [(0, 0.5, 0.5), (1, 0.5, 0.5)]
+
+
+def test_a_record_whose_step_is_no_number_is_no_row(tmp_path: Path) -> None:
+    parts = [step(1, 1, loss=3.0), {**step(2, 2, loss=2.0), "step": 10**23}]
+    assert len([*rows_of(made_run(tmp_path, metrics=parts), [T0])]) == 1
+
+
 def test_parquet_has_the_same_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     run = made_run(tmp_path, metrics=RECORDS)

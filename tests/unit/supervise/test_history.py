@@ -20,8 +20,14 @@ FAILED = {"failure": "crash", "begun_at": 0, "last_step": 10, "step_s": 0.5, "us
         ([{**FAILED, "failure": ""}], None, 0.0),
         ([{**FAILED, "last_step": "10"}], None, 0.0),
         ([{"failure": "crash", "last_step": 10}], 4, None),
+        ([{**FAILED, "begun_at": -(10**400)}], 4, 0.0),
+        ([{**FAILED, "step_s": float("inf")}], 4, 0.0),
+        ([{**FAILED, "last_step": 10**400}], None, 0.0),
     ],
-    ids=["failed", "one between", "one step", "ended well", "a foreign record", "an old record"],
+    ids=[
+        *("failed", "one between", "one step", "ended well", "a foreign record", "an old record"),
+        *("a great start", "an infinite step", "a great step"),
+    ],
 )
 def test_an_attempt_has_lost_the_steps_behind_the_start_of_the_next_one(
     attempts: list[dict[str, Any]], lost: int | None, useful_s: float | None
@@ -32,4 +38,6 @@ def test_an_attempt_has_lost_the_steps_behind_the_start_of_the_next_one(
 
 
 def test_the_first_attempt_has_none_before_it() -> None:
-    _amend([], begun=6)
+    own: list[dict[str, Any]] = []
+    _amend(own, begun=6)
+    assert own == []

@@ -68,12 +68,13 @@ def test_many_steps_take_little_more_than_the_limit_and_reach_to_both_ends(
 def test_a_value_with_the_name_of_a_field_keeps_its_value(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(AppendFile(RunFile(tmp_path, ("metrics.jsonl",)), pytest.fail), pytest.fail)
-    values = {"time": 0.5, "rank": 3.0, "system": 1.0, "kind": 2.0, "loss": 0.25}
+    values = {"time": 0.5, "rank": 3.0, "system": 1.0, "kind": 2.0, "kind_": 4.0, "loss": 0.25}
     told = {"rank": 0, "time": 7.0, "step": 1, "total_steps": None, "values": values}
     file.take({"event": "metrics", **told})
     file.close()
     (record,) = map(json.loads, path.read_text().splitlines())
-    renamed = {"time_": 0.5, "rank_": 3.0, "system_": 1.0, "kind_": 2.0, "loss": 0.25}
+    renamed = {"time_": 0.5, "rank_": 3.0, "system_": 1.0, "kind__": 2.0, "kind_": 4.0}
+    renamed["loss"] = 0.25
     assert record == {**renamed, "rank": 0, "time": 7.0, "step": 1, "total_steps": None}
 
 

@@ -119,6 +119,20 @@ def test_beyond_a_limit_events_are_dropped_but_never_the_end(
     assert found[:-1] == list(range(len(found) - 1)) and 10 < len(found) < MANY // 2
 
 
+def test_numbers_are_dropped_before_what_happens(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "_METRICS_S", 0.0)
+    for n in range(MANY):
+        client.observer.tell({"event": "metrics", "text": "x" * 1000, "n": n})
+    client.observer.tell({"event": "node_lost", "n": MANY})
+    heard = b""
+    while client.observer.flush():
+        heard += client.hears()
+    found = numbered(heard + client.hears())
+    assert found[-1] == MANY and len(found) < MANY
+
+
 def test_a_client_that_is_gone_is_no_fault(client: Client) -> None:
     client.hang_up(client.events_fd)
     client.observer.tell({"event": "notice"})

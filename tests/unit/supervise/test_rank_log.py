@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from distrun.cli.screen.tail import LogTail
 from distrun.runs.directory import RunDirectory
+from distrun.supervise import rank_log
 from distrun.supervise.rank_log import RankLog
 
 
@@ -72,6 +73,25 @@ def test_a_rotation_cuts_no_line(tmp_path: Path, streams: tuple[str, ...]) -> No
         text = path.read_text()
         assert text.startswith("line ") and len(text) < 80
     assert text.endswith("\n")
+
+
+def test_a_line_that_comes_in_pieces_is_not_cut_by_a_rotation(tmp_path: Path) -> None:
+    with log_in(tmp_path, 10) as (log, _):
+        for piece in (b"first\n", b"ab", b"cdef", b"gh\nnext", b"\n"):
+            log.write("stdout", piece)
+    (before,), (path,) = tmp_path.glob("**/rank3.log.1"), tmp_path.glob("**/rank3.log")
+    assert (before.read_text(), path.read_text()) == ("first\nabcdefgh\n", "next\n")
+
+
+def test_a_line_without_an_end_is_cut_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_log, "_LINE_NBYTES", 100)
+    with log_in(tmp_path, 10) as (log, _):
+        for _ in range(300):
+            log.write("stdout", b"x")
+    (path,) = tmp_path.glob("**/rank3.log")
+    assert 0 < path.stat().st_size <= 110
 
 
 def test_a_part_has_the_time_at_which_it_came(tmp_path: Path) -> None:
