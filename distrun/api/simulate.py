@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distrun.errors import UsageError
+from distrun.errors import MachineError, UsageError
 from distrun.failures import chosen
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.processes import descriptor_limits
@@ -30,6 +32,8 @@ FAULTS: dict[Fault, str] = {
 }
 MOST_NODES = 4096
 _STUB = Path(__file__).parents[1] / "agent" / "stub.py"
+_RENDEZVOUS = _STUB.with_name("stub_rendezvous.py")
+_MEET_S = 600
 _GRACE_S, _JOIN_S, _SLOW_JOIN_S = 5.0, 300.0, 20.0
 
 __all__ = ["FAULTS", "Fault", "Simulated", "simulate"]
@@ -42,6 +46,7 @@ class Simulated:
     Attributes:
         nnodes: Nodes.
         nproc_per_node: Ranks of each, in name alone.
+        met_s: Until all nodes had met at torch's store; it is run by itself, before the rest.
         joined_s: Until all nodes have joined; None: they did not.
         started_s: Until all ranks are known to run, from there.
         named_s: From the fault until the node was named.
@@ -52,6 +57,7 @@ class Simulated:
 
     nnodes: int
     nproc_per_node: int
+    met_s: float
     joined_s: float | None
     started_s: float | None
     named_s: float | None
@@ -61,9 +67,9 @@ class Simulated:
 
 
 def simulate(nnodes: int, nproc_per_node: int, fault: Fault) -> Simulated:
-    """Run stubs as the nodes of a job, inject a fault, and end it.
+    """Run torch's rendezvous, then stubs as the nodes of a job, inject a fault, and end it.
 
-    Rendezvous, ranks and collectives of torch are not run: what is measured is the launcher.
+    Ranks and collectives are not run: what is measured is the launcher.
 
     Args:
         nnodes: Nodes, each a process of this machine.
@@ -72,10 +78,26 @@ def simulate(nnodes: int, nproc_per_node: int, fault: Fault) -> Simulated:
 
     Raises:
         UsageError: There are too many nodes for this machine's limits.
+        MachineError: The nodes have not met.
     """
     _require_room(nnodes)
+    met_s = _meet(nnodes, nproc_per_node)
     with tempfile.TemporaryDirectory(prefix="distrun-simulate-") as home:
-        return _Run(Path(home), nnodes, nproc_per_node, fault).to_end()
+        return _Run(Path(home), nnodes, nproc_per_node, met_s, fault).to_end()
+
+
+def _meet(nnodes: int, nproc_per_node: int) -> float:
+    """Return how long the rendezvous of so many nodes takes, each a thread of one process."""
+    words = [sys.executable, str(_RENDEZVOUS), str(nnodes), str(nproc_per_node)]
+    quiet = {**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"}  # it has no names for so many sockets
+    try:
+        done = subprocess.run(words, env=quiet, capture_output=True, text=True, timeout=_MEET_S)
+    except subprocess.TimeoutExpired:
+        raise MachineError(f"{nnodes} nodes have not met within {_MEET_S} s") from None
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise MachineError(f"{nnodes} nodes cannot meet: {why[0]}", "fewer --nodes")
+    return float(json.loads(done.stdout))
 
 
 def _require_room(nnodes: int) -> None:
@@ -92,8 +114,11 @@ def _require_room(nnodes: int) -> None:
 class _Run:
     """One run."""
 
-    def __init__(self, home: Path, nnodes: int, nproc_per_node: int, fault: Fault) -> None:
+    def __init__(
+        self, home: Path, nnodes: int, nproc_per_node: int, met_s: float, fault: Fault
+    ) -> None:
         self._fault, self._nnodes, self._nproc = fault, nnodes, nproc_per_node
+        self._met_s = met_s
         plan = _plan(nnodes, nproc_per_node, slow=fault == "slow")
         run = directory.create(home, plan.run_id)
         record = RunRecord(plan.run_id, "simulated", nnodes, nproc_per_node, time.time())
@@ -122,6 +147,7 @@ class _Run:
         return Simulated(
             self._nnodes,
             self._nproc,
+            self._met_s,
             joined_at and joined_at - self._began,
             started_at and joined_at and started_at - joined_at,
             named_s,

@@ -22,8 +22,8 @@ def simulate(
 ) -> None:
     """Run the launcher at scale on this machine, over agents that do nothing.
 
-    A real supervisor joins, starts, watches and stops as many nodes as are asked for. Neither torch
-    nor a script is run.
+    The nodes meet at torch's store; then a real supervisor joins, starts, watches and stops as many
+    as are asked for. No script is run.
     """
     from distrun.api.simulate import FAULTS
     from distrun.api.simulate import simulate as run
@@ -40,6 +40,7 @@ def simulate(
 
 def _lines(found: Simulated, what: str) -> list[str]:
     rows = (
+        ("torch's rendezvous took", found.met_s),
         ("all nodes joined after", found.joined_s),
         ("all ranks started after", found.started_s),
         ("the node was named after", found.named_s),

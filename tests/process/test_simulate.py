@@ -30,6 +30,7 @@ def test_a_fault_of_one_node_is_answered_as_in_a_real_run(
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["exit_code"] == code and says in found["summary"]
+    assert found["met_s"] > 0
     assert all(found[name] > 0 for name in measured)
     assert measured or found["joined_s"] is None
     assert not list(tmp_path.iterdir()), "it leaves nothing"
@@ -38,8 +39,9 @@ def test_a_fault_of_one_node_is_answered_as_in_a_real_run(
 def test_it_is_told_in_a_few_lines(distrun: Run) -> None:
     done = distrun("simulate", "--nodes", 3)
     head, *lines = done.stdout.splitlines()
+    assert lines[0].strip().startswith("torch's rendezvous took ")
     assert head.startswith("3 nodes x 8 ranks = 24 ranks; nothing happens")
-    assert [line.split(" after")[0].strip() for line in lines[:-1]] == [
+    assert [line.split(" after")[0].strip() for line in lines[1:-1]] == [
         "all nodes joined",
         "all ranks started",
         "all processes ended",
