@@ -13,6 +13,11 @@ from distrun.env import TAG, booted
 _COLD_AGENT = str(Path(__file__).parent / "agent" / "main.py")
 
 
+def own_path(program: str) -> str:
+    """Return where a program of distrun is on this machine; its path begins in the package."""
+    return str(Path(__file__).parent / program)
+
+
 def agent_command(
     words: Sequence[str] | None, environ: Mapping[str, str], tag: str, order: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, str]]:

@@ -9,6 +9,7 @@ The settings are the printed torchrun line's own, read by torchrun's own parser.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ from torch.distributed.elastic.utils.api import macros
 
 from distrun.agent.peers import LOOK_S, Peers
 from distrun.agent.rendezvous import BoundRendezvous
+from distrun.agent_start import own_path
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -55,6 +57,14 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
     parsed = torchrun.parse_args(arguments)
     config, command, command_args = torchrun.config_from_args(parsed)
     return config, [str(command), *command_args]
+
+
+def arguments_of(order: Mapping[str, Any]) -> list[str]:
+    """Return torchrun's arguments; a program of distrun's is the one of this machine."""
+    arguments = list[str](order["arguments"])
+    if own := order["own_program"]:
+        arguments[arguments.index("--") + 1] = own_path(own)
+    return arguments
 
 
 def run_engine(

@@ -210,11 +210,11 @@ class Node:
         self._channel.event("start_failed", what=f"{what} cannot be started", why=str(why))
 
     def _engine(self, command: dict[str, Any]) -> None:
-        from distrun.agent.engine import run_engine
+        from distrun.agent.engine import arguments_of, run_engine
 
         try:
             counts = command["restarts"], command["max_restarts"]
-            run_engine(command["arguments"], self, *counts, by_itself=self._by_itself)
+            run_engine(arguments_of(command), self, *counts, by_itself=self._by_itself)
         except BaseException as error:  # SystemExit of a parser too: nothing else would report it
             traceback.print_exc()  # into the agent's log
             message = str(error).split("\n")[0]

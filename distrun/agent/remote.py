@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from distrun import env
-from distrun.agent_start import agent_command
+from distrun.agent_start import agent_command, own_path
 from distrun.processes import adopt_orphans, sweep
 from distrun.streams import Streams
 from distrun.wire import BEAT_LINE, Message, encoded, first_message
@@ -62,7 +62,10 @@ def _start(
         "received": rest.decode(),
     }
     environ = env.scrubbed(dict(os.environ)) | order["environ"]
-    argv, environ = agent_command(order["words"], environ, order["tag"], own)
+    words: list[str] | None = order["words"]
+    if words and order["own_program"]:
+        words = [own_path(order["own_program"]), *words[1:]]
+    argv, environ = agent_command(words, environ, order["tag"], own)
     adopt_orphans()
     return subprocess.Popen(
         argv,

@@ -57,7 +57,7 @@ BENCH: Groups = {
     "Output": ("json", "form", "output", "baseline", "tolerance"),
     "The job, as for launch": (
         *("nodes", "nproc_per_node", "gpus", "env", "env_file", "config", "runs_dir", "hosts"),
-        *("hostfile", "on", "python", "interface"),
+        *("hostfile", "on", "python", "workdir", "bootstrap", "interface"),
         *("master_port", "time_limit", "grace", "join_timeout", "start_method", "dry_run"),
     ),
 }

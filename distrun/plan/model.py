@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import distrun
 
 SIGNALS_TO_HANDLE = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
@@ -34,6 +37,14 @@ class Program:
         """A short name for run directories: `ddp` for `recipes/ddp.py`."""
         last = self.script.rpartition("/")[2]
         return last.rpartition(".")[2] if self.module else last.removesuffix(".py")
+
+    @property
+    def own(self) -> str:
+        """Its path below distrun's package: each node runs its own one. "" for a user's program."""
+        package, found = Path(distrun.__file__).parent, Path(self.script)
+        if self.module or self.no_python or not found.is_relative_to(package):
+            return ""
+        return str(found.relative_to(package))
 
     @property
     def path(self) -> str:
@@ -168,6 +179,7 @@ class LaunchPlan:
         samples = not self.local or number == self.nodes[0].number  # once a machine
         return {
             "arguments": self.torchrun_arguments(node_rank),
+            "own_program": self.program.own,
             "max_restarts": self.max_restarts,
             "by_itself": self.own_node is not None,
             "metrics_every_s": self.metrics_every_s if samples else 0.0,

@@ -138,9 +138,10 @@ def start_agent(
         OSError: The process cannot be started.
     """
     tag = f"{run_id}/{node.number}"
-    words = None
+    words, own_program = None, ""
     if program is not None:
         words = [*(["-m"] if program.module else []), program.path, *program.args]
+        own_program = program.own
     if not node.command:
         return _start_here(node, tag, environ, words, streams)
     talk, child = conversation.start(node.command, bootstrap=bootstrap)
@@ -150,6 +151,7 @@ def start_agent(
     fed = streams.handed_fds[0] is not None
     there = {"apart": streams.apart, "handed_rank": streams.handed_rank, "fed": fed}
     order = {"words": words, "environ": own, "tag": tag, "streams": there, "workdir": workdir}
+    order["own_program"] = own_program
     agent.talk.send(order)
     return agent
 

@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 def command(hosts: Hosts, tmp_path: Path) -> Command:
     """Run a command of distrun on this machine, with `--hosts n01,n02`."""
 
-    def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *words: str, on: str = "n01,n02") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "distrun", name, *words, "--hosts", "n01,n02"],
+            [sys.executable, "-m", "distrun", name, *words, "--hosts", on],
             env=hosts.ssh_environ(),
             cwd=tmp_path,
             capture_output=True,
@@ -41,6 +41,28 @@ def test_bench_comm_measures_over_the_hosts_and_names_them(hosts: Hosts, command
     assert done.returncode == 0, done.stderr
     assert "0 n01" in done.stdout
     assert "1 n02" in done.stdout
+    nothing_is_left(hosts)
+
+
+def test_bench_comm_measures_on_a_host_without_distrun(hosts: Hosts, command: Command) -> None:
+    plain = hosts.plain()
+    small = (
+        "-b",
+        "8",
+        "-e",
+        "8",
+        "-n",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--workdir",
+        "/tmp",
+        "--json",
+    )
+    words = (*small, "--bootstrap", "--python", sys.executable)
+    done = command("bench-comm", *words, on=f"n01,{plain}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["nnodes"] == 2
     nothing_is_left(hosts)
 
 

@@ -26,7 +26,7 @@ _ENDINGS = (".json", ".csv", ".md", ".txt", *plot.ENDINGS)
 _PLACES = {"out": ("out",), "in": ("in",), "both": ("out", "in")}
 _OF_THE_JOB = (
     *("nodes", "nproc_per_node", "gpus", "env", "env_file", "runs_dir", "hosts", "hostfile"),
-    *("on", "python", "interface"),
+    *("on", "python", "workdir", "bootstrap", "interface"),
     *("master_port", "time_limit", "grace", "join_timeout", "start_method"),
 )
 """Options that are those of `distrun launch`."""
@@ -76,6 +76,8 @@ def bench_comm(
     hostfile: str = typer.Option(None, metavar="FILE"),
     on: str = typer.Option(None, metavar="local|ssh|slurm"),
     python: str = typer.Option(None, metavar="PATH"),
+    workdir: str = typer.Option(None, metavar="DIR"),
+    bootstrap: bool = typer.Option(None, "--bootstrap"),
     interface: str = typer.Option(None, metavar="NAME"),
     master_port: str = typer.Option(None, metavar="PORT"),
     time_limit: str = typer.Option(None, metavar="TIME"),
