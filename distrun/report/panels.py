@@ -196,8 +196,7 @@ def _extreme(lines: Sequence[Line], ranks: Sequence[int]) -> list[int]:
 
 def _constant(lines: Sequence[Line]) -> float | None:
     values = {value for line in lines for value in line.values}
-    count = sum(len(line.values) for line in lines)
-    return values.pop() if len(values) == 1 and count > 1 else None
+    return values.pop() if len(values) == 1 else None
 
 
 def _parts(groups: Sequence[Sequence[Named]]) -> int:

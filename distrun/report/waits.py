@@ -64,7 +64,7 @@ class Waits:
         )
 
     def _words(self, value: float) -> str:
-        return f"{value:.1%}" if self.are_shares else f"{value * 1e3:.3g} ms"
+        return f"{100 * value:.1f} %" if self.are_shares else f"{value * 1e3:.3g} ms"
 
 
 def waits_of(

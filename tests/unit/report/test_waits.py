@@ -45,7 +45,7 @@ def test_then_what_was_seen_while_the_run_went_on() -> None:
     slow = waits.straggler()
     assert slow and slow.rank == 1
     assert slow.sentence == (
-        "rank 1 waits least (1.2% of the time), the others 30.0%: they wait for rank 1"
+        "rank 1 waits least (1.2 % of the time), the others 30.0 %: they wait for rank 1"
     )
     assert Waits({0: 0.04, 1: 0.0}, are_shares=True).straggler() is None
 
