@@ -3,7 +3,8 @@
 Each takes seconds, and there are over a thousand. `pytest` runs some cases of each table, and some
 tests of each long file, spread evenly, and none of those that need sshd, Slurm or podman.
 `pytest --ci` runs more of each, and those too; `pytest --all-cases` runs all, and so does naming a
-file. `thorough` marks a test that takes minutes, where a shorter one shows the same on a part.
+file. `long` marks tests of 15 s and more, which run with `--ci`; `thorough` those of minutes, where
+a shorter one shows the same on a part.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if not item.get_closest_marker("thorough")]
     most = _IN_CI if config.getoption("--ci") else _BY_DEFAULT
     if most is _BY_DEFAULT:
-        kept = [item for item in kept if _room_of(item) != _SERVICES]
+        kept = [i for i in kept if _room_of(i) != _SERVICES and not i.get_closest_marker("long")]
     kept = _sample(kept, lambda item: item.nodeid.partition("[")[0], partial(_cases_of, most))
     kept = _sample(kept, lambda item: item.nodeid.partition("::")[0], partial(_tests_of, most))
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])

@@ -65,6 +65,7 @@ def ways(script: Script) -> list[tuple[str, Layout]]:
     return pairs if SCRIPTS.index(script) % 2 else pairs[2:] + pairs[:2]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240 * (TIMES + 1))
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
 def test_a_script_comes_out_as_under_torchrun(script: Script, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ RANKS = 4
 TIMES, HANG_S = 2, 60.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("by", "kind"),

@@ -30,6 +30,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(60 + 60 * TIMES)
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_ranks_that_are_asked_at_every_moment_end_with_0(script: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.process.launched import Launched
 
 FAULTS = SCENARIOS / "faults.py"
 Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(110)]
 
 
 @pytest.mark.parametrize(

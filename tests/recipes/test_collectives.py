@@ -9,7 +9,11 @@ from distrun.testing import run_ranks
 from tests.recipes.curves import Case, Settings
 from tests.recipes.measuring import COUNTED, Measured, measure
 
-pytestmark = [pytest.mark.usefixtures("warm_ranks"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.usefixtures("warm_ranks"),
+    pytest.mark.timeout(240),
+]
 
 STEPS = COUNTED + 2
 """The last evaluates."""

@@ -8,7 +8,11 @@ import pytest
 
 from tests.recipes.curves import Case, Log, Settings, logged
 
-pytestmark = [pytest.mark.usefixtures("warm_ranks"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.usefixtures("warm_ranks"),
+    pytest.mark.timeout(300),
+]
 
 STEPS, SAVED = 4, 2
 SETTINGS: Settings = {"steps": STEPS, "batch_size": 8, "seq_len": 16, "warmup_steps": 1}

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import only_run, wait_until
 from tests.recipes.launching import RECIPES, ended, run_python, started
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 STEPS, EVERY = 24, 5
 WORDS = ("--steps", STEPS, "--seq-len", 32, "--eval-every", 0, "--eval-batches", 1)
 SAVING = ("--checkpoint-every", EVERY, "--deterministic", "--log-every", 1)

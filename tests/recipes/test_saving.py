@@ -20,7 +20,11 @@ from distrun.testing import RanksFailed, run_ranks
 from tests.recipes.curves import Case, Log, Settings, imported, logged, train
 from tests.recipes.launching import giving_way
 
-pytestmark = [pytest.mark.usefixtures("warm_ranks"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.usefixtures("warm_ranks"),
+    pytest.mark.timeout(240),
+]
 
 STEPS, SAVED, GOES_ON, SCALE = 5, 2, 4, 1024.0
 SETTINGS: Settings = {"steps": STEPS, "batch_size": 8, "seq_len": 16, "warmup_steps": 1}
