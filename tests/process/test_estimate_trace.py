@@ -128,6 +128,18 @@ def test_a_recipe_that_refuses_its_flags_is_heard() -> None:
         trace(ROOT / "recipes/fsdp.py", world_size=7, nproc_per_node=8)
 
 
+def test_arguments_that_the_five_functions_do_not_read_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"parts\.py does not read its arguments: --layers 3"):
+        trace(SCRIPTS / "parts.py", ["--layers", "3"], world_size=8, nproc_per_node=8)
+
+
+def test_arguments_that_the_five_functions_read_are_their_own(tmp_path: Path) -> None:
+    script = tmp_path / "parts.py"
+    read = "import sys\nassert sys.argv[1:] == ['--width', '3']\n"
+    script.write_text(read + (SCRIPTS / "parts.py").read_text().replace("from __future__", "#"))
+    assert trace(script, ["--width", "3"], world_size=8, nproc_per_node=8).collectives
+
+
 def test_the_command_tells_a_script_that_is_no_recipe() -> None:
     done = subprocess.run(
         [

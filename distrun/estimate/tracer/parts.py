@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,11 +12,39 @@ from torch import Tensor
 from torch.distributed import device_mesh
 
 from distrun.estimate.exchange import Order, Trace
+from distrun.estimate.tracer.fakes import RefusedError
 from distrun.estimate.tracer.measure import traced
 
 FEW, MORE = 2, 3
 LAYERS = "layers"
 """Parameter of `build_model` that says how many layers; its default is the whole model."""
+
+
+class Words(list[str]):
+    """A command line that notes whether somebody has read it."""
+
+    is_read = False
+
+    def __getitem__(self, key: Any) -> Any:
+        """See list."""
+        self.is_read = True
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """See list."""
+        self.is_read = True
+        return super().__iter__()
+
+
+def require_read(words: Words, script: Path) -> None:
+    """Refuse arguments that a script has not looked at: a trace would be of something else.
+
+    Raises:
+        RefusedError: There are some.
+    """
+    if len(words) > 1 and not words.is_read:
+        given = " ".join(list.__getitem__(words, slice(1, None)))
+        raise RefusedError(f"{script.name} does not read its arguments: {given}")
 
 
 def traces(module: ModuleType, order: Order) -> tuple[list[Trace], int]:

@@ -45,7 +45,9 @@ def answer_to(order: Order) -> Answer | Fault:
             recipe.prepare()
             traces, layers = recipe.traces(_imported(script), order)
         else:
+            sys.argv = words = parts.Words(sys.argv)
             traces, layers = parts.traces(_imported(script), order)
+            parts.require_read(words, script)
         return Answer(traces, layers, shapes, _peaks(traces, layers))
     except BaseException as error:  # SystemExit too: whatever the script raised is its answer
         return fault_of(error, script)
