@@ -86,6 +86,8 @@ def require_weights(config: Config, world_size: int) -> None:
     """Refuse weights and data that cannot be used before any process group is there."""
     if config.output and not config.weights:
         raise ConfigError("--output writes in the layout of --weights, and there are none")
+    if config.output and Path(config.output).resolve() == Path(config.weights).resolve():
+        raise ConfigError("--output is the folder of --weights, which is read until the end")
     if config.weights:
         Published(Path(config.weights)).require_all()
     shape = shape_of(config)

@@ -34,7 +34,9 @@ def _wrong_here(operation: Operation) -> Wrong | None:
     if expected is None:
         return None
     wanted = operation.wanted
-    allowed = values.tolerance(wanted.dtype, wanted.redop) if operation.reduces else 0.0
+    allowed = 0.0
+    if operation.reduces:
+        allowed = values.tolerance(wanted.dtype, wanted.redop, operation.n)
     if allowed:
         bad = (operation.out - expected).abs() > allowed * expected.abs()
         bad |= operation.out.isnan()

@@ -8,11 +8,11 @@ import torch
 
 from distrun.comm import World
 from distrun.env import TorchrunEnv
+from distrun.probe import cgroup
 
 BUFFERS = 3
 """Input, output and expected result, each of the row's size."""
 _SHARE = 3
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def largest_nbytes(world: World, control: World) -> int:
@@ -36,10 +36,7 @@ def _host_nbytes() -> int:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 available = int(line.split()[1]) * 1024
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            used = int((_CGROUP / "memory.current").read_text())
-            available = min(available, max(0, int(limit) - used))
     except (OSError, ValueError):
-        pass  # not Linux, or no cgroup v2
-    return available
+        pass  # not Linux
+    left = cgroup.memory_left_nbytes()
+    return available if left is None else min(available, left)

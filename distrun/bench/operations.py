@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -301,9 +302,13 @@ class SendRecv(Operation):
 
     def start(self) -> Wait:
         transport, rank = self.world.transport, self.world.rank
-        sent = transport.send(self.given, (rank + 1) % self.n, 0)
-        received = transport.recv(self.out, (rank - 1) % self.n, 0)
-        return lambda: (received.wait(), sent.wait())
+        calls = [
+            partial(transport.send, self.given, (rank + 1) % self.n, 0),
+            partial(transport.recv, self.out, (rank - 1) % self.n, 0),
+        ]
+        # Between two ranks NCCL keeps the order of the calls: both may not send first.
+        works = [call() for call in (calls[::-1] if rank % 2 else calls)]
+        return lambda: [work.wait() for work in works]
 
     def expected(self) -> Tensor | None:
         return self.pattern(self.count, (self.world.rank - 1) % self.n)

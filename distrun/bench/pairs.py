@@ -65,14 +65,21 @@ def suspects(times_s: Mapping[Link, float], one: str) -> list[Suspect]:
     if len(times_s) < 3:
         return []
     found = []
-    for end in sorted({end for link in times_s for end in link}):
-        own = [t for link, t in times_s.items() if end in link]
-        others = [t for link, t in times_s.items() if end not in link]
+    usual, in_order = statistics.median(times_s.values()), sorted(times_s.values())
+    of_end: dict[int, list[float]] = {}
+    for link, time_s in times_s.items():
+        for end in link:
+            of_end.setdefault(end, []).append(time_s)
+    for end, own in sorted(of_end.items()):
         alike = max(own) <= ALIKE * min(own)  # else only one of its links is slow
-        if others and alike and (factor := min(own) / statistics.median(others)) > SLOW:
+        count = len(times_s) - len(own)
+        # The median of the others is at least this one, and most nodes are sound.
+        if not count or not alike or min(own) <= SLOW * in_order[(count - 1) // 2]:
+            continue
+        others = [t for link, t in times_s.items() if end not in link]
+        if (factor := min(own) / statistics.median(others)) > SLOW:
             found.append(Suspect(one, (end,), factor))
     slow_ends = {suspect.who[0] for suspect in found}
-    usual = statistics.median(times_s.values())
     for link, time_s in times_s.items():
         if not slow_ends & set(link) and (factor := time_s / usual) > SLOW:
             found.append(Suspect("link", link, factor))
@@ -90,9 +97,9 @@ def measure(request: Request, world: World, control: World, node_rank: int) -> d
     times_s: dict[Link, float] = {}
     for pairs in rounds(len(ranks)):
         times_s |= _round(pairs, ranks, nbytes, request, world, control)
-    again: list[Link] = []
+    again: dict[Link, None] = {}
     for suspect in suspects(times_s, one):
-        again += [link for link in times_s if set(suspect.who) <= set(link) and link not in again]
+        again.update((link, None) for link in times_s if set(suspect.who) <= set(link))
     for link in again:
         times_s |= _round([link], ranks, nbytes, request, world, control)
     return {

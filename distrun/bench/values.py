@@ -1,10 +1,13 @@
 """Inputs whose results are exact in the dtype, like those of nccl-tests' `-c`.
 
 They are integers so small that no partial sum is rounded: bfloat16 holds integers up to 256,
-    float16 up to 2048, int8 up to 127. So a reduction has one right result in any order.
+float16 up to 2048, int8 up to 127. So a reduction has one right result in any order. If there are
+so many ranks that ones alone would exceed that, most ranks give 0.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from torch import Tensor
 _EXACT_TO = {torch.bfloat16: 256, torch.float16: 2048, torch.int8: 127, torch.uint8: 255}
 _LETTERS = 101  # a prime, so that neighbouring ranks and elements differ
 _STEP = 37
+_MOST = 16
 _TURN = 5  # so that the largest summand is not always the last rank's
 
 
@@ -27,21 +31,21 @@ def summand(
     """Return a rank's input to a reduction: [count]."""
     if redop == "prod":  # one rank gives 2, all others 1; the rank changes with the element
         return torch.where(_ramp(count, device) % world_size == rank, 2, 1).to(dtype)
-    return ((_ramp(count, device) + _TURN * rank) % _span(dtype, world_size)).to(dtype)
+    return _term(_ramp(count, device), rank, world_size, dtype).to(dtype)
 
 
 def reduced(
     count: int, world_size: int, dtype: torch.dtype, redop: str, device: torch.device
 ) -> Tensor:
     """Return the reduction of all ranks' summands: [count]."""
-    ramp, span = _ramp(count, device), _span(dtype, world_size)
+    ramp = _ramp(count, device)
     if redop == "prod":
         return torch.full((count,), 2, dtype=dtype, device=device)
     whole = torch.zeros_like(ramp)
     if redop == "min":
-        whole += span
+        whole += _MOST
     for rank in range(world_size):
-        term = (ramp + _TURN * rank) % span
+        term = _term(ramp, rank, world_size, dtype)
         if redop in ("sum", "mean"):
             whole += term
         else:
@@ -49,13 +53,19 @@ def reduced(
     return (whole.double() / world_size if redop == "mean" else whole).to(dtype)
 
 
-def tolerance(dtype: torch.dtype, redop: str) -> float:
-    """Return the allowed relative error: a mean may be rounded twice."""
-    return 2 * torch.finfo(dtype).eps if redop == "mean" and dtype.is_floating_point else 0.0
+def tolerance(dtype: torch.dtype, redop: str, world_size: int) -> float:
+    """Return the allowed relative error: a mean may be rounded twice, or each of its parts once."""
+    if redop != "mean" or not dtype.is_floating_point:
+        return 0.0
+    return max(2.0, math.sqrt(world_size)) * torch.finfo(dtype).eps
 
 
-def _span(dtype: torch.dtype, world_size: int) -> int:
-    return max(2, min(16, _EXACT_TO.get(dtype, 1 << 20) // world_size))
+def _term(ramp: Tensor, rank: int, world_size: int, dtype: torch.dtype) -> Tensor:
+    """Return the integers that a rank gives to a reduction."""
+    most = _EXACT_TO.get(dtype, 1 << 20)
+    if world_size >= most:  # one in so many ranks gives 1
+        return ((ramp + rank) % (2 * world_size // most + 1) == 0).long()
+    return (ramp + _TURN * rank) % max(2, min(_MOST, most // world_size))
 
 
 def _ramp(count: int, device: torch.device) -> Tensor:

@@ -267,9 +267,8 @@ class _AllToAll(Function):
         ctx: Any, x: Tensor, anchor: Tensor, world: World, dim: int, sizes: Sequence[int] | None
     ) -> Tensor:
         ctx.world, ctx.dim = world, dim
-        own = sizes if sizes is not None else [x.shape[dim] // world.world_size] * world.world_size
         # The gradient of what each rank sent goes back to it.
-        ctx.back = None if sizes is None else [each[world.rank] for each in _all(world, own)]
+        ctx.back = None if sizes is None else [each[world.rank] for each in _all(world, sizes)]
         return world.all_to_all(x, dim, sizes=sizes)
 
     @staticmethod

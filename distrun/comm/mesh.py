@@ -74,6 +74,9 @@ def complete(sizes: Mapping[str, int], world_size: int) -> dict[str, int]:
     if not isinstance(sizes, Mapping):
         raise CommUsageError(f"a mesh needs named axes, not {sizes!r:.60}", '{"dp": 2, "tp": 4}')
     lengths = dict(sizes)
+    for axis, length in lengths.items():
+        if not isinstance(length, int | float):
+            raise CommUsageError(f"axis {axis} of a mesh has the length {length!r:.60}", "an int")
     open_axes = [axis for axis, length in lengths.items() if length == -1]
     known = prod(length for length in lengths.values() if length != -1)
     if len(open_axes) == 1 and known > 0 and world_size % known == 0:

@@ -85,6 +85,8 @@ class World(Reducing, Scattering, Sending):
             CommUsageError: A list names a rank twice, or a rank that does not exist.
         """
         if isinstance(by, int | Integral):
+            if abs(int(by)) >= 2**63:
+                raise CommUsageError(f"split: by={by} is not a number of 64 bits")
             self._begin("split", ())
             colours = [colour for (colour,) in self._everyones([int(by)])]
             parts = [

@@ -119,16 +119,20 @@ def callees_at(file: str, line: int) -> frozenset[str]:
     import ast  # imported only when needed
 
     calls = [n for n in _nodes_of(file) if isinstance(n, ast.Call) and n.lineno == line]
-    names = set()
-    for call in calls:
-        name, callee = [], call.func
-        while isinstance(callee, ast.Attribute):
-            name.append(callee.attr)
-            callee = callee.value
-        if isinstance(callee, ast.Name):
-            name.append(callee.id)
-        names.add(".".join(reversed(name)))
-    return frozenset(names)
+    return frozenset(map(_name_of, calls))
+
+
+def _name_of(call: ast.Call) -> str:
+    """Return `torch.cat` for a call of it; of one that begins with no name what is known."""
+    import ast
+
+    name, callee = [], call.func
+    while isinstance(callee, ast.Attribute):
+        name.append(callee.attr)
+        callee = callee.value
+    if isinstance(callee, ast.Name):
+        name.append(callee.id)
+    return ".".join(reversed(name))
 
 
 @cache
@@ -140,15 +144,15 @@ def in_waiting_loop(file: str, line: int) -> bool:
     """
     import ast
 
-    loops = [n for n in _nodes_of(file) if isinstance(n, (ast.While, ast.For, ast.AsyncFor))]
+    nodes = _nodes_of(file)
+    loops = [n for n in nodes if isinstance(n, (ast.While, ast.For, ast.AsyncFor))]
     around = [n for n in loops if n.lineno <= line <= (n.end_lineno or n.lineno)]
     if not around or not isinstance(inner := max(around, key=lambda n: n.lineno), ast.While):
         return False
     if any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(inner)):
         return False
-    lines = range(inner.lineno, (inner.end_lineno or inner.lineno) + 1)
-    called = {name for each in lines for name in callees_at(file, each)}
-    return not any(map(_COMPUTES.match, called))
+    calls = [node for node in ast.walk(inner) if isinstance(node, ast.Call)]
+    return not any(_COMPUTES.match(_name_of(call)) for call in calls)
 
 
 def _nodes_of(file: str) -> list[ast.AST]:

@@ -30,6 +30,7 @@ class Planned:
         axes: Axis of the layout -> the script's name of it.
         recipe: The script's file; "": the flags belong to none.
         assumed: What was not given and is assumed, one sentence each.
+        can_offload: The script has `--offload`.
     """
 
     training: Training
@@ -37,6 +38,7 @@ class Planned:
     axes: Mapping[str, str]
     recipe: str = ""
     assumed: tuple[str, ...] = ()
+    can_offload: bool = True
 
 
 def shape_of(dims: Dims) -> Shape:
@@ -125,7 +127,8 @@ def planned(
     training = Training(shape, layout, _formats(script, settings, layout), step)
     if settings["precision"] == "float32":
         assumed = (*assumed, "arithmetic in float32; --precision bfloat16 is far faster on a GPU")
-    return Planned(training, mesh, axes, script.path.name, assumed)
+    can_offload = "offload" in script.own
+    return Planned(training, mesh, axes, script.path.name, assumed, can_offload)
 
 
 def without_script(

@@ -32,7 +32,7 @@ def remedies(plan: Planned, cluster: Cluster, before_s: float) -> tuple[Remedy, 
     """Return changes that need less memory, those that fit first, then the cheapest."""
     found = []
     start = outcome(plan, cluster).memory.device
-    for name, training in _changes(plan.training):
+    for name, training in _changes(plan.training, can_offload=plan.can_offload):
         mesh = _mesh(plan, training)
         try:
             after = outcome(replace(plan, training=training, mesh=mesh), cluster)
@@ -45,7 +45,7 @@ def remedies(plan: Planned, cluster: Cluster, before_s: float) -> tuple[Remedy, 
     return tuple(sorted(found, key=lambda one: (order[one.memory.verdict or "fits"], one.slower)))
 
 
-def _changes(training: Training) -> Iterator[tuple[str, Training]]:
+def _changes(training: Training, *, can_offload: bool) -> Iterator[tuple[str, Training]]:
     layout, step = training.layout, training.step
     modes = ("none", "attention", "alternate", "selective", "full")
     for mode in ("selective", "full"):
@@ -64,13 +64,13 @@ def _changes(training: Training) -> Iterator[tuple[str, Training]]:
             yield f"FSDP over {layout.data} ranks", sharded
         tight = replace(step, rows=1, accumulate=step.accumulate * step.rows, recompute="full")
         yield f"FSDP over {layout.data}, rows 1, full recompute", replace(sharded, step=tight)
-    if layout.fully_sharded and not layout.offload:
+    if layout.fully_sharded and not layout.offload and can_offload:
         yield "--offload", replace(training, layout=replace(layout, offload=True))
 
 
 def _mesh(plan: Planned, training: Training) -> dict[str, int]:
     """Return the mesh, with the axes of the data as the training has them now."""
-    if training.layout == plan.training.layout:
+    layout, before = training.layout, plan.training.layout
+    if layout == replace(before, offload=layout.offload):
         return dict(plan.mesh)
-    layout = training.layout
     return {"replicate": layout.replicate, "shard": layout.shard, "tp": layout.tp}

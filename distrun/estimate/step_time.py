@@ -149,7 +149,7 @@ def _traffic(work: Work, pace: Pace, cluster: Cluster) -> tuple[float, float, fl
             after += time_s
         elif one.axis not in work.beside:
             exposed += time_s
-        elif one.count % pace.accumulate == 0 and pace.accumulate > 1:
+        elif one.recurs:
             often += time_s
         else:
             once += time_s
@@ -157,6 +157,8 @@ def _traffic(work: Work, pace: Pace, cluster: Cluster) -> tuple[float, float, fl
 
 
 def _product_s(one: Matmul, kind: Kind) -> float:
+    if not one.m * one.n * one.k:
+        return 0.0  # an expert without tokens
     return one.count * 2 * one.m * one.n * one.k / (kind.peak(one.dtype) * efficiency(one, kind))
 
 

@@ -40,7 +40,7 @@ class Traffic:
         for part in parts:
             for one in part:
                 found[one] += 1
-        return tuple(_counted(found))
+        return tuple(_counted(found, self.training.step.accumulate))
 
     def host_nbytes(self) -> int:
         """Return what travels to a rank's shards in the memory of its host, and from them."""
@@ -180,14 +180,24 @@ def _one(op: str, axis: str, n: int, nbytes: int, count: int, phase: Phase) -> C
     return Collective(op, axis, n, nbytes, count, phase)
 
 
-def _counted(found: Counter[Collective]) -> Iterator[Collective]:
-    """Yield collectives that differ in nothing but their count as one."""
+def _counted(found: Counter[Collective], passes: int) -> Iterator[Collective]:
+    """Yield collectives that differ in nothing but their count as one.
+
+    Args:
+        found: Those of one unit, each with how many units have it.
+        passes: Micro-batches.
+    """
     totals: Counter[tuple[str, str, int, int, Phase]] = Counter()
+    recurring = set()
     for one, times in found.items():
-        totals[one.op, one.axis, one.group_size, one.nbytes, one.phase] += one.count * times
-    for (op, axis, n, nbytes, phase), count in totals.items():
+        key = one.op, one.axis, one.group_size, one.nbytes, one.phase
+        totals[key] += one.count * times
+        if passes > 1 and one.count % passes == 0:
+            recurring.add(key)
+    for key, count in totals.items():
+        op, axis, n, nbytes, phase = key
         if count and nbytes and n > 1:
-            yield Collective(op, axis, n, nbytes, count, phase)
+            yield Collective(op, axis, n, nbytes, count, phase, recurs=key in recurring)
 
 
 def _in_ddp(units: Units, training: Training) -> list[int]:

@@ -6,7 +6,7 @@ it (`memory`, `step_time`, `advice`) reads this alone, so that both can be held 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Phase = Literal["forward", "backward", "optimizer"]
@@ -34,6 +34,7 @@ class Collective:
         nbytes: Size of one call, as `bandwidth.DEFINITIONS` counts it.
         count: Calls in a step.
         phase: When.
+        recurs: Each micro-batch has its part of them, and not the last one all.
     """
 
     op: str
@@ -42,6 +43,7 @@ class Collective:
     nbytes: int
     count: int
     phase: Phase
+    recurs: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,9 @@ def choose_nproc(draft: Draft, machine: Machine, nnodes: int, gpus: list[str] | 
     """
     job = draft.job
     emulated = nnodes if draft.site.emulated else 1
+    holders = emulated + job.spare if draft.site.emulated else 1  # spares have GPUs of their own
     usable = usable_gpus(draft, machine) if gpus is None else gpus
-    gpus_a_node, cores_a_node = len(usable) // emulated, max(1, machine.cores // emulated)
+    gpus_a_node, cores_a_node = len(usable) // holders, max(1, machine.cores // emulated)
     asked = job.nproc_per_node
     if asked == "auto" and machine.slots is not None:
         asked = machine.slots
@@ -141,7 +142,8 @@ def choose_nproc(draft: Draft, machine: Machine, nnodes: int, gpus: list[str] | 
     source, why = draft.source("nproc_per_node"), "ranks on each node"
     if gpus is not None and not gpus_a_node:
         raise MachineError(
-            f"--gpus {job.gpus} cannot be divided among {nnodes} nodes", f"--nodes {len(gpus)}"
+            f"--gpus {job.gpus} cannot be divided among {holders} nodes",
+            f"--nodes {max(1, len(gpus) - job.spare)}",
         )
     if job.strategy in _ONE_PROCESS:
         if asked not in ("auto", 1) or nnodes > 1:
@@ -153,7 +155,7 @@ def choose_nproc(draft: Draft, machine: Machine, nnodes: int, gpus: list[str] | 
         source, why = draft.source("strategy"), f"{job.strategy} is one process"
     elif asked == "gpu":
         if not gpus_a_node:
-            raise _no_gpu(machine, len(usable), emulated)
+            raise _no_gpu(machine, len(usable), holders)
         source, why = "detected", "one rank a GPU"
     elif asked == "cpu":
         source, why = "detected", "one rank a core"

@@ -146,9 +146,10 @@ def _nproc(draft: Draft, nnodes: int, gpus: Sequence[list[str] | None]) -> int:
 
 def _hold_limits(job: Job, nnodes: int, site: Site) -> None:
     """Refuse too many nodes, and nodes that could not reach one another."""
-    if site.emulated and nnodes > MAX_EMULATED_NODES:
+    if site.emulated and nnodes + job.spare > MAX_EMULATED_NODES:
+        spare = f" and --spare {job.spare} are" if job.spare else " is"
         raise UsageError(
-            f"--nodes {job.nodes} is above the limit of {MAX_EMULATED_NODES} emulated nodes on"
+            f"--nodes {job.nodes}{spare} above the limit of {MAX_EMULATED_NODES} emulated nodes on"
             " one machine",
             "--hosts a,b names real machines",
         )

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from distrun.probe.gpu_samples import GpuSamples
 from distrun.processes import die_with_parent
@@ -82,10 +83,18 @@ def counters() -> Counters:
     found: Counters = {}
     if disk is not None:  # a container may have none
         found["disk_read"], found["disk_write"] = float(disk.read_bytes), float(disk.write_bytes)
-    outside = [counts for name, counts in network.items() if not name.startswith("lo")]
+    outside = [counts for name, counts in network.items() if _is_outside(name)]
     found["net_received"] = float(sum(counts.bytes_recv for counts in outside))
     found["net_sent"] = float(sum(counts.bytes_sent for counts in outside))
     return found
+
+
+def _is_outside(interface: str) -> bool:
+    """Return whether bytes of an interface are counted: a bond or a bridge repeats its members'."""
+    if interface.startswith("lo"):
+        return False
+    found = Path("/sys/class/net", interface)
+    return not any((found / name).is_dir() for name in ("bonding", "bridge"))
 
 
 class Rates:

@@ -87,7 +87,7 @@ def _of_run(facts: Facts, clean: Clean) -> dict[str, Any]:
         if name.endswith("_per_s") and (values := [v for li in numbers.of(name) for v in li.finite])
     }
     memory = [value for line in numbers.of("memory_nbytes") for value in line.finite]
-    losses = [line.values[-1] for line in numbers.of("loss")]
+    loss = numbers.last("loss")
     steps = [line.steps[-1] for line in numbers.lines.values()]
     return {
         "run": clean(record.run_id),
@@ -95,15 +95,11 @@ def _of_run(facts: Facts, clean: Clean) -> dict[str, Any]:
         "ranks": record.nnodes * record.nproc_per_node,
         "duration_s": round(facts.end - record.started_at, 3),
         "steps": max(steps, default=0),
-        "loss": _loss(losses),
+        "loss": None if loss is None else block.short(loss),
         "step_time_s": spread,
         "rates": {clean(name): rate for name, rate in rates.items()},
         "peak_memory_nbytes": max(memory, default=None),
     }
-
-
-def _loss(losses: Sequence[float]) -> float | int | str | None:
-    return block.short(losses[-1]) if losses else None
 
 
 def _table(told: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

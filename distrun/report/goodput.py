@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from distrun.report.lines import Numbers
+from distrun.report.lines import Line, Numbers
 from distrun.report.story import Attempt
 
 KINDS = ("train", "start", "restart", "save", "wait", "lost", "end")
@@ -89,7 +89,10 @@ def goodput(
         found.seconds["wait"] += waited
         found.seconds[rest] += over - last_at - waited
         at = over
-    _move_saves(found, sum(sum(line.finite) for line in numbers.of("save_s")))
+    first: dict[int, Line] = {}  # all ranks save at once: those of one rank count
+    for line in numbers.of("save_s"):
+        first.setdefault(line.attempt, line)
+    _move_saves(found, sum(sum(line.finite) for line in first.values()))
     return found
 
 

@@ -65,6 +65,13 @@ class Numbers:
         """Return the lines of a name, by rank and attempt."""
         return [line for (own, *_), line in sorted(self.lines.items()) if own == name]
 
+    def last(self, name: str) -> float | None:
+        """Return the last value of a name: of the lowest rank of the last attempt that has one."""
+        own = [line for line in self.of(name) if line.values]
+        if not own:
+            return None
+        return max(own, key=lambda line: (line.attempt, -line.owner)).values[-1]
+
     @property
     def names(self) -> list[str]:
         """The names of what ranks have logged, in the order of their first record."""

@@ -109,9 +109,8 @@ def figures(facts: Facts, spent: Goodput | None) -> list[tuple[str, str, str]]:
         of = f"of {numbers.total_steps}" if numbers.total_steps else ""
         found.append(("steps", f"{max(steps):g}", of))
     for name, label in (("loss", "last loss"), ("validation_loss", "last validation loss")):
-        values = [line.values[-1] for line in numbers.of(name)]
-        if values:
-            found.append((label, scale.number(values[-1]), ""))
+        if (value := numbers.last(name)) is not None:
+            found.append((label, scale.number(value), ""))
     if spread := step_spread(facts):
         p50, p95 = scale.seconds(spread["p50"]), scale.seconds(spread["p95"])
         found.append(("step time", p50, f"p50; p95 {p95}"))

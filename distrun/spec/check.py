@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -61,6 +62,10 @@ def limits_of(check: bool | CheckTable, limits_type: type[_Limits]) -> _Limits:
             raise UsageError(f"unknown key {name!r} in {_WHERE}", hint)
     if not given:
         return limits_type()  # pydantic takes 10 ms to build the validator
+    for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{name} {value} in {_WHERE} is no limit"
+            raise UsageError(message, "`ignore` leaves a rule out")
     try:
         # as JSON, because there a list is accepted for a tuple
         text = json.dumps(given, default=str)
@@ -69,5 +74,7 @@ def limits_of(check: bool | CheckTable, limits_type: type[_Limits]) -> _Limits:
         first = error.errors(include_url=False)[0]
         raise UsageError(
             f"{first['loc'][0]} {first['input']!r} in {_WHERE} is refused: {first['msg']}",
-            "a number, in the unit that the name ends with",
+            "a list, as docs/check.md has it"
+            if first["type"] in ("tuple_type", "list_type")
+            else "a number, in the unit that the name ends with",
         ) from None

@@ -107,20 +107,36 @@ def sizes(script: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         return {}
     for node in _parsed(file).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         if not (isinstance(target, ast.Name) and target.id == "SIZES"):
             continue
-        assert isinstance(node, ast.Assign)
         if isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {
-                str(ast.literal_eval(key)): {
-                    word.arg: ast.literal_eval(word.value) for word in value.keywords if word.arg
+                str(_number(file, key)): {
+                    word.arg: _number(file, word.value) for word in value.keywords if word.arg
                 }
                 for key, value in pairs
                 if key is not None and isinstance(value, ast.Call)
             }
     return {}
+
+
+def _number(file: Path, node: ast.expr) -> Any:
+    """Return a number or a text of SIZES.
+
+    Raises:
+        UsageError: It is an expression, and a script that is estimated is not run.
+    """
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UsageError(
+            f"{file.name}, line {node.lineno}: {ast.unparse(node)} in SIZES is not a number",
+            "write the number itself: the file is read, not run",
+        ) from None
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -150,6 +166,8 @@ def _settings(config: ast.ClassDef, common: ast.Module) -> Iterator[tuple[str, S
         assert isinstance(node.target, ast.Name)
         annotation = ast.unparse(node.annotation)
         annotation = alias.get(annotation, annotation)
+        if not node.value.args:
+            continue  # a field of dataclasses, which is no flag
         arguments = [_literal(argument) for argument in node.value.args]
         choices: tuple[str, ...] = ()
         if annotation.startswith("Literal["):
@@ -188,6 +206,8 @@ def values_of(words: Sequence[str], settings: Mapping[str, Setting], whose: str)
             flags = ["--" + each.replace("_", "-") for each in settings]
             raise UsageError(f"{whose} has no flag {word!r}", did_you_mean(flag, flags))
         if name not in settings or settings[name].kind == "bool":
+            if equals:
+                raise UsageError(f"{flag} takes no value, and {value!r} was given", flag)
             found[negated if name not in settings else name] = name in settings
             continue
         if not equals:

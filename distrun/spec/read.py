@@ -71,6 +71,7 @@ _HOSTS = ("hosts", "hostfile")
 _WITHOUT_HOSTS = ("local", "slurm", "kubernetes", "compose")
 _OF_SCHEDULERS = ("slurm", "kubernetes")
 """Tables whose keys are flags."""
+_BEFORE_COMMENT = re.compile(r"""((?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")*)\s+#""")
 # The block as PEP 723 defines it.
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -194,6 +195,8 @@ def _merged(
         for name, value in values.items():
             field = name.replace("-", "_")
             if field in _TABLES and isinstance(value, Mapping):
+                if field in _OF_SCHEDULERS:
+                    value = {key.replace("-", "_"): each for key, each in value.items()}
                 before = merged.get(field)
                 value = {**(before if isinstance(before, Mapping) else {}), **value}
             merged[field] = value
@@ -269,7 +272,7 @@ def recipe_header(script: Path) -> Header:
     if match is None:
         return Header()
     lines = match["content"].splitlines()
-    body = "\n".join(line.removeprefix("# ").removeprefix("#") for line in lines)
+    body = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
     source = f"header of {script.name}"
     try:
         tool = tomllib.loads(body).get("tool", {})
@@ -291,7 +294,7 @@ def env_file(path: Path) -> dict[str, str]:
         UsageError: The file cannot be read, or a line is not an assignment.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UsageError(
@@ -300,7 +303,7 @@ def env_file(path: Path) -> dict[str, str]:
     environ: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         try:
-            words = shlex.split(re.sub(r"^export\s+", "", line.strip()), comments=True)
+            words = _words(re.sub(r"^export\s+", "", line.strip()))
         except ValueError:
             words = ["", ""]
         if not words:
@@ -314,6 +317,18 @@ def env_file(path: Path) -> dict[str, str]:
             )
         environ[name] = value
     return environ
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line as a shell reads them: `#` begins a comment only before a word.
+
+    Raises:
+        ValueError: A quotation has no end.
+    """
+    if line.startswith("#"):
+        return []
+    found = _BEFORE_COMMENT.match(line)
+    return shlex.split(found[1] if found else line)
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], source: str) -> _Model:

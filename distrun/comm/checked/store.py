@@ -54,7 +54,7 @@ class StoreBoard(Board):
             self._own_keys.append(own)
             if self._wait(theirs, min(_PATIENCE_S, timeout_s)):
                 return None
-            self._store.set(f"call/{number}/{self._rank}", record.decode())
+            self._store.set(f"call/{number}/{self._rank}", record.decode(errors="replace"))
             too_late = any(self._get(f"gave up/{r}") is not None for r in self._others)
             overdue_at = time.monotonic()
             # the others then publish their calls too

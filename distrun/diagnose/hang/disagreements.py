@@ -55,7 +55,7 @@ def _verdict(case: Case, found: Mismatch, prefix: str) -> HangVerdict:
         culprits or everyone,
         is_certain=bool(culprits),
         group=wait.group.desc or wait.group.name,
-        op=wait.calls[found.parts[0][0]].op,
+        op=call.op if (call := wait.calls.get(found.parts[0][0])) else wait.op,
         seq=wait.seq,
         waiting=wait.waiting,
         waited_s=waited_s(wait, case.witnesses),
@@ -66,12 +66,13 @@ def _verdict(case: Case, found: Mismatch, prefix: str) -> HangVerdict:
 
 def _part(case: Case, found: Mismatch, ranks: tuple[int, ...]) -> str:
     """Return `ranks 0,2 called all_reduce (float32 [4]) at train.py:8 (all_reduce)`."""
-    call = found.wait.calls[ranks[0]]
-    tensor = words.tensor(call)
+    call = found.wait.calls.get(ranks[0])  # None: only its count is known
+    tensor = words.tensor(call) if call else ""
     told = f" ({tensor})" if tensor else ""
     if found.arguments:
         told = f" ({found.arguments[ranks[0]]})" if found.arguments[ranks[0]] else ""
-    return f"{case.named(ranks)} called {call.op}{told}{case.callers(found.wait, ranks)}"
+    op = call.op if call else found.wait.op or "it"
+    return f"{case.named(ranks)} called {op}{told}{case.callers(found.wait, ranks)}"
 
 
 def _line(case: Case, found: Mismatch, ranks: tuple[int, ...]) -> dict[str, Any]:

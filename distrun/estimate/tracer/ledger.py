@@ -103,9 +103,10 @@ class Ledger:
             block: nbytes for block, nbytes, _ in self.entries[: self.ready] if nbytes
         }
         gone = {block for block, nbytes, _ in self.entries[: self.ready] if not nbytes}
+        gone |= self.hosted
         for block, nbytes in made.items():
-            if block not in gone | self.hosted:
+            if block not in gone:
                 yield Event(block, nbytes, self.streams.get(block, "main"))
         for block, nbytes, _ in self.entries[self.ready :]:
-            if block not in gone | self.hosted:
+            if block not in gone:
                 yield Event(block, nbytes, self.streams.get(block, "main"))

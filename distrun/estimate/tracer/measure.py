@@ -97,7 +97,14 @@ def _work(recorder: Recorder, steps: Steps, parameters: int) -> Work:
         tokens=tokens or steps.samples,
         samples="tokens" if tokens else "samples",
         collectives=_summed(
-            Collective(call.op, axes(call.group, call.group_size), *call[2:], count, phase)
+            Collective(
+                call.op,
+                axes(call.group, call.group_size),
+                *call[2:],
+                count,
+                phase,
+                recurs=(call, phase) in recorder.recurring,
+            )
             for (call, phase), count in recorder.collectives.items()
             if call.group_size > 1
         ),

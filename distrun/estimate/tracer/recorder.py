@@ -68,6 +68,11 @@ class Recorder(DispatchMode):
         self.matmuls: Counter[tuple[Product, Phase]] = Counter()
         self.attention: Counter[tuple[Attended, Phase]] = Counter()
         self.moved: Counter[Phase] = Counter()
+        self.recurring: set[tuple[Call, Phase]] = set()
+        """Collectives that more than one micro-batch has."""
+        self._first_pass: dict[tuple[Call, Phase], int] = {}
+        self._passes = 0
+        """Backward passes that have begun."""
         self.beside: set[str] = set()
         """Groups along which FSDP or DistributedDataParallel sends weights and gradients."""
         self.sharded = 0
@@ -102,6 +107,8 @@ class Recorder(DispatchMode):
             counter.clear()
         self._looked_up.clear()
         self.beside.clear()
+        self.recurring.clear()
+        self._first_pass.clear()
         self.kernels = self.sharded = 0
         self.ledger.begin = len(self.ledger.entries)
 
@@ -138,6 +145,7 @@ class Recorder(DispatchMode):
 
     def _note_phase(self) -> None:
         if in_backward():
+            self._passes += self.phase != "backward"
             self.phase = "backward"
         elif self.phase == "backward" and not self.inside_schedule:
             self.phase = "optimizer"
@@ -150,6 +158,8 @@ class Recorder(DispatchMode):
         self.kernels += is_kernel and self.phase != "optimizer"
         if (call := call_of(name, func, args, result)) is not None:
             self.collectives[call, self.phase] += 1
+            if self._first_pass.setdefault((call, self.phase), self._passes) != self._passes:
+                self.recurring.add((call, self.phase))
             if name.startswith("c10d::") and call.group not in self.beside and _is_of_wrapper():
                 self.beside.add(call.group)
             self._mark_gathered(name, args)

@@ -96,6 +96,13 @@ def test_without_a_kind_there_are_memory_and_traffic_alone() -> None:
     assert found.found.work.collectives
 
 
+@pytest.mark.parametrize(("recipe", "has"), [("fsdp", True), ("fsdp_tp", False)])
+def test_offload_is_a_remedy_where_the_script_has_the_flag(recipe: str, has: bool) -> None:
+    flags = "--size 8B --seq-len 4096 --precision bfloat16 --batch-size 16"
+    found = estimate(asked(recipe, flags, "1x8:a100-40"))
+    assert any(one.name == "--offload" for one in found.remedies) is has
+
+
 def test_what_does_not_fit_comes_with_remedies_and_their_price() -> None:
     found = estimate(asked("ddp_gpt", "--size 8B --precision bfloat16"))
     assert found.found.memory.verdict == "does not fit"

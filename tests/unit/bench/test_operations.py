@@ -157,7 +157,7 @@ CORRUPTIONS = {
     "scatter": Corruption("scatter", faults.corrupt(1), [(1, 0, 2)]),
     "scatter's root": Corruption("scatter", faults.corrupt(2, where="input"), [(0, 0, 2)]),
     "sendrecv": Corruption("sendrecv", faults.corrupt(0, at=2), [(0, 0, 2)]),
-    "sendrecv from rank 0": Corruption("sendrecv", faults.corrupt(1, at=2), [(1, 0, 0)]),
+    "sendrecv from rank 0": Corruption("sendrecv", faults.corrupt(1), [(1, 0, 0)]),
     "pingpong's ping": Corruption("pingpong", faults.corrupt(2), [(2, 0, 0)]),
     "pingpong's pong": Corruption("pingpong", faults.corrupt(0, at=2), [(0, 0, 2)]),
 }

@@ -64,6 +64,13 @@ def test_a_slow_node_is_told_from_a_slow_link(
     assert all(s.factor > 2 for s in found)
 
 
+def test_of_a_thousand_nodes_the_slow_one_is_found() -> None:
+    slow = {tuple(sorted((500, n))): 9.0 + n / 1e4 for n in range(1000) if n != 500}
+    links = dict.fromkeys(combinations(range(1000), 2), 1.0) | slow
+    (found,) = pairs.suspects(links, "node")
+    assert found.who == (500,)
+
+
 def test_every_pair_of_ranks_or_nodes_is_measured() -> None:
     def over(nodes: list[int]) -> dict[str, object]:
         def fn(world: World) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from distrun.diagnose import places
 from distrun.diagnose.places import Place, callee_at, grouped, place_of
 
 LIBRARY = os.__file__.replace("os.py", "threading.py")
@@ -49,6 +50,16 @@ def test_what_a_line_calls_is_told_as_it_is_written(
     path = tmp_path / "line.py"
     path.write_text(source + "\n")
     assert callee_at(str(path), 1) == callee
+
+
+def test_a_long_loop_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    nodes_of = places._nodes_of
+    monkeypatch.setattr(places, "_nodes_of", lambda file: read.append(file) or nodes_of(file))
+    script = tmp_path / "loop.py"
+    script.write_text("while True:\n" + "".join(f"    poll({n})\n" for n in range(800)))
+    assert places.in_waiting_loop(str(script), 400)
+    assert len(read) == 1
 
 
 def test_library_frames_above_the_users_line_are_left_out(script: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,19 @@ def test_zero2_gathers_once_a_step_and_zero3_in_each_pass() -> None:
     assert two["all_gather shard"] == pytest.approx(2 * LLAMA_8B.parameters)
     assert three["all_gather shard"] > 7 * two["all_gather shard"]
     assert two["reduce_scatter shard"] == three["reduce_scatter shard"]
+
+
+@pytest.mark.parametrize("layers", [31, 32, 33])
+@pytest.mark.parametrize(
+    ("stage", "recurring"), [(3, {"all_gather"}), (2, set[str]()), (0, set[str]())]
+)
+def test_what_each_micro_batch_sends_is_told_whatever_the_number_of_layers(
+    layers: int, stage: int, recurring: set[str]
+) -> None:
+    layout = Layout(shard=8, stage=stage) if stage else Layout(replicate=8)
+    shape = replace(LLAMA_8B, layers=layers)
+    found = Traffic(Training(shape, layout, Formats(), Step(8192, 1, 4))).collectives()
+    assert {one.op for one in found if one.recurs} == recurring
 
 
 def test_copies_of_hsdp_reduce_only_their_shards() -> None:

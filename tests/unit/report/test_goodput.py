@@ -67,6 +67,11 @@ def test_saving_is_no_training(tmp_path: Path) -> None:
     assert found == {"start": 5.0, "train": 7.0, "save": 2.0, "end": 6.0}
 
 
+def test_ranks_that_save_at_once_take_the_time_of_one(tmp_path: Path) -> None:
+    saves = [step(5, 9.5, rank=rank, save_s=2.0) for rank in range(8)]
+    assert spent(tmp_path, [*STEPS, *saves], [attempt(0.0)])["save"] == 2.0
+
+
 def test_an_attempt_that_logs_nothing_is_a_start(tmp_path: Path) -> None:
     found = spent(tmp_path, [step(n, 14.0 + n, loss=1.0) for n in (1, 2)],
                   [attempt(0.0), attempt(10.0)])  # fmt: skip

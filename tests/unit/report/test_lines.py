@@ -27,6 +27,14 @@ def test_a_loss_that_is_no_number_any_more_is_kept(tmp_path: Path) -> None:
     assert line.finite == [1.0] and math.isnan(line.values[1]) and line.values[2] == math.inf
 
 
+def test_the_last_value_is_of_the_lowest_rank_of_the_last_attempt(tmp_path: Path) -> None:
+    metrics = [step(9, 1.0, rank=rank, loss=8.0 + rank) for rank in range(4)]
+    metrics += [step(12, 7.0, rank=rank, loss=1.5 + rank) for rank in range(3)]
+    numbers = read_numbers(made_run(tmp_path, metrics=metrics), [T0, T0 + 5])
+    assert numbers.last("loss") == 1.5
+    assert numbers.last("accuracy") is None
+
+
 def test_samples_of_machines_are_no_steps(tmp_path: Path) -> None:
     found = read_numbers(made_run(tmp_path, metrics=[sample(2, 1, cpu_percent=5.0)]), [T0])
     assert not found.lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,23 @@ def test_a_script_without_the_settings_of_a_recipe_is_told(tmp_path: Path) -> No
     assert sizes(script) == {}
 
 
+def test_sizes_with_an_annotation_are_read_and_an_expression_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("SIZES: dict = {'tiny': GPTConfig(layers=2)}\n")
+    assert sizes(tmp_path / "train.py") == {"tiny": {"layers": 2}}
+    (tmp_path / "model.py").write_text("N = 2\nSIZES = {'tiny': GPTConfig(layers=N)}\n")
+    with pytest.raises(UsageError, match=r"model\.py, line 2: N in SIZES is not a number"):
+        sizes(tmp_path / "train.py")
+
+
+def test_a_field_of_dataclasses_is_no_flag(tmp_path: Path) -> None:
+    for name in ("fsdp.py", "model.py"):
+        (tmp_path / name).write_text((RECIPES / name).read_text())
+    copy = tmp_path / "fsdp.py"
+    field = "    notes: list = dataclasses.field(default_factory=list)\n"
+    copy.write_text(re.sub(r"(?m)^(class Config\(.*\n)", rf"\1{field}", copy.read_text()))
+    assert "notes" not in read_script(copy).settings
+
+
 def test_flags_are_read_as_the_recipe_would() -> None:
     settings = read_script(RECIPES / "fsdp.py").settings
     words = ["--size=8B", "--batch-size", "64", "--no-reshard", "--offload", "--no-tied"]
@@ -143,6 +161,7 @@ def test_flags_are_read_as_the_recipe_would() -> None:
         (["--batch-size", "0"], "is below 1"),
         (["--recompute", "half"], "is not one of none, selective, full"),
         (["loose"], "has no flag 'loose'"),
+        (["--compile=false"], "--compile takes no value, and 'false' was given"),
         (["-c"], "has no flag '-c'"),
     ],
 )

@@ -95,6 +95,14 @@ def test_the_nearest_pyproject_above_is_read(here: Path, monkeypatch: pytest.Mon
     assert read.job({"script": "x.py"})[0].nodes.max == 1
 
 
+@pytest.mark.parametrize("key", ["node-selector", "node_selector"])
+def test_keys_of_a_table_are_merged_however_they_are_written(here: Path, key: str) -> None:
+    text = f"[tool.distrun.kubernetes]\n{key} = {{a = 'b'}}\n"
+    (here / "pyproject.toml").write_text(text)
+    flags = {"script": "train.py", "kubernetes": {"node_selector": {"c": "d"}}}
+    assert dict(read.job(flags)[0].kubernetes.node_selector) == {"c": "d"}
+
+
 @pytest.mark.parametrize("key", ["nproc-per-node", "nproc_per_node"])
 def test_keys_may_be_written_with_hyphens_or_underscores(here: Path, key: str) -> None:
     job, sources, _ = read.job({"script": "train.py"}, toml(here / "c.toml", f"{key} = 2"))
@@ -304,6 +312,12 @@ def test_a_header_gives_strategy_ranks_and_constraints(here: Path, text: str) ->
     assert (header.strategy, header.nproc_per_node) == ("fsdp", 3)
     assert header.constraints.world_size.broken_by(3) == "a multiple of 2"
     assert header.constraints.strategy == ("ddp", "fsdp")
+
+
+def test_a_comment_in_a_header_is_one(here: Path) -> None:
+    commented = HEADER.replace("# [tool.distrun]", "# # a comment\n#\n# [tool.distrun]", 1)
+    assert commented != HEADER
+    assert header_of(here, commented) == header_of(here, HEADER)
 
 
 @pytest.mark.parametrize(
