@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "train": {"comm", "dcp"},
     "dcp": set(),
     "comm": set(),
-    "bench": {"comm"},
+    "bench": {"comm", "probe.cgroup"},
     "testing": {"comm", "agent"},
 }
 """Room -> the rooms, or modules of rooms, that it may import beside itself and the vestibule."""

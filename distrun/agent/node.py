@@ -176,7 +176,7 @@ class Node:
     def _on_commands(self) -> None:
         commands = self._channel.commands()
         if commands is None:
-            self._on_orphaned("the supervisor closed its connection")
+            self._on_orphaned("its connection to the supervisor was closed")
             return
         self._to_obey += commands
         self._obey()

@@ -7,7 +7,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -78,8 +78,9 @@ class ReceivedFile:
             except FileNotFoundError:
                 if not make:
                     return
-                path.mkdir()
-                continue
+                with suppress(FileExistsError):  # another host shares the directory, and was first
+                    path.mkdir()
+                found = path.lstat()
             if not stat.S_ISDIR(found.st_mode):
                 what = "a link" if stat.S_ISLNK(found.st_mode) else "a file"
                 shown = str(path.relative_to(self._root))

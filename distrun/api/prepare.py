@@ -113,6 +113,7 @@ def prepare(
         )
     script = require_script(job)
     require_usable_runs_dir(job.runs_dir)
+    secrets = read.env_file(job.env_file) if job.env_file else {}
     if ask and job.on == "slurm" and not os.environ.get("SLURM_JOB_ID"):
         raise UsageError(
             "--on slurm: there is no Slurm job around", "`distrun launch --on slurm` submits one"
@@ -121,9 +122,8 @@ def prepare(
     if by_platform:
         job, sources, own = foreign.applied(job, sources, os.environ)
     if own is None or not own.by_head or not ask:
-        return _planned(
-            job, sources, header, script, _site(job, script, own, ask=ask, tell=tell), tell
-        )
+        found = _site(job, script, own, ask=ask, tell=tell)
+        return _planned(job, sources, header, script, found, secrets, tell)
     if own.rank > 0:
         raise UsageError(
             f"this is node {own.rank} of {own.count}, and node 0 supervises all of them",
@@ -132,7 +132,8 @@ def prepare(
     head = Head(own, job, tell)
     try:
         found = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)
-        return replace(_planned(job, sources, header, script, found, tell), head=head)
+        prepared = _planned(job, sources, header, script, found, secrets, tell)
+        return replace(prepared, head=head)
     except BaseException as error:
         head.end(error.exit_code if isinstance(error, DistrunError) else ExitCode.INTERNAL)
         raise
@@ -144,6 +145,7 @@ def _planned(
     header: Header,
     script: Script,
     found: Site,
+    secrets: Mapping[str, str],
     tell: Tell,
 ) -> Prepared:
     """Check the job against its machines, and plan."""
@@ -166,7 +168,7 @@ def _planned(
         run_id=submitted.run.run_id
         if submitted
         else run_name(Program(job.script, module=job.module).name, *directory.new_stamp()),
-        secret_env=read.env_file(job.env_file) if job.env_file else {},
+        secret_env=secrets,
         workdir=str(workdir_of(job)),
         # If the user names the start method, a mere suspicion is ignored.
         cold_reason=script.cold_reason or ("" if "start_method" in sources else script.suspicion),

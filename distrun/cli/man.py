@@ -26,7 +26,7 @@ _EXIT_CODES = {
 
 
 _GROUPS = {"launch": LAUNCH, "check": CHECK, "bench-comm": BENCH}
-_WIDTH = 78
+_WIDTH = 70
 
 
 def page() -> str:

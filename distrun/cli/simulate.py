@@ -22,8 +22,8 @@ def simulate(
 ) -> None:
     """Run the launcher at scale on this machine, over agents that do nothing.
 
-    The nodes meet at torch's store; then a real supervisor joins, starts, watches and stops as many
-    as are asked for. No script is run.
+    The nodes meet at torch's store. Then a real supervisor joins, starts,
+    watches and stops as many as are asked for. No script is run.
     """
     from distrun.api.simulate import FAULTS
     from distrun.api.simulate import simulate as run

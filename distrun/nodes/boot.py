@@ -57,7 +57,12 @@ def line_for_sh(
     boot = _BOOT
     if bootstrap:
         boot, words = _BOOT_OF_PACKAGE, json.dumps([module, list(arguments)])
-    found = f"P={shlex.quote(python or sys.executable)}"
+    found = f"P={_quoted(python or sys.executable)}"
     if not python:
         found += '; test -x "$P" || P=python3'
     return f'{found}; exec "$P" -c {shlex.quote(boot)} {shlex.quote(words)}'
+
+
+def _quoted(path: str) -> str:
+    """Return a path as a word of sh; a `~` that no shell has replaced is the home there."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)

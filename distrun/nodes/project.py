@@ -13,6 +13,8 @@ from distrun.errors import MachineError, UsageError
 
 _LEFT_OUT = {"__pycache__", ".venv", "venv", ".git", ".hg", "node_modules", "runs"}
 """Directories that are not sent if git does not say what belongs to the project."""
+_RUNS = "runs/"
+"""Records of launches, also of those that were told another directory."""
 MOST_NBYTES = 100_000_000
 """Larger files are not sent, unless git tracks them: they are checkpoints and data."""
 _MOST_FILES = 50_000
@@ -150,7 +152,7 @@ def _described(
     left_out: list[str] = []
     for name, tracked in names:
         path = root / name
-        if path.is_relative_to(runs_dir) and not tracked:
+        if not tracked and (path.is_relative_to(runs_dir) or name.startswith(_RUNS)):
             continue
         if (file := _file(root, name)) is None:
             continue

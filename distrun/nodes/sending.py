@@ -28,6 +28,15 @@ _END_LIMIT_S = 2.0
 class SendingFailed(Exception):
     """Why a machine did not get the project, as a sentence."""
 
+    of_the_way = False
+    """Whether the sentence is of ssh, or of the shell there, and not of the receiver."""
+
+
+class Unreached(SendingFailed):
+    """The machine was not reached, or the receiver did not start there."""
+
+    of_the_way = True
+
 
 @dataclass(frozen=True)
 class Target:
@@ -55,6 +64,8 @@ class Sent:
     here: bool = False
     """Its directory there is the one here."""
     problem: str = ""
+    of_the_way: bool = False
+    """Whether the problem is that the machine was not reached."""
 
 
 def send_project(
@@ -88,7 +99,7 @@ def _sent(target: Target, project: Project, workdir: str, stop: threading.Event)
     try:
         return receiver.take(project, workdir)
     except SendingFailed as why:
-        return Sent(target, problem=str(why))
+        return Sent(target, problem=str(why), of_the_way=why.of_the_way)
     finally:
         receiver.close()
 
@@ -209,7 +220,7 @@ class _Receiver:
         if talk.messages_fd in ready:
             found = talk.read()
             if found is None:
-                raise SendingFailed(self._why_gone())
+                raise Unreached(self._why_gone())
             self._answers += [message for message, _ in found]
         if talk.silence.lost:
             raise SendingFailed(f"no answer within {LOST_AFTER_S:g} s")

@@ -139,7 +139,7 @@ def _nproc(draft: Draft, nnodes: int, gpus: Sequence[list[str] | None]) -> int:
     if max(counts) > nproc:
         each = zip(draft.site.machines, counts, strict=True)
         most = ", ".join(f"{machine.host} {count}" for machine, count in each)
-        draft.note(f"{nproc} ranks on each node, as the smallest has: {most}")
+        draft.note(f"{nproc} rank{'s' * (nproc != 1)} on each node, as the smallest has: {most}")
         draft.choose("--nproc-per-node", nproc, "detected", "as the smallest node has")
     return nproc
 

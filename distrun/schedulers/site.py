@@ -90,15 +90,15 @@ def asked(
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, chosen, tell)
+        known = {
+            node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
+        }
         if project is not None:
             reached = [wanted[node.name] for node in nodes]
             sync(project, reached, chosen, str(workdir), tell)
         port = _port(job, machines, nodes[0].name)
         if job.check is not False and script.path is not None and not job.no_python:
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
-        known = {
-            node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
-        }
         nodes = list(machines.connected(nodes, known))
         addresses = _routes(nodes, wanted)
     found = [_machine(job, node, wanted[node.name], addresses[node.name], chosen) for node in nodes]

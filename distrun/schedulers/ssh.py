@@ -11,7 +11,11 @@ from distrun.nodes.boot import line_for_sh
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
 
-_SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
+_SSH = (
+    *("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"),
+    # A user's tunnel can be opened once, and there are several connections; their command is ours.
+    *("-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"),
+)
 _CURES = (
     ("Permission denied", "`ssh-copy-id {host}`, or `ssh-add` the key: no password is asked for"),
     (
@@ -19,7 +23,10 @@ _CURES = (
         "`ssh {host}` once shows its key and asks whether to trust it; a changed one has to be"
         " removed first: `ssh-keygen -R {host}`",
     ),
-    ("Connection refused", "is sshd running on {host}? user@{host}:PORT names another port"),
+    (
+        "Connection refused",
+        "is sshd running on {host}? HOST:PORT names another port, or [ADDRESS]:PORT of IPv6",
+    ),
     ("Could not resolve hostname", "is {host} spelt right? `ssh {host}` has to work"),
     ("No route to host", "is {host} switched on, and in this network?"),
     ("Network is unreachable", "this machine has no way to the network of {host}"),

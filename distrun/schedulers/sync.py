@@ -54,7 +54,9 @@ def sync(
     if failed:
         each = "; ".join(f"{sent.target.name}: {sent.problem}" for sent in failed[:_MOST_LINES])
         first = failed[0]
-        advice = chosen.cure(targets[first.target].target, first.problem)
+        advice = ""
+        if first.of_the_way:
+            advice = chosen.cure(targets[first.target].target, first.problem)
         raise MachineError(
             f"the project cannot be sent to {str(project.into)!r} on {each}",
             advice or "--workdir names another directory there",

@@ -126,6 +126,20 @@ class Settings(Frozen):
                 raise ValueError(f"holds {without_secret(name)!r}, which cannot be a variable")
         return env
 
+    @field_validator("runs_dir", "hostfile", "env_file")
+    @classmethod
+    def _is_at_home(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - never raises
+
+    @field_validator("workdir")
+    @classmethod
+    def _has_no_home(cls, path: Path | None) -> Path | None:
+        if path is not None and str(path).startswith("~"):
+            raise Refused(
+                f"{str(path)!r}: whose home is not known", "an absolute path, or one below ."
+            )
+        return path
+
     @field_validator("hostfile")
     @classmethod
     def _is_not_beside_hosts(cls, hostfile: Path | None, info: ValidationInfo) -> Path | None:

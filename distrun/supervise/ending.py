@@ -144,7 +144,7 @@ def _stopped(world: World, stop: Stop) -> Ending:
 
 def _never_began(world: World) -> Ending | None:
     if world.start_error:
-        hint = "see logs/node*/agent.log in the run directory"
+        hint = _of_a_start(world.start_error)
         return Ending("not started", ExitCode.MACHINE, world.start_error, hint)
     if world.missing:
         names = ", ".join(f"{a.host} ({a.stage})" for a in world.missing)
@@ -174,6 +174,15 @@ def _never_began(world: World) -> Ending | None:
             _another_port(world.plan),
         )
     return None
+
+
+def _of_a_start(error: str) -> str:
+    """Return what helps if an agent, or a rank, cannot be started."""
+    if "Argument list too long" in error:
+        return "a variable or an argument is longer than the system allows (128 KiB on Linux)"
+    if error.startswith("the agent cannot"):  # it has left no log
+        return "--workdir names a directory there; --sync makes it, and sends the project"
+    return "see logs/node*/agent.log in the run directory"
 
 
 def _another_port(plan: LaunchPlan) -> str:
@@ -233,11 +242,15 @@ def _node_lost(world: World, verdict: Verdict | None) -> Ending:
         what = "connection to" if agent.elsewhere else "agent of"
         why = agent.why_lost or f"the {what} {agent.host} ended unexpectedly{_last_line(agent)}"
         summary = f"{why}; lost too: {', '.join(others)}" if others else why
-        hint = "was it killed, or the node out of memory? --max-restarts restarts the run"
-        if agent.elsewhere and not agent.why_lost:
-            lost = "was ssh killed, its container killed, or the node switched off?"
-            hint = f"{lost} --max-restarts restarts the run"
-        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict=verdict)
+        lost = "was it killed, or the node out of memory?"
+        if agent.elsewhere and agent.was_silent:
+            lost = "is the node switched off, or its network cut?"
+        elif agent.elsewhere and not agent.why_lost:
+            lost = "was the connection cut, its container killed, or the node switched off?"
+        # Ranks of other nodes were only stopped: what they printed tells nothing of this.
+        told = verdict if verdict and verdict.node in {a.index for a in world.lost} else None
+        hint = f"{lost} --max-restarts restarts the run"
+        return Ending("node lost", ExitCode.NODE_LOST, summary, hint, verdict=told)
     hint = "this is a fault of distrun: please report it with events.jsonl"
     return Ending("failed", ExitCode.INTERNAL, "the run ended without a reason", hint)
 

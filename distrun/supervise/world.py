@@ -93,6 +93,7 @@ class World(Attempt):
         self.tell(
             "rank_ended",
             node=agent.index,
+            host=agent.host,
             rank=end.rank,
             exit_code=end.exit_code,
             victim=end.is_victim,

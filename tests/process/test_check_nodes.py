@@ -111,7 +111,8 @@ def test_no_word_of_a_path_or_of_a_login_becomes_an_option_or_a_command(
     assert (node["problem"], node["software"]["python"][:2]) == ("", "3.")
     sent = Path(environ["FAKE_LOG"]).read_text().splitlines()
     assert sent[:5] == ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
-    assert sent[5:9] == ["-p", "2222", "--", "ada@localhost"]
+    assert sent[5:9] == ["-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]
+    assert sent[9:13] == ["-p", "2222", "--", "ada@localhost"]
     assert not list(tmp_path.rglob("owned")) and not Path("/owned").exists()
 
 

@@ -274,17 +274,19 @@ def _failed(event: Mapping[str, Any]) -> str:
     else:
         code = event["exit_code"]
         what = f"exit code {code}" if code > 0 else f"signal {-code}"
-    return f"rank {event['rank']} on node{event['node']} ended: {what}"
+    host = event.get("host") or f"node{event['node']}"
+    return f"rank {event['rank']} on {host} ended: {what}"
 
 
 def _forwarded(event: Mapping[str, Any]) -> str:
     if not event["deaf"]:
         return ""
-    ranks = ", ".join(map(str, event["deaf"]))
     if event["signal"] == SAVE:
         return ""  # `distrun save` tells who asked
     name = signal.Signals(event["signal"]).name
-    return f"signal {name} was not passed to rank {ranks}: without a handler it would end"
+    deaf = event["deaf"]
+    who, ends = ("ranks", "they") if len(deaf) > 1 else ("rank", "it")
+    return f"signal {name} was not passed to {who} {span(deaf)}: without a handler {ends} would end"
 
 
 def _stays(event: Mapping[str, Any]) -> str:

@@ -136,7 +136,7 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_of_an_elastic_job(
         assert missing.value.message == f"{lost} of 3 nodes cannot be reached: {names}"
         assert told[:2] == [
             "a: not reached: Connection refused",
-            "  is sshd running on a? user@a:PORT names another port",
+            "  is sshd running on a? HOST:PORT names another port, or [ADDRESS]:PORT of IPv6",
         ]
     else:
         assert len(site._reached(wanted, found, PLACES, ssh, told.append)) == kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +120,14 @@ def test_a_quantity_is_a_number(text: str, number: float) -> None:
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         quantity(text)
+
+
+@pytest.mark.parametrize("key", ["node-selector", "node_selector"])
+def test_keys_of_a_table_are_merged_however_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    text = f"[tool.distrun.kubernetes]\n{key} = {{a = 'b'}}\n"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(text)
+    flags = {"script": "train.py", "kubernetes": {"node_selector": {"c": "d"}}}
+    assert dict(read.job(flags)[0].kubernetes.node_selector) == {"c": "d"}

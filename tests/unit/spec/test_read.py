@@ -95,14 +95,6 @@ def test_the_nearest_pyproject_above_is_read(here: Path, monkeypatch: pytest.Mon
     assert read.job({"script": "x.py"})[0].nodes.max == 1
 
 
-@pytest.mark.parametrize("key", ["node-selector", "node_selector"])
-def test_keys_of_a_table_are_merged_however_they_are_written(here: Path, key: str) -> None:
-    text = f"[tool.distrun.kubernetes]\n{key} = {{a = 'b'}}\n"
-    (here / "pyproject.toml").write_text(text)
-    flags = {"script": "train.py", "kubernetes": {"node_selector": {"c": "d"}}}
-    assert dict(read.job(flags)[0].kubernetes.node_selector) == {"c": "d"}
-
-
 @pytest.mark.parametrize("key", ["nproc-per-node", "nproc_per_node"])
 def test_keys_may_be_written_with_hyphens_or_underscores(here: Path, key: str) -> None:
     job, sources, _ = read.job({"script": "train.py"}, toml(here / "c.toml", f"{key} = 2"))

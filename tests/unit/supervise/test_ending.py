@@ -205,7 +205,7 @@ def engine(world: World) -> None:
         (missing, "nodes missing", 4, "1 of 2 nodes did not join within 600 s: node1 (starting)"),
         (unstarted, "ranks not started", 4, "not all ranks started within 600 s: node1"),
         (start_error, "not started", 3, "a rank cannot be started on node1: no room"),
-        (port_taken, "port taken", 3, "--master-port 29500 was taken by another process"),
+        (port_taken, "port taken", 3, "port 29500 was taken by another process"),
         (engine, "node lost", 5, "the agent of node1 failed: DistStoreError: no answer"),
         (lambda _: None, "failed", 70, "the run ended without a reason"),
     ],
