@@ -45,6 +45,24 @@ def test_odd_names_arrive(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("made", ["directory", "link"])
+def test_another_host_of_a_shared_directory_may_make_a_directory_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    mkdir = Path.mkdir
+
+    def beaten(path: Path) -> None:
+        mkdir(path) if made == "directory" else path.symlink_to("/")
+        mkdir(path)
+
+    monkeypatch.setattr(Path, "mkdir", beaten)
+    if made == "directory":
+        received(tmp_path, "a/b/c.py")
+    else:
+        with pytest.raises(Refused, match="'a' is a link there"):
+            received(tmp_path, "a/b/c.py")
+
+
 def test_a_link_arrives_as_a_link_and_takes_the_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     received(tmp_path, "a", link="b/c")

@@ -53,6 +53,8 @@ def settings(**values: Any) -> Settings:
         ("max_restarts", "2", 2),
         ("master_port", "29500", 29500),
         ("runs_dir", "my runs", Path("my runs")),
+        ("runs_dir", "~/runs", Path.home() / "runs"),
+        ("env_file", "~/.env", Path.home() / ".env"),
         ("env", {"A": "b=c", "EMPTY": ""}, {"A": "b=c", "EMPTY": ""}),
     ],
 )
@@ -88,6 +90,7 @@ def test_what_is_typed_is_read(field: str, typed: object, read: object) -> None:
         ("hosts", "a,a", "--hosts: 'a' is named twice"),
         ("hosts", 5, "--hosts: 5 is not a list of hosts"),
         ("hosts", True, "--hosts: True is not a list of hosts"),
+        ("workdir", "~/w", "--workdir: '~/w': whose home is not known"),
         ("time_limit", "soon", "--time-limit 'soon' is not a duration such as 90, 90s, 5m"),
         ("time_limit", "0", "--time-limit '0' is not above 0"),
         ("time_limit", "-1", "--time-limit '-1' is not a duration"),

@@ -112,6 +112,7 @@ def test_a_rank_that_only_lost_its_peer_is_not_the_reason_of_a_lost_node(world: 
     ending = describe(world.it, None)
     assert (ending.outcome, ending.exit_code) == ("node lost", 5)
     assert ending.summary == "the agent of node1 ended unexpectedly; the last line it wrote: Killed"
+    assert ending.verdict is None, "what a rank of a sound node printed tells nothing of it"
 
 
 def test_a_rank_with_a_reason_of_its_own_is_even_if_its_node_is_lost_then(world: Played) -> None:
