@@ -56,6 +56,14 @@ def numbered(data: bytes) -> list[int]:
     return [json.loads(line)["n"] for line in data.splitlines() if line]
 
 
+def all_heard(client: Client) -> list[int]:
+    """Read while there is something to write; return the numbers of the events."""
+    heard = b""
+    while client.observer.flush():
+        heard += client.hears()
+    return numbered(heard + client.hears())
+
+
 def test_commands_come_whole_however_they_arrive(client: Client) -> None:
     os.write(client.commands_fd, b'{"signal": 15}\n{"sig')
     assert client.observer.read_commands() == [{"signal": 15}]
@@ -97,11 +105,7 @@ def test_a_client_that_does_not_read_holds_nothing_up_and_hears_all_of_it_later(
     for n in range(MANY):
         client.observer.tell({**event, "n": n})
     assert client.observer.flush(), "it wants to be called again"
-    heard = b""
-    while client.observer.flush():
-        heard += client.hears()
-    heard += client.hears()
-    assert numbered(heard) == list(range(MANY))
+    assert all_heard(client) == list(range(MANY))
 
 
 def test_beyond_a_limit_events_are_dropped_but_never_the_end(
@@ -111,10 +115,7 @@ def test_beyond_a_limit_events_are_dropped_but_never_the_end(
     for n in range(MANY):
         client.observer.tell({"event": "notice", "text": "x" * 100, "n": n})
     client.observer.tell({"event": "ended", "n": MANY})
-    heard = b""
-    while client.observer.flush():
-        heard += client.hears()
-    found = numbered(heard + client.hears())
+    found = all_heard(client)
     assert found[-1] == MANY
     assert found[:-1] == list(range(len(found) - 1)) and 10 < len(found) < MANY // 2
 
@@ -126,10 +127,7 @@ def test_numbers_are_dropped_before_what_happens(
     for n in range(MANY):
         client.observer.tell({"event": "metrics", "text": "x" * 1000, "n": n})
     client.observer.tell({"event": "node_lost", "n": MANY})
-    heard = b""
-    while client.observer.flush():
-        heard += client.hears()
-    found = numbered(heard + client.hears())
+    found = all_heard(client)
     assert found[-1] == MANY and len(found) < MANY
 
 
