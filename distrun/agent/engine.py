@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> tuple[LaunchConfig, list[str]]:
 def arguments_of(order: Mapping[str, Any]) -> list[str]:
     """Return torchrun's arguments; a program of distrun's is the one of this machine."""
     arguments = list[str](order["arguments"])
-    if own := order["own_program"]:
+    if own := order.get("own_program"):
         arguments[arguments.index("--") + 1] = own_path(own)
     return arguments
 

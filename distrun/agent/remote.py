@@ -63,7 +63,7 @@ def _start(
     }
     environ = env.scrubbed(dict(os.environ)) | order["environ"]
     words: list[str] | None = order["words"]
-    if words and order["own_program"]:
+    if words and order.get("own_program"):
         words = [own_path(order["own_program"]), *words[1:]]
     argv, environ = agent_command(words, environ, order["tag"], own)
     adopt_orphans()

@@ -170,7 +170,7 @@ def _never_began(world: World) -> Ending | None:
         return Ending(
             "port taken",
             ExitCode.MACHINE,
-            f"port {world.plan.master_port} was taken by another process",
+            f"{_port_of(world.plan)} was taken by another process",
             _another_port(world.plan),
         )
     return None
@@ -183,6 +183,10 @@ def _of_a_start(error: str) -> str:
     if error.startswith("the agent cannot"):  # it has left no log
         return "--workdir names a directory there; --sync makes it, and sends the project"
     return "see logs/node*/agent.log in the run directory"
+
+
+def _port_of(plan: LaunchPlan) -> str:
+    return f"{'--master-port' if plan.master_port_is_users else 'port'} {plan.master_port}"
 
 
 def _another_port(plan: LaunchPlan) -> str:

@@ -208,7 +208,7 @@ TRAIN = (
     ),
     Patch(
         "train/metrics.py",
-        '"time": round(time.time(), 3)',
+        '"time": round(time.time(), 6)',
         '"time": round(1000 * time.time())',
         "wrong unit",
         "The time left in the status line is a thousand times too long.",
