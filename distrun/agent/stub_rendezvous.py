@@ -69,7 +69,6 @@ def main() -> None:
     """Run the nodes that the command line names, and print how long they took."""
     nnodes, nproc_per_node = map(int, sys.argv[1:])
     raise_descriptor_limit()
-    raise_descriptor_limit()
     port = free_port(_HOST)
     nodes = [Node(rank, nnodes, nproc_per_node, port) for rank in range(nnodes)]
     began = time.monotonic()

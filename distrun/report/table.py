@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from distrun.report.lines import is_number, number, records, with_attempts
+from distrun.report.lines import number, records, with_attempts
 from distrun.runs.directory import METRICS_FIELDS, RunDirectory
+from distrun.runs.record import is_int
 
 KEYS = ("kind", "node", "rank", "attempt", "step", "time")
 """The first columns. `kind` is `step`, or `system` for a sample of a machine."""
@@ -43,7 +44,7 @@ def rows_of(run: RunDirectory, attempts: list[float]) -> Iterator[dict[str, Any]
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for attempt, record in with_attempts(records(run.metrics), attempts):
         own = {key: record.get(key) for key in ("node", "rank", "step", "time")}
-        if not all(value is None or is_number(value) for value in own.values()):
+        if not all(own[key] is None or is_int(own[key]) for key in ("node", "rank", "step")):
             continue
         row = {**own, "kind": "system" if "system" in record else "step", "attempt": attempt + 1}
         # A call with many values is several records, between which those of other ranks may come.

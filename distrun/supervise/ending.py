@@ -181,7 +181,9 @@ def _of_a_start(error: str) -> str:
     if "Argument list too long" in error:
         return "a variable or an argument is longer than the system allows (128 KiB on Linux)"
     if error.startswith("the agent cannot"):  # it has left no log
-        return "--workdir names a directory there; --sync makes it, and sends the project"
+        is_of_workdir = error.endswith(("No such file or directory", "Not a directory", "denied"))
+        hint = "--workdir names a directory there; --sync makes it, and sends the project"
+        return hint if is_of_workdir else ""
     return "see logs/node*/agent.log in the run directory"
 
 

@@ -46,21 +46,9 @@ def test_bench_comm_measures_over_the_hosts_and_names_them(hosts: Hosts, command
 
 def test_bench_comm_measures_on_a_host_without_distrun(hosts: Hosts, command: Command) -> None:
     plain = hosts.plain()
-    small = (
-        "-b",
-        "8",
-        "-e",
-        "8",
-        "-n",
-        "2",
-        "--nproc-per-node",
-        "1",
-        "--workdir",
-        "/tmp",
-        "--json",
-    )
-    words = (*small, "--bootstrap", "--python", sys.executable)
-    done = command("bench-comm", *words, on=f"n01,{plain}")
+    small = ("-b", "8", "-e", "8", "-n", "2", "--nproc-per-node", "1")
+    place = ("--workdir", "/tmp", "--bootstrap", "--python", sys.executable)
+    done = command("bench-comm", *small, *place, "--json", on=f"n01,{plain}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nnodes"] == 2
     nothing_is_left(hosts)

@@ -63,12 +63,24 @@ def test_a_rank_that_left_by_itself_keeps_its_own_ending(
     assert rank.ended_at(9.0) == at
 
 
-@pytest.mark.parametrize("step", [10**400, True, "1"])
-@pytest.mark.parametrize("time_s", [0.5, float("inf"), float("nan"), -1e300])
-def test_a_report_whose_number_is_none_is_dropped(rank: Rank, step: Any, time_s: float) -> None:
+@pytest.mark.parametrize(
+    ("step", "time_s", "is_kept"),
+    [
+        (3, 0.5, True),
+        (10**400, 0.5, False),
+        (True, 0.5, False),
+        ("1", 0.5, False),
+        (3, float("inf"), False),
+        (3, float("nan"), False),
+        (3, -1e300, False),
+    ],
+)
+def test_a_report_whose_number_is_beyond_any_step_or_time_is_dropped(
+    rank: Rank, step: Any, time_s: float, is_kept: bool
+) -> None:
     told = {"report": "milestone", "what": "saved", "step": step, "time_s": time_s}
     os.write(rank._report_write, (json.dumps(told) + "\n").encode())
-    assert rank.read_reports() == []
+    assert rank.read_reports() == [told] * is_kept
 
 
 def test_what_a_rank_says_after_it_was_told_to_stop_does_not_count(rank: Rank) -> None:
