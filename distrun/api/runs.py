@@ -120,6 +120,8 @@ def _events(
         ended = ended_event(run, verdict(run))
         is_told = last.get("event") == "ended" and last.get("outcome") == ended["outcome"]
         yield last if is_told else ended
+    elif follow and last.get("event") != "ended" and _read(run).ended_at is not None:
+        yield ended_event(run, verdict(run))  # a full disk has no event of it
 
 
 class Jobs:

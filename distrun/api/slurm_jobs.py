@@ -82,7 +82,7 @@ def ended_event(run: RunDirectory, verdict: dict[str, Any] | None) -> dict[str, 
     """Return the last event of a run from its record."""
     found = record.read(run)
     ended_at = found.ended_at or time.time()
-    kept = ("outcome", "summary", "hint", "attempts")
+    kept = ("outcome", "summary", "hint", "where", "attempts")
     return {
         "event": "ended",
         "time": ended_at,

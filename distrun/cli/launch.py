@@ -285,14 +285,18 @@ def _prepare(asked: Asked, tell: Callable[[str], None], only_printed: bool) -> P
     from distrun.api.launch import prepare
 
     with refusals_recorded():
-        return prepare(
-            asked.job,
-            asked.sources,
-            asked.header,
-            ask=not only_printed,
-            by_platform=True,
-            tell=tell,
-        )
+        try:
+            return prepare(
+                asked.job,
+                asked.sources,
+                asked.header,
+                ask=not only_printed,
+                by_platform=True,
+                tell=tell,
+            )
+        except KeyboardInterrupt:
+            tell("interrupted: no rank was started")
+            raise
 
 
 def _refuse_both(option: str, given: object, others: Mapping[str, object]) -> None:

@@ -45,6 +45,8 @@ class Holdings:
         if self.in_buckets:
             reduced = units.total("count") - units.total("experts")
             self._tape.take("gradients", formats.gradients * reduced)
+        if formats.doubles_gradients and formats.compiled and not layout.fully_sharded:
+            self._tape.take("gradients", formats.gradients * units.total("count"))
         for unit in () if layout.offload else units.all:
             self._tape.take("parameters", formats.weights * unit.own)
             if layout.stage != 1:

@@ -139,6 +139,7 @@ class Formats:
         loss_in_place: The softmax, and its gradient, overwrite the logits.
         other_nbytes: What no part of this accounts for, in bytes: without a pipeline, and with one.
         syncs_always: Gradients are reduced in each micro-batch, not in the last alone.
+        doubles_gradients: A compiled model without FSDP holds its gradients twice.
     """
 
     weights: int = 4
@@ -173,6 +174,7 @@ class Formats:
     loss_in_place: bool = False
     other_nbytes: tuple[int, int] = (0, 0)
     syncs_always: bool = False
+    doubles_gradients: bool = False
     agrees: bool = False
 
 

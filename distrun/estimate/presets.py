@@ -66,6 +66,7 @@ PRESETS: dict[str, tuple[str, Formats]] = {
             root_stays=False,
             embedding_cut=False,
             loss_parallel=False,
+            doubles_gradients=True,  # so two of three published rows; the third, 1.5 times
         ),
     ),
     "llm-foundry": (

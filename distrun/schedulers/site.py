@@ -13,7 +13,7 @@ from distrun.nodes.machines import OtherMachines
 from distrun.nodes.project import Project
 from distrun.nodes.reach import addresses_of, interface_of
 from distrun.plan.site import Machine, Site
-from distrun.probe.host import LOOPBACK, resolve
+from distrun.probe.host import LOOPBACK, LOOPBACK_INTERFACE, resolve
 from distrun.probe.node import read_node
 from distrun.probe.nvml import LAUNCH_DEADLINE_S
 from distrun.probe.script import Script, sha256_of
@@ -78,7 +78,7 @@ def asked(
         nodes_of: Gives the nodes; None: the scheduler that the job names or that fits.
 
     Raises:
-        UsageError: The settings do not fit their scheduler.
+        UsageError: The settings do not fit their scheduler, or two hosts are one machine.
         NodesMissing: Nodes cannot be reached, or cannot reach one another.
         MachineError: The scheduler gives no nodes, or the script differs.
     """
@@ -90,6 +90,8 @@ def asked(
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, chosen, tell)
+        if name_of(job) == "ssh":  # Slurm, or who starts nodes by hand, may mean it
+            _require_different(nodes)
         known = {
             node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
         }
@@ -170,6 +172,24 @@ def _reached(
     for node in missing:
         tell(f"{node.name} is left out: {node.problem}")
     return present
+
+
+def _require_different(nodes: Sequence[Node]) -> None:
+    """Refuse two names of one machine: its processors and GPUs would be used twice.
+
+    Raises:
+        UsageError: There are two.
+    """
+    known: dict[tuple[str, frozenset[str]], str] = {}
+    for node in nodes:
+        nics = [nic for nic in node.host.nics if nic.name != LOOPBACK_INTERFACE]
+        own = frozenset(a for nic in nics for a in (*nic.addresses, *nic.ipv6_addresses))
+        first = known.setdefault((node.host.hostname, own), node.name)
+        if own and first != node.name:
+            raise UsageError(
+                f"{first} and {node.name} are one machine: {node.host.hostname!r}",
+                "leave one of them out; without --hosts, --nodes emulates nodes on this machine",
+            )
 
 
 def _tell_missing(

@@ -346,9 +346,13 @@ class Supervisor:
     # --- events ----------------------------------------------------------------------
 
     def _tell(self, name: str, **fields: Any) -> None:
+        self._observer.tell(self._written(name, fields))
+
+    def _written(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an event to the file of events, and return it."""
         event = {"event": name, "time": round(time.time(), 3), **fields}
         self._events.write_json(event)
-        self._observer.tell(event)
+        return event
 
     def _complain(self, message: str) -> None:
         self._observer.tell({"event": "notice", "time": round(time.time(), 3), "message": message})
@@ -366,29 +370,16 @@ class Supervisor:
             times = "once" if hangs == 1 else f"{hangs} times"
             self._tell("notice", message=f"the ranks hung {times}; --on-hang stop ends such a run")
         write_evidence(self._run, self._world, ending, self._complain)
+        told: dict[str, Any] = {
+            name: getattr(ending, name)
+            for name in ("outcome", "exit_code", "summary", "hint", "where")
+        }
         duration_s = round(time.monotonic() - self._started_at, 1)
-        self._write_record(
-            record.ended(
-                self._record,
-                ending.outcome,
-                ending.exit_code,
-                attempts,
-                summary=ending.summary,
-                hint=ending.hint,
-                where=ending.where,
-            )
-        )
-        self._tell(
-            "ended",
-            outcome=ending.outcome,
-            exit_code=ending.exit_code,
-            summary=ending.summary,
-            hint=ending.hint,
-            where=ending.where,
-            duration_s=duration_s,
-            attempts=attempts,
-            verdict=ending.verdict_json(),
-        )
+        # who follows the file of events stops at a record that is over: the event comes first
+        more = {"duration_s": duration_s, "attempts": attempts, "verdict": ending.verdict_json()}
+        event = self._written("ended", {**told, **more})
+        self._write_record(record.ended(self._record, attempts=attempts, **told))
+        self._observer.tell(event)
         self._beat.end()
         self._observer.flush_for(_FAREWELL_S)
         self._metrics.close()

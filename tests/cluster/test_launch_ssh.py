@@ -76,6 +76,15 @@ def test_a_host_without_python_says_so(hosts: Hosts, tmp_path: Path) -> None:
     assert "--python names one" in launch.printed
 
 
+def test_two_names_of_one_host_are_refused(hosts: Hosts, tmp_path: Path) -> None:
+    words = ("--hosts", "n01,n01-6", "--nproc-per-node", "1", "train.py", "end")
+    with launched(hosts, tmp_path, *words) as launch:
+        assert launch.ends() == 2, launch.printed
+    assert "n01 and n01-6 are one machine: 'n01'" in launch.printed
+    assert not (tmp_path / "runs").exists()
+    nothing_is_left(hosts)
+
+
 def kill_client(launch_pid: int, name: str, signum: int) -> None:
     """Send a signal to the ssh client of a node's agent."""
     for pid in descendants(launch_pid):

@@ -95,23 +95,30 @@ def cluster(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluste
     return Cluster(lab, directory)
 
 
-def test_two_pods_train_to_the_loss_of_the_local_run(cluster: Cluster, tmp_path: Path) -> None:
-    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1", kubernetes=_SHARED)
-    local = subprocess.run(
-        [
-            *(sys.executable, "-m", "distrun", "launch", "--nodes=2", "--nproc-per-node=1"),
-            *(f"--runs-dir={tmp_path / 'runs'}", "recipes/ddp.py"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+@pytest.fixture(scope="module")
+def losses_of_a_local_run(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of two emulated nodes of this machine."""
+    runs = tmp_path_factory.mktemp("local") / "runs"
+    words = ("launch", "--nodes=2", "--nproc-per-node=1", f"--runs-dir={runs}", "recipes/ddp.py")
+    argv = [sys.executable, "-m", "distrun", *words]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+    losses = _losses(done.stdout)
+    assert len(losses) > 1, done.stdout + done.stderr
+    return losses
+
+
+@pytest.mark.ci_cases(3)
+@pytest.mark.parametrize("kind", ["job", "jobset", "trainjob"])
+def test_two_pods_train_to_the_loss_of_the_local_run(
+    cluster: Cluster, losses_of_a_local_run: list[float], kind: str
+) -> None:
+    table = {**_SHARED, "kind": kind}
+    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1", kubernetes=table)
     assert pods.ends() == [0, 0], pods.output()
     ended = pods.events()[-1]
     assert (ended["event"], ended["outcome"]) == ("ended", "succeeded")
     # a pod has all cores for its rank, emulated nodes share them: sums round differently
-    assert _losses(pods.output()) == pytest.approx(_losses(local.stdout), rel=1e-4)
-    assert len(_losses(local.stdout)) > 1
+    assert _losses(pods.output()) == pytest.approx(losses_of_a_local_run, rel=1e-4)
     assert "accuracy" in pods.output()
 
 

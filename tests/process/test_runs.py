@@ -52,6 +52,32 @@ def test_a_detached_run_is_listed_followed_and_stopped_from_elsewhere(
     assert distrun("stop", name).returncode == 2
 
 
+def test_who_finds_the_end_in_the_record_finds_it_among_the_events(
+    command: list[str], tmp_path: Path
+) -> None:
+    words = ("launch", "--quiet", "--no-python", "--nproc-per-node", "1", "true")
+    with subprocess.Popen([*command, *words], cwd=tmp_path) as launch:
+        wait_until(lambda: list(tmp_path.glob("runs/*/run.json")), 30, "a record")
+        run = only_run(tmp_path)
+        while json.loads((run / "run.json").read_text())["ended_at"] is None:
+            assert launch.poll() is None
+        last = (run / "events.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["event"] == "ended"
+
+
+def test_an_end_that_a_full_disk_kept_no_event_of_is_told_from_the_record(
+    distrun: Run, tmp_path: Path
+) -> None:
+    distrun("launch", "--nproc-per-node", 1, FAULTS, "exit_3", "--rank", 0)
+    run = only_run(tmp_path)
+    events = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(events[-1])["event"] == "ended"
+    (run / "events.jsonl").write_text("".join(events[:-1]))
+    followed = distrun("logs", run.name, "-f")
+    assert followed.returncode == 0
+    assert "exit code 3" in followed.stderr
+
+
 def test_stop_with_force_does_not_wait_for_the_grace(distrun: Run, tmp_path: Path) -> None:
     words = ("--grace", "1h", "--nproc-per-node", 1, FAULTS, "ignore_sigterm", "--rank", 0)
     place = ("--runs-dir", "my runs")

@@ -11,7 +11,7 @@ from distrun.estimate.layout import Layout, Recompute, Step, Training
 from distrun.estimate.presets import preset
 from distrun.estimate.shape import Shape
 from distrun.estimate.units import units_of
-from tests.unit.estimate.published import of_memory, rows
+from tests.unit.estimate.published import LLAMA_8B, of_memory, rows
 
 GIB = 2**30
 LIMITS = {"allocated": 0.03, "reserved": 0.06}
@@ -41,6 +41,18 @@ def test_torchtune_on_one_gpu(recompute: Recompute, chunks: int, gib: float, lim
     formats = replace(preset("torchtune"), chunks=chunks)
     step = Step(4096, 2, recompute=recompute)
     work = formula.work(Training(shape, Layout(), formats, step))
+    assert work.allocated / GIB == pytest.approx(gib, rel=limit)
+
+
+@pytest.mark.parametrize(
+    ("tp", "sequences", "gib", "limit"),
+    [(1, 2, 80.7, 0.055), (2, 4, 57.8, 0.03), (4, 4, 39.4, 0.03)],
+)
+def test_kempnerforge_without_fsdp(tp: int, sequences: int, gib: float, limit: float) -> None:
+    """Compiled as a whole: why gradients are there twice is not known."""
+    formats = preset("kempnerforge", compiled=True)
+    step = Step(4096, sequences, 2, recompute="full")
+    work = formula.work(Training(LLAMA_8B, Layout(tp=tp), formats, step))
     assert work.allocated / GIB == pytest.approx(gib, rel=limit)
 
 
