@@ -114,6 +114,7 @@ def losses(directory: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines if '"loss"' in line]
 
 
+@pytest.mark.long
 def test_nodes_that_dial_in_train_to_the_loss_of_one_machine_and_one_run_has_all(
     nodes: Callable[..., Nodes], distrun: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ _LOOKS = ("distrun stacks", "distrun ps", "distrun logs", "distrun show")
 """Commands without an effect: they are asked again until they answer what the page says."""
 _RUN_NAME = re.compile(r"\b(?=\w*\d)[0-9a-f]{4}\b")
 """The end of the id of a run, by which it can be named."""
+_LONG = ("distrun simulate --nodes 512", "distrun report ")
+"""Blocks that begin with these launch many nodes, or several runs."""
 _BY_HAND = ("python3 -m venv", ". .venv", "pip install", "pip wheel")
 """Set-up, which `.ci/run` does."""
 
@@ -65,6 +67,13 @@ def consoles() -> Iterator[list[Block]]:
             key = (block.project, block.before, next(iter(dialogue)))
             found.setdefault(key, []).append(block)
     yield from found.values()
+
+
+def cases() -> Iterator[object]:
+    """Yield the consoles as cases; those that take long are marked."""
+    for same in consoles():
+        is_long = next(iter(dialogue_of(same[0]))).startswith(_LONG)
+        yield pytest.param(same, marks=[pytest.mark.long] if is_long else [])
 
 
 def programs() -> list[Block]:
@@ -136,7 +145,7 @@ def answer(command: str, told: set[str], here: Path, environ: Mapping[str, str])
 
 
 @pytest.mark.ci_cases(40)
-@pytest.mark.parametrize("same", list(consoles()), ids=lambda same: str(same[0]))
+@pytest.mark.parametrize("same", list(cases()), ids=lambda same: str(same[0]))
 def test_a_console_block_prints_what_the_page_says(same: list[Block], project: Path) -> None:
     here = prepared(same[0], project)
     names = launched_before(same[0], here)

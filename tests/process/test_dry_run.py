@@ -23,6 +23,7 @@ def last_loss(text: str) -> str:
     return re.findall(r"loss (\d\.\d+)", text)[-1]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(90)
 def test_pasting_the_printed_lines_trains_to_the_same_loss_as_the_command(
     distrun: Run, tmp_path: Path

@@ -120,6 +120,7 @@ def losses(directory: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines if '"loss"' in line]
 
 
+@pytest.mark.long
 def test_two_launches_train_to_the_loss_of_one(
     start: Callable[..., Launched],
     distrun: Run,

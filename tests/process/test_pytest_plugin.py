@@ -199,6 +199,7 @@ def run_pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.long
 @pytest.mark.ci_cases(1)
 @pytest.mark.parametrize("options", [("-n2",), (), ("--import-mode=importlib",)], ids=str)
 def test_a_test_runs_on_every_rank_of_every_world_it_names(

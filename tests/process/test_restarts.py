@@ -23,6 +23,7 @@ def events_of(directory: Path, name: str) -> list[dict[str, object]]:
     return [event for event in map(json.loads, lines) if event["event"] == name]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(20 + 20 * TIMES)
 def test_a_crashed_gloo_world_comes_back_every_time(distrun: Run, tmp_path: Path) -> None:
     result = distrun(

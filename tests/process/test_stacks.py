@@ -114,6 +114,7 @@ def test_a_rank_that_is_no_python_is_said_to_have_no_stacks(
     assert run.process.poll() is None
 
 
+@pytest.mark.long
 def test_a_run_that_is_over_or_whose_supervisor_is_stopped_is_refused(
     hanging: Launched, distrun: Run
 ) -> None:

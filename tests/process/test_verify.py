@@ -169,6 +169,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.long
 def test_fsdp_trains_as_one_rank_and_a_copy_with_a_scaled_gradient_does_not(
     distrun: Run, tmp_path: Path
 ) -> None:

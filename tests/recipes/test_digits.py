@@ -40,6 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]
 # -- training ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_accuracy_is_above_97_percent_and_the_same_for_any_number_of_ranks(
     trained: Callable[..., Finished],
 ) -> None:

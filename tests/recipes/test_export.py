@@ -48,6 +48,7 @@ def by_torch(file: Path, tokens: Tensor) -> Tensor:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "run"), [("m.onnx", by_onnxruntime), ("m.pt2", by_torch)])
 def test_a_program_computes_what_the_model_does_for_any_batch_and_length(
     recipe: Recipe, trained: Path, name: str, run: Callable[[Path, Tensor], Tensor]

@@ -157,6 +157,7 @@ def faulty_cases(ranks: int) -> list[Case]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("warm_ranks")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("ranks", LAYOUTS)

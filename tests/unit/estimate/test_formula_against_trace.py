@@ -109,6 +109,7 @@ QUICK = tuple(
 )
 
 
+@pytest.mark.long
 def test_some_configurations_agree_in_traffic_memory_and_time() -> None:
     for case, answer in answers(QUICK).items():
         traced, told = whole(answer), by_formula(case)

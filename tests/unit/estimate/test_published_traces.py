@@ -44,6 +44,7 @@ def check(row: dict[str, str]) -> None:
     assert abs(error(row)) < BAND
 
 
+@pytest.mark.long
 def test_a_published_row_comes_out() -> None:
     check(ROWS[0])
 
