@@ -28,6 +28,8 @@ _KEPT = "200"
 _LIMIT_NBYTES = 8 << 20
 _READ_NBYTES = 1 << 18
 _BACKLOG = 1024  # all ranks may connect at once
+_KNOWN_WITHIN_S = 10.0
+"""A rank may connect before the agent has read that it was forked."""
 _PEER = struct.Struct("3i")
 
 
@@ -51,6 +53,8 @@ class _Recorder:
     """Requests without an answer."""
     may_send: int = 0
     """How many lines it may send: one a request, or fewer, if it takes some together."""
+    is_rank: bool = False
+    """It was among the live ranks."""
 
 
 class Records:
@@ -94,10 +98,10 @@ class Records:
 
     def ask(self, what: str) -> None:
         """Ask every rank that can be asked; one that has not answered yet is not asked twice."""
+        self._drop_strangers()
+        live = self._pids()
         for pid, recorder in [*self._recorders.items()]:
-            if pid not in self._pids():
-                self._drop(pid)
-            elif what not in recorder.awaited:
+            if pid in live and what not in recorder.awaited:
                 try:
                     recorder.connection.send(f"{what}\n".encode())
                     recorder.awaited.add(what)
@@ -137,10 +141,11 @@ class Records:
             return
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         pid, uid, _ = _PEER.unpack(peer)
-        if uid != os.getuid() or pid not in self._pids():
+        if uid != os.getuid():
             connection.close()
             return
         self._drop(pid)
+        self._drop_strangers()
         connection.setblocking(False)
         self._recorders[pid] = _Recorder(connection, time.monotonic())
         self._selector.register(connection, selectors.EVENT_READ, partial(self._on_answer, pid))
@@ -182,6 +187,15 @@ class Records:
         recorder.awaited -= {asked, RECORD}  # a look has the record too
         self._answers[pid] = answer, time.monotonic()
         return True
+
+    def _drop_strangers(self) -> None:
+        """Drop those that are no rank any more, or have had time to become one."""
+        live, now = self._pids(), time.monotonic()
+        for pid, recorder in [*self._recorders.items()]:
+            if pid in live:
+                recorder.is_rank = True
+            elif recorder.is_rank or now - recorder.connected_at > _KNOWN_WITHIN_S:
+                self._drop(pid)
 
     def _drop(self, pid: int) -> None:
         self._answers.pop(pid, None)  # old, and no sign that its GIL is held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from distrun.diagnose.hang import words
@@ -34,7 +34,8 @@ class Case:
         asked = any(w.process is not None for w in witnesses.values())
         standings = {r: standing(w, nodes_are_asked=asked) for r, w in sorted(witnesses.items())}
         groups = groups_of(witnesses)
-        return Case(witnesses, standings, groups, waits_of(witnesses, groups), idle_s)
+        waits = [_with_seen(w, witnesses, standings) for w in waits_of(witnesses, groups)]
+        return Case(witnesses, standings, groups, waits, idle_s)
 
     @property
     def is_over(self) -> bool:
@@ -98,6 +99,27 @@ class Case:
         if call and call.frames:
             return user_place(call.frames)
         return found.calls if rank in wait.waiting and found.may_wait else None
+
+
+def _with_seen(
+    wait: Wait, witnesses: Mapping[int, Witness], standings: Mapping[int, Standing]
+) -> Wait:
+    """Return a wait in which ranks without a record wait too, if they are seen in its function.
+
+    Not if that leaves nobody to wait for: then they are in another call of it.
+    """
+    seen = [
+        rank
+        for rank in wait.missing
+        if rank in witnesses
+        and witnesses[rank].record is None
+        and standings[rank].kind == "distributed"
+        and standings[rank].function == wait.op
+    ]
+    missing = tuple(rank for rank in wait.missing if rank not in seen)
+    if not seen or not missing:
+        return wait
+    return replace(wait, missing=missing, waiting=tuple(sorted((*wait.waiting, *seen))))
 
 
 def _said_at(ranks: Sequence[int], place: Place | None) -> str:

@@ -179,9 +179,34 @@ def test_a_line_without_an_end_is_given_up(node: Node, monkeypatch: pytest.Monke
     assert not node.records.awaits(LOOK)
 
 
-def test_a_process_that_is_no_rank_is_refused(node: Node) -> None:
+def test_a_rank_that_connects_before_the_agent_knows_of_it_is_asked_later(node: Node) -> None:
     node.live.clear()
-    assert is_cut_off(node.connect())
+    rank = node.connect()
+    node.records.ask(LOOK)
+    assert not node.records.awaits(LOOK)
+    node.live.add(ME)
+    node.records.ask(RECORD)
+    assert rank.recv(100) == b"record\n"
+    node.sends(rank, answer(RECORD, known=True))
+    assert node.records.known(ME).answer == {"known": True}
+
+
+def test_a_process_that_does_not_become_a_rank_is_cut_off(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.live.clear()
+    stranger = node.connect()
+    monkeypatch.setattr(records, "_KNOWN_WITHIN_S", 0.0)
+    node.records.ask(LOOK)
+    assert is_cut_off(stranger)
+
+
+def test_a_process_that_is_no_rank_may_say_nothing(node: Node) -> None:
+    node.live.clear()
+    stranger = node.connect()
+    node.sends(stranger, answer(known=True))
+    assert is_cut_off(stranger)
+    assert node.records.known(ME) == Known()
 
 
 def test_a_rank_that_has_ended_is_not_waited_for(node: Node) -> None:

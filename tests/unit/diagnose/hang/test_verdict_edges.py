@@ -37,6 +37,20 @@ def test_all_ranks_in_the_input_pipeline_are_told_as_such() -> None:
     )
 
 
+def test_a_rank_without_a_record_that_is_seen_in_the_collective_waits_too() -> None:
+    unrecorded = rank(2, has_record=False)
+    culprit = rank(1, PAST, at=IN_LOAD)
+    verdict = explain(job(*waiting(0, 3), unrecorded, culprit), idle_s=IDLE_S)
+    assert (verdict.culprits, verdict.waiting) == ((1,), (0, 2, 3))
+    assert "3 of 4 ranks called it at train.py:88 (all_reduce); rank 1 is at" in verdict.sentence
+
+
+def test_without_a_record_it_is_named_if_nobody_else_is_missing() -> None:
+    verdict = explain(job(*waiting(0, 1, 3), rank(2, has_record=False)), idle_s=IDLE_S)
+    assert verdict.culprits == (2,)
+    assert "waits for rank 2: 3 of 4 ranks called it" in verdict.sentence
+
+
 @pytest.mark.parametrize("known", [{"idle_s": 0.5}, {"state": "R"}])
 def test_a_rank_at_work_is_late_by_seconds_and_no_hang(known: dict[str, Any]) -> None:
     idle_s = None if "state" in known else IDLE_S
