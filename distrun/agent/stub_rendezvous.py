@@ -53,7 +53,8 @@ class Node(threading.Thread):
 
     def run(self) -> None:
         """Meet the others, and learn the number."""
-        store = BoundRendezvous(self._config).next_rendezvous().store
+        # kept by the node: the others may read from the head's when its thread has ended
+        store = self._store = BoundRendezvous(self._config).next_rendezvous().store
         store.set(f"role/{self._rank}", str(self._nproc))
         if self._rank == 0:
             counts = store.multi_get([f"role/{node}" for node in range(self._nnodes)])

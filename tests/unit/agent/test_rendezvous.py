@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from distrun.agent import stub_rendezvous
 from distrun.agent.engine import parse
 from distrun.agent.rendezvous import BoundRendezvous
 from distrun.listen import listen_at
@@ -97,3 +98,13 @@ def test_a_port_that_is_taken_is_named() -> None:
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(OSError, match=r"EADDRNOTAVAIL: cannot listen at 192\.0\.2\.1 port 29500: "):
         rendezvous("192.0.2.1", 29500).next_rendezvous()
+
+
+def test_the_nodes_of_a_simulation_can_read_from_a_head_whose_thread_has_ended() -> None:
+    port = free_port("127.0.0.1")
+    head, other = (stub_rendezvous.Node(rank, 2, 3, port) for rank in (0, 1))
+    head.start()
+    store = BoundRendezvous(other._config).next_rendezvous().store
+    store.set("role/1", "3")
+    head.join(30)
+    assert store.get("ranks/1") == b"3"
