@@ -23,7 +23,7 @@ MEGABYTES = 100
 WORKER = """
 import sys
 line = "step 123456  loss 0.123456  " + "more words " * 7 + chr(10)
-for _ in range(int(sys.argv[1]) * 1_000_000 // len(line)):
+for _ in range(int(sys.argv[1]) * 1_000_000 // len(line) + 1):
     sys.stdout.write(line)
 """
 

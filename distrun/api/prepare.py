@@ -116,7 +116,9 @@ def prepare(
     secrets = read.env_file(job.env_file) if job.env_file else {}
     if ask and job.on == "slurm" and not os.environ.get("SLURM_JOB_ID"):
         raise UsageError(
-            "--on slurm: there is no Slurm job around", "`distrun launch --on slurm` submits one"
+            "--on slurm: there is no Slurm job around",
+            "`distrun launch --on slurm` submits one; for any other command `salloc --nodes N`,"
+            " written before it, asks for one",
         )
     own = None
     if by_platform:

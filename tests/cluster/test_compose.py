@@ -45,6 +45,10 @@ class Project:
         """Kill the container of a service."""
         self._podman("kill", f"{self.name}_{service}_1")
 
+    def exit_code(self, service: str) -> int:
+        """Wait for the end of a container; return its exit code."""
+        return int(self._podman("wait", f"{self.name}_{service}_1").stdout)
+
     def close(self) -> None:
         """Remove its containers, its network and its volumes."""
         subprocess.run(
@@ -75,5 +79,7 @@ def test_a_container_that_is_killed_is_named(project: Project) -> None:
     up = project.up()
     up.until("step 1/")
     project.kill("node1")
-    assert up.ends() == 5, up.printed
+    # podman-compose ends its client of node0 soon after, and may return the end of that
+    assert up.ends() != 0, up.printed
+    assert project.exit_code("node0") == 5, up.printed
     assert "NODE LOST: the connection to node1 ended unexpectedly" in up.printed

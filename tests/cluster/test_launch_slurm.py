@@ -148,3 +148,22 @@ def test_a_node_that_fails_is_named(slurm: Slurm, tmp_path: Path) -> None:
     assert re.search("NODE LOST: .*n2", printed), printed
     assert slurm.job(job)["ExitCode"] == "5:0"
     nothing_is_left(slurm)
+
+
+@pytest.mark.thorough  # the launches of a bench-comm and a verify are those of others
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("bench-comm", "--op", "all_reduce", "-b", "8", "-e", "8", "-n", "2"), '"n2"'),
+        (("verify", "ddp_gpt", "--strategy", "ddp 2", "--steps", "2"), '"ddp 2"'),
+    ],
+    ids=["bench-comm", "verify"],
+)
+def test_a_command_behind_salloc_runs_over_the_nodes_of_its_job(
+    slurm: Slurm, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    argv = ["salloc", "--nodes=2", "--exclusive", "--mem=0", sys.executable, "-m", "distrun"]
+    done = slurm.run(*argv, *words, "--json", cwd=tmp_path, timeout_s=200)
+    assert done.returncode == 0, done.stderr
+    assert told in json.dumps(json.loads(done.stdout)), done.stdout
+    nothing_is_left(slurm)
