@@ -90,7 +90,7 @@ def asked(
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, chosen, tell)
-        if name_of(job) == "ssh":  # Slurm, or who starts nodes by hand, may mean it
+        if job.check is not False and name_of(job) == "ssh":  # Slurm, or a platform, may mean it
             _require_different(nodes)
         known = {
             node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
@@ -188,7 +188,7 @@ def _require_different(nodes: Sequence[Node]) -> None:
         if own and first != node.name:
             raise UsageError(
                 f"{first} and {node.name} are one machine: {node.host.hostname!r}",
-                "leave one of them out; without --hosts, --nodes emulates nodes on this machine",
+                "leave one of them out; --no-check skips this check",
             )
 
 
