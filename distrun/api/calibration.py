@@ -72,22 +72,33 @@ def curves(path: Path, kind: Kind | None) -> tuple[tuple[Curve, ...], str]:
     found = _curves(report)
     if not found:
         raise UsageError(
-            f"--calibrate {path} has no row between ranks that is not noisy",
+            f"--calibrate {path} has no row between ranks",
             "distrun bench-comm --op all -o FILE.json",
         )
     ops = ", ".join(curve.op for curve in found)
-    return found, f"{path.name}: {ops} of {report.world_size} ranks on {report.nnodes} nodes"
+    noisy = sum(row.noisy for row in report.rows)
+    doubt = f"; {noisy} of {len(report.rows)} rows are noisy" if noisy else ""
+    return found, f"{path.name}: {ops} of {report.world_size} ranks on {report.nnodes} nodes{doubt}"
 
 
 def _curves(report: BenchReport) -> tuple[Curve, ...]:
-    """Return for each op the time of each size, of the faster place."""
-    best: dict[str, dict[int, float]] = {}
+    """Return for each op the time of each size, of the faster place.
+
+    A noisy row counts where a size has no other: a median of few is nearer than another size.
+    """
+    best: dict[str, dict[int, tuple[bool, float]]] = {}
     for row in report.rows:
-        if row.nbytes > 0 and not row.noisy:
+        if row.nbytes > 0:
             times = best.setdefault(row.op, {})
-            times[row.nbytes] = min(row.p50_s, times.get(row.nbytes, row.p50_s))
+            told = row.noisy, row.p50_s
+            times[row.nbytes] = min(told, times.get(row.nbytes, told))
     return tuple(
-        Curve(op, report.world_size, report.nnodes, tuple(sorted(times.items())))
+        Curve(
+            op,
+            report.world_size,
+            report.nnodes,
+            tuple((nbytes, time_s) for nbytes, (_, time_s) in sorted(times.items())),
+        )
         for op, times in best.items()
         if report.world_size > 1
     )

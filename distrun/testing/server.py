@@ -6,11 +6,13 @@ writes its outcome to its report pipe.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -48,8 +50,15 @@ class Outcome(NamedTuple):
     failure: RankFailure | None
 
 
-def main(channel_fd: int) -> None:
-    """Fork ranks for the process at the other end of the channel; the forked ranks run on here."""
+def main(channel_fd: int, modules: Sequence[str]) -> None:
+    """Fork ranks for the process at the other end of the channel; the forked ranks run on here.
+
+    Args:
+        channel_fd: The channel.
+        modules: What the ranks have imported, besides torch.
+    """
+    for name in modules:
+        importlib.import_module(name)
     Forkserver(socket.socket(fileno=channel_fd), warm=True).serve()
     report_fd = env.report_fd()
     assert report_fd is not None  # the forkserver has set it

@@ -17,6 +17,8 @@ from distrun.env import TAG
 from distrun.errors import DistrunError
 
 _START_LIMIT_S = 120.0
+_LARGE = ("torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.checkpoint")
+"""The first takes each rank half a second to import. The server has those that its caller has."""
 _PYTHON = os.path.abspath(sys.executable)  # noqa: PTH100 # a link of a venv is not resolved
 """The interpreter's path as the server has it: absolute and without `..`."""
 
@@ -37,9 +39,10 @@ class Server:
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair()
         fd = theirs.fileno()
+        large = [name for name in _LARGE if name in sys.modules]
         program = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
-            f"from distrun.testing.server import main; main({fd})"
+            f"from distrun.testing.server import main; main({fd}, {large!r})"
         )
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(

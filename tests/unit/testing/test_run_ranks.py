@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -372,3 +373,14 @@ def test_a_large_result_comes_whole() -> None:
 def test_a_process_has_no_debugger_and_says_so() -> None:
     with pytest.raises(RanksFailed, match='backend="threads"'):
         run_ranks(lambda world: breakpoint(), 1, "gloo")
+
+
+def test_ranks_are_forked_with_what_takes_long_to_import_if_the_caller_has_it() -> None:
+    program = (
+        "import sys, torch.distributed.tensor\n"
+        "from distrun.testing import run_ranks\n"
+        "print(run_ranks(lambda world: 'torch.distributed.tensor' in sys.modules, 2, 'gloo'))"
+    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[True, True]\n", done.stderr
