@@ -2,6 +2,10 @@
 
 Nothing is pulled. The base and the image are kept in podman's store under names that have the
 hash of all that they are made of, so a later run makes only what has changed.
+
+    python -m tests.cluster.containers
+
+makes them in advance, where podman is.
 """
 
 from __future__ import annotations
@@ -197,3 +201,8 @@ def _one_at_a_time() -> Iterator[None]:
     with _LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__" and not lacking_containers():
+    with tempfile.TemporaryDirectory(prefix="distrun-podman-") as home:
+        image(Podman(Path(home)))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distrun.api.advised import advise, launch_words
+from distrun.api.calibration import curves
 from distrun.api.estimate import Asked, as_json, estimate
 from distrun.errors import UsageError
 from distrun.spec.estimate_script import read_script
@@ -218,6 +219,21 @@ def test_a_slow_measured_curve_makes_the_step_longer(tmp_path: Path) -> None:
     assert plain.found.time and slow.found.time
     assert slow.found.time.hidden > 10 * plain.found.time.hidden
     assert "all_gather of 8 ranks on 1 nodes" in slow.sources["curves"]
+
+
+def test_a_noisy_row_counts_where_its_size_has_no_other_and_is_told(tmp_path: Path) -> None:
+    path = make_report(tmp_path / "b.json", time_s=0.2)
+    report = json.loads(path.read_text())
+    (row,) = report["rows"]
+    report["rows"] = [
+        {**row, "noisy": True, "p50_s": 0.1},  # faster, but its size has a quiet one
+        row,
+        {**row, "noisy": True, "nbytes": 1 << 27, "p50_s": 0.7},
+    ]
+    path.write_text(json.dumps(report))
+    (curve,), told = curves(path, None)
+    assert curve.points == ((1 << 26, 0.2), (1 << 27, 0.7))
+    assert told.endswith("2 of 3 rows are noisy")
 
 
 def test_a_report_of_other_hardware_is_refused(tmp_path: Path) -> None:
