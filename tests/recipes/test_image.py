@@ -174,11 +174,11 @@ CLASSES = ("red apples", "green; $(pears)", "blue\nones")
 def photos(tmp_path: Path) -> Path:
     """Images of three classes with names that no shell likes, of several sizes and formats."""
     image = pytest.importorskip("PIL.Image")
-    dice = np.random.default_rng(0)
+    drawn = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(10):
-            pixels = dice.integers(0, 60, (9 + i, 12, 3), dtype=np.uint8)
+            pixels = drawn.integers(0, 60, (9 + i, 12, 3), dtype=np.uint8)
             pixels[..., label] += 180
             file = tmp_path / "photos" / name / f"{i}.{('png', 'JPG', 'ppm')[i % 3]}"
             image.fromarray(pixels).save(file)

@@ -61,7 +61,11 @@ def test_events_are_read_whole_and_torn_ones_are_passed_over(make: Make) -> None
     run = make("r1")
     text = '{"event": "a"}\n{"eve\n[1]\n{"event": 5}\n' + "[" * 100_000 + '\n{"event": "b"}\n{"ev'
     run.events.path.write_text(text)
-    assert [event["event"] for event in runs.events(run, follow=True)] == ["a", "b"]
+    assert [event["event"] for event in runs.events(run, follow=False)] == ["a", "b"]
+    # its record has an end, of which no event was kept
+    followed = list(runs.events(run, follow=True))
+    assert [event["event"] for event in followed] == ["a", "b", "ended"]
+    assert followed[-1]["time"] == record.read(run).ended_at
 
 
 def test_events_that_are_written_until_the_end_are_all_followed(make: Make) -> None:
