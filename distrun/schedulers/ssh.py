@@ -39,6 +39,7 @@ _CURES = (
     ),
     ("not found", "there is no such Python on {host}: --python names one"),
     ("No such file", "there is no such Python on {host}: --python names one"),
+    ("cannot be unpacked in", "make room there on {host}: --bootstrap sends it distrun"),
     ("account is", "the account on {host} may not log in"),
 )
 """Words of ssh, or of the shell there -> what to do (ssh(1), sshd_config(5))."""
