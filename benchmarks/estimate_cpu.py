@@ -67,16 +67,7 @@ def pair(recipe: str, size: tuple[str, int, int], steps: int, curves: Path) -> P
     assert found.time is not None  # the kind is named
     more = ("--steps", str(steps), "--log-every", "1", "--eval-batches", "1", "--no-save")
     with tempfile.TemporaryDirectory(prefix="distrun-bench-") as name:
-        launch = [sys.executable, "-m", "distrun", "launch", "--no-report", "--runs-dir", name]
-        subprocess.run(
-            [*launch, "--nproc-per-node", str(NPROC), *words, *more],
-            cwd=name,
-            env=ENVIRON,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=900,
-        )
+        distrun("launch", "--no-report", "--runs-dir", name, *words, *more, directory=Path(name))
         (run,) = (path for path in Path(name).iterdir() if (path / "run.json").is_file())
         step_s, nbytes = calibration.ran(run).step_s, peak_nbytes(run)
     time, name = found.time, f"{model}, {batch} x {seq_len}"
@@ -87,10 +78,15 @@ def pair(recipe: str, size: tuple[str, int, int], steps: int, curves: Path) -> P
 def measure_gloo(directory: Path) -> Path:
     """Return the report of bench-comm over the ranks."""
     report = directory / "gloo.json"
-    words = ["bench-comm", "--nproc-per-node", str(NPROC), "--op", ",".join(OPS), "-n", "5"]
-    sizes = ("-b", "1M", "-e", "256M", "-f", "4", "-o", str(report))
+    words = ("--op", ",".join(OPS), "-n", "5", "-b", "1M", "-e", "256M", "-f", "4")
+    distrun("bench-comm", *words, "-o", str(report), directory=directory)
+    return report
+
+
+def distrun(command: str, *words: str, directory: Path) -> None:
+    """Run a command of distrun on the ranks, from a directory."""
     subprocess.run(
-        [sys.executable, "-m", "distrun", *words, *sizes],
+        [sys.executable, "-m", "distrun", command, "--nproc-per-node", str(NPROC), *words],
         cwd=directory,
         env=ENVIRON,
         check=True,
@@ -98,7 +94,6 @@ def measure_gloo(directory: Path) -> Path:
         stderr=subprocess.DEVNULL,
         timeout=900,
     )
-    return report
 
 
 def peak_nbytes(run: Path) -> int:
