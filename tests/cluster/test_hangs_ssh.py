@@ -46,6 +46,7 @@ def test_the_rank_that_all_wait_for_is_named_with_its_host_and_all_have_told(
     assert told.returncode == 1 and json.loads(told.stdout)["verdict"] == verdict
 
 
+@pytest.mark.thorough  # a minute of waiting; test_launch_ssh has a cable that is out for 15 s
 def test_a_host_that_does_not_answer_is_told_and_ends_nothing_if_it_comes_back(
     hosts: Hosts, tmp_path: Path
 ) -> None:

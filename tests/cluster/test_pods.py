@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]  # the first one may 
 
 _SHARED = {"volume": ["claim:/data"]}
 """Checkpoints need a directory that all nodes share."""
+_TRAIN = ("recipes/ddp.py", "--steps", "40")
 _SAVES = """
 import signal, sys, time
 import torch, torch.distributed as dist
@@ -99,7 +100,7 @@ def cluster(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluste
 def losses_of_a_local_run(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The losses of two emulated nodes of this machine."""
     runs = tmp_path_factory.mktemp("local") / "runs"
-    words = ("launch", "--nodes=2", "--nproc-per-node=1", f"--runs-dir={runs}", "recipes/ddp.py")
+    words = ("launch", "--nodes=2", "--nproc-per-node=1", f"--runs-dir={runs}", *_TRAIN)
     argv = [sys.executable, "-m", "distrun", *words]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
     losses = _losses(done.stdout)
@@ -113,7 +114,7 @@ def test_two_pods_train_to_the_loss_of_the_local_run(
     cluster: Cluster, losses_of_a_local_run: list[float], kind: str
 ) -> None:
     table = {**_SHARED, "kind": kind}
-    pods = cluster.start("recipes/ddp.py", nodes="2", nproc_per_node="1", kubernetes=table)
+    pods = cluster.start(*_TRAIN, nodes="2", nproc_per_node="1", kubernetes=table)
     assert pods.ends() == [0, 0], pods.output()
     ended = pods.events()[-1]
     assert (ended["event"], ended["outcome"]) == ("ended", "succeeded")

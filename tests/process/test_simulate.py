@@ -12,14 +12,13 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.ci_cases(3)
 @pytest.mark.parametrize(
     ("fault", "code", "says", "measured"),
     [
         ("none", 143, "stopped by SIGTERM", {"joined_s", "started_s", "stopped_s"}),
-        ("killed", 5, "n0003", {"joined_s", "started_s", "named_s", "stopped_s"}),
         ("slow", 4, "1 of 6 nodes did not join within 20 s: n0003", set()),
         ("silent", 5, "n0003: its agent said nothing for 30 s", {"named_s"}),
+        ("killed", 5, "n0003", {"joined_s", "started_s", "named_s", "stopped_s"}),
     ],
 )
 def test_a_fault_of_one_node_is_answered_as_in_a_real_run(
