@@ -30,10 +30,8 @@ __all__ = [
 ]
 
 TRACED = 3
-"""Of those that fit, so many are traced."""
+"""Of those that fit, so many are traced, at once."""
 _PASSES = 3
-_AT_ONCE = 2
-"""Children: each is one thread, and needs some 300 MiB."""
 
 
 def advise(asked: Asked) -> tuple[Estimate, Advice]:
@@ -68,7 +66,7 @@ def checked(found: Estimate, advice: Advice) -> Advice:
         advice: By the formula.
     """
     places = [place for place, row in enumerate(advice.rows) if row.fits][:TRACED]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(TRACED) as pool:  # each child is one thread, of some 300 MiB
         told = pool.map(lambda place: _traced(found, advice.rows[place]), places)
         shown = {place: one for place, one in zip(places, told, strict=True) if one is not None}
     return revised(advice, found.gpus.nproc_per_node, shown)
