@@ -44,13 +44,13 @@ class Pair:
 
     name: str
     nbytes: float
-    """Predicted."""
+    """Predicted, of all tensors."""
     computing_s: float
-    """Predicted: all but the traffic."""
+    """Predicted: a step but for its traffic."""
     traffic_s: float
-    """Predicted."""
+    """Predicted: the traffic of a step."""
     peak_nbytes: float
-    """Measured."""
+    """Measured, of the process."""
     step_s: float
     """Measured."""
 
@@ -66,9 +66,9 @@ def pair(recipe: str, size: tuple[str, int, int], steps: int, curves: Path) -> P
     found = estimate(asked, with_remedies=False).found
     assert found.time is not None  # the kind is named
     more = ("--steps", str(steps), "--log-every", "1", "--eval-batches", "1", "--no-save")
-    with tempfile.TemporaryDirectory(prefix="distrun-bench-") as name:
-        distrun("launch", "--no-report", "--runs-dir", name, *words, *more, directory=Path(name))
-        (run,) = (path for path in Path(name).iterdir() if (path / "run.json").is_file())
+    with tempfile.TemporaryDirectory(prefix="distrun-bench-") as home:
+        distrun("launch", "--no-report", "--runs-dir", home, *words, *more, directory=Path(home))
+        (run,) = (path for path in Path(home).iterdir() if (path / "run.json").is_file())
         step_s, nbytes = calibration.ran(run).step_s, peak_nbytes(run)
     time, name = found.time, f"{model}, {batch} x {seq_len}"
     computing_s, traffic_s = time.compute + time.optimizer, time.hidden + time.exposed

@@ -16,6 +16,11 @@ from distrun.estimate.work import OFFLOADED, Work
 
 _PADDED = 0.02
 """Padding above this is told."""
+_COMPILED = {
+    False: "compiled without FSDP: published rows need 11 to 14 % more memory than this",
+    True: "compiled without FSDP: three published rows need 5 % less to 1 % more memory than this",
+}
+"""By whether gradients are taken to be there twice."""
 
 
 def work(training: Training, stage: int = 0, *, replay: bool = True) -> Work:
@@ -59,13 +64,6 @@ def arithmetic(training: Training, stage: int = 0) -> Work:
 def extreme_stages(training: Training) -> tuple[int, ...]:
     """Return the stages of the pipeline that can need most memory or time."""
     return tuple(dict.fromkeys((0, training.layout.pp - 1)))
-
-
-_COMPILED = {
-    False: "compiled without FSDP: published rows need 11 to 14 % more memory than this",
-    True: "compiled without FSDP: three published rows need 5 % less to 1 % more memory than this",
-}
-"""By whether gradients are taken to be there twice."""
 
 
 def _notes(training: Training, stage: int) -> Iterator[str]:

@@ -17,6 +17,11 @@ _SSH = (
     *("-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"),
 )
 _CURES = (
+    (
+        "cannot be unpacked in",
+        "--bootstrap sends distrun to {host}, into its temporary directory, which needs some MB and"
+        " must be writable",
+    ),
     ("Permission denied", "`ssh-copy-id {host}`, or `ssh-add` the key: no password is asked for"),
     (
         "Host key verification failed",
@@ -39,7 +44,6 @@ _CURES = (
     ),
     ("not found", "there is no such Python on {host}: --python names one"),
     ("No such file", "there is no such Python on {host}: --python names one"),
-    ("cannot be unpacked in", "make room there on {host}: --bootstrap sends it distrun"),
     ("account is", "the account on {host} may not log in"),
 )
 """Words of ssh, or of the shell there -> what to do (ssh(1), sshd_config(5))."""

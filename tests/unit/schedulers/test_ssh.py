@@ -53,3 +53,9 @@ def test_without_hosts_there_is_nothing_to_reach() -> None:
     with pytest.raises(UsageError) as refused:
         places()
     assert refused.value.message == "--on ssh needs hosts"
+
+
+@pytest.mark.parametrize("why", ["No space left on device", "Permission denied"])
+def test_a_temporary_directory_that_takes_nothing_is_no_matter_of_keys(why: str) -> None:
+    cure = ssh.cure("n2", f"distrun cannot be unpacked in /tmp: {why}")
+    assert cure.startswith("--bootstrap sends distrun to n2, into its temporary directory")
