@@ -203,9 +203,10 @@ def kind_of(name: str, own: dict[str, Kind]) -> Kind:
     known = {**KINDS, **own}
     found = known.get(_OTHER_NAMES.get(lower, lower))
     if found is None:
+        near = did_you_mean(lower, [*known, "cpu"])
         raise UsageError(
             f"--gpus: no kind of GPU has the name {name!r}",
-            f"{did_you_mean(lower, [*known, 'cpu'])}; --kinds FILE.toml for one of your own",
+            f"{near}{'' if near.endswith('?') else ';'} --kinds FILE.toml for one of your own",
         )
     return found
 

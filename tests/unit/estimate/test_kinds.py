@@ -59,3 +59,12 @@ def test_the_kind_of_a_device_is_told_by_its_name_and_memory(
 ) -> None:
     found = of_device(device, None if mib is None else mib << 20)
     assert (found.name if found else None) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("h10", "did you mean 'h100'? --kinds"), ("", "; --kinds")]
+)
+def test_the_hint_for_an_unknown_kind_reads_as_sentences(name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        kind_of(name, {})
+    assert hint in refused.value.hint
