@@ -7,6 +7,8 @@ machine. Then anyone who reaches one of them can join as a node.
 from __future__ import annotations
 
 import errno
+import socket
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,9 @@ from distrun.listen import listen_at
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
+
+_CONNECT_LIMIT_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.5
 
 
 class BoundRendezvous(RendezvousHandler):
@@ -55,6 +60,8 @@ class BoundRendezvous(RendezvousHandler):
 
     def _store(self) -> Store:
         is_head = self._node_rank == 0
+        if not is_head:
+            self._wait_for_head()
         return dist.TCPStore(  # type: ignore[attr-defined] # public all the same
             self.address,
             self.port,
@@ -63,6 +70,22 @@ class BoundRendezvous(RendezvousHandler):
             self._timeout,
             master_listen_fd=self._listen() if is_head else None,
         )
+
+    def _wait_for_head(self) -> None:
+        """Wait until the head listens: a store that is refused once pauses for up to 0.75 s."""
+        deadline = time.monotonic() + self._timeout.total_seconds()
+        pause_s = _FIRST_PAUSE_S
+        while time.monotonic() < deadline:
+            try:
+                with socket.create_connection((self.address, self.port), _CONNECT_LIMIT_S) as found:
+                    if found.getsockname() != found.getpeername():  # a free port can meet itself
+                        return
+            except ConnectionRefusedError:
+                pass
+            except OSError:
+                return  # torch tries it longer, and says why it failed
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _listen(self) -> int:
         """Return a listening descriptor, which the store then owns."""
