@@ -17,6 +17,7 @@ import psutil
 
 from distrun.agent import stub as stub_agent
 from distrun.agent.stub import LINE, TICK_S
+from distrun.nodes.handed import Kept
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.runs import directory
 from distrun.runs.record import RunRecord
@@ -96,7 +97,9 @@ class Run:
         self.began = time.monotonic()
         self.run = directory.create(home, plan.run_id)
         record = RunRecord(plan.run_id, "train.py", agents, 1, time.time())
-        self.client: SupervisorClient = start_supervisor(plan, self.run, record, detached=False)
+        self.client: SupervisorClient = start_supervisor(
+            plan, self.run, record, detached=False, agents=Kept()
+        )
         self.events: Iterator[dict[str, Any]] = self.client.events()
 
     def __enter__(self) -> Run:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from distrun.env import TAG, booted
 
 _COLD_AGENT = str(Path(__file__).parent / "agent" / "main.py")
+_FIRST_PROCESS = (
+    "import sys;"
+    "sys.path[:]=[p for p in sys.path if p]+[sys.argv[1]];"  # not the current directory
+    "from distrun.agent.remote import main;"
+    "main()"
+)
 
 
 def own_path(program: str) -> str:
@@ -36,3 +43,13 @@ def agent_command(
         argv = [sys.executable, "-u", *words]
         environ = booted(environ, role="agent", **order)
     return argv, {**environ, TAG: tag}
+
+
+def become_agent() -> NoReturn:
+    """Go on as the first process of a node, `agent.remote`, with the same three streams.
+
+    The program is a new one: nothing of this process is left but its pid, its environment and its
+    working directory. It needs no package beside distrun, so Python starts without site.
+    """
+    here = str(Path(__file__).parents[1])
+    os.execv(sys.executable, [sys.executable, "-S", "-c", _FIRST_PROCESS, here])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 Message = dict[str, Any]
@@ -16,6 +17,8 @@ BEAT = b"\0"
 """Ignored at any place in a stream without raw bytes."""
 BEAT_LINE = b"\n"
 """The same between the messages of a stream with raw bytes."""
+_GREETING = b'{"greeting": "distrun"}'
+"""The first line of a program that was started by a login shell: what comes before is not its."""
 WAITING_FOR_NODES = "waiting for the other nodes"
 """The stage of a node whose rendezvous is not complete."""
 _NOISE_NBYTES = 2048
@@ -25,6 +28,12 @@ _MOST_HEADERS = 256
 def encoded(message: Message) -> bytes:
     """Return a message as its line."""
     return json.dumps(message).encode() + b"\n"
+
+
+def greet(fd: int) -> None:
+    """Write the greeting; it ends a line that a login shell may have begun."""
+    with suppress(OSError):  # nobody reads any more: the end of the commands says so
+        os.write(fd, BEAT_LINE + _GREETING + b"\n")
 
 
 class Lines:
@@ -58,9 +67,13 @@ class Frames:
     """Joins the parts of a stream into messages, and the raw bytes that follow some of them.
 
     Lines that are not messages are passed over: a login shell may print a banner.
+
+    Args:
+        greeted: Pass over every line, JSON too, as far as to the greeting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, greeted: bool = False) -> None:
+        self._waits = greeted
         self.noise = b""
         """The end of what was passed over."""
         self._partial = b""
@@ -90,7 +103,10 @@ class Frames:
             self._partial, at = b"", newline + 1
             if not line:
                 continue
-            if (message := self._message_in(line)) is None:
+            if self._waits and line == _GREETING:
+                self._waits = False
+                continue
+            if self._waits or (message := self._message_in(line)) is None:
                 self.noise = (self.noise + line + b"\n")[-_NOISE_NBYTES:]
                 continue
             nbytes = message.get("nbytes")

@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "estimate": {"spec", "probe.snapshot"},
     "estimate.tracer": {"estimate", "comm", "train"},
     "schedulers": {"plan", "supervise", "runs", "nodes", "probe", "spec"},
-    "supervise": {"plan.model", "diagnose", "runs", "nodes.conversation"},
+    "supervise": {"plan.model", "diagnose", "runs", "nodes.conversation", "nodes.handed"},
     "nodes": {"probe", "spec.snapshot"},
     "plan": {"spec", "probe.host", "probe.snapshot"},
     "checks": {"probe.script", "probe.snapshot"},

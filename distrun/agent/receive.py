@@ -27,14 +27,14 @@ from typing import Any
 from distrun.agent.received_file import ReceivedFile, Refused
 from distrun.identity import directory_id
 from distrun.silence import BEAT_S
-from distrun.wire import BEAT_LINE, Message, encoded
+from distrun.wire import BEAT_LINE, Message, encoded, greet
 
 
 def main() -> None:
     """Receive one project."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda *_: sys.exit(1))  # so that the file in work is removed
-    _write(BEAT_LINE)  # ends a line that a login shell may have begun
+    greet(1)
     threading.Thread(target=_beat, daemon=True).start()
     try:
         answer = _receive()

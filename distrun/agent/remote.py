@@ -19,8 +19,9 @@ from typing import Any
 from distrun import env
 from distrun.agent_start import agent_command, own_path
 from distrun.processes import adopt_orphans, sweep
+from distrun.silence import LOST_AFTER_S
 from distrun.streams import Streams
-from distrun.wire import BEAT_LINE, Message, encoded, first_message
+from distrun.wire import BEAT_LINE, Message, encoded, first_message, greet
 
 _AFTER_CLOSE_S = 8.0
 """How long the agent may take to end its ranks when the connection is closed."""
@@ -30,6 +31,9 @@ _CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 def main() -> None:
     """Read the order, start the agent, and wait."""
+    greet(1)
+    if not select.select([0], [], [], LOST_AFTER_S)[0]:
+        return  # the launcher does not go on, or is no more to be reached
     if (received := first_message(0)) is None:
         return
     order, rest = received

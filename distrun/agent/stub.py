@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[2]))
 
 from distrun.silence import BEAT_S
-from distrun.wire import BEAT_LINE, Lines, Message, encoded, first_message
+from distrun.wire import BEAT_LINE, Lines, Message, encoded, first_message, greet
 
 TICK_S = 0.05
 LINE = b"x" * 79 + b"\n"
@@ -122,6 +122,7 @@ def write(data: bytes) -> None:
 
 def main() -> None:
     """Serve one supervisor."""
+    greet(1)
     if (received := first_message(0)) is not None:
         lines_per_s, seconds, lines_a_frame, nproc = [*sys.argv[1:], "1"][:4]
         numbers = int(lines_per_s), float(seconds), int(lines_a_frame), int(nproc)

@@ -89,7 +89,9 @@ def start(
     )
     if found is not None:
         run_record = found.record_of(run_record)
-    return local.submit(plan, run, run_record, detached=detached, streams=streams)
+    return local.submit(
+        plan, run, run_record, detached=detached, streams=streams, agents=prepared.agents
+    )
 
 
 def _made(runs_dir: Path, run_id: str) -> RunDirectory:

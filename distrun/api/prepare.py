@@ -27,6 +27,7 @@ from distrun.errors import (
     require_supported_system,
 )
 from distrun.frames import is_distrun
+from distrun.nodes.handed import Kept
 from distrun.nodes.project import read_project
 from distrun.plan.layout import make_plan, run_name
 from distrun.plan.model import LaunchPlan, Program
@@ -35,6 +36,7 @@ from distrun.probe.host import port_problem
 from distrun.probe.reading import Unread
 from distrun.probe.runs_disk import runs_dir_problem
 from distrun.probe.script import Script, read_script
+from distrun.probe.snapshot import Node
 from distrun.runs import directory
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
@@ -77,6 +79,8 @@ class Prepared:
     """The run that it is the next attempt of, if it is."""
     head: Head | None = None
     """Ends the nodes that have dialed in, if this is node 0 of such a job."""
+    agents: Kept = field(default_factory=Kept)
+    """Connections to agents that have been started on other machines."""
 
 
 def prepare(
@@ -124,8 +128,9 @@ def prepare(
     if by_platform:
         job, sources, own = foreign.applied(job, sources, os.environ)
     if own is None or not own.by_head or not ask:
-        found = _site(job, script, own, ask=ask, tell=tell)
-        return _planned(job, sources, header, script, found, secrets, tell)
+        return _planned(
+            job, sources, header, script, _site(job, script, own, ask=ask, tell=tell), secrets, tell
+        )
     if own.rank > 0:
         raise UsageError(
             f"this is node {own.rank} of {own.count}, and node 0 supervises all of them",
@@ -133,8 +138,8 @@ def prepare(
         )
     head = Head(own, job, tell)
     try:
-        found = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)
-        prepared = _planned(job, sources, header, script, found, secrets, tell)
+        there = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)
+        prepared = _planned(job, sources, header, script, there, secrets, tell)
         return replace(prepared, head=head)
     except BaseException as error:
         head.end(error.exit_code if isinstance(error, DistrunError) else ExitCode.INTERNAL)
@@ -146,11 +151,28 @@ def _planned(
     sources: Mapping[str, str],
     header: Header,
     script: Script,
+    there: tuple[Site, Kept],
+    secrets: Mapping[str, str],
+    tell: Tell,
+) -> Prepared:
+    """Check the job against its machines, and plan; end the agents there if it cannot be run."""
+    found, agents = there
+    try:
+        return replace(_checked(job, sources, header, script, found, secrets, tell), agents=agents)
+    except BaseException:
+        agents.close()
+        raise
+
+
+def _checked(
+    job: Job,
+    sources: Mapping[str, str],
+    header: Header,
+    script: Script,
     found: Site,
     secrets: Mapping[str, str],
     tell: Tell,
 ) -> Prepared:
-    """Check the job against its machines, and plan."""
     submitted = in_job.submitted()
     if found.emulated:
         for name in _OF_OTHER_MACHINES:
@@ -216,22 +238,28 @@ def workdir_of(job: Job) -> Path:
     return Path(os.path.abspath(job.workdir or "."))  # noqa: PTH100 - keeps links, as the shell does
 
 
-def _site(job: Job, script: Script, own: OwnNode | None, *, ask: bool, tell: Tell) -> Site:
+def _site(
+    job: Job, script: Script, own: OwnNode | None, *, ask: bool, tell: Tell
+) -> tuple[Site, Kept]:
     if own is not None:
         for line in () if ask else own.lines():
             tell(line)
-        return site.own_node(own, job, tell, starts=ask)
+        return site.own_node(own, job, tell, starts=ask), Kept()
     if name_of(job) == "local":
-        return site.here(job)
+        return site.here(job), Kept()
     if not ask:
-        return site.unasked(job)
+        return site.unasked(job), Kept()
     workdir = workdir_of(job)
     project = None
     if job.sync and not (script.path and is_distrun(str(script.path))):
         # A module or a program may be anywhere: the project is the current directory's.
         path = script.path if not (job.module or job.no_python) else None
         project = read_project(path, job.workdir and workdir, job.runs_dir)
-    return site.asked(job, script, workdir, tell, project)
+    return site.asked(job, script, workdir, tell, project, require=_require_torch_there)
+
+
+def _require_torch_there(node: Node) -> None:
+    require_torch(node.software.torch, node.name)
 
 
 def require_usable_runs_dir(runs_dir: Path) -> None:

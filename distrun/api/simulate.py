@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from distrun.errors import MachineError, UsageError
 from distrun.failures import chosen
+from distrun.nodes.handed import Kept
 from distrun.plan.model import LaunchPlan, NodePlan, Program
 from distrun.processes import descriptor_limits
 from distrun.runs import directory
@@ -123,7 +124,9 @@ class _Run:
         run = directory.create(home, plan.run_id)
         record = RunRecord(plan.run_id, "simulated", nnodes, nproc_per_node, time.time())
         self._began = time.monotonic()
-        self._client: SupervisorClient = start_supervisor(plan, run, record, detached=False)
+        self._client: SupervisorClient = start_supervisor(
+            plan, run, record, detached=False, agents=Kept()
+        )
         self._events: Iterator[dict[str, Any]] = self._client.events()
         self._pids: dict[int, int] = {}
         self._ended: dict[str, Any] = {}

@@ -31,15 +31,18 @@ class Conversation:
         commands_fd: Where commands are written; it becomes non-blocking.
         messages_fd: Where messages are read.
         words_fd: Where words are read.
+        greeted: The program is started by a login shell, and greets.
     """
 
-    def __init__(self, pid: int, commands_fd: int, messages_fd: int, words_fd: int) -> None:
+    def __init__(
+        self, pid: int, commands_fd: int, messages_fd: int, words_fd: int, *, greeted: bool = False
+    ) -> None:
         self.pid = pid
         self.commands_fd, self.messages_fd, self.words_fd = commands_fd, messages_fd, words_fd
         self.silence = Silence()
         self.words = b""
         """The end of its words."""
-        self._frames = Frames()
+        self._frames = Frames(greeted=greeted)
         self._outgoing = b""
         self._closed = False
         self._read_nbytes = _READ_NBYTES
@@ -81,6 +84,11 @@ class Conversation:
         return data
 
     @property
+    def fds(self) -> tuple[int, int, int]:
+        """Its descriptors: of commands, messages and words."""
+        return self.commands_fd, self.messages_fd, self.words_fd
+
+    @property
     def last_lines(self) -> list[str]:
         """The last lines of its words; without words, of what else it has printed."""
         text = self.words.strip() or self._frames.noise
@@ -91,14 +99,14 @@ class Conversation:
         """Close the pipes; a program behind ssh or srun then ends."""
         if not self._closed:
             self._closed = True
-            for fd in (self.commands_fd, self.messages_fd, self.words_fd):
+            for fd in self.fds:
                 os.close(fd)
 
 
 def start(
     command: Sequence[str], *, bootstrap: bool = False
 ) -> tuple[Conversation, subprocess.Popen[bytes]]:
-    """Start a program, here or behind ssh or srun.
+    """Start a program that greets, here or behind ssh or srun.
 
     Args:
         command: The command.
@@ -122,7 +130,7 @@ def start(
     fds = [os.dup(stream.fileno()) for stream in (child.stdin, child.stdout, child.stderr)]
     for stream in (child.stdin, child.stdout, child.stderr):
         stream.close()
-    talk = Conversation(child.pid, *fds)
+    talk = Conversation(child.pid, *fds, greeted=True)
     if bootstrap:
         from distrun.nodes.package import package  # zipfile is large for the supervisor
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from distrun.errors import UsageError
+from distrun.nodes.handed import Kept
 from distrun.nodes.probes import Probe, Probes
 from distrun.nodes.reach import DEFAULT_MASTER_PORT, with_clocks, with_reaches
 from distrun.probe.host import port_problem
@@ -67,6 +68,7 @@ class OtherMachines:
         commands: The command of each probe, by the node's name.
         called: Names on the network of nodes that have another name.
         bootstrap: The probes have to be sent distrun.
+        keeps: How many of them may become agents.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class OtherMachines:
         called: Mapping[str, str] = MappingProxyType({}),
         *,
         bootstrap: bool = False,
+        keeps: int = 0,
     ) -> None:
+        self._keeps = keeps
         self._called = called
         self._probes = Probes(commands, bootstrap=bootstrap)
         self._fresh = True
@@ -140,6 +144,11 @@ class OtherMachines:
     def files(self, names: Sequence[str], file: str, workdir: str) -> dict[str, Message]:
         """Return the SHA-256 of a file on each node, or why it cannot be read there."""
         return self._ask(names, {"file": file, "in": workdir})
+
+    def agents(self, names: Sequence[str]) -> Kept:
+        """Make probes the agents of their nodes, as far as they are not too many."""
+        become = self._probes.become_agents(names[: self._keeps], _ANSWER_LIMIT_S)
+        return Kept({p.name: (p.talk, p.child) for p in become if p.child is not None})
 
     def _ask(self, names: Sequence[str], request: Message) -> dict[str, Message]:
         for probe in self._probes.alive:

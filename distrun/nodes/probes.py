@@ -6,7 +6,7 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from distrun.errors import MachineError
 from distrun.nodes import conversation
@@ -161,6 +161,19 @@ class Probes:
             for probe in awaited:
                 probe.gone, probe.late = f"no answer within {limit_s:g} s", True
         return found
+
+    def become_agents(self, names: Collection[str], limit_s: float) -> list[Probe]:
+        """Make these probes the agents of their nodes; return those that are so now.
+
+        They are none of the probes any more; the others may still answer.
+        """
+        asked = [probe for probe in self.alive if probe.name in names]
+        for probe in asked:
+            probe.send({"agent": True})
+        found = self.answers({probe.name: 1 for probe in asked}, limit_s)
+        become = [probe for probe in asked if found[probe.name] == [{"agent": True}]]
+        self.probes = [probe for probe in self.probes if probe not in become]
+        return become
 
     def close(self) -> None:
         """End all probes."""

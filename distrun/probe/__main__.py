@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
+from distrun.agent_start import become_agent
 from distrun.probe import serve
 from distrun.probe.node import DEADLINE_S, read_node
 from distrun.probe.snapshot import Node
+from distrun.wire import greet
 
 
 def main() -> None:
@@ -37,10 +40,10 @@ def main() -> None:
         )
 
     if options.serve:
-        serve.end_line_of_shell()
+        greet(sys.stdout.fileno())
     serve.tell(dataclasses.asdict(read(options.quick)))
-    if requests is not None:
-        serve.answer(requests, read)
+    if requests is not None and serve.answer(requests, read):
+        become_agent()
 
 
 if __name__ == "__main__":

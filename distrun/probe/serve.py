@@ -10,6 +10,7 @@ answer:
     {"file": "train.py", "in": "/home"} {"sha256": "…"} or {"problem": "No such file or directory"}
     {"clock": true}                     {"now": 1767225600.25}
     {"read": true, "quick": true}       a new snapshot; quick leaves out links between GPUs
+    {"agent": true}                     {"agent": true}, the last: see `agent_start.become_agent`
 
 Answers come in the order of the requests. Ports stay open until standard input ends, and the
 process ends with it.
@@ -54,40 +55,47 @@ def read_requests() -> queue.Queue[str]:
 def _read(requests: queue.Queue[str]) -> None:
     for line in iter(sys.stdin.readline, ""):
         requests.put(line)
+        if _is_last(line):
+            return  # what follows is for the agent
     requests.put("")
     time.sleep(_END_LIMIT_S)
     os._exit(0)  # a request hangs, and the reader has gone
 
 
-def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> None:
+def answer(requests: queue.Queue[str], read: Callable[[bool], Node]) -> bool:
     """Answer every request until standard input ends.
 
     Args:
         requests: The lines of the requests.
         read: Takes a snapshot, a quick one or not.
+
+    Returns:
+        Whether this process is to become the agent.
     """
     listeners: list[socket.socket] = []
     begun: queue.Queue[_Answer | None] = queue.Queue(MOST_AT_ONCE)
     teller = threading.Thread(target=_tell_all, args=(begun,))
     teller.start()
     try:
-        while line := requests.get():
+        while (line := requests.get()) and not _is_last(line):
             begun.put(_begin(line, listeners, read))
     finally:
         begun.put(None)
         teller.join()
         for listener in listeners:
             listener.close()
+    if line:
+        tell({"agent": True})
+    return bool(line)
+
+
+def _is_last(line: str) -> bool:
+    return line.startswith('{"agent"')
 
 
 def _tell_all(begun: queue.Queue[_Answer | None]) -> None:
     while (answered := begun.get()) is not None:
         tell(answered())
-
-
-def end_line_of_shell() -> None:
-    """End a line that a login shell may have started: a terminal title or a prompt."""
-    sys.stdout.write("\n")
 
 
 def tell(answer: Any) -> None:

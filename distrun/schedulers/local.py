@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from distrun.nodes.handed import Kept
 from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.record import RunRecord
@@ -44,9 +45,10 @@ def submit(
     *,
     detached: bool = False,
     streams: Streams = NOTHING_HANDED,
+    agents: Kept,
 ) -> SupervisorClient:
     """Start the run; its supervisor reports to the returned client."""
-    return start_supervisor(plan, run, record, detached=detached, streams=streams)
+    return start_supervisor(plan, run, record, detached=detached, streams=streams, agents=agents)
 
 
 def cancel(record: RunRecord) -> bool:

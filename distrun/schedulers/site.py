@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from distrun.errors import MachineError, NodesMissing, UsageError
 from distrun.listen import free_port
+from distrun.nodes.handed import Kept
 from distrun.nodes.machines import OtherMachines
 from distrun.nodes.project import Project
 from distrun.nodes.reach import addresses_of, interface_of
@@ -66,7 +67,8 @@ def asked(
     tell: Tell,
     project: Project | None = None,
     nodes_of: Scheduler | None = None,
-) -> Site:
+    require: Callable[[Node], None] = lambda _: None,
+) -> tuple[Site, Kept]:
     """Reach the nodes of a job, read them, and find how they reach one another.
 
     Args:
@@ -76,6 +78,10 @@ def asked(
         tell: Called with a line about each node.
         project: What to send there first.
         nodes_of: Gives the nodes; None: the scheduler that the job names or that fits.
+        require: Called with each node before anything is sent there; refuses it with an error.
+
+    Returns:
+        The nodes, and connections to agents that have been started there.
 
     Raises:
         UsageError: The settings do not fit their scheduler, or two hosts are one machine.
@@ -90,6 +96,8 @@ def asked(
             node for node in machines.read(told=_board(tell, len(wanted))) if node.name in wanted
         ]
         nodes = _reached(job, nodes, wanted, chosen, tell)
+        for node in nodes:
+            require(node)
         if job.check is not False and name_of(job) == "ssh":  # Slurm, or a platform, may mean it
             _require_different(nodes)
         known = {
@@ -103,8 +111,9 @@ def asked(
             _require_script(job, script.path, workdir, machines, [node.name for node in nodes])
         nodes = list(machines.connected(nodes, known))
         addresses = _routes(nodes, wanted)
+        agents = machines.agents([node.name for node in nodes])
     found = [_machine(job, node, wanted[node.name], addresses[node.name], chosen) for node in nodes]
-    return Site(tuple(found), port, emulated=False)
+    return Site(tuple(found), port, emulated=False), agents
 
 
 def _machine(job: Job, node: Node, place: Place, address: str, chosen: Scheduler) -> Machine:

@@ -1,7 +1,7 @@
 """The supervisor's program: `…/__main__.py RUN_ID RUN_FD COMMANDS_FD EVENTS_FD [FD]…`.
 
 RUN_FD is the run directory, open. RUN_ID names the run in process lists and for `distrun stop`.
-Each further FD is one of the launcher's, for a rank; the order says which.
+Each further FD is one of the launcher's, for a rank or of an agent; the order says which.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2]))  # started without site: see client
 
 from distrun.errors import ExitCode
+from distrun.nodes.handed import Handed
 from distrun.plan.model import LaunchPlan
 from distrun.runs.directory import RunDirectory
 from distrun.runs.files import OpenDirectory
@@ -40,6 +41,7 @@ def main() -> int:
         environ=order["environ"],
         detached=order["detached"],
         streams=Streams.from_json(order["streams"]),
+        handed={host: Handed(**each) for host, each in order["handed"].items()},
     )
     observer = Observer(commands, events, early_commands)
     try:

@@ -15,6 +15,7 @@ from distrun.agent_start import agent_command
 from distrun.env import RUN_DIR
 from distrun.nodes import conversation
 from distrun.nodes.conversation import Conversation
+from distrun.nodes.handed import Handed
 from distrun.plan.model import NodePlan, Program
 from distrun.processes import send, sweep
 from distrun.silence import LOST_AFTER_S, TOLD_AFTER_S
@@ -60,6 +61,8 @@ class Agent:
     """It was given up because nothing came from it."""
     standby: bool = False
     """It gets no ranks in this attempt: it is a spare, or has come back."""
+    handed: Handed | None = None
+    """The launcher has started it."""
 
     @property
     def usable(self) -> bool:
@@ -69,7 +72,7 @@ class Agent:
     @property
     def is_logging_in(self) -> bool:
         """Whether it is on another machine, from where no word has come yet."""
-        return self.elsewhere and not (self.pid or self.gone)
+        return self.elsewhere and not (self.pid or self.gone or self.handed)
 
     def send(self, command: str, **fields: Any) -> None:
         """Send a command to the agent."""
@@ -101,10 +104,19 @@ class Agent:
 
         Elsewhere its connection is cut: the node's last process then ends the rest.
         """
-        send(self.talk.pid, signal.SIGKILL)
+        if self.handed:
+            self.handed.kill()
+        else:
+            send(self.talk.pid, signal.SIGKILL)
         if not self.elsewhere:
             send(self.pid, signal.SIGKILL)
             sweep(self.tag)
+
+    def close(self) -> None:
+        """Close its pipes, when it has ended; what is left here of the connection is killed."""
+        self.talk.close()
+        if self.handed:  # its client is no child of this process, which are swept
+            self.handed.kill()
 
 
 def live_ranks(agents: Sequence[Agent]) -> list[int]:
@@ -121,6 +133,7 @@ def start_agent(
     streams: Streams,
     workdir: str,
     bootstrap: bool,
+    handed: Handed | None,
 ) -> Agent:
     """Start the agent of one node: here, or with the command that reaches its machine.
 
@@ -133,6 +146,7 @@ def start_agent(
         streams: What the ranks have as stdin, stdout and stderr.
         workdir: The working directory on another machine.
         bootstrap: An agent on another machine has to be sent distrun.
+        handed: The connection to it, if it was started before.
 
     Raises:
         OSError: The process cannot be started.
@@ -144,9 +158,12 @@ def start_agent(
         own_program = program.own
     if not node.command:
         return _start_here(node, tag, environ, words, streams)
-    talk, child = conversation.start(node.command, bootstrap=bootstrap)
-    child.returncode = 0  # as for an agent here
-    agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True)
+    if handed is not None:
+        talk = handed.opened()
+    else:
+        talk, child = conversation.start(node.command, bootstrap=bootstrap)
+        child.returncode = 0  # as for an agent here
+    agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True, handed=handed)
     own = {**node.environ, RUN_DIR: environ[RUN_DIR]}
     fed = streams.handed_fds[0] is not None
     there = {"apart": streams.apart, "handed_rank": streams.handed_rank, "fed": fed}

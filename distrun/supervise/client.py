@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distrun.errors import MachineError
+from distrun.nodes.handed import Kept
 from distrun.plan.model import LaunchPlan
 from distrun.processes import marked, start_time, sweep
 from distrun.runs import place
@@ -29,9 +30,15 @@ class SupervisorClient:
     """A supervisor that this process started."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], run: RunDirectory, commands_fd: int, events_fd: int
+        self,
+        child: subprocess.Popen[bytes],
+        run: RunDirectory,
+        commands_fd: int,
+        events_fd: int,
+        agents: Kept,
     ) -> None:
         self._child = child
+        self._agents = agents
         self._commands_fd: int | None = commands_fd
         self._events_fd = events_fd
         self._lines = Lines()
@@ -62,6 +69,7 @@ class SupervisorClient:
             silence.heard()
             yield from self._lines.feed(data)
         self._child.wait()
+        self._agents.close()
         os.close(self._events_fd)
         if self._commands_fd is not None:
             os.close(self._commands_fd)
@@ -101,10 +109,19 @@ def start_supervisor(
     *,
     detached: bool,
     streams: Streams = NOTHING_HANDED,
+    agents: Kept,
 ) -> SupervisorClient:
     """Start a supervisor for a run whose directory was just made.
 
     The record names the supervisor from the start, so the run never looks lost.
+
+    Args:
+        plan: The plan.
+        run: Its directory.
+        record: Its record.
+        detached: The run goes on when this process ends.
+        streams: stdin, stdout and stderr of the ranks.
+        agents: Agents that have been started on other machines.
 
     Raises:
         MachineError: The process cannot be started.
@@ -116,6 +133,8 @@ def start_supervisor(
     # Pipes of its own: what a sitecustomize prints must not be read as an event.
     passed = [run.held.fd, commands_read, events_write]
     passed += streams.open_fds
+    handed = agents.of({node.host for node in (*plan.supervised, *plan.spares)})
+    passed += [fd for each in handed.values() for fd in each.fds]
     try:
         child = _start(run, passed)
     except OSError as error:  # this user may have no more processes
@@ -127,6 +146,7 @@ def start_supervisor(
         ) from None
     os.close(commands_read)
     os.close(events_write)
+    agents.leave()
     where = asdict(place.here())
     start = start_time(child.pid)
     record = replace(record, supervisor_pid=child.pid, supervisor_start=start, **where)
@@ -144,10 +164,11 @@ def start_supervisor(
         "environ": dict(os.environ),
         "detached": detached,
         "streams": streams.to_json(),
+        "handed": {host: each.to_json() for host, each in handed.items()},
     }
     with open(os.dup(commands_write), "wb") as commands:
         commands.write(encoded(order))
-    return SupervisorClient(child, run, commands_write, events_read)
+    return SupervisorClient(child, run, commands_write, events_read, agents)
 
 
 def _start(run: RunDirectory, passed: list[int]) -> subprocess.Popen[bytes]:

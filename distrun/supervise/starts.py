@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from distrun import env
 from distrun.nodes.conversation import LOG_INS_AT_ONCE
+from distrun.nodes.handed import Handed
 from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.processes import raise_descriptor_limit, widen_pipe
+from distrun.processes import raise_descriptor_limit, widen_pipe, with_descriptor_limit
 from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 
@@ -28,12 +30,19 @@ class Starts:
         run_dir: Its directory.
         environ: The launcher's environment.
         streams: What the ranks have as stdin, stdout and stderr.
+        handed: Agents that have been started for the first attempt, by the node's name.
     """
 
     def __init__(
-        self, run_id: str, run_dir: Path, environ: Mapping[str, str], streams: Streams
+        self,
+        run_id: str,
+        run_dir: Path,
+        environ: Mapping[str, str],
+        streams: Streams,
+        handed: Mapping[str, Handed] = MappingProxyType({}),
     ) -> None:
         self._run_id, self._streams = run_id, streams
+        self._handed, self._next_handed = dict[str, Handed](), dict(handed)
         self.environ, self._run_dir = env.scrubbed(environ), str(run_dir)
         """Of everything that is started for a node."""
         self._plan: LaunchPlan
@@ -47,6 +56,9 @@ class Starts:
 
     def begin(self, plan: LaunchPlan) -> None:
         """Prepare to start all agents of an attempt."""
+        for unused in self._handed.values():
+            unused.close()
+        self._handed, self._next_handed = self._next_handed, {}
         self._plan, self._left = plan, deque((*plan.supervised, *plan.spares))
 
     def due(self, agents: Sequence[Agent]) -> Iterator[NodePlan]:
@@ -81,6 +93,7 @@ class Starts:
             streams=self._streams,
             workdir=plan.workdir,
             bootstrap=plan.bootstrap,
+            handed=self._handed.pop(node.host, None),
         )
         agent.standby = node.number not in {each.number for each in plan.nodes}
         nbytes = min(_WIDE_NBYTES, _PIPES_NBYTES // len(plan.supervised))
@@ -89,7 +102,6 @@ class Starts:
         return agent
 
     def _with_first_limit(self, command: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a command without the raised limit: srun would pass it on to the ranks."""
         if self._first_limit is None or not command:
             return command
-        return ("sh", "-c", f'ulimit -Sn {self._first_limit}; exec "$@"', "sh", *command)
+        return with_descriptor_limit(command, self._first_limit)

@@ -10,10 +10,11 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distrun.nodes.handed import Handed
 from distrun.plan.model import LaunchPlan, NodePlan
 from distrun.processes import adopt_orphans, reap_children, sweep
 from distrun.runs import record
@@ -56,6 +57,8 @@ class Order:
     environ: dict[str, str]
     detached: bool
     streams: Streams
+    handed: Mapping[str, Handed] = field(default_factory=dict)
+    """Agents that have been started on other machines, by the node's name."""
 
 
 class Supervisor:
@@ -85,7 +88,9 @@ class Supervisor:
             self._started_at + order.plan.time_limit_s if order.plan.time_limit_s else None
         )
         self._world: World
-        self._starts = Starts(order.run.run_id, order.run.path, order.environ, order.streams)
+        self._starts = Starts(
+            order.run.run_id, order.run.path, order.environ, order.streams, order.handed
+        )
         self._history = History([*order.record.history])
         self._standby = Standby()
         self._news = NodeNews(self._standby, self._tell, self._on_signal_elsewhere)
@@ -164,7 +169,7 @@ class Supervisor:
             for fd in (agent.talk.messages_fd, agent.talk.words_fd):
                 self._unregister(fd)
             self._beat.remove(agent.talk.commands_fd)
-            agent.talk.close()
+            agent.close()
         sweep(self._run.run_id, below=os.getpid())
 
     def _start_agents(self) -> None:

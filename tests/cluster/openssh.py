@@ -13,6 +13,8 @@ BANNER = "*** Unauthorised use is prohibited. ***"
 """What sshd shows to cora before the login (ssh prints it on stderr)."""
 GREETING = "Welcome to {cluster}, cora: maintenance on Monday"
 """What her .cshrc prints on stdout, before any command's own output."""
+JSON_GREETING = '{"disk": "ok", "nbytes": 4096}'
+"""And then this, which could be a message."""
 ACCOUNTS = {  # name: user id, home, shell
     "ada": (20001, "/home/ada", "/bin/sh"),
     "cora": (20002, "/home/cora", "/bin/csh"),
@@ -48,7 +50,7 @@ def furnish(root: Path, key: Path) -> None:
             at = root / home.lstrip("/")
             at.mkdir(mode=0o700)
             if shell.endswith("csh"):
-                (at / ".cshrc").write_text(f'echo "{GREETING}"\n')
+                (at / ".cshrc").write_text(f"echo '{GREETING}'\necho '{JSON_GREETING}'\n")
             for path in (at, *at.iterdir()):
                 os.chown(path, number, number)
 

@@ -91,7 +91,7 @@ def test_a_login_prints_a_banner_and_is_csh(hosts: Hosts) -> None:
     if not Path("/bin/csh").exists():
         pytest.skip("needs csh (tcsh)")
     done = ssh(hosts, "cora@n02", "echo $shell")
-    assert done.stdout == f"{openssh.GREETING}\n/bin/csh\n"
+    assert done.stdout == f"{openssh.GREETING}\n{openssh.JSON_GREETING}\n/bin/csh\n"
     assert openssh.BANNER in done.stderr
 
 

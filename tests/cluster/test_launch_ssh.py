@@ -16,7 +16,7 @@ import pytest
 
 from distrun.processes import descendants
 from tests.cluster.hosts import Hosts
-from tests.cluster.launches import launched, nothing_is_left
+from tests.cluster.launches import SCRIPT, launched, nothing_is_left
 
 TWO = ("--hosts", "n01,n02", "--nproc-per-node", "1")
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
@@ -35,6 +35,43 @@ def test_ranks_of_two_hosts_meet_and_each_has_its_log(hosts: Hosts, tmp_path: Pa
     expected = [hosts.addresses[name] for name in ("n01", "n02")]
     assert [node["address"] for node in plan["nodes"]] == expected
     assert {node["environ"]["GLOO_SOCKET_IFNAME"] for node in plan["nodes"]} == {"eth0"}
+    nothing_is_left(hosts)
+
+
+def log_ins(hosts: Hosts, name: str) -> int:
+    """Return how often somebody has logged in to a host."""
+    return (hosts.directory / f"sshd_{name}.log").read_text().count("Accepted publickey")
+
+
+def test_a_launch_logs_in_once_to_each_host(hosts: Hosts, tmp_path: Path) -> None:
+    before = [log_ins(hosts, name) for name in ("n01", "n02")]
+    with launched(hosts, tmp_path, *TWO, "train.py", "end") as launch:
+        assert launch.ends() == 0, launch.printed
+    assert [log_ins(hosts, name) for name in ("n01", "n02")] == [n + 1 for n in before]
+
+
+def test_agents_that_have_gone_before_the_start_are_started_anew(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    code = (
+        "from distrun.api.launch import Job, prepare, read, result_of, start\n"
+        "job = Job(script='train.py', args=['end'], hosts='n01,n02', nproc_per_node=1)\n"
+        "prepared = prepare(*read.with_header(job))\n"
+        "prepared.agents.close()\n"
+        "client = start(prepared)\n"
+        "*_, last = client.events()\n"
+        "print(result_of(client, last).outcome)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=hosts.ssh_environ(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "succeeded\n", done.stderr
     nothing_is_left(hosts)
 
 
@@ -86,10 +123,10 @@ def test_two_names_of_one_host_are_refused(hosts: Hosts, tmp_path: Path) -> None
 
 
 def kill_client(launch_pid: int, name: str, signum: int) -> None:
-    """Send a signal to the ssh client of a node's agent."""
+    """Send a signal to the ssh client of a node's agent, which was its probe before."""
     for pid in descendants(launch_pid):
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"distrun.agent.remote" in line and name.encode() in line.split(b"\0"):
+        if b"distrun.probe" in line and name.encode() in line.split(b"\0"):
             os.kill(pid, signum)
             return
     raise AssertionError(f"no ssh to {name}")

@@ -112,10 +112,14 @@ def with_the_second_host_off(running: Running) -> Iterator[None]:
 
 @contextmanager
 def with_an_agent_that_never_speaks(running: Running) -> Iterator[None]:
-    """Let the agent of the second host be a program that reads, and never says a word."""
+    """Let the probe of the second host become a program that reads, and never says a word."""
+    silent = running.cwd / "silent"
+    silent.mkdir()
+    text = "import os\nos.execv = lambda *_: [data for data in iter(lambda: os.read(0, 1), b'')]\n"
+    (silent / "sitecustomize.py").write_text(text)
     python = running.cwd / "python"
-    wait = f'case "$(hostname) $*" in "{NAMES[1]} "*agent*) exec cat >/dev/null;; esac'
-    python.write_text(f'#!/bin/sh\n{wait}\nexec {sys.executable} "$@"\n')
+    only = f'[ "$(hostname)" != {NAMES[1]} ] || export PYTHONPATH={silent}'
+    python.write_text(f'#!/bin/sh\n{only}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     running.words += [f"--python={python}", f"--join-timeout={JOIN_TIMEOUT_S:g}"]
     yield

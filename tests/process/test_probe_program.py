@@ -66,6 +66,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(words, text=True, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "\n"
+        assert json.loads(process.stdout.readline()) == {"greeting": "distrun"}
         assert json.loads(process.stdout.readline())["schema"] == SCHEMA
         yield process
         process.stdin.close()
@@ -178,7 +179,7 @@ def test_requests_before_the_end_of_its_input_are_answered_and_then_it_ends() ->
     done = subprocess.run(
         [*PROBE, "--serve", "--no-gpus"], input=requests, capture_output=True, text=True, timeout=60
     )
-    node, clock, port = map(json.loads, done.stdout.split("\n")[1:-1])
+    _, node, clock, port = map(json.loads, done.stdout.split("\n")[1:-1])
     assert node["schema"] == SCHEMA
     assert "now" in clock
     assert "port" in port

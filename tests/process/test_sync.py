@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -273,6 +274,18 @@ def test_a_project_that_does_not_arrive_stops_the_launch(
     assert result.returncode == 3
     assert "the project cannot be sent to" in result.stderr
     assert not (project / "runs").exists() or not [*(project / "runs").iterdir()]
+
+
+def test_a_host_without_torch_is_refused_before_anything_is_sent(
+    distrun: Run, project: Path, there: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    words = ("--hosts", "localhost", "--python", python, "--bootstrap", "--sync")
+    result = distrun("launch", *words, "--workdir", there, "train.py", cwd=project)
+    assert result.returncode == 3
+    assert "torch is not installed on localhost" in result.stderr
+    assert not there.exists()
 
 
 def test_the_home_directory_is_refused_before_a_host_is_reached(

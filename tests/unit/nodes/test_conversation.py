@@ -14,7 +14,9 @@ from tests.conftest import wait_until
 
 ECHO = (
     "import json, sys\n"
-    "print('Last login: yesterday')\n"
+    "from distrun.wire import greet\n"
+    "print('Last login: yesterday', flush=True)\n"
+    "greet(1)\n"
     "sys.stderr.write('a word\\n')\n"
     "for line in sys.stdin.buffer:\n"
     "    line = line.replace(b'\\0', b'')\n"

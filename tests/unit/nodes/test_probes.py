@@ -11,9 +11,12 @@ import pytest
 from distrun.errors import MachineError
 from distrun.nodes.probes import Probes
 
+GREETS = "from distrun.wire import greet; greet(1)\n"
+BANNER = (
+    """print('Welcome', '[1]', 'null', '{"disk": "ok", "nbytes": 99}', '$ ', sep='\\n', end='')"""
+)
 ECHO = (
-    "import json, sys\n"
-    "print('Welcome', '[1]', 'null', sep='\\n')\n"
+    f"import json, sys\n{BANNER}; sys.stdout.flush()\n{GREETS}"
     "for line in sys.stdin:\n"
     "    print(json.dumps({'asked': json.loads(line)}), flush=True)\n"
 )
@@ -99,7 +102,7 @@ def test_more_probes_than_may_log_in_at_once_answer_all_the_same(
 ) -> None:
     """Each has a file while it logs in, and waits for a while for one more than may be there."""
     program = (
-        f"import json, os, time; os.chdir({str(tmp_path)!r}); mine = str(os.getpid())\n"
+        f"import json, os, time\n{GREETS}os.chdir({str(tmp_path)!r}); mine = str(os.getpid())\n"
         "open(mine, 'x').close(); until = time.monotonic() + 1.5\n"
         "while (seen := len(os.listdir())) <= 32 and time.monotonic() < until: time.sleep(0.01)\n"
         "print(json.dumps({'seen': seen}), flush=True); os.unlink(mine)\n"

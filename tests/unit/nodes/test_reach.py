@@ -22,6 +22,8 @@ from tests.unit.checks.bases import server
 
 ANSWERS = """
 import json, sys, time
+from distrun.wire import greet
+greet(1)
 port, connects, clocks = 40000, 0, 0
 print(open(sys.argv[1]).read(), flush=True)
 for line in sys.stdin:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from distrun.nodes.handed import Kept
 from distrun.runs.directory import RunDirectory
 from distrun.supervise.client import SupervisorClient
 from tests.unit.echo import Echo
@@ -23,7 +24,9 @@ class Played:
         events_read, self.events_fd = os.pipe()
         self.process = Echo()
         run = RunDirectory(Path("unit-test"))
-        self.client = SupervisorClient(self.process.process, run, commands_write, events_read)
+        self.client = SupervisorClient(
+            self.process.process, run, commands_write, events_read, Kept()
+        )
 
     def says(self, data: bytes) -> None:
         os.write(self.events_fd, data)

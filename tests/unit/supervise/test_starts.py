@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from distrun.nodes.handed import Handed
 from distrun.plan.model import NodePlan
-from distrun.processes import LINUX, send
+from distrun.processes import LINUX, send, start_time
 from distrun.streams import NOTHING_HANDED
 from distrun.supervise.agents import Agent
 from distrun.supervise.starts import Starts
@@ -26,9 +30,14 @@ SAY_LIMIT = ("sh", "-c", 'ulimit -Sn >&2; echo "$1" >&2; exec cat', "sh", "a 'b'
 class Some:
     """Agents whose command is `cat`, or another."""
 
-    def __init__(self, nnodes: int, command: tuple[str, ...] = ("cat",)) -> None:
+    def __init__(
+        self,
+        nnodes: int,
+        command: tuple[str, ...] = ("cat",),
+        handed: Mapping[str, Handed] = MappingProxyType({}),
+    ) -> None:
         nodes = tuple(NodePlan(i, f"n{i}", "127.0.0.1", {}, command) for i in range(nnodes))
-        self.it = Starts("unit-run", Path("/"), dict(os.environ), NOTHING_HANDED)
+        self.it = Starts("unit-run", Path("/"), dict(os.environ), NOTHING_HANDED, handed)
         self.plan = plan_of(nodes=nodes)
         self.it.begin(self.plan)
         self.agents: list[Agent] = []
@@ -103,6 +112,32 @@ def test_the_limit_stays_where_an_agent_is_started_here(some: Any, low_limit: in
     starts = some(1, ())
     starts.it.allow_more_files(starts.plan)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == low_limit
+
+
+def connection(pid: int) -> tuple[Handed, tuple[int, ...]]:
+    """Return a connection, and the other ends of its pipes."""
+    pipes = [os.pipe() for _ in range(3)]
+    (commands, commands_fd), (messages_fd, messages), (words_fd, words) = pipes
+    handed = Handed(pid, start_time(pid), commands_fd, messages_fd, words_fd)
+    return handed, (commands, messages, words)
+
+
+def test_a_connection_that_was_handed_on_serves_the_first_attempt_alone(some: Any) -> None:
+    with subprocess.Popen("cat", stdin=subprocess.PIPE, start_new_session=True) as client:
+        (used, far), (unused, far_unused) = connection(client.pid), connection(client.pid)
+        starts = some(1, ("cat",), {"n0": used, "of no node": unused})
+        starts.start_due()
+        agent = starts.agents.pop()
+        assert (agent.talk.pid, agent.is_logging_in) == (client.pid, False)
+        assert json.loads(os.read(far[0], 1 << 16))["tag"] == "unit-run/0"
+        agent.close()
+        assert client.wait(10) == -signal.SIGKILL
+    starts.it.begin(starts.plan)
+    assert os.read(far_unused[0], 1) == b"", "one that no node has used is closed"
+    starts.start_due()
+    assert starts.agents[0].handed is None
+    for fd in (*far, *far_unused):
+        os.close(fd)
 
 
 @pytest.mark.skipif(not LINUX, reason="the size of a pipe can be set on Linux")

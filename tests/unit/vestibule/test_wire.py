@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distrun.wire import BEAT, BEAT_LINE, Frames, Lines, encoded, first_message
+from distrun.wire import BEAT, BEAT_LINE, Frames, Lines, encoded, first_message, greet
 
 WORDS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -85,6 +85,35 @@ def test_a_number_of_raw_bytes_that_is_none_is_no_number(nbytes: object) -> None
     first, second = {"event": "a", "nbytes": nbytes}, {"event": "b"}
     found = Frames().feed(encoded(first) + encoded(second))
     assert [message for message, _ in found] == [first, second]
+
+
+@pytest.mark.parametrize("nbytes", [1, 7, 1000])
+def test_all_that_a_login_shell_prints_before_the_greeting_is_noise(nbytes: int) -> None:
+    read, write = os.pipe()
+    banner = b'{"event": "swept", "nbytes": 99}\n{"disk": "ok"}\n$ '
+    os.write(write, banner)
+    greet(write)
+    os.write(write, encoded({"event": "a", "nbytes": 2}) + b"{}" + encoded({"greeting": "distrun"}))
+    data = os.read(read, 1000)
+    os.close(write)
+    os.close(read)
+    frames = Frames(greeted=True)
+    found = [
+        (message, bytes(raw))
+        for part in in_parts(data, nbytes)
+        for message, raw in frames.feed(part)
+    ]
+    raw = b"".join(raw for message, raw in found if message.get("event") == "a")
+    assert raw == b"{}"
+    assert found[-1] == ({"greeting": "distrun"}, b"")
+    assert frames.noise == banner + b"\n"
+
+
+def test_a_greeting_that_nobody_reads_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    greet(write)
+    os.close(write)
 
 
 def test_lines_that_are_no_messages_are_passed_over_only_where_that_is_asked_for() -> None:
