@@ -14,15 +14,25 @@ from distrun.env import TAG, booted
 _COLD_AGENT = str(Path(__file__).parent / "agent" / "main.py")
 _FIRST_PROCESS = (
     "import sys;"
-    "sys.path[:]=[p for p in sys.path if p]+[sys.argv[1]];"  # not the current directory
+    "sys.path[:]=[p for p in sys.path if p];"  # not the current directory
+    "sys.path.insert(int(sys.argv[1]),sys.argv[2]);"
     "from distrun.agent.remote import main;"
-    "main()"
+    "main(greets=False)"
 )
+_LAST = 1 << 16
 
 
 def own_path(program: str) -> str:
     """Return where a program of distrun is on this machine; its path begins in the package."""
     return str(Path(__file__).parent / program)
+
+
+def place_in_path(directory: Path) -> int:
+    """Return where in sys.path the directory with distrun goes: first, before another distrun.
+
+    If other packages are in it, it is searched last: they may be for another Python.
+    """
+    return _LAST if directory.name.endswith("-packages") else 0
 
 
 def agent_command(
@@ -51,5 +61,6 @@ def become_agent() -> NoReturn:
     The program is a new one: nothing of this process is left but its pid, its environment and its
     working directory. It needs no package beside distrun, so Python starts without site.
     """
-    here = str(Path(__file__).parents[1])
-    os.execv(sys.executable, [sys.executable, "-S", "-c", _FIRST_PROCESS, here])
+    here = Path(__file__).parents[1]
+    words = ["-S", "-c", _FIRST_PROCESS, str(place_in_path(here)), str(here)]
+    os.execv(sys.executable, [sys.executable, *words])

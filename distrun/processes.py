@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -277,11 +277,6 @@ def raise_descriptor_limit() -> int | None:
     """
     soft, hard = descriptor_limits()
     return soft if soft != hard and set_descriptor_limit(hard) else None
-
-
-def with_descriptor_limit(command: Sequence[str], soft: int) -> tuple[str, ...]:
-    """Return a command that runs with this soft limit of open files: srun would pass ours on."""
-    return ("sh", "-c", f'ulimit -Sn {soft}; exec "$@"', "sh", *command)
 
 
 def set_descriptor_limit(soft: int) -> bool:

@@ -29,9 +29,14 @@ _LOOK_S = 0.2
 _CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
-def main() -> None:
-    """Read the order, start the agent, and wait."""
-    greet(1)
+def main(*, greets: bool = True) -> None:
+    """Read the order, start the agent, and wait.
+
+    Args:
+        greets: A login shell has started this process; else it was the probe before.
+    """
+    if greets:
+        greet(1)
     if not select.select([0], [], [], LOST_AFTER_S)[0]:
         return  # the launcher does not go on, or is no more to be reached
     if (received := first_message(0)) is None:

@@ -208,7 +208,9 @@ def prepare_trial(
     job, sources, header = read.job(flags, config, tell)
     nnodes = max(n for n in range(1, max(1, len(job.hosts)) + 1) if trial.ranks % n == 0)
     layout = {"nodes": NodeRange(nnodes, nnodes), "nproc_per_node": trial.ranks // nnodes}
-    return prepare(job.model_copy(update=layout), sources, header, tell=tell)
+    prepared = prepare(job.model_copy(update=layout), sources, header, tell=tell)
+    prepared.agents.close()  # all trials are prepared before the first one starts
+    return prepared
 
 
 def curve_of(trial: Trial, run_dir: Path) -> Curve:

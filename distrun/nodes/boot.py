@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import distrun
+from distrun.agent_start import place_in_path
 
 _BOOT = (
     "import json,runpy,sys;"
@@ -34,16 +35,12 @@ _BOOT_OF_PACKAGE = (
     "scope['run'](archive,module,words)"
 )
 """The same where distrun is not installed: it reads what `package.package` returns."""
-_LAST = 1 << 16
 
 
 def line_for_sh(
     module: str, arguments: Sequence[str], python: str = "", *, bootstrap: bool = False
 ) -> str:
     """Return a line that runs a module from this distrun's path, if it exists there.
-
-    If other packages are in the same directory, it is searched last: they may be for another
-    Python.
 
     Args:
         module: The module.
@@ -52,8 +49,7 @@ def line_for_sh(
         bootstrap: Run the package that comes first through standard input, not what is there.
     """
     here = Path(distrun.__file__).parents[1]
-    at = _LAST if here.name.endswith("-packages") else 0
-    words = json.dumps([at, str(here), module, list(arguments)])
+    words = json.dumps([place_in_path(here), str(here), module, list(arguments)])
     boot = _BOOT
     if bootstrap:
         boot, words = _BOOT_OF_PACKAGE, json.dumps([module, list(arguments)])

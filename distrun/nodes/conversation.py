@@ -7,6 +7,7 @@ input ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -104,13 +105,14 @@ class Conversation:
 
 
 def start(
-    command: Sequence[str], *, bootstrap: bool = False
+    command: Sequence[str], *, bootstrap: bool = False, soft_limit: int | None = None
 ) -> tuple[Conversation, subprocess.Popen[bytes]]:
     """Start a program that greets, here or behind ssh or srun.
 
     Args:
         command: The command.
         bootstrap: Send distrun first, for a command that expects it.
+        soft_limit: Of open files, for the command; None: that of this process.
 
     Returns:
         The conversation, and the process here, which the caller has to wait for.
@@ -119,7 +121,7 @@ def start(
         OSError: The command cannot be started.
     """
     child = subprocess.Popen(
-        command,
+        command if soft_limit is None else _with_limit(command, soft_limit),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -136,6 +138,13 @@ def start(
 
         talk.send_bytes(package())
     return talk, child
+
+
+def _with_limit(command: Sequence[str], soft_limit: int) -> Sequence[str]:
+    """Return a command that runs with another limit: srun passes its own on to what it starts."""
+    if not any(os.access(os.path.join(at, command[0]), os.X_OK) for at in os.get_exec_path()):  # noqa: PTH118 - an absolute path stays one
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+    return ("sh", "-c", f'ulimit -Sn {soft_limit}; exec "$@"', "sh", *command)
 
 
 def end(children: Sequence[subprocess.Popen[bytes]], limit_s: float) -> None:

@@ -8,23 +8,29 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from distrun.nodes import conversation
 from distrun.nodes.conversation import Conversation
-from distrun.processes import descriptor_limits, send_group, start_time
+from distrun.processes import descriptor_limits, send, send_group, start_time
+from distrun.silence import LOST_AFTER_S
 
 _END_LIMIT_S = 2.0
+_AFTER_RUN_S = 10.0
+"""Longer than an agent takes to end its ranks when nobody supervises it any more."""
+_FRESH_S = LOST_AFTER_S - 10.0
+"""An agent that gets no order for LOST_AFTER_S ends."""
 _PIPES = 3
 _OTHER_FILES = 64
 
 
 def most_kept() -> int:
-    """Return how many connections fit within this process's limit of open files."""
-    return max(0, descriptor_limits()[0] - _OTHER_FILES) // _PIPES
+    """Return how many connections still fit within this process's limit of open files."""
+    open_files = len(os.listdir("/dev/fd"))  # noqa: PTH208 - half the time of Path's
+    return max(0, descriptor_limits()[0] - open_files - _OTHER_FILES) // _PIPES
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Handed:
     pid: int
     """The client here that reaches the machine; it leads its process group."""
     start: str
-    """Its start time: the launcher may reap it, and the system use its pid again."""
+    """Its start time: the launcher reaps it, and the system may use its pid again."""
     commands_fd: int
     messages_fd: int
     words_fd: int
@@ -44,13 +50,9 @@ class Handed:
         """Its descriptors."""
         return [self.commands_fd, self.messages_fd, self.words_fd]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON, its constructor's arguments."""
-        return asdict(self)
-
     def opened(self) -> Conversation:
         """Return the conversation, which closes the descriptors."""
-        return Conversation(self.pid, *self.fds, greeted=True)
+        return Conversation(self.pid, *self.fds)
 
     def close(self) -> None:
         """Close the descriptors: the machine is not needed."""
@@ -58,7 +60,12 @@ class Handed:
             os.close(fd)
 
     def kill(self) -> None:
-        """Kill the client, and what it goes through (ProxyCommand, ssh_config(5))."""
+        """Kill the client alone: a child of srun's then ends the step."""
+        if start_time(self.pid) == self.start:
+            send(self.pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """Kill what is left of the client and its ProxyCommand (ssh_config(5)), after its end."""
         if start_time(self.pid) == self.start:
             send_group(self.pid, signal.SIGKILL)
 
@@ -70,21 +77,25 @@ class Kept:
 
     Args:
         started: Conversations and clients, by the node's name.
+        since: When the first of them may have become an agent.
     """
 
     def __init__(
         self,
         started: Mapping[str, tuple[Conversation, subprocess.Popen[bytes]]] = MappingProxyType({}),
+        since: float = 0.0,
     ) -> None:
-        self._started = dict(started)
+        self._started, self._since = dict(started), since
         self._clients: list[subprocess.Popen[bytes]] = []
 
     def of(self, names: Collection[str]) -> dict[str, Handed]:
         """Return those to these nodes that are still there, for the supervisor's start."""
+        if time.monotonic() - self._since > _FRESH_S:
+            return {}
         return {
-            name: Handed(child.pid, start_time(child.pid), *talk.fds)
-            for name, (talk, child) in self._started.items()
-            if name in names and child.poll() is None
+            name: Handed(client.pid, start, *talk.fds)
+            for name, (talk, client) in self._started.items()
+            if name in names and client.poll() is None and (start := start_time(client.pid))
         }
 
     def leave(self) -> None:
@@ -94,11 +105,19 @@ class Kept:
             self._clients.append(client)
         self._started = {}
 
-    def close(self) -> None:
-        """End all connections, also those that were handed on."""
-        self.leave()
-        conversation.end(self._clients, _END_LIMIT_S)
+    def reap(self) -> None:
+        """Forget the clients that have ended: their run goes on."""
+        self._clients = [client for client in self._clients if client.poll() is None]
+
+    def end(self, limit_s: float = _AFTER_RUN_S) -> None:
+        """Wait for the clients of those that were left to a supervisor, which has ended."""
+        conversation.end(self._clients, limit_s)
         self._clients = []
+
+    def close(self) -> None:
+        """End all connections: there is no run."""
+        self.leave()
+        self.end(_END_LIMIT_S)
 
     def __del__(self) -> None:
         if self._started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -68,6 +69,7 @@ class OtherMachines:
         commands: The command of each probe, by the node's name.
         called: Names on the network of nodes that have another name.
         bootstrap: The probes have to be sent distrun.
+        soft_limit: Their limit of open files, where this is passed on; None: that of this process.
         keeps: How many of them may become agents.
     """
 
@@ -77,11 +79,12 @@ class OtherMachines:
         called: Mapping[str, str] = MappingProxyType({}),
         *,
         bootstrap: bool = False,
+        soft_limit: int | None = None,
         keeps: int = 0,
     ) -> None:
         self._keeps = keeps
         self._called = called
-        self._probes = Probes(commands, bootstrap=bootstrap)
+        self._probes = Probes(commands, bootstrap=bootstrap, soft_limit=soft_limit)
         self._fresh = True
 
     def read(
@@ -147,8 +150,9 @@ class OtherMachines:
 
     def agents(self, names: Sequence[str]) -> Kept:
         """Make probes the agents of their nodes, as far as they are not too many."""
+        since = time.monotonic()
         become = self._probes.become_agents(names[: self._keeps], _ANSWER_LIMIT_S)
-        return Kept({p.name: (p.talk, p.child) for p in become if p.child is not None})
+        return Kept({p.name: (p.talk, p.child) for p in become if p.child is not None}, since)
 
     def _ask(self, names: Sequence[str], request: Message) -> dict[str, Message]:
         for probe in self._probes.alive:

@@ -24,11 +24,19 @@ class Probe:
         name: The node.
         command: The command that starts it.
         bootstrap: It has to be sent distrun.
+        soft_limit: Its limit of open files, where this is passed on; None: that of this process.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, bootstrap: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        bootstrap: bool = False,
+        soft_limit: int | None = None,
+    ) -> None:
         self.name = name
-        self._command, self._bootstrap = command, bootstrap
+        self._command, self._bootstrap, self._soft_limit = command, bootstrap, soft_limit
         self._requests: list[Message] = []
         self.child: subprocess.Popen[bytes] | None = None
         self.gone = ""
@@ -43,7 +51,9 @@ class Probe:
             MachineError: The command cannot be started.
         """
         try:
-            self.talk, self.child = conversation.start(self._command, bootstrap=self._bootstrap)
+            self.talk, self.child = conversation.start(
+                self._command, bootstrap=self._bootstrap, soft_limit=self._soft_limit
+            )
         except OSError as error:
             raise MachineError(
                 f"{self._command[0]} cannot be started: {error.strerror}",
@@ -90,14 +100,22 @@ class Probes:
     Args:
         commands: What starts each, by the node's name.
         bootstrap: They have to be sent distrun.
+        soft_limit: Their limit of open files, where this is passed on; None: that of this process.
 
     Raises:
         MachineError: A command cannot be started.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, bootstrap: bool = False) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        bootstrap: bool = False,
+        soft_limit: int | None = None,
+    ) -> None:
         self.probes = [
-            Probe(name, command, bootstrap=bootstrap) for name, command in commands.items()
+            Probe(name, command, bootstrap=bootstrap, soft_limit=soft_limit)
+            for name, command in commands.items()
         ]
         self._unstarted = list(reversed(self.probes))
         self._starting: set[Probe] = set()

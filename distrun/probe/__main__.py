@@ -40,6 +40,7 @@ def main() -> None:
         )
 
     if options.serve:
+        sys.stdout.flush()  # what a sitecustomize printed
         greet(sys.stdout.fileno())
     serve.tell(dataclasses.asdict(read(options.quick)))
     if requests is not None and serve.answer(requests, read):

@@ -12,11 +12,7 @@ from distrun.errors import UsageError, did_you_mean
 from distrun.nodes.handed import most_kept
 from distrun.nodes.machines import Machines, OtherMachines, ThisMachine
 from distrun.probe.nvml import LAUNCH_DEADLINE_S
-from distrun.processes import (
-    raise_descriptor_limit,
-    set_descriptor_limit,
-    with_descriptor_limit,
-)
+from distrun.processes import raise_descriptor_limit, set_descriptor_limit
 from distrun.schedulers import slurm
 from distrun.schedulers.place import Place
 from distrun.spec.job import Settings
@@ -109,15 +105,19 @@ def opened(
         keeps = most_kept()
         before = raise_descriptor_limit()  # each probe has three
         first = [*SERVING, *([*_QUICK] if quick else [])]
-        commands: dict[str, Sequence[str]] = {
+        commands = {
             place.name: chosen.command(place, PROBE, [*first, "--name", place.name])
             for place in places
         }
-        if before is not None:  # a probe may become the agent
-            commands = {n: with_descriptor_limit(c, before) for n, c in commands.items()}
         called = {place.name: place.hostname for place in places}
         try:
-            machines = OtherMachines(commands, called, bootstrap=settings.bootstrap, keeps=keeps)
+            machines = OtherMachines(
+                commands,
+                called,
+                bootstrap=settings.bootstrap,
+                soft_limit=before,  # it may become the agent
+                keeps=keeps,
+            )
             try:
                 yield places, machines
             finally:

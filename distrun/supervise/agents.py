@@ -116,7 +116,7 @@ class Agent:
         """Close its pipes, when it has ended; what is left here of the connection is killed."""
         self.talk.close()
         if self.handed:  # its client is no child of this process, which are swept
-            self.handed.kill()
+            self.handed.kill_all()
 
 
 def live_ranks(agents: Sequence[Agent]) -> list[int]:
@@ -133,7 +133,8 @@ def start_agent(
     streams: Streams,
     workdir: str,
     bootstrap: bool,
-    handed: Handed | None,
+    soft_limit: int | None = None,
+    handed: Handed | None = None,
 ) -> Agent:
     """Start the agent of one node: here, or with the command that reaches its machine.
 
@@ -146,6 +147,7 @@ def start_agent(
         streams: What the ranks have as stdin, stdout and stderr.
         workdir: The working directory on another machine.
         bootstrap: An agent on another machine has to be sent distrun.
+        soft_limit: Of open files, for what reaches another machine; None: that of this process.
         handed: The connection to it, if it was started before.
 
     Raises:
@@ -161,7 +163,7 @@ def start_agent(
     if handed is not None:
         talk = handed.opened()
     else:
-        talk, child = conversation.start(node.command, bootstrap=bootstrap)
+        talk, child = conversation.start(node.command, bootstrap=bootstrap, soft_limit=soft_limit)
         child.returncode = 0  # as for an agent here
     agent = Agent(node.number, node.host, tag, talk, 0, elsewhere=True, handed=handed)
     own = {**node.environ, RUN_DIR: environ[RUN_DIR]}

@@ -57,8 +57,11 @@ class SupervisorClient:
         A supervisor that is silent for long is killed: it is stopped, or stuck.
         """
         silence = Silence()
+        poller = select.poll()  # select() takes no descriptor above 1023
+        poller.register(self._events_fd, select.POLLIN)
         while True:
-            if not select.select([self._events_fd], [], [], tick_s)[0]:
+            if not poller.poll(1000 * tick_s):
+                self._agents.reap()
                 if silence.lost:
                     self.silent = True
                     self.kill()
@@ -69,7 +72,7 @@ class SupervisorClient:
             silence.heard()
             yield from self._lines.feed(data)
         self._child.wait()
-        self._agents.close()
+        self._agents.end()
         os.close(self._events_fd)
         if self._commands_fd is not None:
             os.close(self._commands_fd)
@@ -155,6 +158,7 @@ def start_supervisor(
     except OSError:
         os.close(commands_write)  # without an order it ends
         child.wait()
+        agents.end()
         os.close(events_read)
         raise
     order = {
@@ -164,7 +168,7 @@ def start_supervisor(
         "environ": dict(os.environ),
         "detached": detached,
         "streams": streams.to_json(),
-        "handed": {host: each.to_json() for host, each in handed.items()},
+        "handed": {host: asdict(each) for host, each in handed.items()},
     }
     with open(os.dup(commands_write), "wb") as commands:
         commands.write(encoded(order))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +11,7 @@ from distrun import env
 from distrun.nodes.conversation import LOG_INS_AT_ONCE
 from distrun.nodes.handed import Handed
 from distrun.plan.model import LaunchPlan, NodePlan
-from distrun.processes import raise_descriptor_limit, widen_pipe, with_descriptor_limit
+from distrun.processes import raise_descriptor_limit, widen_pipe
 from distrun.streams import Streams
 from distrun.supervise.agents import Agent, start_agent
 
@@ -72,7 +71,7 @@ class Starts:
         free = LOG_INS_AT_ONCE - sum(agent.is_logging_in for agent in agents)
         while self._left and free > 0:
             node = self._left.popleft()
-            free -= bool(node.command)
+            free -= bool(node.command) and node.host not in self._handed
             yield node
 
     def start(self, node: NodePlan) -> Agent:
@@ -86,13 +85,14 @@ class Starts:
         if plan.own_node is None:  # else each node has another one
             environ[env.RUN_DIR] = self._run_dir
         agent = start_agent(
-            replace(node, command=self._with_first_limit(node.command)),
+            node,
             self._run_id,
             environ,
             program=plan.program if plan.warm else None,
             streams=self._streams,
             workdir=plan.workdir,
             bootstrap=plan.bootstrap,
+            soft_limit=self._first_limit,
             handed=self._handed.pop(node.host, None),
         )
         agent.standby = node.number not in {each.number for each in plan.nodes}
@@ -100,8 +100,3 @@ class Starts:
         if nbytes > _USUAL_NBYTES:
             widen_pipe(agent.talk.messages_fd, nbytes)
         return agent
-
-    def _with_first_limit(self, command: tuple[str, ...]) -> tuple[str, ...]:
-        if self._first_limit is None or not command:
-            return command
-        return with_descriptor_limit(command, self._first_limit)

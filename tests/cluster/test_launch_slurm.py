@@ -132,6 +132,22 @@ def test_a_cancelled_job_ends_its_ranks_and_says_so(slurm: Slurm, tmp_path: Path
     nothing_is_left(slurm)
 
 
+def test_a_launch_that_is_stopped_before_its_ranks_begin_leaves_no_step(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    line = (
+        f"mkfifo go; {LAUNCH} train.py wait & "
+        "until grep -q importing runs/*/events.jsonl 2>/dev/null; do :; done; "
+        "kill -TERM $!; wait $!; echo ended with $?; read line < go"
+    )
+    job = submitted(slurm, tmp_path, line, "--nodes=2", "--exclusive")
+    log = tmp_path / "job.log"
+    wait_until(lambda: log.exists() and "ended with 143" in log.read_text(), LIMIT_S)
+    nothing_is_left(slurm)  # while the job goes on
+    (tmp_path / "go").write_text("on\n")
+    ended(slurm, tmp_path, job, "COMPLETED")
+
+
 def test_a_node_that_fails_is_named(slurm: Slurm, tmp_path: Path) -> None:
     job = submitted(
         slurm,

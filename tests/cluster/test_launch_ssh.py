@@ -50,15 +50,19 @@ def test_a_launch_logs_in_once_to_each_host(hosts: Hosts, tmp_path: Path) -> Non
     assert [log_ins(hosts, name) for name in ("n01", "n02")] == [n + 1 for n in before]
 
 
-def test_agents_that_have_gone_before_the_start_are_started_anew(
+def test_an_agent_that_has_gone_before_the_start_is_started_anew(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     code = (
+        "import os, signal, time\n"
         "from distrun.api.launch import Job, prepare, read, result_of, start\n"
+        "from distrun.processes import start_time\n"
         "job = Job(script='train.py', args=['end'], hosts='n01,n02', nproc_per_node=1)\n"
         "prepared = prepare(*read.with_header(job))\n"
-        "prepared.agents.close()\n"
+        "(pid,) = [each.pid for each in prepared.agents.of(['n02']).values()]\n"
+        "os.kill(pid, signal.SIGKILL)\n"
+        "while start_time(pid): time.sleep(0.01)\n"
         "client = start(prepared)\n"
         "*_, last = client.events()\n"
         "print(result_of(client, last).outcome)\n"

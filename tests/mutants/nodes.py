@@ -14,6 +14,32 @@ NODES = (
         ("unit/vestibule/test_wire.py",),
     ),
     Patch(
+        "wire.py",
+        "if self._waits or (message",
+        "if (message",
+        "dropped part",
+        "JSON that a login shell prints is taken for an answer.",
+        ("unit/vestibule/test_wire.py",),
+    ),
+    Patch(
+        "agent/rendezvous.py",
+        "if not is_head:",
+        "if is_head:",
+        "inverted condition",
+        "Every launch on two nodes waits half a second for nothing.",
+        ("unit/agent/test_rendezvous.py",),
+    ),
+    Patch(
+        "nodes/handed.py",
+        """if start_time(self.pid) == self.start:
+            send(""",
+        """if self.start:
+            send(""",
+        "inverted condition",
+        "A process that has the pid of an ended ssh is killed.",
+        ("unit/nodes/test_handed.py",),
+    ),
+    Patch(
         "nodes/probes.py",
         "len(self._starting) < conversation.LOG_INS_AT_ONCE",
         "len(self._starting) < 10**6",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from distrun.agent import stub_rendezvous
 from distrun.agent.engine import parse
 from distrun.agent.rendezvous import BoundRendezvous
 from distrun.listen import listen_at
+from tests.conftest import wait_until
 
 
 def has_ipv6() -> bool:
@@ -22,7 +25,9 @@ def has_ipv6() -> bool:
     return True
 
 
-def rendezvous(address: str, port: int, node_rank: int = 0, nnodes: int = 1) -> BoundRendezvous:
+def rendezvous(
+    address: str, port: int, node_rank: int = 0, nnodes: int = 1, timeout_s: int = 10
+) -> BoundRendezvous:
     config, _ = parse(
         [
             f"--nnodes={nnodes}",
@@ -30,7 +35,7 @@ def rendezvous(address: str, port: int, node_rank: int = 0, nnodes: int = 1) -> 
             f"--master-addr={address}",
             f"--master-port={port}",
             "--rdzv-id=a run",
-            "--rdzv-conf=timeout=10",
+            f"--rdzv-conf=timeout={timeout_s}",
             "train.py",
         ]
     )
@@ -83,6 +88,50 @@ def test_two_nodes_meet_whoever_comes_first() -> None:
     }
     met[0].store.set("from", "the head")
     assert met[1].store.get("from") == b"the head"
+
+
+@pytest.fixture
+def store_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a node that is not the head has done: each connection, and the first of the store."""
+    done: list[str] = []
+    connect = socket.create_connection
+
+    def connecting(*args: Any, **more: Any) -> socket.socket:
+        done.append("connects")
+        return connect(*args, **more)
+
+    def store(*args: Any, **more: Any) -> Any:
+        done.append("asks for the store")
+        raise dist.DistNetworkError("no store in this test")
+
+    monkeypatch.setattr(socket, "create_connection", connecting)
+    monkeypatch.setattr(dist, "TCPStore", store)
+    return done
+
+
+def test_a_node_asks_for_the_store_when_the_head_listens(store_asked_for: list[str]) -> None:
+    port = free_port("127.0.0.1")
+
+    def join() -> None:
+        with pytest.raises(dist.DistNetworkError):
+            rendezvous("127.0.0.1", port, 1, 2).next_rendezvous()
+
+    node = threading.Thread(target=join, daemon=True)
+    node.start()
+    wait_until(lambda: len(store_asked_for) >= 3)
+    assert set(store_asked_for) == {"connects"}
+    with listen_at("127.0.0.1", port):
+        node.join(10)
+    assert store_asked_for[-1] == "asks for the store"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "no-such-host.invalid"])
+def test_torch_says_what_is_wrong_with_a_head_that_never_listens(
+    store_asked_for: list[str], address: str
+) -> None:
+    with pytest.raises(dist.DistNetworkError):
+        rendezvous(address, free_port("127.0.0.1"), 1, 2, timeout_s=1).next_rendezvous()
+    assert store_asked_for[-1] == "asks for the store"
 
 
 def test_a_port_that_is_taken_is_named() -> None:

@@ -51,6 +51,6 @@ def test_a_node_whose_probe_does_not_start_is_told_as_not_reached() -> None:
 
 def test_what_the_probe_says_is_judged(tmp_path: Path) -> None:
     said = tmp_path / "snapshot"
-    said.write_text(json.dumps(asdict(BROKEN)) + "\n")
+    said.write_text('{"greeting": "distrun"}\n' + json.dumps(asdict(BROKEN)) + "\n")
     found = ask(["sh", "-c", f"cat {shlex.quote(str(said))}; cat"])
     assert any("gpu.ecc.uncorrected" in told for told in found["failed"]), found

@@ -11,6 +11,7 @@ import pytest
 
 from distrun.cli import run_to_end
 from distrun.cli.run_to_end import _Patience
+from distrun.nodes.handed import Kept
 from distrun.runs.directory import RunDirectory
 from distrun.supervise.client import SupervisorClient
 from tests.unit.echo import Echo
@@ -28,7 +29,7 @@ class Deaf:
         self._fds = [self.commands_fd, commands_write, events_read, self.events_fd]
         self.child = Echo()
         self.client = SupervisorClient(
-            self.child.process, RunDirectory(Path("r1")), commands_write, events_read
+            self.child.process, RunDirectory(Path("r1")), commands_write, events_read, Kept()
         )
 
     def close(self) -> None:

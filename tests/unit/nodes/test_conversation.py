@@ -70,6 +70,18 @@ def test_a_program_that_does_not_read_stops_nobody(start: Start) -> None:
     assert talk.flush(), "some is left"
 
 
+def test_a_program_gets_the_limit_of_files_that_is_meant_for_it() -> None:
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    talk, child = conversation.start([sys.executable, "-c", code], soft_limit=300)
+    wait_until(lambda: talk.read() is None)
+    assert talk.last_lines == ["300"]
+    talk.close()
+    conversation.end([child], 10.0)
+    for limit in (None, 300):
+        with pytest.raises(FileNotFoundError, match="No such file or directory: 'no-such-ssh'"):
+            conversation.start(["no-such-ssh", "a"], soft_limit=limit)
+
+
 def test_sending_to_one_that_has_ended_is_no_error(start: Start) -> None:
     talk = start("pass")
     wait_until(lambda: talk.read() is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -61,6 +62,17 @@ def test_events_come_whole_however_they_arrive(played: Played) -> None:
     played.client.signal(15)  # too late, and no fault
     os.set_blocking(played.commands_fd, False)
     assert os.read(played.commands_fd, 100) == b""
+
+
+def test_events_come_where_there_are_more_files_than_select_takes(played: Played) -> None:
+    high = fcntl.fcntl(played.client._events_fd, fcntl.F_DUPFD_CLOEXEC, 1500)
+    os.close(played.client._events_fd)
+    played.client._events_fd = high
+    events = played.client.events(0.05)
+    played.says(b'{"event": "a"}\n')
+    assert next(events) == {"event": "a"}
+    played.ends()
+    assert list(events) == []
 
 
 def test_a_signal_is_a_line_of_the_commands(played: Played) -> None:

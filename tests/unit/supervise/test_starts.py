@@ -122,6 +122,19 @@ def connection(pid: int) -> tuple[Handed, tuple[int, ...]]:
     return handed, (commands, messages, words)
 
 
+def test_a_connection_that_was_handed_on_is_no_log_in(some: Any) -> None:
+    with subprocess.Popen("cat", stdin=subprocess.PIPE, start_new_session=True) as client:
+        made = [connection(client.pid) for _ in range(3)]
+        starts = some(36, ("cat",), {f"n{i}": handed for i, (handed, _) in enumerate(made)})
+        assert starts.start_due() == 3 + 32
+        for agent in starts.agents[:3]:
+            agent.close()
+        del starts.agents[:3]
+        for _, far in made:
+            for fd in far:
+                os.close(fd)
+
+
 def test_a_connection_that_was_handed_on_serves_the_first_attempt_alone(some: Any) -> None:
     with subprocess.Popen("cat", stdin=subprocess.PIPE, start_new_session=True) as client:
         (used, far), (unused, far_unused) = connection(client.pid), connection(client.pid)
