@@ -65,8 +65,11 @@ class Handed:
             send(self.pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """Kill what is left of the client and its ProxyCommand (ssh_config(5)), after its end."""
-        if start_time(self.pid) == self.start:
+        """Kill what is left of the client and its ProxyCommand (ssh_config(5)), after its end.
+
+        No new process gets the number of a group that still has members.
+        """
+        if start_time(self.pid) in (self.start, ""):
             send_group(self.pid, signal.SIGKILL)
 
 

@@ -148,21 +148,18 @@ def test_no_process_that_has_the_pid_later_is_killed() -> None:
         assert other.answers()
 
 
-@pytest.mark.parametrize("everything", [False, True])
-def test_a_client_is_killed_alone_or_with_what_it_has_started(everything: bool) -> None:
+def test_a_client_is_killed_alone_and_later_what_it_has_started() -> None:
     """srun has a child that ends the step when srun was killed."""
     words = ["sh", "-c", "sleep 600 & echo $!; wait"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as leader:
         assert leader.stdout
         child = int(leader.stdout.readline())
         client = Handed(leader.pid, start_time(leader.pid), 0, 1, 2)
-        (client.kill_all if everything else client.kill)()
+        client.kill()
         assert leader.wait(10) == -signal.SIGKILL
-        if everything:
-            wait_until(lambda: not start_time(child))
-        else:
-            assert start_time(child)
-            os.kill(child, signal.SIGKILL)
+        assert start_time(child)
+        client.kill_all()
+        wait_until(lambda: not start_time(child))
 
 
 def test_the_agent_is_of_the_distrun_that_the_probe_is_of(tmp_path: Path) -> None:
