@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,38 @@ def test_a_launch_logs_in_once_to_each_host(hosts: Hosts, tmp_path: Path) -> Non
     with launched(hosts, tmp_path, *TWO, "train.py", "end") as launch:
         assert launch.ends() == 0, launch.printed
     assert [log_ins(hosts, name) for name in ("n01", "n02")] == [n + 1 for n in before]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ssh-") as name:
+        yield Path(name)
+
+
+def test_the_shared_connection_of_a_user_is_used_and_outlives_the_run(
+    hosts: Hosts, tmp_path: Path, short_path: Path
+) -> None:
+    """ControlMaster and ControlPersist of ssh_config(5); one that is there makes a log-in cheap."""
+    shared = [f"-oControlPath={short_path}/%h", "-oControlMaster=auto", "-oControlPersist=60"]
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nexec {hosts.directory}/bin/ssh {" ".join(shared)} "$@"\n')
+    ssh.chmod(0o755)
+    path = f"{ssh.parent}:{hosts.ssh_environ()['PATH']}"
+    before = log_ins(hosts, "n01")
+    try:
+        for _ in range(2):
+            with launched(
+                hosts, tmp_path, *TWO, "train.py", "end", environ={"PATH": path}
+            ) as launch:
+                assert launch.ends() == 0, launch.printed
+        assert log_ins(hosts, "n01") == before + 1
+    finally:
+        for name in ("n01", "n02"):
+            done = subprocess.run([ssh, "-O", "exit", name], capture_output=True, timeout=20)
+            assert done.returncode == 0, done.stderr
+    nothing_is_left(hosts)
 
 
 def test_an_agent_that_has_gone_before_the_start_is_started_anew(
