@@ -7,13 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distrun import __version__
 from distrun.api import in_job
-from distrun.api.dialed import Head
 from distrun.api.prepare import Continued, Prepared, prepare
-from distrun.api.runs import verdict
 from distrun.checks.required import require_open_files, require_runs_dir
 from distrun.errors import ExitCode
 from distrun.plan.model import LaunchPlan
@@ -26,6 +24,9 @@ from distrun.spec import read
 from distrun.spec.job import Job
 from distrun.streams import NOTHING_HANDED, Streams
 from distrun.supervise.client import SupervisorClient
+
+if TYPE_CHECKING:
+    from distrun.api.dialed import Head
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _recorded(run: RunDirectory) -> LaunchResult | None:
         found.hint,
         round(found.ended_at - found.started_at, 1),
         found.attempts,
-        verdict(run),
+        record.verdict(run),
     )
 
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from distrun.api import in_job, recipes
-from distrun.api.dialed import Head
 from distrun.api.in_job import Submitted
 from distrun.checks.required import (
     require_port,
@@ -46,8 +45,10 @@ from distrun.schedulers.registry import name_of
 from distrun.spec import read
 from distrun.spec.job import Header, Job
 
-Tell = Callable[[str], None]
+if TYPE_CHECKING:
+    from distrun.api.dialed import Head
 
+Tell = Callable[[str], None]
 
 _OF_OTHER_MACHINES = ("python", "workdir", "sync", "bootstrap", "interface")
 """Settings without a meaning where all nodes are emulated."""
@@ -136,6 +137,8 @@ def prepare(
             f"this is node {own.rank} of {own.count}, and node 0 supervises all of them",
             "`distrun launch` on this node serves it; the Python API works on node 0",
         )
+    from distrun.api.dialed import Head  # few jobs have one, and each start would read it
+
     head = Head(own, job, tell)
     try:
         there = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -21,13 +20,12 @@ from distrun.runs.directory import RunDirectory
 from distrun.runs.files import RunFile
 from distrun.runs.history import attempt_rows, goodput
 from distrun.runs.listing import find, list_runs
-from distrun.runs.record import RunRecord
+from distrun.runs.record import RunRecord, verdict
 from distrun.runs.streams import Marks, Part
 from distrun.schedulers import local
 from distrun.wire import Lines
 
 _POLL_S = 0.1
-_VERDICT_NBYTES = 16 << 20
 _AGAIN_S = 0.6  # sooner than 0.5 s later the second signal would repeat the first
 _STILL_THERE_S = 5.0
 Watch: TypeAlias = slurm_jobs.Watch | kubernetes_watch.Watch | compose_jobs.Watch
@@ -181,15 +179,6 @@ def _from(file: RunFile, offset: int) -> bytes:
 
 def _read(run: RunDirectory) -> RunRecord:
     return find(run.path.parent, str(run.path))[1]
-
-
-def verdict(run: RunDirectory) -> dict[str, Any] | None:
-    """Return the verdict; None if there is none, or if it cannot be read."""
-    try:
-        found = json.loads(run.verdict.read(_VERDICT_NBYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def stop(run: RunDirectory, *, force: bool = False, wait_s: float | None = None) -> RunRecord:

@@ -132,6 +132,15 @@ def read(run: RunDirectory) -> RunRecord:
         raise ValueError(f"it is not a run record: {error}") from None
 
 
+def verdict(run: RunDirectory) -> dict[str, Any] | None:
+    """Return the verdict; None if there is none, or if it cannot be read."""
+    try:
+        found = json.loads(run.verdict.read(_LIMIT_NBYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _refuse(word: str) -> None:
     raise ValueError(f"it holds {word}, which is not JSON")
 

@@ -23,7 +23,6 @@ from distrun.probe.torch_facts import read_torch
 from distrun.schedulers.own_site import site_of
 from distrun.schedulers.place import OwnNode, Place
 from distrun.schedulers.registry import PROBE, SERVING, Scheduler, name_of, opened, scheduler
-from distrun.schedulers.sync import sync
 from distrun.spec.job import Job
 
 Tell = Callable[[str], None]
@@ -104,6 +103,8 @@ def asked(
             node.name: _addresses(wanted[node.name], node, nodes, job.interface) for node in nodes
         }
         if project is not None:
+            from distrun.schedulers.sync import sync  # few launches need it
+
             reached = [wanted[node.name] for node in nodes]
             sync(project, reached, chosen, str(workdir), tell)
         port = _port(job, machines, nodes[0].name)
