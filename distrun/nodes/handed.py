@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from distrun.nodes import conversation
@@ -29,7 +30,10 @@ _OTHER_FILES = 64
 
 def most_kept() -> int:
     """Return how many connections still fit within this process's limit of open files."""
-    open_files = len(os.listdir("/dev/fd"))  # noqa: PTH208 - half the time of Path's
+    try:
+        open_files = len([*Path("/dev/fd").iterdir()])
+    except OSError:
+        open_files = 0  # a container without it
     return max(0, descriptor_limits()[0] - open_files - _OTHER_FILES) // _PIPES
 
 
