@@ -128,10 +128,28 @@ def prepare(
     own = None
     if by_platform:
         job, sources, own = foreign.applied(job, sources, os.environ)
+
+    def planned(found: Site, agents: Kept) -> Prepared:
+        try:
+            made = _planned(job, sources, header, script, found, secrets, tell)
+        except BaseException:  # Ctrl-C too: nothing may be left there
+            agents.close()
+            raise
+        return replace(made, agents=agents)
+
     if own is None or not own.by_head or not ask:
-        return _planned(
-            job, sources, header, script, _site(job, script, own, ask=ask, tell=tell), secrets, tell
-        )
+        return planned(*_site(job, script, own, ask=ask, tell=tell))
+    return _by_head(own, job, script, planned, tell)
+
+
+def _by_head(
+    own: OwnNode,
+    job: Job,
+    script: Script,
+    planned: Callable[[Site, Kept], Prepared],
+    tell: Tell,
+) -> Prepared:
+    """Prepare a job whose nodes dial in to this one, node 0."""
     if own.rank > 0:
         raise UsageError(
             f"this is node {own.rank} of {own.count}, and node 0 supervises all of them",
@@ -142,9 +160,8 @@ def prepare(
     head = Head(own, job, tell)
     try:
         there = site.asked(job, script, workdir_of(job), tell, nodes_of=head.nodes)
-        prepared = _planned(job, sources, header, script, there, secrets, tell)
-        return replace(prepared, head=head)
-    except BaseException as error:
+        return replace(planned(*there), head=head)
+    except BaseException as error:  # Ctrl-C too: the other nodes wait for the head's end
         head.end(error.exit_code if isinstance(error, DistrunError) else ExitCode.INTERNAL)
         raise
 
@@ -154,28 +171,11 @@ def _planned(
     sources: Mapping[str, str],
     header: Header,
     script: Script,
-    there: tuple[Site, Kept],
-    secrets: Mapping[str, str],
-    tell: Tell,
-) -> Prepared:
-    """Check the job against its machines, and plan; end the agents there if it cannot be run."""
-    found, agents = there
-    try:
-        return replace(_checked(job, sources, header, script, found, secrets, tell), agents=agents)
-    except BaseException:
-        agents.close()
-        raise
-
-
-def _checked(
-    job: Job,
-    sources: Mapping[str, str],
-    header: Header,
-    script: Script,
     found: Site,
     secrets: Mapping[str, str],
     tell: Tell,
 ) -> Prepared:
+    """Check the job against its machines, and plan."""
     submitted = in_job.submitted()
     if found.emulated:
         for name in _OF_OTHER_MACHINES:

@@ -7,13 +7,13 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from distrun.errors import MachineError
-from distrun.nodes.handed import Kept
+from distrun.nodes.handed import Handed, Kept
 from distrun.plan.model import LaunchPlan
 from distrun.processes import marked, start_time, sweep
 from distrun.runs import place
@@ -161,7 +161,21 @@ def start_supervisor(
         agents.end()
         os.close(events_read)
         raise
-    order = {
+    with open(os.dup(commands_write), "wb") as commands:
+        commands.write(encoded(_order(plan, run, record, detached, streams, handed)))
+    return SupervisorClient(child, run, commands_write, events_read, agents)
+
+
+def _order(
+    plan: LaunchPlan,
+    run: RunDirectory,
+    record: RunRecord,
+    detached: bool,
+    streams: Streams,
+    handed: Mapping[str, Handed],
+) -> dict[str, Any]:
+    """Return the first line of the commands; `__main__` reads it."""
+    return {
         "plan": plan.to_json(),
         "run": str(run.path),
         "record": asdict(record),
@@ -170,9 +184,6 @@ def start_supervisor(
         "streams": streams.to_json(),
         "handed": {host: asdict(each) for host, each in handed.items()},
     }
-    with open(os.dup(commands_write), "wb") as commands:
-        commands.write(encoded(order))
-    return SupervisorClient(child, run, commands_write, events_read, agents)
 
 
 def _start(run: RunDirectory, passed: list[int]) -> subprocess.Popen[bytes]:

@@ -145,7 +145,7 @@ def test_a_launch_that_is_stopped_before_its_ranks_begin_leaves_no_step(
     wait_until(lambda: log.exists() and "ended with 143" in log.read_text(), LIMIT_S)
     nothing_is_left(slurm)  # while the job goes on
     (tmp_path / "go").write_text("on\n")
-    ended(slurm, tmp_path, job, "COMPLETED")
+    assert "begun" not in ended(slurm, tmp_path, job, "COMPLETED")
 
 
 def test_a_node_that_fails_is_named(slurm: Slurm, tmp_path: Path) -> None:

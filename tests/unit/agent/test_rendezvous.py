@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,12 @@ from distrun.agent.engine import parse
 from distrun.agent.rendezvous import BoundRendezvous
 from distrun.listen import listen_at
 from tests.conftest import wait_until
+
+
+@pytest.fixture(autouse=True)
+def own_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchrun's parser, which makes a directory for logs, make it there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def has_ipv6() -> bool:
